@@ -1,0 +1,57 @@
+//! What one contact point is to be told at one time.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::labels::Labels;
+use crate::time::Timestamp;
+use crate::transition::Alert;
+
+/// One message to one integration of one contact point about one group of alerts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notification {
+    /// Names this message; a replay of the log makes the same key again, so that a receiver can tell a copy.
+    pub key: String,
+    /// Alertmanager's group key, `{}/{severity="page"}:{alertname="X"}`: the same for every message about the group.
+    pub group_key: String,
+    /// Name of the receiver in `alerting.receivers`.
+    pub contact_point: Arc<str>,
+    /// Which of its integrations: its index among all of that contact point's, in the order email, slack, pagerduty, webhook, stdout.
+    pub integration: usize,
+    /// Why it is sent.
+    pub reason: NotifyReason,
+    /// When it became due, by the log's clock.
+    pub due: Timestamp,
+    /// The labels that the group is made by.
+    pub group_labels: Labels,
+    /// Labels that all alerts share.
+    pub common_labels: Labels,
+    /// Annotations that all alerts share.
+    pub common_annotations: Labels,
+    /// The alerts, firing ones first, then by labels.
+    pub alerts: Vec<Arc<Alert>>,
+}
+
+impl Notification {
+    /// Whether any alert in it is firing (else all are resolved).
+    pub fn is_firing(&self) -> bool {
+        self.alerts.iter().any(|alert| alert.resolved_at.is_none())
+    }
+}
+
+/// Why a group's contact point is told, in the words of Alertmanager's dedup stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotifyReason {
+    /// Nothing was sent about the group yet.
+    FirstNotification,
+    /// An alert fires that the last message did not name.
+    NewAlertsInGroup,
+    /// An alert is resolved that the last message named as firing.
+    NewResolvedAlerts,
+    /// No alert of the group fires any more.
+    AllAlertsResolved,
+    /// `repeat_interval` has passed.
+    RepeatInterval,
+}
