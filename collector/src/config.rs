@@ -1,1 +1,4 @@
 //! The config file.
+
+pub mod duration;
+pub mod environment;
