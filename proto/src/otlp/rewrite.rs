@@ -1,0 +1,243 @@
+//! The two changes that the door makes to a request's bytes: cutting out records over a limit, and joining messages that came in
+//! pieces. Almost every request needs neither and stays the bytes it came as.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::Signal;
+use super::schema::{Kind, Label, Message};
+use super::validate::{Limits, Walked, validate};
+use crate::wire::{DecodeError, Fields, Value, put_bytes_field, put_message_field};
+use crate::wire::{put_fixed32_field, put_fixed64_field, put_varint_field};
+
+/// A request as it goes into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The request, without the records that were cut out: the very bytes that came where there were none.
+    pub bytes: Bytes,
+    /// What is in these bytes.
+    pub walked: Walked,
+    /// What was cut out.
+    pub cut: Cut,
+}
+
+/// Records that were cut out of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Records larger than `record_bytes_max`.
+    pub too_large: u64,
+    /// Other records with more attributes than `attributes_per_record_max`.
+    pub too_many_attributes: u64,
+}
+
+impl Cut {
+    /// How many records were cut out.
+    pub fn records(&self) -> u64 {
+        self.too_large + self.too_many_attributes
+    }
+
+    /// The reason for the client, as `partial_success.error_message`.
+    pub fn reason(&self, signal: Signal, limits: &Limits) -> String {
+        let name = signal.records_name();
+        let mut reasons = Vec::new();
+        if self.too_large > 0 {
+            let (count, max) = (self.too_large, limits.record_bytes_max);
+            reasons.push(format!("{count} {name} larger than `record_bytes_max` ({max} bytes)"));
+        }
+        if self.too_many_attributes > 0 {
+            let (count, max) = (self.too_many_attributes, limits.attributes_per_record_max);
+            reasons.push(format!("{count} {name} with more attributes than `attributes_per_record_max` ({max})"));
+        }
+        reasons.join(", ")
+    }
+}
+
+/// All that is done to a protobuf request at the door: it is checked, records over a limit are cut out, and what is left is in the
+/// form that the views read.
+pub fn admit(signal: Signal, request: Bytes, limits: &Limits) -> Result<Admitted, DecodeError> {
+    let mut admitted = Admitted { walked: validate(signal, &request, limits)?, bytes: request, cut: Cut::default() };
+    if admitted.walked.repeated_messages {
+        admitted.bytes = merge_repeated(signal, &admitted.bytes).into();
+        admitted.walked = validate(signal, &admitted.bytes, limits)?;
+    }
+    if admitted.walked.records_over_limit > 0 {
+        let (bytes, cut) = cut(signal, &admitted.bytes, limits);
+        admitted.walked = validate(signal, &bytes, limits)?;
+        (admitted.bytes, admitted.cut) = (bytes.into(), cut);
+    }
+    Ok(admitted)
+}
+
+/// A checked request without the records that are over a limit.
+pub fn cut(signal: Signal, request: &[u8], limits: &Limits) -> (Vec<u8>, Cut) {
+    let mut out = Vec::with_capacity(request.len());
+    let mut cut = Cut::default();
+    copy_within_limits(Message::request(signal), request, limits, &mut out, &mut cut);
+    (out, cut)
+}
+
+fn copy_within_limits(message: &Message, bytes: &[u8], limits: &Limits, out: &mut Vec<u8>, cut: &mut Cut) {
+    for (number, value) in Fields::new(bytes) {
+        match (message.field(number).map(|field| field.kind), value) {
+            (Some(Kind::Message(child)), Value::Bytes(content)) if child.holds_records => {
+                put_message_field(out, number, |out| copy_within_limits(child, content, limits, out, cut));
+            }
+            (Some(Kind::Message(child)), Value::Bytes(content)) if !within_limits(child, content, limits, cut) => {}
+            _ => put_field(out, number, value),
+        }
+    }
+}
+
+/// Whether a message may stay; counts it if not.
+fn within_limits(message: &Message, content: &[u8], limits: &Limits, cut: &mut Cut) -> bool {
+    let Some(record) = message.record else { return true };
+    if content.len() > limits.record_bytes_max {
+        cut.too_large += 1;
+        return false;
+    }
+    let attributes = Fields::new(content).filter(|(number, _)| *number == record.attributes).count();
+    let within = !limits.exceeded_by(content.len(), attributes);
+    cut.too_many_attributes += u64::from(!within);
+    within
+}
+
+/// A checked request in which each message that a field holds once is there in one piece: protobuf lets a message come in pieces,
+/// whose fields then count as if they had come in one; of a `oneof` only the pieces since another of its fields count.
+pub fn merge_repeated(signal: Signal, request: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(request.len());
+    merge_fields(Message::request(signal), request, &mut out);
+    out
+}
+
+fn merge_fields(message: &Message, bytes: &[u8], out: &mut Vec<u8>) {
+    let merged = single_messages(message, bytes);
+    for (index, (number, value)) in Fields::new(bytes).enumerate() {
+        match (message.field(number).map(|field| (field.label, field.kind)), value) {
+            (Some((Label::Many, Kind::Message(child))), Value::Bytes(content)) => {
+                put_message_field(out, number, |out| merge_fields(child, content, out));
+            }
+            (Some((_, Kind::Message(child))), _) => {
+                if let Some(whole) = merged.iter().find(|whole| whole.last == index) {
+                    put_message_field(out, number, |out| merge_fields(child, &whole.content, out));
+                }
+            }
+            _ => put_field(out, number, value),
+        }
+    }
+}
+
+/// A message of which a field holds one, from all its pieces.
+struct Whole<'a> {
+    number: u32,
+    content: Cow<'a, [u8]>,
+    /// Index of the last piece among all fields.
+    last: usize,
+}
+
+fn single_messages<'a>(message: &Message, bytes: &'a [u8]) -> Vec<Whole<'a>> {
+    let mut wholes: Vec<Whole<'a>> = Vec::new();
+    let is_oneof = |number| message.field(number).is_some_and(|field| field.label == Label::Oneof);
+    for (last, (number, value)) in Fields::new(bytes).enumerate() {
+        let Some(field) = message.field(number) else { continue };
+        if field.label == Label::Oneof {
+            wholes.retain(|whole| whole.number == number || !is_oneof(whole.number));
+        }
+        if let (Kind::Message(_), Value::Bytes(piece), true) = (field.kind, value, field.label != Label::Many) {
+            match wholes.iter_mut().find(|whole| whole.number == number) {
+                None => wholes.push(Whole { number, content: Cow::Borrowed(piece), last }),
+                Some(whole) => {
+                    whole.content.to_mut().extend_from_slice(piece);
+                    whole.last = last;
+                }
+            }
+        }
+    }
+    wholes
+}
+
+fn put_field(out: &mut Vec<u8>, number: u32, value: Value<'_>) {
+    match value {
+        Value::Varint(value) => put_varint_field(out, number, value),
+        Value::Fixed64(value) => put_fixed64_field(out, number, value),
+        Value::Bytes(bytes) => put_bytes_field(out, number, bytes),
+        Value::Fixed32(value) => put_fixed32_field(out, number, value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::generate;
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    /// The bytes as prost writes them after it has read them.
+    fn by_prost(signal: Signal, bytes: &[u8]) -> Vec<u8> {
+        match signal {
+            Signal::Logs => ExportLogsServiceRequest::decode(bytes).unwrap().encode_to_vec(),
+            Signal::Traces => ExportTraceServiceRequest::decode(bytes).unwrap().encode_to_vec(),
+            Signal::Metrics => ExportMetricsServiceRequest::decode(bytes).unwrap().encode_to_vec(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn merging_changes_no_meaning((signal, bytes) in generate::signal().prop_flat_map(|s| (Just(s), generate::request(s)))) {
+            let merged = merge_repeated(signal, &bytes);
+            prop_assert_eq!(by_prost(signal, &merged), by_prost(signal, &bytes));
+            let walked = validate(signal, &merged, &Limits::NONE).unwrap();
+            prop_assert!(!walked.repeated_messages);
+            prop_assert_eq!(merge_repeated(signal, &merged), merged);
+        }
+
+        #[test]
+        fn what_is_cut_is_what_is_over_a_limit(
+            (signal, bytes) in generate::signal().prop_flat_map(|s| (Just(s), generate::request(s))),
+            record_bytes_max in 0..60usize,
+            attributes_per_record_max in 0..3usize,
+        ) {
+            let limits = Limits { record_bytes_max, attributes_per_record_max };
+            let before = validate(signal, &bytes, &limits).unwrap();
+            let (left, cut) = cut(signal, &bytes, &limits);
+            let after = validate(signal, &left, &limits).unwrap();
+            prop_assert_eq!(cut.records(), before.records_over_limit);
+            prop_assert_eq!(after.records, before.records - cut.records());
+            prop_assert_eq!(after.records_over_limit, 0);
+        }
+
+        #[test]
+        fn a_request_without_fault_is_admitted_as_it_came(bytes in generate::request(Signal::Logs)) {
+            let request = Bytes::from(merge_repeated(Signal::Logs, &bytes));
+            let admitted = admit(Signal::Logs, request.clone(), &Limits::default()).unwrap();
+            prop_assert_eq!(admitted.bytes.as_ptr(), request.as_ptr());
+            prop_assert_eq!(admitted.cut, Cut::default());
+        }
+
+        #[test]
+        fn joined_bytes_are_joined_requests(one in generate::request(Signal::Logs), two in generate::request(Signal::Logs)) {
+            let mut expected = ExportLogsServiceRequest::decode(&one[..]).unwrap();
+            expected.resource_logs.extend(ExportLogsServiceRequest::decode(&two[..]).unwrap().resource_logs);
+            let joined = ExportLogsServiceRequest::decode(&[one, two].concat()[..]).unwrap();
+            prop_assert_eq!(joined.encode_to_vec(), expected.encode_to_vec());
+        }
+    }
+
+    #[test]
+    fn the_reason_names_the_limits() {
+        let limits = Limits { record_bytes_max: 10, attributes_per_record_max: 2 };
+        let reason =
+            |too_large, too_many_attributes| Cut { too_large, too_many_attributes }.reason(Signal::Logs, &limits);
+        assert_eq!(
+            reason(3, 1),
+            "3 log records larger than `record_bytes_max` (10 bytes), \
+             1 log records with more attributes than `attributes_per_record_max` (2)"
+        );
+        assert_eq!(reason(0, 0), "");
+    }
+}
