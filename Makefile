@@ -1,14 +1,26 @@
-.PHONY: demo test test-quick lint bench fmt
+.PHONY: demo peers test test-quick lint deny bench fmt
+
+PEERS := $(or $(WATCHBELL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/watchbell)/peers
+
+test: peers lint deny ## Everything. The first time installs the real servers and clients of the tests: about ten minutes.
+	cargo build --workspace
+	cargo test --workspace
 
 test-quick: ## The inner loop: what needs no other server.
-	cargo test --workspace
+	cargo test --workspace --exclude watchbell-tests
+	cargo test --package watchbell-tests tidy
+
+peers: ## Installs the servers and clients of the tests into a cache folder outside the repository.
+	bash tests/peers/all.sh
 
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+deny: ## Licences, banned crates, sources.
+	bash tests/peers/cargo-tools.sh
+	$(PEERS)/cargo-tools-1/bin/cargo-deny check licenses bans sources
+
 fmt:
 	cargo fmt --all
-
-test: lint test-quick
