@@ -1,1 +1,4 @@
-//! tests
+//! Tests of the whole: end to end, with the real servers and clients that `peers/` installs.
+#![cfg(test)]
+
+mod tidy;
