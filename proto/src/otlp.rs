@@ -7,6 +7,7 @@
 //! Requests of one signal are joined by joining their bytes: that is what protobuf means by a repeated field.
 
 pub mod common;
+pub mod encode;
 #[cfg(test)]
 mod generate;
 pub mod logs;

@@ -269,21 +269,34 @@ pub fn put_bytes_header(out: &mut Vec<u8>, number: u32, len: usize) {
     put_varint(out, len as u64);
 }
 
-/// Appends a message field whose content `write` appends; its length is put in afterwards, so a content of 128 bytes or more
-/// is moved up by a few bytes.
+/// Appends a message field whose content `write` appends.
 #[inline]
 pub fn put_message_field<R>(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    put_varint(out, u64::from(number) << 3 | 2);
-    let start = out.len();
-    out.push(0);
+    let open = begin_message_field(out, number);
     let result = write(out);
-    put_length_before(out, start);
+    end_message_field(out, open);
     result
 }
 
-/// Turns the placeholder byte at `start` into the length of all that follows it.
+/// A message field whose content is being appended.
+#[derive(Debug)]
+#[must_use = "`end_message_field` puts the length in"]
+pub struct OpenMessage {
+    /// Where the placeholder of the length is.
+    start: usize,
+}
+
+/// Begins a message field; its content is what is appended until [`end_message_field`].
 #[inline]
-fn put_length_before(out: &mut Vec<u8>, start: usize) {
+pub fn begin_message_field(out: &mut Vec<u8>, number: u32) -> OpenMessage {
+    put_varint(out, u64::from(number) << 3 | 2);
+    out.push(0);
+    OpenMessage { start: out.len() - 1 }
+}
+
+/// Ends a message field by putting its length in: a content of 128 bytes or more is moved up by a few bytes for that.
+#[inline]
+pub fn end_message_field(out: &mut Vec<u8>, OpenMessage { start }: OpenMessage) {
     let len = out.len() - start - 1;
     if len < 0x80 {
         out[start] = len as u8;

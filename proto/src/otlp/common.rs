@@ -40,8 +40,8 @@ impl<'a> AnyValue<'a> {
             Some((2, Value::Varint(value))) => Self::Bool(value != 0),
             Some((3, Value::Varint(value))) => Self::Int(value as i64),
             Some((4, Value::Fixed64(bits))) => Self::Double(f64::from_bits(bits)),
-            Some((5, Value::Bytes(bytes))) => Self::Array(Values(Fields::new(bytes))),
-            Some((6, Value::Bytes(bytes))) => Self::KeyValueList(KeyValues::new(bytes, 1)),
+            Some((5, Value::Bytes(bytes))) => Self::Array(Values::new(bytes)),
+            Some((6, Value::Bytes(bytes))) => Self::KeyValueList(KeyValues::of_list(bytes)),
             Some((7, Value::Bytes(bytes))) => Self::Bytes(bytes),
             Some((8, Value::Varint(value))) => Self::StringIndex(value as i32),
             _ => Self::Empty,
@@ -60,6 +60,18 @@ impl<'a> AnyValue<'a> {
 /// The values of an array.
 #[derive(Clone, Debug)]
 pub struct Values<'a>(Fields<'a>);
+
+impl<'a> Values<'a> {
+    /// The values of an encoded `ArrayValue`.
+    pub fn new(message: &'a [u8]) -> Self {
+        Self(Fields::new(message))
+    }
+
+    /// The encoded `ArrayValue` of the values that were not iterated yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0.rest()
+    }
+}
 
 impl<'a> Iterator for Values<'a> {
     type Item = AnyValue<'a>;
@@ -128,6 +140,11 @@ impl<'a> KeyValues<'a> {
     #[inline]
     pub(crate) fn new(message: &'a [u8], number: u32) -> Self {
         Self { fields: Fields::new(message), number }
+    }
+
+    /// The entries of an encoded `KeyValueList`.
+    pub fn of_list(message: &'a [u8]) -> Self {
+        Self::new(message, 1)
     }
 
     /// The value of the first entry with that key.
