@@ -4,8 +4,12 @@
 //! socket, thread or hash-map order is read in this crate.
 
 pub mod alerting;
+pub mod diagnostic;
 pub mod labels;
 pub mod logql;
 pub mod record;
+pub mod rule_file;
 pub mod time;
 pub mod transition;
+
+mod yaml;

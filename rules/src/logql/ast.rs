@@ -478,3 +478,148 @@ pub enum MatchCardinality {
     /// `group_right`
     OneToMany,
 }
+
+impl Span {
+    /// From the first of the two to the last.
+    pub fn to(self, other: Self) -> Self {
+        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+
+    /// The bytes as a range.
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+impl From<Span> for std::ops::Range<usize> {
+    fn from(span: Span) -> Self {
+        span.range()
+    }
+}
+
+macro_rules! names {
+    ($type:ident: $($variant:ident = $name:literal),* $(,)?) => {
+        impl $type {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// As it is written.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name),*
+                }
+            }
+
+            /// The one that is written so, in lower case.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|other| other.name() == name)
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+names!(MatchOp: Equal = "=", NotEqual = "!=", Regex = "=~", NotRegex = "!~");
+names!(LineOp: Contains = "|=", NotContains = "!=", Regex = "|~", NotRegex = "!~", Pattern = "|>", NotPattern = "!>");
+names!(CompareOp: Equal = "==", NotEqual = "!=", Greater = ">", GreaterEqual = ">=", Less = "<", LessEqual = "<=");
+names!(UnwrapConversion: Bytes = "bytes", Duration = "duration", DurationSeconds = "duration_seconds");
+names!(RangeOp:
+    CountOverTime = "count_over_time",
+    Rate = "rate",
+    RateCounter = "rate_counter",
+    BytesOverTime = "bytes_over_time",
+    BytesRate = "bytes_rate",
+    SumOverTime = "sum_over_time",
+    AvgOverTime = "avg_over_time",
+    MinOverTime = "min_over_time",
+    MaxOverTime = "max_over_time",
+    StddevOverTime = "stddev_over_time",
+    StdvarOverTime = "stdvar_over_time",
+    QuantileOverTime = "quantile_over_time",
+    FirstOverTime = "first_over_time",
+    LastOverTime = "last_over_time",
+    AbsentOverTime = "absent_over_time",
+);
+names!(VectorOp:
+    Sum = "sum",
+    Avg = "avg",
+    Count = "count",
+    Min = "min",
+    Max = "max",
+    Stddev = "stddev",
+    Stdvar = "stdvar",
+    Topk = "topk",
+    Bottomk = "bottomk",
+    Sort = "sort",
+    SortDesc = "sort_desc",
+    ApproxTopk = "approx_topk",
+);
+
+impl BinaryOp {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Sub => "-",
+            Self::Mul => "*",
+            Self::Div => "/",
+            Self::Mod => "%",
+            Self::Pow => "^",
+            Self::Compare(op) => op.name(),
+            Self::And => "and",
+            Self::Or => "or",
+            Self::Unless => "unless",
+        }
+    }
+
+    /// Whether it is `and`, `or` or `unless`.
+    pub const fn is_set(self) -> bool {
+        matches!(self, Self::And | Self::Or | Self::Unless)
+    }
+}
+
+impl std::fmt::Display for BinaryOp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl LabelFilter {
+    /// From its first byte to its last, parentheses around it left out.
+    pub fn span(&self) -> Span {
+        match self {
+            Self::String(matcher) => matcher.span,
+            Self::Number(filter) => filter.span,
+            Self::Duration(filter) => filter.span,
+            Self::Bytes(filter) => filter.span,
+            Self::Ip { span, .. } => *span,
+            Self::And(a, b) | Self::Or(a, b) => a.span().to(b.span()),
+        }
+    }
+}
+
+impl MetricExpr {
+    /// Whether it yields one number rather than a vector.
+    pub fn is_scalar(&self) -> bool {
+        match &self.kind {
+            MetricKind::Number(_) => true,
+            MetricKind::Binary(binary) => binary.lhs.is_scalar() && binary.rhs.is_scalar(),
+            _ => false,
+        }
+    }
+}
+
+impl Expr {
+    /// Of the whole.
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Log(log) => log.span,
+            Self::Metric(metric) => metric.span,
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! Rule files: Prometheus's and Loki's format, with `watchbell:` beside it.
+//!
+//! ```
+//! let text = "
+//! groups:
+//!   - name: checkout
+//!     rules:
+//!       - alert: Errors
+//!         expr: sum by (service_name) (count_over_time({service_name=~\".+\"} |= \"error\" [1m])) > 20
+//!         for: 5m
+//! ";
+//! let file = watchbell_rules::rule_file::parse("rules.yaml", text).unwrap();
+//! assert_eq!(file.groups[0].rules[0].name(), "Errors");
+//! ```
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::diagnostic::{Diagnostic, codes};
+use crate::logql::{self, ast};
+use crate::time::parse_duration;
+use crate::yaml::{self, Key, Node, NodeKind};
+
+/// A file of rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleFile {
+    /// In the order of the file; no two with the same name.
+    pub groups: Vec<RuleGroup>,
+    /// Bytes of what stands under `tests:`, which the rule tests read.
+    pub tests: Option<Range<usize>>,
+}
+
+/// Rules that are evaluated together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleGroup {
+    /// Unique in its file.
+    pub name: Arc<str>,
+    /// Under `eval: tick` how often the rules are evaluated; in the stream how long a condition must have been false before
+    /// its alert resolves, and how often recording rules are sampled. `None` where the file does not say.
+    pub interval: Option<Duration>,
+    /// Alerts or series that one rule may have; 0 is no limit.
+    pub limit: usize,
+    /// How far back the rules look.
+    pub query_offset: Option<Duration>,
+    /// In the order of the file.
+    pub rules: Vec<Rule>,
+    /// Bytes of the group in the file.
+    pub span: Range<usize>,
+}
+
+/// An alerting or a recording rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Which of the two.
+    pub kind: RuleKind,
+    /// The group's and the rule's own, sorted by name; values of alerting rules are templates.
+    pub labels: Vec<(String, String)>,
+    /// What is evaluated; its spans are bytes of [`expr_text`](Self::expr_text).
+    pub expr: ast::MetricExpr,
+    /// The expression as the file has it.
+    pub expr_text: Arc<str>,
+    /// Ours, the rule's over the group's.
+    pub options: EvalOptions,
+    /// Bytes of the rule in the file.
+    pub span: Range<usize>,
+    /// Bytes of the expression in the file, quotes included.
+    pub expr_span: Range<usize>,
+}
+
+/// What becomes of a rule's result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuleKind {
+    /// Each element is an alert.
+    Alert {
+        /// Becomes the label `alertname`.
+        name: Arc<str>,
+        /// `for`: how long the condition must hold before the alert fires.
+        hold: Duration,
+        /// How long the alert goes on firing when the condition holds no more.
+        keep_firing_for: Duration,
+        /// Sorted by name; values are templates.
+        annotations: Vec<(String, String)>,
+    },
+    /// Each element is a sample of a series.
+    Record {
+        /// Becomes the label `__name__`.
+        name: Arc<str>,
+    },
+}
+
+/// What stands under `watchbell:` on a group or a rule; `None` is the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EvalOptions {
+    /// When rules are evaluated.
+    pub eval: Option<EvalMode>,
+    /// How late a record may come and still count.
+    pub lateness: Option<Duration>,
+    /// After what time without records a source no longer holds back the watermark.
+    pub idle_timeout: Option<Duration>,
+    /// How many records an alert keeps as evidence.
+    pub samples: Option<usize>,
+}
+
+/// When rules are evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EvalMode {
+    /// At each record.
+    #[default]
+    Stream,
+    /// At each multiple of the interval, as a polling ruler does.
+    Tick,
+}
+
+impl Rule {
+    /// The alert's or the series' name.
+    pub fn name(&self) -> &str {
+        match &self.kind {
+            RuleKind::Alert { name, .. } | RuleKind::Record { name } => name,
+        }
+    }
+}
+
+/// Reads a rule file; `file` is its name, for the diagnostics. All mistakes are returned at once, in the order of the file.
+pub fn parse(file: &str, text: &str) -> Result<RuleFile, Vec<Diagnostic>> {
+    let mut reader = Reader { text, mistakes: Vec::new() };
+    let rule_file = match yaml::parse(text) {
+        Ok(root) => reader.file(&root),
+        Err(mistake) => {
+            reader.mistakes.push(mistake);
+            None
+        }
+    };
+    let mut mistakes = reader.mistakes;
+    if let (Some(rule_file), true) = (rule_file, mistakes.is_empty()) {
+        return Ok(rule_file);
+    }
+    let file: Arc<str> = file.into();
+    mistakes.iter_mut().for_each(|mistake| mistake.file = file.clone());
+    mistakes.sort_by_key(|mistake| (mistake.span.start, mistake.code));
+    Err(mistakes)
+}
+
+const FILE_FIELDS: &[&str] = &["groups", "namespace", "tests"];
+const GROUP_FIELDS: &[&str] = &["name", "interval", "limit", "query_offset", "labels", "rules", "watchbell"];
+const RULE_FIELDS: &[&str] =
+    &["alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations", "watchbell"];
+const OPTION_FIELDS: &[&str] = &["eval", "lateness", "idle_timeout", "samples"];
+
+/// Goes through the tree and collects mistakes. What cannot be read is `None`, and has been told.
+struct Reader<'a> {
+    text: &'a str,
+    mistakes: Vec<Diagnostic>,
+}
+
+/// The fields of a mapping, each once.
+struct Fields<'a> {
+    fields: Vec<(&'a Key, &'a Node)>,
+    span: Range<usize>,
+}
+
+impl<'a> Fields<'a> {
+    /// A field that has a value.
+    fn get(&self, name: &str) -> Option<&'a Node> {
+        let (_, node) = self.fields.iter().find(|(key, _)| key.name == name)?;
+        Some(*node).filter(|node| node.kind != NodeKind::Null)
+    }
+
+    fn key(&self, name: &str) -> Option<&'a Key> {
+        Some(self.fields.iter().find(|(key, _)| key.name == name)?.0)
+    }
+}
+
+// The file from the outside in.
+impl Reader<'_> {
+    fn file(&mut self, root: &Node) -> Option<RuleFile> {
+        let fields = self.fields(root, "a rule file", FILE_FIELDS)?;
+        if let Some(namespace) = fields.get("namespace") {
+            self.string(namespace, "`namespace`");
+        }
+        if fields.key("groups").is_none() {
+            self.mistakes.push(missing("groups", "a rule file", &fields));
+        }
+        let groups = fields.get("groups").map(|node| self.groups(node)).unwrap_or_default();
+        Some(RuleFile { groups, tests: fields.get("tests").map(|node| node.span.clone()) })
+    }
+
+    fn groups(&mut self, node: &Node) -> Vec<RuleGroup> {
+        let mut groups: Vec<RuleGroup> = Vec::new();
+        for item in self.sequence(node, "`groups`") {
+            let Some(group) = self.group(item) else { continue };
+            if groups.iter().any(|other| other.name == group.name) {
+                let place = name_place(item);
+                let message = format!("the group `{}` is there already", group.name);
+                let mistake = Diagnostic::error(codes::DUPLICATE, place, message);
+                self.mistakes.push(mistake.help("groups of one file need different names"));
+            }
+            groups.push(group);
+        }
+        groups
+    }
+
+    fn group(&mut self, node: &Node) -> Option<RuleGroup> {
+        let fields = self.fields(node, "a group", GROUP_FIELDS)?;
+        let name = self.name(&fields, "a group");
+        let interval = self.duration(&fields, "interval").filter(|interval| !interval.is_zero());
+        let limit = self.count(&fields, "limit").unwrap_or(0);
+        let query_offset = self.duration(&fields, "query_offset");
+        let labels = self.labels(&fields, "labels");
+        let options = self.options(&fields);
+        let items = fields.get("rules").map(|rules| self.sequence(rules, "`rules`")).unwrap_or_default();
+        let rules = items.iter().filter_map(|item| self.rule(item, &labels, options)).collect();
+        Some(RuleGroup { name: name?, interval, limit, query_offset, rules, span: node.span.clone() })
+    }
+
+    fn rule(&mut self, node: &Node, group_labels: &[(String, String)], group_options: EvalOptions) -> Option<Rule> {
+        let fields = self.fields(node, "a rule", RULE_FIELDS)?;
+        let kind = self.rule_kind(&fields);
+        let mut labels = self.labels(&fields, "labels");
+        labels.extend(group_labels.iter().cloned());
+        labels.sort_by(|(a, _), (b, _)| a.cmp(b));
+        labels.dedup_by(|(later, _), (earlier, _)| later == earlier);
+        if let Some(RuleKind::Alert { .. }) = kind {
+            self.templates(&fields, "labels");
+            self.templates(&fields, "annotations");
+        }
+        let options = self.options(&fields).over(group_options);
+        let (expr, expr_text, expr_span) = self.expr(&fields)?;
+        Some(Rule { kind: kind?, labels, expr, expr_text, options, span: node.span.clone(), expr_span })
+    }
+
+    fn rule_kind(&mut self, fields: &Fields<'_>) -> Option<RuleKind> {
+        match (fields.key("alert"), fields.key("record")) {
+            (Some(_), None) => self.alert(fields),
+            (None, Some(_)) => self.record(fields),
+            (Some(alert), Some(record)) => {
+                let place = alert.span.start.max(record.span.start);
+                let later = if place == alert.span.start { alert } else { record };
+                let message = "a rule has either `alert` or `record`, this one has both";
+                self.mistakes.push(Diagnostic::error(codes::RULE_KIND, later.span.clone(), message));
+                None
+            }
+            (None, None) => {
+                let message = "the rule has neither `alert` nor `record`";
+                let mistake = Diagnostic::error(codes::RULE_KIND, first_line(fields, self.text), message);
+                self.mistakes.push(mistake.help("name the alert (`alert: Name`) or the series (`record: name`)"));
+                None
+            }
+        }
+    }
+
+    fn alert(&mut self, fields: &Fields<'_>) -> Option<RuleKind> {
+        let name = self.required_string(fields, "alert", "an alerting rule");
+        let hold = self.duration(fields, "for").unwrap_or_default();
+        let keep_firing_for = self.duration(fields, "keep_firing_for").unwrap_or_default();
+        let annotations = self.labels(fields, "annotations");
+        Some(RuleKind::Alert { name: name?, hold, keep_firing_for, annotations })
+    }
+
+    fn record(&mut self, fields: &Fields<'_>) -> Option<RuleKind> {
+        for field in ["for", "keep_firing_for", "annotations"] {
+            if let Some(key) = fields.key(field) {
+                let message = format!("a recording rule has no `{field}`");
+                self.mistakes.push(Diagnostic::error(codes::FIELD_NOT_ALLOWED, key.span.clone(), message));
+            }
+        }
+        let name = self.required_string(fields, "record", "a recording rule")?;
+        if name.contains(['{', '}']) {
+            let message = format!("`{name}` is no name of a series");
+            let place = fields.get("record")?.span.clone();
+            self.mistakes
+                .push(Diagnostic::error(codes::METRIC_NAME, place, message).help("an expression stands in `expr`"));
+        }
+        Some(RuleKind::Record { name })
+    }
+
+    fn expr(&mut self, fields: &Fields<'_>) -> Option<(ast::MetricExpr, Arc<str>, Range<usize>)> {
+        let Some(node) = fields.get("expr") else {
+            self.mistakes.push(missing("expr", "a rule", fields));
+            return None;
+        };
+        let text = self.string(node, "`expr`")?;
+        let mistakes = match logql::parse(text) {
+            Ok(ast::Expr::Metric(expr)) => return Some((expr, text.into(), node.span.clone())),
+            Ok(ast::Expr::Log(log)) => {
+                let message = "the expression yields log lines, a rule needs numbers";
+                let help = "count the lines: `sum(count_over_time({...} [5m])) > 0`";
+                vec![Diagnostic::error(codes::NOT_A_METRIC, log.span, message).label("log lines").help(help)]
+            }
+            Err(mistakes) => mistakes,
+        };
+        let placed = mistakes.into_iter().map(|mistake| {
+            let span = node.place(self.text, mistake.span.clone());
+            Diagnostic { span, ..mistake }
+        });
+        self.mistakes.extend(placed);
+        None
+    }
+
+    fn options(&mut self, fields: &Fields<'_>) -> EvalOptions {
+        let Some(node) = fields.get("watchbell") else { return EvalOptions::default() };
+        let Some(fields) = self.fields(node, "`watchbell`", OPTION_FIELDS) else { return EvalOptions::default() };
+        EvalOptions {
+            eval: fields.get("eval").and_then(|node| self.eval_mode(node)),
+            lateness: self.duration(&fields, "lateness"),
+            idle_timeout: self.duration(&fields, "idle_timeout"),
+            samples: self.count(&fields, "samples"),
+        }
+    }
+
+    fn eval_mode(&mut self, node: &Node) -> Option<EvalMode> {
+        match self.string(node, "`eval`")? {
+            "stream" => Some(EvalMode::Stream),
+            "tick" => Some(EvalMode::Tick),
+            other => {
+                let message = format!("`eval` is `stream` or `tick`, not `{other}`");
+                let mistake = Diagnostic::error(codes::VALUE, node.span.clone(), message);
+                self.mistakes.push(mistake.suggest(other, ["stream", "tick"]));
+                None
+            }
+        }
+    }
+}
+
+// Fields of a kind.
+impl Reader<'_> {
+    fn name(&mut self, fields: &Fields<'_>, what: &str) -> Option<Arc<str>> {
+        self.required_string(fields, "name", what)
+    }
+
+    fn required_string(&mut self, fields: &Fields<'_>, field: &str, what: &str) -> Option<Arc<str>> {
+        let Some(node) = fields.get(field) else {
+            self.mistakes.push(missing(field, what, fields));
+            return None;
+        };
+        let text = self.string(node, &format!("`{field}`"))?;
+        if text.is_empty() {
+            let message = format!("`{field}` is empty");
+            self.mistakes.push(Diagnostic::error(codes::MISSING_FIELD, node.span.clone(), message));
+            return None;
+        }
+        Some(text.into())
+    }
+
+    fn duration(&mut self, fields: &Fields<'_>, field: &str) -> Option<Duration> {
+        let node = fields.get(field)?;
+        let text = self.string(node, &format!("`{field}`"))?;
+        match parse_duration(text) {
+            Ok(duration) => Some(duration),
+            Err(error) => {
+                let mistake = Diagnostic::error(codes::DURATION, node.span.clone(), error.to_string());
+                self.mistakes.push(mistake);
+                None
+            }
+        }
+    }
+
+    fn count(&mut self, fields: &Fields<'_>, field: &str) -> Option<usize> {
+        let node = fields.get(field)?;
+        let text = self.string(node, &format!("`{field}`"))?;
+        let count = text.parse().ok();
+        if count.is_none() {
+            let message = format!("`{field}` is a whole number, 0 or more, not `{text}`");
+            self.mistakes.push(Diagnostic::error(codes::WRONG_TYPE, node.span.clone(), message));
+        }
+        count
+    }
+
+    /// Names with texts, sorted by name.
+    fn labels(&mut self, fields: &Fields<'_>, field: &str) -> Vec<(String, String)> {
+        let Some(node) = fields.get(field) else { return Vec::new() };
+        let mut labels = Vec::new();
+        for (key, value) in self.mapping(node, &format!("`{field}`")) {
+            if key.name.is_empty() || field == "labels" && key.name == "__name__" {
+                let message = format!("`{}` cannot be set in `{field}`", key.name);
+                self.mistakes.push(Diagnostic::error(codes::LABEL_NAME, key.span.clone(), message));
+            }
+            let text = match value.kind {
+                NodeKind::Null => Some(""),
+                _ => self.string(value, &format!("`{}`", key.name)),
+            };
+            labels.extend(text.map(|text| (key.name.clone(), text.to_owned())));
+        }
+        labels.sort();
+        labels
+    }
+
+    fn templates(&mut self, fields: &Fields<'_>, field: &str) {
+        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = fields.get(field) else { return };
+        for (_, node) in entries {
+            let NodeKind::Scalar(text) = &node.kind else { continue };
+            if let Err(mistake) = check_template(text) {
+                let span = node.place(self.text, mistake.span.clone());
+                self.mistakes.push(Diagnostic { span, ..mistake });
+            }
+        }
+    }
+
+    fn string<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
+        match &node.kind {
+            NodeKind::Scalar(text) => Some(text),
+            _ => {
+                self.wrong_type(node, what, "a text");
+                None
+            }
+        }
+    }
+
+    fn sequence<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
+        match &node.kind {
+            NodeKind::Sequence(items) => items,
+            _ => {
+                self.wrong_type(node, what, "a list");
+                &[]
+            }
+        }
+    }
+
+    fn mapping<'n>(&mut self, node: &'n Node, what: &str) -> Vec<(&'n Key, &'n Node)> {
+        let NodeKind::Mapping(fields) = &node.kind else {
+            self.wrong_type(node, what, "a mapping of names to values");
+            return Vec::new();
+        };
+        let mut once: Vec<(&Key, &Node)> = Vec::new();
+        for (key, value) in fields {
+            if once.iter().any(|(other, _)| other.name == key.name) {
+                let message = format!("`{}` stands twice in {what}", key.name);
+                self.mistakes.push(Diagnostic::error(codes::DUPLICATE, key.span.clone(), message));
+            } else {
+                once.push((key, value));
+            }
+        }
+        once
+    }
+
+    fn fields<'n>(&mut self, node: &'n Node, what: &str, allowed: &[&str]) -> Option<Fields<'n>> {
+        let fields = self.mapping(node, what);
+        for (key, _) in &fields {
+            if !allowed.contains(&&*key.name) {
+                let message = format!("unknown field `{}` in {what}", key.name);
+                let mistake = Diagnostic::error(codes::UNKNOWN_FIELD, key.span.clone(), message);
+                let mistake = mistake.suggest(&key.name, allowed.iter().copied());
+                let all = format!("fields are {}", quoted(allowed));
+                self.mistakes.push(if mistake.help.is_some() { mistake } else { mistake.help(all) });
+            }
+        }
+        let is_mapping = matches!(node.kind, NodeKind::Mapping(_));
+        is_mapping.then(|| Fields { fields, span: node.span.clone() })
+    }
+
+    fn wrong_type(&mut self, node: &Node, what: &str, wanted: &str) {
+        let found = match node.kind {
+            NodeKind::Null => "nothing",
+            NodeKind::Scalar(_) => "a text",
+            NodeKind::Sequence(_) => "a list",
+            NodeKind::Mapping(_) => "a mapping",
+        };
+        let message = format!("{what} must be {wanted}, this is {found}");
+        self.mistakes.push(Diagnostic::error(codes::WRONG_TYPE, node.span.clone(), message));
+    }
+}
+
+impl EvalOptions {
+    /// These, and where they do not say, those of `outer`.
+    fn over(self, outer: Self) -> Self {
+        Self {
+            eval: self.eval.or(outer.eval),
+            lateness: self.lateness.or(outer.lateness),
+            idle_timeout: self.idle_timeout.or(outer.idle_timeout),
+            samples: self.samples.or(outer.samples),
+        }
+    }
+}
+
+fn missing(field: &str, what: &str, fields: &Fields<'_>) -> Diagnostic {
+    let place = match fields.fields.first() {
+        Some((key, _)) => key.span.clone(),
+        None => fields.span.start..fields.span.start,
+    };
+    Diagnostic::error(codes::MISSING_FIELD, place, format!("{what} needs `{field}`"))
+        .label(format!("`{field}` is missing"))
+}
+
+/// The name of a group where it has one.
+fn name_place(node: &Node) -> Range<usize> {
+    let NodeKind::Mapping(fields) = &node.kind else { return node.span.clone() };
+    let name = fields.iter().find(|(key, _)| key.name == "name");
+    name.map_or(node.span.clone(), |(_, value)| value.span.clone())
+}
+
+/// The first field, to stand for the whole mapping.
+fn first_line(fields: &Fields<'_>, text: &str) -> Range<usize> {
+    let start = fields.fields.first().map_or(fields.span.start, |(key, _)| key.span.start);
+    start..start + text[start..].lines().next().map_or(0, |line| line.trim_end().len())
+}
+
+fn quoted(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}
+
+/// Whether each `{{` is closed.
+fn check_template(text: &str) -> Result<(), Diagnostic> {
+    let mut at = 0;
+    while let Some(open) = text[at..].find("{{").map(|open| at + open) {
+        match text[open..].find("}}") {
+            Some(close) => at = open + close + 2,
+            None => return Err(Diagnostic::error(codes::TEMPLATE, open..open + 2, "`{{` is never closed")),
+        }
+    }
+    Ok(())
+}
