@@ -10,10 +10,10 @@ pub mod common;
 pub mod encode;
 #[cfg(test)]
 mod generate;
+pub mod json;
 pub mod logs;
 pub mod resource;
 mod rewrite;
-#[allow(dead_code)]
 mod schema;
 pub mod validate;
 
