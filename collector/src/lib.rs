@@ -2,4 +2,8 @@
 
 pub mod clock;
 pub mod config;
+#[cfg(test)]
+mod memory_log;
+pub mod receiver;
+pub mod rpc_status;
 pub mod wal;
