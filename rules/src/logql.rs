@@ -8,6 +8,7 @@ pub mod ast;
 pub mod check;
 mod lexer;
 mod parser;
+pub mod regexp;
 
 pub use parser::{EXPRESSION_BYTES_MAX, NESTING_DEPTH_MAX};
 

@@ -623,3 +623,24 @@ impl Expr {
         }
     }
 }
+
+impl StageKind {
+    /// The word by which the stage is written; a filter's is what it is called.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Line(_) => "line filter",
+            Self::Label(_) => "label filter",
+            Self::Json(_) => "json",
+            Self::Logfmt { .. } => "logfmt",
+            Self::Regexp(_) => "regexp",
+            Self::Pattern(_) => "pattern",
+            Self::Unpack => "unpack",
+            Self::Decolorize => "decolorize",
+            Self::LineFormat(_) => "line_format",
+            Self::LabelFormat(_) => "label_format",
+            Self::Drop(_) => "drop",
+            Self::Keep(_) => "keep",
+            Self::Unwrap(_) => "unwrap",
+        }
+    }
+}

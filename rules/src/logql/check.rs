@@ -1,14 +1,507 @@
-//! What the grammar allows and LogQL does not.
+//! What the grammar allows and LogQL does not, and what the engine does not evaluate.
+
+use std::net::IpAddr;
 
 use super::ast::*;
-use crate::diagnostic::Diagnostic;
+use super::regexp;
+use crate::diagnostic::{Code, Diagnostic, codes};
 
 /// All that is wrong with a tree.
-pub(crate) fn check(_expr: &Expr) -> Vec<Diagnostic> {
-    Vec::new()
+pub(crate) fn check(expr: &Expr) -> Vec<Diagnostic> {
+    let mut checker = Checker::default();
+    match expr {
+        Expr::Log(log) => checker.log(log),
+        Expr::Metric(metric) => checker.metric(metric),
+    }
+    checker.mistakes
 }
 
-/// Whether the engine evaluates all of it.
-pub fn evaluable(_expr: &MetricExpr) -> Result<(), Vec<Diagnostic>> {
-    Ok(())
+/// Whether the engine evaluates all of the expression; each part that it does not is told with its span.
+pub fn evaluable(expr: &MetricExpr) -> Result<(), Vec<Diagnostic>> {
+    let mut refused = Vec::new();
+    refuse_metric(expr, &mut refused);
+    if refused.is_empty() { Ok(()) } else { Err(refused) }
+}
+
+#[derive(Default)]
+struct Checker {
+    mistakes: Vec<Diagnostic>,
+}
+
+impl Checker {
+    fn error(&mut self, code: Code, span: Span, message: impl Into<String>) {
+        self.mistakes.push(Diagnostic::error(code, span, message));
+    }
+
+    fn error_with_help(&mut self, code: Code, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.mistakes.push(Diagnostic::error(code, span, message).help(help));
+    }
+}
+
+// Metric expressions.
+impl Checker {
+    fn metric(&mut self, expr: &MetricExpr) {
+        match &expr.kind {
+            MetricKind::Range(range) => self.range(range),
+            MetricKind::Vector(vector) => self.vector(vector),
+            MetricKind::Binary(binary) => self.binary(binary),
+            MetricKind::Number(_) | MetricKind::VectorFn(_) => {}
+            MetricKind::LabelReplace { expr, regex, .. } => {
+                self.regex(&regex.text, regex.span);
+                self.metric(expr);
+            }
+            MetricKind::Variants { variants, of } => {
+                variants.iter().for_each(|variant| self.metric(variant));
+                self.log(&of.log);
+            }
+        }
+    }
+
+    fn range(&mut self, range: &RangeAggregation) {
+        let op = range.op;
+        match (op, range.parameter) {
+            (RangeOp::QuantileOverTime, None) => {
+                let help = "write `quantile_over_time(0.99, {...} | unwrap x [5m])`";
+                self.error_with_help(
+                    codes::PARAMETER,
+                    range.op_span,
+                    format!("`{op}` needs a quantile before its range"),
+                    help,
+                );
+            }
+            (RangeOp::QuantileOverTime, _) | (_, None) => {}
+            (_, Some(_)) => self.error(codes::PARAMETER, range.op_span, format!("`{op}` takes no parameter")),
+        }
+        if let Some(grouping) = range.grouping.as_ref().filter(|_| !takes_grouping(op)) {
+            let help = format!("group in a vector aggregation: `sum by (...) ({op}(...))`");
+            self.error_with_help(codes::GROUPING, grouping.span, format!("`{op}` cannot be grouped"), help);
+        }
+        self.unwrap(range);
+        self.log(&range.range.log);
+    }
+
+    fn unwrap(&mut self, range: &RangeAggregation) {
+        let op = range.op;
+        let is_unwrap = |stage: &&Stage| matches!(stage.kind, StageKind::Unwrap(_));
+        match range.range.log.stages.iter().find(is_unwrap) {
+            Some(stage) if !takes_unwrapped(op) => {
+                let message = format!("`{op}` counts lines or bytes and takes no `| unwrap`");
+                self.error(codes::UNWRAP, stage.span, message);
+            }
+            None if !takes_lines(op) => {
+                let help = format!("write `{op}({{...}} | unwrap label [5m])`");
+                self.error_with_help(
+                    codes::UNWRAP_MISSING,
+                    range.op_span,
+                    format!("`{op}` needs `| unwrap` in its range"),
+                    help,
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn vector(&mut self, vector: &VectorAggregation) {
+        let op = vector.op;
+        let takes_parameter = matches!(op, VectorOp::Topk | VectorOp::Bottomk | VectorOp::ApproxTopk);
+        match vector.parameter {
+            None if takes_parameter => {
+                let help = format!("write `{op}(10, ...)`");
+                self.error_with_help(
+                    codes::PARAMETER,
+                    vector.op_span,
+                    format!("`{op}` needs to be told how many"),
+                    help,
+                );
+            }
+            Some(k) if takes_parameter && (k < 1.0 || k.fract() != 0.0) => {
+                self.error(codes::PARAMETER, vector.op_span, format!("`{op}` takes a whole number above 0, not `{k}`"));
+            }
+            Some(_) if !takes_parameter => {
+                self.error(codes::PARAMETER, vector.op_span, format!("`{op}` takes no parameter"));
+            }
+            _ => {}
+        }
+        if let Some(grouping) = &vector.grouping {
+            let is_sort = matches!(op, VectorOp::Sort | VectorOp::SortDesc) && !grouping.labels.is_empty();
+            if op == VectorOp::ApproxTopk || is_sort {
+                self.error(codes::GROUPING, grouping.span, format!("`{op}` cannot be grouped"));
+            }
+        }
+        if vector.expr.is_scalar() {
+            let message = format!("`{op}` works on a vector, this is a number");
+            self.error_with_help(
+                codes::OPERAND,
+                vector.expr.span,
+                message,
+                "write `vector(1)` for a vector of one element",
+            );
+        }
+        self.metric(&vector.expr);
+    }
+
+    fn binary(&mut self, binary: &BinaryExpr) {
+        let op = binary.op;
+        for operand in [&binary.lhs, &binary.rhs] {
+            if op.is_set() && operand.is_scalar() {
+                let message = format!("`{op}` works on vectors, this is a number");
+                let help = "write `vector(1)` for a vector of one element";
+                self.error_with_help(codes::SCALAR_SET, operand.span, message, help);
+            }
+        }
+        if binary.return_bool && !matches!(op, BinaryOp::Compare(_)) {
+            self.error(codes::BOOL, binary.op_span, format!("`bool` belongs to comparisons, `{op}` is none"));
+        }
+        if let Some(matching) = &binary.matching {
+            self.matching(binary, matching);
+        }
+        self.metric(&binary.lhs);
+        self.metric(&binary.rhs);
+    }
+
+    fn matching(&mut self, binary: &BinaryExpr, matching: &VectorMatching) {
+        let op = binary.op;
+        if op.is_set() && matching.card != MatchCardinality::OneToOne {
+            let message = format!("`{op}` takes neither `group_left` nor `group_right`");
+            self.error(codes::MATCHING, matching.span, message);
+        } else if !op.is_set() && (binary.lhs.is_scalar() || binary.rhs.is_scalar()) {
+            let message = "a number has no labels to be matched by";
+            self.error(codes::MATCHING, matching.span, message);
+        }
+    }
+}
+
+// Log expressions.
+impl Checker {
+    fn log(&mut self, log: &LogExpr) {
+        let count_before = self.mistakes.len();
+        log.selector.matchers.iter().for_each(|matcher| self.matcher(matcher));
+        let is_selective = log.selector.matchers.iter().any(|matcher| !matches_empty(matcher));
+        if !is_selective && self.mistakes.len() == count_before {
+            let message = "the selector needs a matcher that the empty value does not match";
+            let help = "write `{service_name=~\".+\"}` to select every service";
+            self.error_with_help(codes::MATCHER, log.selector.span, message, help);
+        }
+        log.stages.iter().for_each(|stage| self.stage(stage));
+    }
+
+    fn stage(&mut self, stage: &Stage) {
+        match &stage.kind {
+            StageKind::Line(filter) => filter.operands.iter().for_each(|operand| self.line_operand(filter.op, operand)),
+            StageKind::Json(labels) => labels.iter().for_each(|label| self.json_path(label)),
+            StageKind::Regexp(expression) => self.regexp_stage(expression),
+            StageKind::Pattern(pattern) => self.pattern_stage(pattern),
+            StageKind::LabelFormat(formats) => self.label_formats(formats),
+            StageKind::Label(filter) => self.label_filter(filter),
+            StageKind::Drop(items) | StageKind::Keep(items) => {
+                items.iter().filter_map(|item| item.matcher.as_ref()).for_each(|matcher| self.matcher(matcher));
+            }
+            StageKind::Unwrap(unwrap) => unwrap.filters.iter().for_each(|filter| self.label_filter(filter)),
+            StageKind::Logfmt { .. } | StageKind::Unpack | StageKind::Decolorize | StageKind::LineFormat(_) => {}
+        }
+    }
+
+    fn line_operand(&mut self, op: LineOp, operand: &LineOperand) {
+        match op {
+            _ if operand.ip => {
+                if !matches!(op, LineOp::Contains | LineOp::NotContains) {
+                    let message = format!("`{op}` cannot be used with `ip(...)`");
+                    self.error_with_help(codes::IP, operand.span, message, "write `|= ip(...)` or `!= ip(...)`");
+                }
+                self.ip(&operand.text, operand.span);
+            }
+            LineOp::Regex | LineOp::NotRegex => self.regex(&operand.text, operand.span),
+            LineOp::Pattern | LineOp::NotPattern => self.line_pattern(operand),
+            LineOp::Contains | LineOp::NotContains => {}
+        }
+    }
+
+    fn label_filter(&mut self, filter: &LabelFilter) {
+        match filter {
+            LabelFilter::String(matcher) => self.matcher(matcher),
+            LabelFilter::Ip { pattern, span, .. } => self.ip(pattern, *span),
+            LabelFilter::And(a, b) | LabelFilter::Or(a, b) => {
+                self.label_filter(a);
+                self.label_filter(b);
+            }
+            LabelFilter::Number(_) | LabelFilter::Duration(_) | LabelFilter::Bytes(_) => {}
+        }
+    }
+
+    fn matcher(&mut self, matcher: &LabelMatcher) {
+        if matches!(matcher.op, MatchOp::Regex | MatchOp::NotRegex) {
+            self.regex(&matcher.value, matcher.value_span);
+        }
+    }
+
+    /// `span` is that of the string, quotes included.
+    fn regex(&mut self, expression: &str, span: Span) {
+        if let Err(error) = regexp::compile(expression) {
+            let message = format!("the regular expression `{expression}` cannot be compiled: {}", reason(&error));
+            self.error(codes::REGEX, span, message);
+        }
+    }
+
+    fn regexp_stage(&mut self, expression: &StringArg) {
+        let Ok(regex) = regexp::compile(&expression.text) else { return self.regex(&expression.text, expression.span) };
+        if regex.capture_names().flatten().next().is_none() {
+            let message = "`| regexp` needs a group with a name, which becomes a label";
+            self.error_with_help(codes::REGEX, expression.span, message, "write `(?P<name>...)`");
+        }
+    }
+
+    fn pattern_stage(&mut self, pattern: &StringArg) {
+        let parts = pattern_parts(&pattern.text);
+        let names: Vec<&str> = parts.iter().filter_map(PatternPart::name).collect();
+        let twice = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name));
+        if names.is_empty() {
+            let message = "`| pattern` needs a capture with a name, which becomes a label";
+            self.error_with_help(
+                codes::PATTERN,
+                pattern.span,
+                message,
+                "write `<name>`, and `<_>` for what is skipped",
+            );
+        } else if let Some((_, name)) = twice {
+            self.error(codes::PATTERN, pattern.span, format!("the pattern captures `<{name}>` twice"));
+        }
+        self.consecutive_captures(&parts, pattern.span);
+    }
+
+    fn line_pattern(&mut self, operand: &LineOperand) {
+        let parts = pattern_parts(&operand.text);
+        if let Some(name) = parts.iter().find_map(PatternPart::name) {
+            let message = format!("a line filter's pattern has no named captures, this has `<{name}>`");
+            self.error_with_help(codes::PATTERN, operand.span, message, "write `<_>`");
+        }
+        self.consecutive_captures(&parts, operand.span);
+    }
+
+    fn consecutive_captures(&mut self, parts: &[PatternPart<'_>], span: Span) {
+        let is_pair = |pair: &[PatternPart<'_>]| matches!(pair, [PatternPart::Capture(_), PatternPart::Capture(_)]);
+        if parts.windows(2).any(is_pair) {
+            let message = "the pattern has two captures with nothing between them";
+            self.error_with_help(codes::PATTERN, span, message, "write one of them, or the text that divides them");
+        }
+    }
+
+    fn json_path(&mut self, label: &LabelExtraction) {
+        if !is_json_path(&label.expression) {
+            let message = format!("`{}` is no path into JSON", label.expression);
+            self.error_with_help(codes::PATTERN, label.span, message, "write `a.b[0][\"c d\"]`, say");
+        }
+    }
+
+    fn label_formats(&mut self, formats: &[LabelFormat]) {
+        for (i, format) in formats.iter().enumerate() {
+            if format.name == "__error__" {
+                self.error(codes::LABEL_NAME, format.span, "`__error__` cannot be formatted");
+            }
+            if formats[..i].iter().any(|other| other.name == format.name) {
+                let message = format!("`{}` is set twice in one `label_format`", format.name);
+                self.error_with_help(codes::DUPLICATE, format.span, message, "write a second `| label_format`");
+            }
+        }
+    }
+
+    fn ip(&mut self, pattern: &str, span: Span) {
+        if !is_ip_pattern(pattern) {
+            let message = format!("`{pattern}` is no address, range of addresses or CIDR block");
+            let help = "write `10.0.0.1`, `10.0.0.1-10.0.0.9` or `10.0.0.0/8`";
+            self.error_with_help(codes::IP, span, message, help);
+        }
+    }
+}
+
+/// The last line of what the regex crate has to say, which is the reason.
+fn reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}
+
+/// Whether a record without the label passes.
+fn matches_empty(matcher: &LabelMatcher) -> bool {
+    let regex_matches_empty = || regexp::compile_anchored(&matcher.value).is_ok_and(|regex| regex.is_match(""));
+    match matcher.op {
+        MatchOp::Equal => matcher.value.is_empty(),
+        MatchOp::NotEqual => !matcher.value.is_empty(),
+        MatchOp::Regex => regex_matches_empty(),
+        MatchOp::NotRegex => !regex_matches_empty(),
+    }
+}
+
+/// Functions over numbers that Loki groups by themselves.
+const fn takes_grouping(op: RangeOp) -> bool {
+    use RangeOp::*;
+    matches!(
+        op,
+        AvgOverTime
+            | MinOverTime
+            | MaxOverTime
+            | StddevOverTime
+            | StdvarOverTime
+            | QuantileOverTime
+            | FirstOverTime
+            | LastOverTime
+    )
+}
+
+const fn takes_unwrapped(op: RangeOp) -> bool {
+    !matches!(op, RangeOp::CountOverTime | RangeOp::BytesOverTime | RangeOp::BytesRate)
+}
+
+const fn takes_lines(op: RangeOp) -> bool {
+    use RangeOp::*;
+    matches!(op, CountOverTime | Rate | BytesOverTime | BytesRate | AbsentOverTime)
+}
+
+#[derive(Debug, PartialEq)]
+enum PatternPart<'a> {
+    Capture(&'a str),
+    Literal,
+}
+
+impl<'a> PatternPart<'a> {
+    fn name(&self) -> Option<&'a str> {
+        match self {
+            Self::Capture(name) if *name != "_" => Some(name),
+            _ => None,
+        }
+    }
+}
+
+fn pattern_parts(pattern: &str) -> Vec<PatternPart<'_>> {
+    let mut parts = Vec::new();
+    let mut rest = pattern;
+    while let Some(first) = rest.chars().next() {
+        if let Some(name) = capture_name(rest) {
+            parts.push(PatternPart::Capture(name));
+            rest = &rest[name.len() + 2..];
+            continue;
+        }
+        if parts.last() != Some(&PatternPart::Literal) {
+            parts.push(PatternPart::Literal);
+        }
+        rest = &rest[first.len_utf8()..];
+    }
+    parts
+}
+
+/// The name of a `<name>` at the start.
+fn capture_name(text: &str) -> Option<&str> {
+    let (name, _) = text.strip_prefix('<')?.split_once('>')?;
+    let is_name = name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
+    (is_name && name.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic())).then_some(name)
+}
+
+/// Whether it is like `a.b[0]["c d"]`.
+fn is_json_path(path: &str) -> bool {
+    let mut rest = path.trim();
+    let mut is_first = true;
+    while !rest.is_empty() {
+        let step = if let Some(inner) = rest.strip_prefix('[') {
+            bracket_step(inner.trim_start())
+        } else {
+            let field = if is_first { Some(rest) } else { rest.strip_prefix('.') };
+            field.and_then(|field| field_step(field.trim_start()))
+        };
+        let Some(behind) = step else { return false };
+        rest = behind.trim_start();
+        is_first = false;
+    }
+    !is_first
+}
+
+/// What stands behind `0]` or `"key"]`.
+fn bracket_step(text: &str) -> Option<&str> {
+    let behind = match text.strip_prefix('"') {
+        Some(key) => key.split_once('"')?.1,
+        None => text.trim_start_matches(|c: char| c.is_ascii_digit()),
+    };
+    behind.trim_start().strip_prefix(']').filter(|_| behind.len() < text.len())
+}
+
+/// What stands behind a name.
+fn field_step(text: &str) -> Option<&str> {
+    let behind = text.trim_start_matches(|c: char| c == '_' || c.is_ascii_alphanumeric());
+    (behind.len() < text.len() && !text.starts_with(|c: char| c.is_ascii_digit())).then_some(behind)
+}
+
+/// `10.0.0.1`, `10.0.0.1-10.0.0.9`, `10.0.0.0/8`, or the like with IPv6.
+fn is_ip_pattern(pattern: &str) -> bool {
+    let address = |text: &str| text.trim().parse::<IpAddr>().ok();
+    if let Some((address_text, bits)) = pattern.split_once('/') {
+        let bits_max = address(address_text).map(|address| if address.is_ipv4() { 32 } else { 128 });
+        return bits_max.is_some_and(|max| bits.parse::<u8>().is_ok_and(|bits| bits <= max));
+    }
+    match pattern.split_once('-') {
+        Some((from, to)) => match (address(from), address(to)) {
+            (Some(from), Some(to)) => from.is_ipv4() == to.is_ipv4() && from <= to,
+            _ => false,
+        },
+        None => address(pattern).is_some(),
+    }
+}
+
+// What the engine evaluates.
+
+fn refuse(span: Span, what: &str, refused: &mut Vec<Diagnostic>) {
+    let message = format!("`{what}` is not evaluated yet");
+    refused.push(Diagnostic::error(codes::NOT_EVALUATED, span, message).label("understood, but no rule can use it"));
+}
+
+fn refuse_metric(expr: &MetricExpr, refused: &mut Vec<Diagnostic>) {
+    match &expr.kind {
+        MetricKind::Range(range) => refuse_range(range, refused),
+        MetricKind::Vector(vector) => {
+            use VectorOp::*;
+            if !matches!(vector.op, Sum | Avg | Count | Min | Max) {
+                refuse(vector.op_span, vector.op.name(), refused);
+            }
+            refuse_metric(&vector.expr, refused);
+        }
+        MetricKind::Binary(binary) => {
+            if let Some(matching) = &binary.matching {
+                refuse(matching.span, if matching.on { "on" } else { "ignoring" }, refused);
+            }
+            refuse_metric(&binary.lhs, refused);
+            refuse_metric(&binary.rhs, refused);
+        }
+        MetricKind::Number(_) | MetricKind::VectorFn(_) => {}
+        MetricKind::LabelReplace { expr: inner, .. } => {
+            refuse(function_span(expr, "label_replace"), "label_replace", refused);
+            refuse_metric(inner, refused);
+        }
+        MetricKind::Variants { .. } => refuse(function_span(expr, "variants"), "variants", refused),
+    }
+}
+
+fn function_span(expr: &MetricExpr, name: &str) -> Span {
+    Span { start: expr.span.start, end: expr.span.start + name.len() as u32 }
+}
+
+fn refuse_range(range: &RangeAggregation, refused: &mut Vec<Diagnostic>) {
+    if !takes_lines(range.op) {
+        refuse(range.op_span, range.op.name(), refused);
+    }
+    if range.range.offset != 0 {
+        refuse(range.range.range_span, "offset", refused);
+    }
+    for stage in &range.range.log.stages {
+        match &stage.kind {
+            StageKind::Line(filter) => refuse_line_filter(filter, stage.span, refused),
+            StageKind::Label(_) | StageKind::Json(_) | StageKind::Logfmt { .. } => {}
+            other => refuse(stage.span, other.name(), refused),
+        }
+    }
+}
+
+fn refuse_line_filter(filter: &LineFilter, span: Span, refused: &mut Vec<Diagnostic>) {
+    if matches!(filter.op, LineOp::Pattern | LineOp::NotPattern) {
+        refuse(span, filter.op.name(), refused);
+    }
+    for operand in filter.operands.iter().filter(|operand| operand.ip) {
+        refuse(operand.span, "ip", refused);
+    }
 }
