@@ -1,4 +1,103 @@
-//! The write-ahead log.
+//! The write-ahead log: what was taken in, in order, on disk before anyone is told that it was.
+//!
+//! This page is the format's specification.
+//!
+//! # Constraints
+//!
+//! - One log a signal, in `<data_dir>/wal/<signal>/`; one process a data directory ([`DataDir`] holds an `flock`).
+//! - An append is answered when its frame is durable. After `kill -9` or a power cut every answered frame is there.
+//! - The log always opens. What is damaged is skipped and counted; a damaged byte costs the frame it is in and no other.
+//! - Disk use stays under `bytes_max` and memory under `pending_bytes_max` (queued) + as much (being written) + `tail_cache_bytes_max`.
+//! - An fsync that failed is never tried again: the kernel may have dropped the pages and would report success.
+//!
+//! # Files
+//!
+//! | file | content |
+//! |---|---|
+//! | `<number>.segment` | a segment; the number says nothing, the header does. Preallocated, used again when its frames are old |
+//! | `cursors.0`, `cursors.1` | the named readers' positions, written by turns: `{crc32:08x} {json}`, the greater `generation` counts |
+//!
+//! # Segment
+//!
+//! Little-endian. Two copies of the header, at bytes 0 and 4096, so that no single damage takes both; frames from byte 8192 on.
+//!
+//! | at | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `WBWALSEG` |
+//! | 8 | 4 | CRC-32 of bytes 12 to 88 |
+//! | 12 | 4 | version, 1 |
+//! | 16 | 8 | sequence number: each new segment's is greater than all before |
+//! | 24 | 8 | salt: random, the seed of its frames' checksums |
+//! | 32 | 8 | records in the log before this segment |
+//! | 40 | 8 | the log's clock when it began |
+//! | 48 | 8 | sequence number of the segment before, 0 where there is none |
+//! | 56 | 8 | where that one's last frame ends: bytes behind it are void |
+//! | 64 | 8 | frames in it |
+//! | 72 | 16 | least and greatest event time in it (`i64::MAX` and `i64::MIN` where there is none) |
+//!
+//! A [`Position`] is `sequence << 32 | offset in the segment`.
+//!
+//! # Frame
+//!
+//! At an offset divisible by 64: a header of 64 bytes, the payload, zeros up to the next such offset.
+//!
+//! | at | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `WBF1` |
+//! | 4 | 4 | CRC-32 of the segment's salt, the frame's position and bytes 8 to 64 |
+//! | 8 | 4 | CRC-32 of the payload |
+//! | 12 | 4 | length of the payload |
+//! | 16 | 4 | records |
+//! | 20 | 1 | [`FrameKind`] |
+//! | 21 | 3 | 0 |
+//! | 24 | 8 | records in the log before this frame |
+//! | 32 | 8 | receive time |
+//! | 40 | 8 | hash |
+//! | 48 | 16 | least and greatest event time (`i64::MAX` and `i64::MIN` where there is none) |
+//!
+//! The salt in the checksum means that neither a frame of the segment's former life nor one that a client put into a payload
+//! is ever taken for a frame. The header has a checksum of its own, so that headers can be walked without reading payloads.
+//!
+//! # Write
+//!
+//! One thread a log (group commit): it takes all that is queued and fits the segment, writes it with one call, tells the readers,
+//! syncs once, tells the readers and the waiting appends, and begins again; what came in meanwhile is the next group.
+//! When a frame does not fit, the next segment begins; its header goes out with its first group. Segments are written in
+//! order, and the next one begins only when the one before is synced. When the log would grow over `bytes_max`, the oldest
+//! segment is used again instead; what a cursor had not read of it is counted as lost for that cursor, unless the cursor
+//! [holds](Cursor::hold) the log: then appends get [`AppendError::Full`].
+//!
+//! When a write or a sync fails, the segment is sealed at the durable position: the frames behind it get [`AppendError::Failed`]
+//! and are void, also if they should be on the disk: the next segment's header, durable with its first group, says where this one
+//! ends. (A crash before that may bring them back, in their old place, with nothing answered behind them.)
+//! Readers that ran ahead of the durable position learn of it by [`Progress::failures`].
+//!
+//! # Read
+//!
+//! From the tail cache where it reaches back far enough, else from the file, a batch with one call. Where no good frame stands, the
+//! search goes on at the next offset divisible by 64: a damaged length leads nowhere.
+//!
+//! # Recover
+//!
+//! The headers tell the order, and each the end of the segment before it: closed segments are not read. The last segment
+//! is gone through frame by frame to the last good one, synced (what a killed process had written may not be on the disk yet), and
+//! written on behind it. If that is before a place that was known to be durable, a new segment is begun, so that positions never come twice.
+//! A cursor beyond the end is set to the end.
+
+mod cursor;
+pub mod disk;
+mod frame;
+mod lock;
+mod log;
+mod metrics;
+mod reader;
+mod recovery;
+mod segment;
+pub mod simulated_disk;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,6 +105,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use watchbell_rules::time::Timestamp;
+
+pub use cursor::WalCursor;
+pub use lock::{DataDir, DataDirError};
+pub use log::{Wal, WalConfig};
+pub use metrics::Metrics;
+pub use writer::WalWriter;
 
 /// A place in a log. Positions order frames; the distance between two of them means nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -68,18 +173,22 @@ pub struct Progress {
     pub appended: Position,
     /// End of what survives a power cut.
     pub durable: Position,
+    /// How often the disk failed. Each time `appended` went back to `durable`, and frames that a reader may have seen became void:
+    /// one that had read past the durable position folds again from a state at or before it.
+    pub failures: u64,
 }
 
 /// Why a frame was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendError {
-    /// More bytes wait to be written than `wal.pending_bytes_max` allows: try again later.
+    /// More bytes wait to be written than `wal.pending_bytes_max` allows, or the log is at `wal.bytes_max` and a cursor holds it:
+    /// try again later.
     Full,
     /// The log is draining and takes no more.
     Closed,
     /// The disk failed: what the frame's fate is cannot be known. The segment is sealed; later appends go to a new one.
     Failed(Arc<str>),
-    /// The payload is larger than a segment.
+    /// The payload is larger than half of `wal.bytes_max`.
     TooLarge,
 }
 
@@ -104,17 +213,29 @@ pub trait Log: Send + Sync + 'static {
 
     /// Opens the durable cursor of that name, at its last committed position (a new one: at the oldest frame).
     fn cursor(&self, name: &str) -> std::io::Result<Box<dyn Cursor>>;
+
+    /// A position that no frame received at or after `since` stands before; as late as the log can tell without reading.
+    fn seek(&self, since: Timestamp) -> Position {
+        let _ = since;
+        self.oldest()
+    }
+
+    /// Shows the frames received at or after `since`, oldest first, without their payloads, which are neither read nor checked.
+    fn headers(&self, since: Timestamp, visit: &mut dyn FnMut(Frame)) -> std::io::Result<()>;
 }
 
-/// A named reader's durable position. Segments that a cursor has not passed are kept while the log is under its cap; what the cap
-/// takes away from a cursor is counted as lost for it by name.
+/// A named reader's durable position. What the size cap takes before the reader came by is counted as lost for it by name.
 pub trait Cursor: Send {
     /// Where it stands.
     fn position(&self) -> Position;
 
-    /// Moves it on; durable with the log's next sync or within a second.
+    /// Moves it on; durable within a second, and never ahead of the log's durable position.
     fn commit(&mut self, position: Position) -> std::io::Result<()>;
 
     /// Records lost to it because the cap took them before it came by.
     fn lost(&self) -> u64;
+
+    /// From now on the cap takes nothing that this cursor has not passed: appends get [`AppendError::Full`] instead. For the reader that
+    /// must be able to go back to its snapshot.
+    fn hold(&mut self);
 }

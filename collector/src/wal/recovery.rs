@@ -1,0 +1,174 @@
+//! Opening a log in whatever state a crash left it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+
+use tokio::sync::watch;
+use watchbell_rules::time::Timestamp;
+
+use super::cursor::Cursors;
+use super::disk::{Disk, DiskFile};
+use super::log::{Queue, Segments, Shared, WalConfig};
+use super::metrics::LogMetrics;
+use super::reader::{Tail, read_batch};
+use super::segment::{DATA_START, Index, Room, Segment, SegmentHeader};
+use super::writer::{Start, WalWriter};
+use super::{Position, Progress};
+use crate::clock::SharedClock;
+
+pub(super) type Opened<D> = (Arc<Shared<D>>, WalWriter<D>);
+
+pub(super) fn open<D: Disk>(
+    disk: D,
+    signal: &str,
+    config: WalConfig,
+    clock: SharedClock,
+    metrics: LogMetrics,
+) -> io::Result<Opened<D>> {
+    let mut cursors = Cursors::load(&disk)?;
+    let files = Files::list(&disk)?;
+    let disk_bytes = files.bytes();
+    let next_name = files.next_name;
+    let mut found = Found::default();
+    let (segments, spares) = files.chain::<D>(&mut found)?;
+    let last = segments.values().next_back().cloned();
+    let end = last.as_ref().map_or(Position::default(), |segment| segment.position(segment.end()));
+    // A killed process may have written what is not on the disk yet.
+    last.as_ref().map_or(Ok(()), |segment| segment.file.sync())?;
+    let was_durable = cursors.cursors.values().map(|state| state.position).fold(cursors.durable, Position::max);
+    for state in cursors.cursors.values_mut() {
+        state.position = state.position.min(end);
+    }
+    let start = Start {
+        next_sequence: last.as_ref().map_or(0, |segment| segment.header.sequence).max(was_durable.sequence()) + 1,
+        // Rot took durable frames: positions must not come twice.
+        active: last.filter(|_| end >= was_durable),
+        spares,
+        next_name,
+    };
+    let received = found.received;
+    let shared = Arc::new(Shared {
+        signal: signal.to_owned(),
+        tail: Mutex::new(Tail::new(end, config.tail_cache_bytes_max)),
+        disk,
+        config,
+        clock,
+        metrics,
+        progress: watch::Sender::new(Progress { appended: end, durable: end, failures: 0 }),
+        wake: Condvar::new(),
+        queue: Mutex::new(Queue { frames: VecDeque::new(), bytes: 0, received, closed: false, woken: false }),
+        segments: RwLock::new(segments),
+        cursors: Mutex::new(cursors),
+        records: AtomicU64::new(found.records),
+        disk_bytes: AtomicU64::new(disk_bytes),
+        damaged: Mutex::default(),
+    });
+    shared.count_damaged(&found.damaged);
+    let writer = WalWriter::new(Arc::clone(&shared), start);
+    Ok((shared, writer))
+}
+
+/// What going through the last segment told.
+struct Found {
+    records: u64,
+    received: Timestamp,
+    damaged: Vec<Position>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { records: 0, received: Timestamp::MIN, damaged: Vec::new() }
+    }
+}
+
+/// The segment files, with what their headers say.
+struct Files<F> {
+    segments: BTreeMap<u32, (Room<F>, SegmentHeader)>,
+    spares: Vec<Room<F>>,
+    next_name: u64,
+}
+
+impl<F: DiskFile> Files<F> {
+    fn list<D: Disk<File = F>>(disk: &D) -> io::Result<Self> {
+        let mut files = Self { segments: BTreeMap::new(), spares: Vec::new(), next_name: 0 };
+        for name in disk.list()? {
+            let Some(number) = name.strip_suffix(".segment").and_then(|number| number.parse::<u64>().ok()) else {
+                continue;
+            };
+            files.next_name = files.next_name.max(number + 1);
+            let file = disk.open(&name)?;
+            let mut bytes = vec![0; DATA_START as usize];
+            let count = file.read_at(&mut bytes, 0)?;
+            let room = Room { bytes: file.bytes()?, name, file };
+            match SegmentHeader::decode(&bytes[..count]) {
+                Some(header) => files
+                    .segments
+                    .insert(header.sequence, (room, header))
+                    .into_iter()
+                    .for_each(|(twin, _)| files.spares.push(twin)),
+                None => files.spares.push(room),
+            }
+        }
+        Ok(files)
+    }
+
+    fn bytes(&self) -> u64 {
+        let segments = self.segments.values().map(|(room, _)| room.bytes).sum::<u64>();
+        segments + self.spares.iter().map(|room| room.bytes).sum::<u64>()
+    }
+
+    /// The segments from the newest back, each with the end that its follower names; those that no follower names are void.
+    fn chain<D: Disk<File = F>>(mut self, found: &mut Found) -> io::Result<(Segments<D>, Vec<Room<F>>)> {
+        let mut segments = Segments::<D>::new();
+        let mut follower: Option<SegmentHeader> = None;
+        while let Some((sequence, (room, header))) = self.segments.pop_last() {
+            let named = follower.and_then(|follower| follower.previous);
+            if follower.is_some() && named.is_none_or(|named| named.sequence < sequence) {
+                self.spares.push(room);
+                continue;
+            }
+            let segment = match named.filter(|named| named.sequence == sequence) {
+                Some(named) => Segment::new(room, header, named.end, named.index),
+                None => gone_through(room, header, found, follower.is_none())?,
+            };
+            segments.insert(sequence, Arc::new(segment));
+            follower = Some(header);
+        }
+        Ok((segments, self.spares))
+    }
+}
+
+/// A segment whose end nobody names: it is where its last good frame ends.
+fn gone_through<F: DiskFile>(
+    room: Room<F>,
+    header: SegmentHeader,
+    found: &mut Found,
+    is_last: bool,
+) -> io::Result<Segment<F>> {
+    let bytes = room.bytes;
+    let segment = Segment::new(room, header, bytes, Index::default());
+    let (mut end, mut last) = (DATA_START, None);
+    let (mut at, mut in_damage, mut damaged) = (DATA_START, false, Vec::new());
+    while at < bytes {
+        let batch = read_batch(&segment, at, READ_BYTES, in_damage)?;
+        (at, in_damage) = (batch.end, batch.ends_in_damage);
+        damaged.extend(batch.damaged);
+        for frame in batch.frames {
+            end = frame.next.offset();
+            last = Some(frame.position);
+            segment.index().add(frame.event_span);
+        }
+    }
+    segment.set_end(end);
+    found.damaged.extend(damaged.into_iter().filter(|position| position.offset() < end));
+    if is_last {
+        let last = last.map(|position| segment.header_at(position.offset())).transpose()?.flatten();
+        found.records = last.map_or(header.records_before, |last| last.records_after());
+        found.received = last.map_or(header.received, |last| last.received);
+    }
+    Ok(segment)
+}
+
+const READ_BYTES: usize = 1 << 20;
