@@ -15,6 +15,7 @@ pub mod logs;
 pub mod resource;
 mod rewrite;
 mod schema;
+pub mod service;
 pub mod validate;
 
 pub use rewrite::{Admitted, Cut, admit, cut, merge_repeated};

@@ -513,3 +513,125 @@ static EXEMPLAR: Message = Message::new(
         many(7, "filtered_attributes", Kind::Message(&KEY_VALUE)),
     ],
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protox::prost_reflect::{Cardinality, DescriptorPool, FieldDescriptor, Kind as ProtoKind, MessageDescriptor};
+    use std::collections::BTreeSet;
+
+    /// The tables say what the `.proto` files say, of every message that a request can hold.
+    #[test]
+    fn agrees_with_the_proto_files() {
+        let pool = pool();
+        let mut seen = BTreeSet::new();
+        for signal in Signal::ALL {
+            compare(&pool, Message::request(signal), &mut seen);
+        }
+        assert_eq!(seen.len(), 34, "{seen:?}");
+    }
+
+    fn pool() -> DescriptorPool {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/protos");
+        let services = ["logs", "trace", "metrics"]
+            .map(|signal| format!("{root}/opentelemetry/proto/collector/{signal}/v1/{signal}_service.proto"));
+        let files = protox::compile(services, [root]).unwrap();
+        DescriptorPool::from_file_descriptor_set(files).unwrap()
+    }
+
+    fn compare(pool: &DescriptorPool, message: &'static Message, seen: &mut BTreeSet<&'static str>) {
+        if !seen.insert(message.name) {
+            return;
+        }
+        let name = format!("opentelemetry.proto.{}", message.name);
+        let descriptor = pool.get_message_by_name(&name).unwrap_or_else(|| panic!("no message {name}"));
+        let expected: Vec<String> = descriptor.fields().map(|field| describe_proto(&field)).collect();
+        let actual: Vec<String> = message.fields.iter().map(describe).collect();
+        assert_eq!(actual, expected, "{name}");
+        assert_eq!(message.holds_records, holds_records(&descriptor), "{name}");
+        for field in message.fields {
+            assert_eq!(message.field(field.number).map(|found| found.name), Some(field.name));
+            match field.kind {
+                Kind::Message(child) => compare(pool, child, seen),
+                Kind::Enum(names) => compare_enum(&descriptor, field, names),
+                _ => {}
+            }
+        }
+    }
+
+    fn describe(field: &Field) -> String {
+        let kind = match field.kind {
+            Kind::Message(child) => format!("opentelemetry.proto.{}", child.name),
+            Kind::Enum(_) => "enum".to_string(),
+            Kind::Id => "Bytes".to_string(),
+            kind => format!("{kind:?}"),
+        };
+        format!("{} {} {kind} {:?}", field.number, field.name, field.label)
+    }
+
+    fn describe_proto(field: &FieldDescriptor) -> String {
+        let kind = match field.kind() {
+            ProtoKind::Message(child) => child.full_name().to_string(),
+            ProtoKind::Enum(_) => "enum".to_string(),
+            kind => {
+                let name = format!("{kind:?}");
+                name[..1].to_uppercase() + &name[1..]
+            }
+        };
+        let real_oneof = field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic());
+        let label = match (field.cardinality(), real_oneof) {
+            (Cardinality::Repeated, _) => Label::Many,
+            (_, true) => Label::Oneof,
+            _ => Label::One,
+        };
+        format!("{} {} {kind} {label:?}", field.number(), field.name())
+    }
+
+    fn compare_enum(message: &MessageDescriptor, field: &Field, names: &Enum) {
+        let ProtoKind::Enum(proto) = message.get_field(field.number).unwrap().kind() else { panic!("{}", field.name) };
+        let proto: Vec<(i32, String)> =
+            proto.values().map(|value| (value.number(), value.name().to_string())).collect();
+        let ours: Vec<(i32, String)> = (0..).zip(names.names.iter().map(|name| name.to_string())).collect();
+        assert_eq!(ours, proto, "{}", field.name);
+    }
+
+    /// Records are what a `time_unix_nano` of their own and a place in a list make them: log records, spans, data points.
+    fn holds_records(message: &MessageDescriptor) -> bool {
+        message.fields().any(|field| match field.kind() {
+            ProtoKind::Message(child) => {
+                is_record(&child) || (field.is_list() || is_data(&field)) && holds_records(&child)
+            }
+            _ => false,
+        })
+    }
+
+    fn is_data(field: &FieldDescriptor) -> bool {
+        field.containing_oneof().is_some_and(|oneof| oneof.name() == "data")
+    }
+
+    fn is_record(message: &MessageDescriptor) -> bool {
+        message.name() == "LogRecord" || message.name() == "Span" || message.name().ends_with("DataPoint")
+    }
+
+    #[test]
+    fn what_a_record_is_judged_by_is_in_it() {
+        for message in [
+            &LOG_RECORD,
+            &SPAN,
+            &NUMBER_DATA_POINT,
+            &HISTOGRAM_DATA_POINT,
+            &EXPONENTIAL_HISTOGRAM_DATA_POINT,
+            &SUMMARY_DATA_POINT,
+        ] {
+            let record = message.record.unwrap();
+            let name = |number| message.field(number).map_or("", |field| field.name);
+            assert!(name(record.time).ends_with("time_unix_nano"), "{}", message.name);
+            assert!(
+                record.fallback_time == 0 || name(record.fallback_time).ends_with("time_unix_nano"),
+                "{}",
+                message.name
+            );
+            assert_eq!(name(record.attributes), "attributes", "{}", message.name);
+        }
+    }
+}
