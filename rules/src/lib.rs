@@ -9,6 +9,7 @@ pub mod labels;
 pub mod logql;
 pub mod record;
 pub mod rule_file;
+pub mod template;
 pub mod time;
 pub mod transition;
 
