@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod dedup;
 #[cfg(test)]
 mod memory_log;
 pub mod receiver;
