@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
-use watchbell_proto::otlp::Signal;
+use watchbell_proto::otlp::{self, Signal};
 
 use super::answer::{Accepted, Body, Refusal};
 use super::auth::BearerToken;
@@ -231,6 +231,15 @@ impl Call {
         }
         let decompressed_bytes = body.len().saturating_mul(GUESSED_RATIO);
         off_the_event_loop(decompressed_bytes, || encoding.decompress(body, bytes_max, &mut self.hold))
+    }
+
+    /// Turns OTLP/JSON into the protobuf bytes of the same request.
+    pub(super) fn transcode(&mut self, signal: Signal, json: &[u8], bytes_max: usize) -> Result<Bytes, Refusal> {
+        let request = off_the_event_loop(json.len(), || otlp::json::to_protobuf(signal, json))
+            .map_err(|error| Refusal::Malformed(error.to_string()))?;
+        // Short numbers become eight bytes each: the same request may be longer in protobuf.
+        self.hold.grow(request.len())?;
+        if request.len() > bytes_max { Err(Refusal::TooLarge { bytes_max }) } else { Ok(request.into()) }
     }
 
     /// Counts how the request ended.

@@ -49,7 +49,7 @@ async fn take(
     let body = call.decompress(encoding, body, port.bytes_max)?;
     let request = match format {
         Format::Protobuf => body,
-        Format::Json => return Err(Refusal::UnsupportedMediaType("application/json".into())),
+        Format::Json => call.transcode(signal, &body, port.bytes_max)?,
     };
     port.intake.take(signal, request).await
 }

@@ -59,6 +59,15 @@ async fn both_ports_speak_both_protocols() {
 }
 
 #[tokio::test]
+async fn json_becomes_the_same_bytes_and_is_answered_in_json() {
+    let server = Server::start().await;
+    let answer = server.post("/v1/logs", "application/json; charset=utf-8", &[], JSON).await;
+    assert_eq!(answer.told(), (200, "application/json", "{}".to_owned()));
+    let request = ExportLogsServiceRequest::decode(server.logs.payloads()[0].clone()).unwrap();
+    assert_eq!(request.resource_logs[0].scope_logs[0].log_records[0].time_unix_nano, 1);
+}
+
+#[tokio::test]
 async fn compressed_bodies_are_stored_plain() {
     let server = Server::start().await;
     for (name, body) in [("gzip", gzip(&logs(2))), ("zstd", zstd::encode_all(&logs(2)[..], 3).unwrap())] {
@@ -81,6 +90,7 @@ async fn what_is_wrong_is_told_with_its_status_in_the_request_s_format() {
         ("truncated", Method::POST, PROTOBUF, &[], logs(3).slice(..20), 400, 3),
         ("not UTF-8", Method::POST, PROTOBUF, &[], body_of_bytes(b"\xff\xfe"), 400, 3),
         ("JSON as protobuf", Method::POST, PROTOBUF, &[], Bytes::from_static(JSON.as_bytes()), 400, 3),
+        ("protobuf as JSON", Method::POST, "application/json", &[], logs(1), 400, 3),
         ("no gzip", Method::POST, PROTOBUF, &[("content-encoding", "gzip")], logs(1), 400, 3),
         ("no zstd", Method::POST, PROTOBUF, &[("content-encoding", "zstd")], logs(1), 400, 3),
         (
@@ -145,7 +155,7 @@ async fn random_bytes_never_get_behind_the_door() {
     for i in 0..300 {
         // A first byte of field 0 is never protobuf; the rest is anything.
         let body: Vec<u8> = std::iter::once(0x07).chain((0..random.usize(0..200)).map(|_| random.u8(..))).collect();
-        let (content_type, encoding) = (PROTOBUF, ["identity", "gzip", "zstd"][i % 3]);
+        let (content_type, encoding) = ([PROTOBUF, "application/json"][i % 2], ["identity", "gzip", "zstd"][i % 3]);
         let path = ["/v1/logs", "/v1/traces", "/v1/metrics"][i % 3];
         let answer = server.post(path, content_type, &[("content-encoding", encoding)], body.clone()).await;
         assert_eq!(answer.status, 400);
@@ -159,6 +169,7 @@ async fn random_bytes_never_get_behind_the_door() {
 async fn an_empty_request_is_fine_and_leaves_nothing() {
     let server = Server::start().await;
     assert_eq!(server.post("/v1/logs", PROTOBUF, &[], "").await.told(), (200, PROTOBUF, String::new()));
+    assert_eq!(server.post("/v1/metrics", "application/json", &[], "{}").await.status, 200);
     assert_eq!(server.call(TRACES, &[], framed(b"", 0)).await.grpc().0, 0);
     assert!(server.logs.payloads().is_empty());
 }
@@ -176,6 +187,12 @@ async fn records_over_a_limit_are_cut_out_and_told() {
 
     let answer = server.call(LOGS, &[], framed(&batch, 0)).await;
     assert_eq!((answer.grpc().0, answer.partial_success().0), (0, 2));
+
+    let only_bad = JSON.replace(r#""x""#, &format!("{:?}", "y".repeat(300)));
+    let answer = server.post("/v1/logs", "application/json", &[], only_bad).await;
+    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(json["partialSuccess"]["rejectedLogRecords"], "1");
+    assert_eq!(server.logs.payloads().len(), 2);
 }
 
 #[tokio::test]
