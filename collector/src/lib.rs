@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod dedup;
+pub mod http_client;
 #[cfg(test)]
 mod memory_log;
 pub mod receiver;
