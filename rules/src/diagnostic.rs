@@ -225,6 +225,7 @@ pub mod codes {
 
         NOT_INDEX_LABEL = 201, "a selector on what is no index label";
         NO_GROUPING = 202, "a range aggregation that makes a series of every record";
+        DUPLICATE_RULE = 203, "two rules that make the same alerts or series";
     }
 }
 

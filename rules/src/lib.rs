@@ -6,6 +6,7 @@
 pub mod alerting;
 pub mod diagnostic;
 pub mod labels;
+pub mod lint;
 pub mod logql;
 pub mod record;
 pub mod rule_file;
@@ -13,4 +14,6 @@ pub mod template;
 pub mod time;
 pub mod transition;
 
+#[cfg(test)]
+mod datadriven;
 mod yaml;

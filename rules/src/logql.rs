@@ -8,6 +8,7 @@ pub mod ast;
 pub mod check;
 mod lexer;
 mod parser;
+mod printer;
 pub mod regexp;
 
 pub use parser::{EXPRESSION_BYTES_MAX, NESTING_DEPTH_MAX};
@@ -17,4 +18,50 @@ pub fn parse(text: &str) -> Result<ast::Expr, Vec<Diagnostic>> {
     let expr = parser::parse(text).map_err(|mistake| vec![mistake])?;
     let mistakes = check::check(&expr);
     if mistakes.is_empty() { Ok(expr) } else { Err(mistakes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datadriven;
+    use crate::diagnostic::render_all;
+
+    /// An expression becomes itself with all parentheses, or its mistakes.
+    #[test]
+    fn expressions_and_their_mistakes() {
+        datadriven::run("logql", |text| match parse(text) {
+            Ok(expr) => format!("{expr:#}"),
+            Err(mistakes) => render_all(&mistakes, text),
+        });
+    }
+
+    #[test]
+    fn what_is_not_evaluated() {
+        datadriven::run("evaluable", |text| match parse(text) {
+            Ok(ast::Expr::Metric(expr)) => match check::evaluable(&expr) {
+                Ok(()) => "evaluated".to_owned(),
+                Err(refused) => render_all(&refused, text),
+            },
+            other => panic!("{text}: {other:?}"),
+        });
+    }
+
+    #[test]
+    fn deep_and_long_expressions_are_refused() {
+        let too_deep = [
+            format!("{}1{}", "(".repeat(60_000), ")".repeat(60_000)),
+            format!("1{}", " + 1".repeat(30_000)),
+            format!("1{}", " ^ 1".repeat(30_000)),
+            format!("{{a=\"b\"}} | {}a=1{}", "(".repeat(1_000), ")".repeat(1_000)),
+            format!("{{a=\"b\"}} | a=1{}", ", a=1".repeat(1_000)),
+            format!("rate({}", "(".repeat(1_000)),
+            "sum(".repeat(1_000),
+        ];
+        for text in too_deep {
+            let mistakes = parse(&text).unwrap_err();
+            assert_eq!(mistakes[0].code, crate::diagnostic::codes::TOO_DEEP, "{}", &text[..20]);
+        }
+        let too_long = format!("{{a=\"{}\"}}", "b".repeat(EXPRESSION_BYTES_MAX));
+        assert_eq!(parse(&too_long).unwrap_err()[0].code, crate::diagnostic::codes::TOO_LONG);
+    }
 }

@@ -27,7 +27,7 @@ use crate::yaml::{self, Key, Node, NodeKind};
 pub struct RuleFile {
     /// In the order of the file; no two with the same name.
     pub groups: Vec<RuleGroup>,
-    /// Bytes of what stands under `tests:`, which the rule tests read.
+    /// Bytes of the file from the key `tests` to what follows it; the rule tests read them.
     pub tests: Option<Range<usize>>,
 }
 
@@ -119,6 +119,11 @@ impl Rule {
             RuleKind::Alert { name, .. } | RuleKind::Record { name } => name,
         }
     }
+
+    /// Where a part of the expression stands in the file, whose text is `file_text`.
+    pub fn place(&self, file_text: &str, part: ast::Span) -> Range<usize> {
+        yaml::place(file_text, &self.expr_span, &self.expr_text, part.range())
+    }
 }
 
 /// Reads a rule file; `file` is its name, for the diagnostics. All mistakes are returned at once, in the order of the file.
@@ -182,7 +187,14 @@ impl Reader<'_> {
             self.mistakes.push(missing("groups", "a rule file", &fields));
         }
         let groups = fields.get("groups").map(|node| self.groups(node)).unwrap_or_default();
-        Some(RuleFile { groups, tests: fields.get("tests").map(|node| node.span.clone()) })
+        Some(RuleFile { groups, tests: self.section(&fields, "tests") })
+    }
+
+    /// A field with its value, up to the next field or the end of the file.
+    fn section(&self, fields: &Fields<'_>, name: &str) -> Option<Range<usize>> {
+        let start = fields.key(name)?.span.start;
+        let later = fields.fields.iter().map(|(key, _)| key.span.start).filter(|other| *other > start);
+        Some(start..later.min().unwrap_or(self.text.len()))
     }
 
     fn groups(&mut self, node: &Node) -> Vec<RuleGroup> {
@@ -293,7 +305,7 @@ impl Reader<'_> {
             Err(mistakes) => mistakes,
         };
         let placed = mistakes.into_iter().map(|mistake| {
-            let span = node.place(self.text, mistake.span.clone());
+            let span = yaml::place(self.text, &node.span, text, mistake.span.clone());
             Diagnostic { span, ..mistake }
         });
         self.mistakes.extend(placed);
@@ -393,7 +405,7 @@ impl Reader<'_> {
         for (_, node) in entries {
             let NodeKind::Scalar(text) = &node.kind else { continue };
             if let Err(mistake) = check_template(text) {
-                let span = node.place(self.text, mistake.span.clone());
+                let span = yaml::place(self.text, &node.span, text, mistake.span.clone());
                 self.mistakes.push(Diagnostic { span, ..mistake });
             }
         }
@@ -512,4 +524,45 @@ fn check_template(text: &str) -> Result<(), Diagnostic> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datadriven;
+    use crate::diagnostic::render_all;
+
+    #[test]
+    fn files_and_their_mistakes() {
+        datadriven::run("diagnostics", |text| match parse("rules.yaml", text) {
+            Ok(rule_file) => describe(&rule_file),
+            Err(mistakes) => render_all(&mistakes, text),
+        });
+    }
+
+    fn describe(file: &RuleFile) -> String {
+        let mut out = String::new();
+        for group in &file.groups {
+            let RuleGroup { name, interval, limit, query_offset, .. } = group;
+            out += &format!("{name}: interval {interval:?}, limit {limit}, query_offset {query_offset:?}\n");
+            for rule in &group.rules {
+                out += &format!("  {:?}\n    {}\n    {:?} {:?}\n", rule.kind, rule.expr, rule.labels, rule.options);
+            }
+        }
+        if let Some(tests) = &file.tests {
+            out += &format!("tests at {tests:?}\n");
+        }
+        out
+    }
+
+    #[test]
+    fn every_part_of_an_expression_is_found_in_the_file() {
+        let text =
+            "groups: [{name: g, rules: [{alert: A, expr: \"sum(count_over_time({a=\\\"b\\\"}\n  [5m])) > 2\"}]}]";
+        let file = parse("rules.yaml", text).unwrap();
+        let rule = &file.groups[0].rules[0];
+        let ast::MetricKind::Binary(binary) = &rule.expr.kind else { panic!("{:?}", rule.expr) };
+        assert_eq!(&text[rule.place(text, binary.op_span)], ">");
+        assert_eq!(&text[rule.place(text, binary.rhs.span)], "2");
+    }
 }

@@ -74,16 +74,13 @@ fn message(error: &serde_saphyr::Error) -> String {
     line.find(": ").filter(|_| line.starts_with("line ")).map_or(line, |at| &line[at + 2..]).to_owned()
 }
 
-impl Node {
-    /// Where each byte of a scalar's text stands in the file, and its end. Where the two cannot be laid beside one another
-    /// (a scalar with a tag, say) everything stands at the scalar's start.
-    pub(crate) fn place(&self, file: &str, inner: Range<usize>) -> Range<usize> {
-        let NodeKind::Scalar(text) = &self.kind else { return self.span.clone() };
-        let Some(offsets) = offsets(&file[self.span.clone()], text) else { return self.span.clone() };
-        let at = |byte: usize| self.span.start + offsets[byte.min(text.len())];
-        let end = if inner.is_empty() { at(inner.start) } else { at(inner.end - 1) + 1 };
-        at(inner.start)..end.min(self.span.end).max(at(inner.start))
-    }
+/// Where `inner`, bytes of a scalar's text, stands in the file; `span` is the whole scalar there. Where the two cannot be laid
+/// beside one another (a scalar with a tag, say) that is the scalar.
+pub(crate) fn place(file: &str, span: &Range<usize>, text: &str, inner: Range<usize>) -> Range<usize> {
+    let Some(offsets) = file.get(span.clone()).and_then(|source| offsets(source, text)) else { return span.clone() };
+    let at = |byte: usize| span.start + offsets[byte.min(text.len())];
+    let end = if inner.is_empty() { at(inner.start) } else { at(inner.end - 1) + 1 };
+    at(inner.start)..end.min(span.end).max(at(inner.start))
 }
 
 /// For each byte of `text`, and for its end, where it stands in `source`, the scalar as the file has it.
@@ -335,7 +332,7 @@ mod tests {
             let NodeKind::Scalar(scalar) = &node.kind else { panic!("{node:?}") };
             for word in ["aa", "bb", "cc", "dd", "ee", "aä"] {
                 let Some(at) = scalar.find(word) else { continue };
-                let place = node.place(text, at..at + word.len());
+                let place = place(text, &node.span, scalar, at..at + word.len());
                 assert_eq!(text.get(place.clone()), Some(word), "{text:?} {place:?}");
             }
         }

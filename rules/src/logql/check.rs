@@ -321,7 +321,7 @@ fn reason(error: &regex::Error) -> String {
 }
 
 /// Whether a record without the label passes.
-fn matches_empty(matcher: &LabelMatcher) -> bool {
+pub(crate) fn matches_empty(matcher: &LabelMatcher) -> bool {
     let regex_matches_empty = || regexp::compile_anchored(&matcher.value).is_ok_and(|regex| regex.is_match(""));
     match matcher.op {
         MatchOp::Equal => matcher.value.is_empty(),

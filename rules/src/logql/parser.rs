@@ -238,7 +238,10 @@ impl Parser<'_> {
     fn unknown_stage(&self, word: &str, place: Span) -> Box<Diagnostic> {
         let diagnostic = Diagnostic::error(codes::UNKNOWN_STAGE, place, format!("unknown stage `{word}`"));
         let diagnostic = diagnostic.label("neither a stage nor a label that is compared with something");
-        diagnostic.suggest(word, STAGES.iter().copied()).into()
+        match self.peek() {
+            TokenKind::String(_) => diagnostic.help(format!("write `{word}=...`")).into(),
+            _ => diagnostic.suggest(word, STAGES.iter().copied()).into(),
+        }
     }
 
     fn log_operand(&self, op: BinaryOp, log: &LogExpr) -> Box<Diagnostic> {
@@ -497,7 +500,7 @@ impl Parser<'_> {
 }
 
 /// How tightly an operator binds.
-const fn tightness(op: BinaryOp) -> u8 {
+pub(crate) const fn tightness(op: BinaryOp) -> u8 {
     match op {
         BinaryOp::Or => 1,
         BinaryOp::And | BinaryOp::Unless => 2,
