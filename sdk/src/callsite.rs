@@ -1,0 +1,252 @@
+//! What is static about a place in the code that logs: encoded once, then copied.
+//!
+//! A [`Callsite`] lives as long as the process, as the `tracing` callsite it belongs to does. Each thread finds it in a small cache of
+//! its own, so that no lock is shared between threads that log.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, RwLock};
+
+use opentelemetry::InstrumentationScope;
+use tracing_core::field::Field;
+use tracing_core::{Level, Metadata};
+use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
+
+use crate::encode::put_scope;
+
+/// Most instrumentation scopes that are told apart (4,096); records of any beyond go under the scope `watchbell.overflow`.
+const SCOPES_MAX: usize = 4096;
+
+/// What of an event is the same at each call.
+pub(crate) struct Callsite {
+    metadata: &'static Metadata<'static>,
+    scope: ScopeId,
+    head: Box<[u8]>,
+    fields: Box<[FieldUse]>,
+}
+
+/// What becomes of a field's value.
+pub(crate) enum FieldUse {
+    /// It is the record's body.
+    Message,
+    /// It is an attribute; these are the bytes of its key.
+    Attribute(Box<[u8]>),
+    /// It names the scope of a record that came from the `log` crate.
+    LogTarget,
+    /// It is not exported.
+    Ignored,
+}
+
+impl Callsite {
+    /// The callsite of an event, from this thread's cache if it is there.
+    #[inline]
+    pub(crate) fn of(metadata: &'static Metadata<'static>, cache: &CallsiteCache) -> &'static Callsite {
+        let slot = &cache.0[cache_index(metadata)];
+        match slot.get() {
+            Some(callsite) if std::ptr::eq(callsite.metadata, metadata) => callsite,
+            _ => {
+                let callsite = registered(metadata);
+                slot.set(Some(callsite));
+                callsite
+            }
+        }
+    }
+
+    /// Severity, event name and code attributes, encoded as fields of a `LogRecord`.
+    #[inline]
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// The scope of its records: the event's target.
+    #[inline]
+    pub(crate) fn scope(&self) -> ScopeId {
+        self.scope
+    }
+
+    /// What becomes of a field.
+    #[inline]
+    pub(crate) fn field(&self, field: &Field) -> &FieldUse {
+        self.fields.get(field.index()).unwrap_or(&FieldUse::Ignored)
+    }
+
+    fn new(metadata: &'static Metadata<'static>) -> Self {
+        let is_log = is_log(metadata);
+        let fields = metadata.fields().iter().map(|field| field_use(field.name(), is_log)).collect();
+        Self { metadata, scope: ScopeId::of_target(metadata.target()), head: head(metadata), fields }
+    }
+}
+
+/// A thread's own way to the callsites it uses: direct mapped, 512 bytes.
+pub(crate) struct CallsiteCache([Cell<Option<&'static Callsite>>; CACHE_SLOTS]);
+
+const CACHE_SLOTS: usize = 64;
+
+impl CallsiteCache {
+    pub(crate) const fn new() -> Self {
+        Self([const { Cell::new(None) }; CACHE_SLOTS])
+    }
+}
+
+#[inline]
+fn cache_index(metadata: &'static Metadata<'static>) -> usize {
+    let address = std::ptr::from_ref(metadata).addr();
+    (address >> 4 ^ address >> 11) % CACHE_SLOTS
+}
+
+#[cold]
+fn registered(metadata: &'static Metadata<'static>) -> &'static Callsite {
+    static CALLSITES: LazyLock<RwLock<HashMap<usize, &'static Callsite>>> = LazyLock::new(RwLock::default);
+    let address = std::ptr::from_ref(metadata).addr();
+    if let Some(callsite) = read(&CALLSITES).get(&address) {
+        return callsite;
+    }
+    write(&CALLSITES).entry(address).or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata))))
+}
+
+fn head(metadata: &Metadata<'_>) -> Box<[u8]> {
+    let mut out = Vec::new();
+    let (number, text) = severity(*metadata.level());
+    put_varint_field(&mut out, 2, number);
+    put_bytes_field(&mut out, 3, text.as_bytes());
+    if let Some(name) = given_name(metadata) {
+        put_bytes_field(&mut out, 12, name.as_bytes());
+    }
+    if let Some(file) = metadata.file() {
+        put_attribute(&mut out, "code.file.path", |out| put_bytes_field(out, 1, file.as_bytes()));
+    }
+    if let Some(line) = metadata.line() {
+        put_attribute(&mut out, "code.line.number", |out| put_varint_field(out, 3, u64::from(line)));
+    }
+    out.into()
+}
+
+fn put_attribute(out: &mut Vec<u8>, key: &str, value: impl FnOnce(&mut Vec<u8>)) {
+    put_message_field(out, 6, |out| {
+        put_bytes_field(out, 1, key.as_bytes());
+        put_message_field(out, 2, value);
+    });
+}
+
+/// `severity_number` and `severity_text` of a level.
+pub(crate) fn severity(level: Level) -> (u64, &'static str) {
+    match level {
+        Level::TRACE => (1, "TRACE"),
+        Level::DEBUG => (5, "DEBUG"),
+        Level::INFO => (9, "INFO"),
+        Level::WARN => (13, "WARN"),
+        Level::ERROR => (17, "ERROR"),
+    }
+}
+
+/// The event's name, unless it is the one that `tracing` makes up: `event src/x.rs:20`.
+fn given_name<'a>(metadata: &Metadata<'a>) -> Option<&'a str> {
+    let made_up = metadata.name().starts_with("event ") && metadata.name().contains(metadata.file().unwrap_or(":"));
+    (!made_up && !is_log(metadata)).then_some(metadata.name())
+}
+
+/// Whether an event was a record of the `log` crate: those have five callsites for all, their place is in fields.
+pub(crate) fn is_log(metadata: &Metadata<'_>) -> bool {
+    metadata.name() == "log event" && metadata.target() == "log"
+}
+
+fn field_use(name: &'static str, is_log: bool) -> FieldUse {
+    match name {
+        "message" => FieldUse::Message,
+        "log.target" if is_log => FieldUse::LogTarget,
+        "log.file" if is_log => FieldUse::Attribute(key("code.file.path")),
+        "log.line" if is_log => FieldUse::Attribute(key("code.line.number")),
+        "log.module_path" if is_log => FieldUse::Ignored,
+        _ => FieldUse::Attribute(key(name.strip_prefix("r#").unwrap_or(name))),
+    }
+}
+
+fn key(name: &str) -> Box<[u8]> {
+    let mut out = Vec::new();
+    put_bytes_field(&mut out, 1, name.as_bytes());
+    out.into()
+}
+
+/// An instrumentation scope by number, the same for the whole process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ScopeId(u32);
+
+/// A scope's bytes: the content of an `InstrumentationScope` message, and its schema's address.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Scope {
+    pub(crate) message: Vec<u8>,
+    pub(crate) schema_url: String,
+}
+
+impl ScopeId {
+    /// The number that stands for a scope in a chunk.
+    pub(crate) fn to_u32(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn from_u32(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The scope that is named as a target.
+    pub(crate) fn of_target(target: &str) -> Self {
+        let mut message = Vec::new();
+        put_bytes_field(&mut message, 1, target.as_bytes());
+        Self::of(Scope { message, schema_url: String::new() })
+    }
+
+    /// The scope of a tracer.
+    pub(crate) fn of_scope(scope: &InstrumentationScope) -> Self {
+        let mut message = Vec::new();
+        put_scope(&mut message, scope);
+        Self::of(Scope { message, schema_url: scope.schema_url().unwrap_or_default().to_owned() })
+    }
+
+    /// The scope's bytes.
+    pub(crate) fn scope(self) -> Arc<Scope> {
+        Arc::clone(&read(&SCOPES).scopes[self.0 as usize])
+    }
+
+    fn of(scope: Scope) -> Self {
+        if let Some(id) = read(&SCOPES).ids.get(&scope) {
+            return *id;
+        }
+        write(&SCOPES).insert(scope)
+    }
+}
+
+static SCOPES: LazyLock<RwLock<Scopes>> = LazyLock::new(|| RwLock::new(Scopes::with_overflow()));
+
+struct Scopes {
+    ids: HashMap<Arc<Scope>, ScopeId>,
+    scopes: Vec<Arc<Scope>>,
+}
+
+impl Scopes {
+    fn with_overflow() -> Self {
+        let mut message = Vec::new();
+        put_bytes_field(&mut message, 1, b"watchbell.overflow");
+        let mut scopes = Self { ids: HashMap::new(), scopes: Vec::new() };
+        scopes.insert(Scope { message, schema_url: String::new() });
+        scopes
+    }
+
+    fn insert(&mut self, scope: Scope) -> ScopeId {
+        if self.scopes.len() >= SCOPES_MAX {
+            return ScopeId(0);
+        }
+        let scope = Arc::new(scope);
+        *self.ids.entry(Arc::clone(&scope)).or_insert_with(|| {
+            self.scopes.push(scope);
+            ScopeId(self.scopes.len() as u32 - 1)
+        })
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

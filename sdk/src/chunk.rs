@@ -1,0 +1,127 @@
+//! Chunks of encoded records, and the pool they come from.
+//!
+//! A chunk is a run of entries: the scope's number and the record's length (4 bytes each, in the machine's order), then the record as the
+//! content of its OTLP message. A thread fills its chunk; the export thread copies the records into requests and gives the chunk back at once.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::callsite::ScopeId;
+use crate::lock;
+
+/// Bytes of a chunk (16 KiB), about fifty records. A record that is larger has a chunk of its own size.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Most empty chunks that are kept for use again (64, 1 MiB); more are freed.
+const FREE_CHUNKS_MAX: usize = 64;
+
+const ENTRY_HEAD_BYTES: usize = 8;
+
+/// Records of one thread.
+#[derive(Default)]
+pub(crate) struct Chunk {
+    bytes: Vec<u8>,
+    records: u64,
+}
+
+impl Chunk {
+    /// Appends a record; false, and nothing is written, if it does not fit.
+    #[inline]
+    pub(crate) fn push(&mut self, scope: ScopeId, record: &[u8]) -> bool {
+        if self.bytes.len() + ENTRY_HEAD_BYTES + record.len() > self.bytes.capacity() {
+            return false;
+        }
+        self.bytes.extend_from_slice(&scope.to_u32().to_ne_bytes());
+        self.bytes.extend_from_slice(&(record.len() as u32).to_ne_bytes());
+        self.bytes.extend_from_slice(record);
+        self.records += 1;
+        true
+    }
+
+    /// How many records it holds.
+    #[inline]
+    pub(crate) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// How many bytes are written.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Its records in the order they came.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (ScopeId, &[u8])> {
+        let mut rest = &self.bytes[..];
+        std::iter::from_fn(move || {
+            let (scope, after) = rest.split_first_chunk()?;
+            let (len, after) = after.split_first_chunk()?;
+            let (record, after) = after.split_at_checked(u32::from_ne_bytes(*len) as usize)?;
+            rest = after;
+            Some((ScopeId::from_u32(u32::from_ne_bytes(*scope)), record))
+        })
+    }
+}
+
+/// Where chunks come from, under one cap over chunks and requests.
+pub(crate) struct Pool {
+    free: Mutex<Vec<Vec<u8>>>,
+    used_bytes: AtomicUsize,
+    buffer_bytes_max: usize,
+}
+
+impl Pool {
+    /// A pool that hands out at most `buffer_bytes_max` bytes: beyond, the newest record is dropped and counted.
+    pub(crate) fn new(buffer_bytes_max: usize) -> Self {
+        Self { free: Mutex::default(), used_bytes: AtomicUsize::new(0), buffer_bytes_max }
+    }
+
+    /// An empty chunk with room for a record of `record_bytes`; `None` at the cap.
+    pub(crate) fn acquire(&self, record_bytes: usize) -> Option<Chunk> {
+        let wanted = CHUNK_BYTES.max(ENTRY_HEAD_BYTES + record_bytes);
+        let before = self.used_bytes.fetch_add(wanted, Ordering::Relaxed);
+        if before + wanted > self.buffer_bytes_max {
+            self.refund(wanted);
+            return None;
+        }
+        let free = (wanted == CHUNK_BYTES).then(|| lock(&self.free).pop()).flatten();
+        let bytes = free.unwrap_or_else(|| Vec::with_capacity(wanted));
+        self.used_bytes.fetch_add(bytes.capacity() - wanted, Ordering::Relaxed);
+        Some(Chunk { bytes, records: 0 })
+    }
+
+    /// Takes a chunk back.
+    pub(crate) fn release(&self, chunk: Chunk) {
+        let mut bytes = chunk.bytes;
+        self.refund(bytes.capacity());
+        bytes.clear();
+        let mut free = lock(&self.free);
+        if bytes.capacity() == CHUNK_BYTES && free.len() < FREE_CHUNKS_MAX {
+            free.push(bytes);
+        }
+    }
+
+    /// Counts bytes of a request, which may go beyond the cap by what it needs besides records.
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes as free again.
+    pub(crate) fn refund(&self, bytes: usize) {
+        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether more than half of the cap is in use, so that partly filled chunks should be collected early.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.used_bytes() > self.buffer_bytes_max / 2
+    }
+
+    /// The cap.
+    pub(crate) fn buffer_bytes_max(&self) -> usize {
+        self.buffer_bytes_max
+    }
+
+    /// Bytes in chunks and requests.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,554 @@
+//! What can be set: by the `OTEL_*` environment names of the OpenTelemetry specification, and by the [`Builder`], which wins.
+//!
+//! An empty value counts as unset. A value that cannot be understood is told once on stderr and then counts as unset, as the
+//! specification says.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::trace::Sampler;
+use tracing_subscriber::filter::Targets;
+
+use crate::levels::Levels;
+use crate::resource;
+
+/// How OTLP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// OTLP/gRPC, `grpc`; its usual port is 4317.
+    Grpc,
+    /// OTLP/HTTP with protobuf, `http/protobuf`, the default; its usual port is 4318.
+    HttpProtobuf,
+}
+
+/// How requests are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// `none`, the default.
+    None,
+    /// `gzip`.
+    Gzip,
+}
+
+/// A signal that is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Logs,
+    Traces,
+}
+
+impl Signal {
+    pub(crate) const ALL: [Self; 2] = [Self::Logs, Self::Traces];
+
+    fn env_name(self) -> &'static str {
+        match self {
+            Self::Logs => "LOGS",
+            Self::Traces => "TRACES",
+        }
+    }
+
+    fn http_path(self) -> &'static str {
+        match self {
+            Self::Logs => "/v1/logs",
+            Self::Traces => "/v1/traces",
+        }
+    }
+
+    fn grpc_path(self) -> &'static str {
+        match self {
+            Self::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            Self::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        }
+    }
+
+    /// What one record is called, in the plural.
+    pub(crate) fn records_name(self) -> &'static str {
+        match self {
+            Self::Logs => "log records",
+            Self::Traces => "spans",
+        }
+    }
+}
+
+/// Sets up Watchbell in code; what is not set here comes from the environment.
+///
+/// ```
+/// let guard = watchbell::builder()
+///     .service_name("checkout")
+///     .resource_attribute("deployment.environment.name", "prod")
+///     .endpoint("http://collector:4317")
+///     .protocol(watchbell::Protocol::Grpc)
+///     .levels("info,checkout=debug")
+///     .init()?;
+/// # drop(guard.shutdown(std::time::Duration::ZERO));
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    service_name: Option<String>,
+    resource_attributes: Vec<KeyValue>,
+    endpoint: Option<String>,
+    protocol: Option<Protocol>,
+    compression: Option<Compression>,
+    headers: Vec<(String, String)>,
+    timeout: Option<Duration>,
+    console: Option<bool>,
+    levels: Option<String>,
+    sampler: Option<Sampler>,
+    schedule_delay: Option<Duration>,
+    buffer_bytes_max: Option<usize>,
+    shutdown_timeout: Option<Duration>,
+    variables: Option<HashMap<String, String>>,
+}
+
+impl Builder {
+    /// Names the service, as `OTEL_SERVICE_NAME` does. Without either it is `unknown_service:<program>`.
+    pub fn service_name(mut self, name: impl Into<String>) -> Self {
+        self.service_name = Some(name.into());
+        self
+    }
+
+    /// Adds an attribute to the resource, as `OTEL_RESOURCE_ATTRIBUTES` does.
+    pub fn resource_attribute(mut self, key: impl Into<String>, value: impl Into<opentelemetry::Value>) -> Self {
+        self.resource_attributes.push(KeyValue::new(key.into(), value));
+        self
+    }
+
+    /// Where the collector is, for all signals, as `OTEL_EXPORTER_OTLP_ENDPOINT`: `http://host:4318`, `https://host:4317`. Over HTTP
+    /// `/v1/logs` and `/v1/traces` are appended.
+    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoint = Some(endpoint.into());
+        self
+    }
+
+    /// How OTLP is spoken, as `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = Some(protocol);
+        self
+    }
+
+    /// How requests are compressed, as `OTEL_EXPORTER_OTLP_COMPRESSION`.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
+
+    /// Adds a header to each request, as `OTEL_EXPORTER_OTLP_HEADERS`: `header("authorization", "Bearer ...")`.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// How long one request may take, as `OTEL_EXPORTER_OTLP_TIMEOUT` (10 s). It is then tried again.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Whether records are also written to stderr, readable. On, unless `OTEL_LOGS_EXPORTER` is set and does not list `console`.
+    pub fn console(mut self, on: bool) -> Self {
+        self.console = Some(on);
+        self
+    }
+
+    /// Which records are made, as `RUST_LOG`: `info,checkout=debug,hyper=off`. `info` if neither is set.
+    pub fn levels(mut self, directives: impl Into<String>) -> Self {
+        self.levels = Some(directives.into());
+        self
+    }
+
+    /// Which traces are sampled, as `OTEL_TRACES_SAMPLER`. Log records carry their trace's ids also where it is not sampled.
+    pub fn sampler(mut self, sampler: Sampler) -> Self {
+        self.sampler = Some(sampler);
+        self
+    }
+
+    /// How long records are gathered before they are sent, as `OTEL_BLRP_SCHEDULE_DELAY` (1 s) and `OTEL_BSP_SCHEDULE_DELAY` (5 s). Records of
+    /// severity ERROR do not wait.
+    pub fn schedule_delay(mut self, delay: Duration) -> Self {
+        self.schedule_delay = Some(delay);
+        self
+    }
+
+    /// Most bytes that wait for the collector, of all signals together (16 MiB). At the limit the newest records are dropped and counted.
+    pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
+        self.buffer_bytes_max = Some(bytes);
+        self
+    }
+
+    /// How long dropping the [`Guard`](crate::Guard) may take (5 s).
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = Some(timeout);
+        self
+    }
+
+    /// Reads these variables instead of the process's environment.
+    pub fn variables<K: Into<String>, V: Into<String>>(mut self, variables: impl IntoIterator<Item = (K, V)>) -> Self {
+        self.variables = Some(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
+        self
+    }
+
+    /// The configuration, and what in the environment was not understood.
+    pub(crate) fn build(self) -> Result<(Config, Vec<String>), String> {
+        let mut env = Env { variables: self.variables.clone(), warnings: Vec::new() };
+        let is_disabled = env.parse("OTEL_SDK_DISABLED", boolean).unwrap_or(false);
+        let logs = env.exporters(Signal::Logs);
+        let traces = env.exporters(Signal::Traces);
+        let mut export = |signal, on: bool| match on && !is_disabled {
+            true => self.export(signal, &mut env).map(Some),
+            false => Ok(None),
+        };
+        let config = Config {
+            is_disabled,
+            logs: export(Signal::Logs, logs.otlp)?,
+            traces: export(Signal::Traces, traces.otlp)?,
+            console: self.console.unwrap_or(logs.console),
+            levels: self.wanted_levels(&mut env)?,
+            sampler: self.sampler.clone().unwrap_or_else(|| env.sampler()),
+            propagators: env.propagators(),
+            resource: resource::attributes(
+                self.service_name.clone().or_else(|| env.get("OTEL_SERVICE_NAME")),
+                env.pairs("OTEL_RESOURCE_ATTRIBUTES"),
+                self.resource_attributes.clone(),
+            ),
+            buffer_bytes_max: self.buffer_bytes_max.unwrap_or(BUFFER_BYTES_MAX),
+            shutdown_timeout: self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
+        };
+        Ok((config, env.warnings))
+    }
+
+    fn wanted_levels(&self, env: &mut Env) -> Result<Levels, String> {
+        if let Some(directives) = &self.levels {
+            let targets = directives.parse::<Targets>();
+            return targets
+                .map(Levels::new)
+                .map_err(|error| format!("the levels `{directives}` are not understood: {error}"));
+        }
+        let directives = env.get("RUST_LOG").unwrap_or_default();
+        Ok(Levels::new(env.directives(&directives)))
+    }
+
+    fn export(&self, signal: Signal, env: &mut Env) -> Result<Export, String> {
+        let protocol = self.protocol.or_else(|| env.signal_parse(signal, "PROTOCOL", str::parse));
+        let protocol = protocol.unwrap_or(Protocol::HttpProtobuf);
+        let delay_name = ["OTEL_BLRP_SCHEDULE_DELAY", "OTEL_BSP_SCHEDULE_DELAY"][signal as usize];
+        let delay_default = [Duration::from_secs(1), Duration::from_secs(5)][signal as usize];
+        Ok(Export {
+            uri: self.uri(signal, protocol, env)?,
+            protocol,
+            headers: self.headers(signal, env)?,
+            compression: self
+                .compression
+                .or_else(|| env.signal_parse(signal, "COMPRESSION", str::parse))
+                .unwrap_or(Compression::None),
+            timeout: self.timeout.or_else(|| env.signal_parse(signal, "TIMEOUT", millis)).unwrap_or(EXPORT_TIMEOUT),
+            schedule_delay: self.schedule_delay.or_else(|| env.parse(delay_name, millis)).unwrap_or(delay_default),
+        })
+    }
+
+    fn uri(&self, signal: Signal, protocol: Protocol, env: &mut Env) -> Result<Uri, String> {
+        if let Some(endpoint) = &self.endpoint {
+            return uri(endpoint, base_path(signal, protocol));
+        }
+        let own = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.env_name());
+        let own_path = match protocol {
+            Protocol::Grpc => signal.grpc_path(),
+            Protocol::HttpProtobuf => "", // the specification: used as it is
+        };
+        let shared_path = base_path(signal, protocol);
+        let found = env.parse(&own, |value| uri(value, own_path));
+        let found = found.or_else(|| env.parse("OTEL_EXPORTER_OTLP_ENDPOINT", |value| uri(value, shared_path)));
+        let default = match protocol {
+            Protocol::Grpc => "http://localhost:4317",
+            Protocol::HttpProtobuf => "http://localhost:4318",
+        };
+        found.map_or_else(|| uri(default, shared_path), Ok)
+    }
+
+    fn headers(&self, signal: Signal, env: &mut Env) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        let own = format!("OTEL_EXPORTER_OTLP_{}_HEADERS", signal.env_name());
+        for (name, value) in env.pairs("OTEL_EXPORTER_OTLP_HEADERS").into_iter().chain(env.pairs(&own)) {
+            match header(&name, &value) {
+                Ok((name, value)) => drop(headers.insert(name, value)),
+                Err(error) => env.warnings.push(error),
+            }
+        }
+        for (name, value) in &self.headers {
+            let (name, value) = header(name, value)?;
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+const BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All that is set, resolved.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) is_disabled: bool,
+    pub(crate) logs: Option<Export>,
+    pub(crate) traces: Option<Export>,
+    pub(crate) console: bool,
+    pub(crate) levels: Levels,
+    pub(crate) sampler: Sampler,
+    pub(crate) propagators: Vec<Propagator>,
+    pub(crate) resource: Vec<KeyValue>,
+    pub(crate) buffer_bytes_max: usize,
+    pub(crate) shutdown_timeout: Duration,
+}
+
+impl Config {
+    /// Where and how a signal leaves, if it does.
+    pub(crate) fn export(&self, signal: Signal) -> Option<&Export> {
+        match signal {
+            Signal::Logs => self.logs.as_ref(),
+            Signal::Traces => self.traces.as_ref(),
+        }
+    }
+}
+
+/// Where and how a signal leaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Export {
+    pub(crate) uri: Uri,
+    pub(crate) protocol: Protocol,
+    pub(crate) headers: HeaderMap,
+    pub(crate) compression: Compression,
+    pub(crate) timeout: Duration,
+    pub(crate) schedule_delay: Duration,
+}
+
+/// How trace context passes between services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Propagator {
+    TraceContext,
+    Baggage,
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "grpc" => Ok(Self::Grpc),
+            "http/protobuf" => Ok(Self::HttpProtobuf),
+            _ => Err(format!("`{text}` is not a protocol; write `grpc` or `http/protobuf`")),
+        }
+    }
+}
+
+impl FromStr for Compression {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "gzip" => Ok(Self::Gzip),
+            "none" => Ok(Self::None),
+            _ => Err(format!("`{text}` is not a compression; write `gzip` or `none`")),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Grpc => "grpc",
+            Self::HttpProtobuf => "http/protobuf",
+        })
+    }
+}
+
+/// The environment, and what was wrong in it.
+struct Env {
+    variables: Option<HashMap<String, String>>,
+    warnings: Vec<String>,
+}
+
+struct Exporters {
+    otlp: bool,
+    console: bool,
+}
+
+impl Env {
+    fn get(&self, name: &str) -> Option<String> {
+        let value = match &self.variables {
+            Some(variables) => variables.get(name).cloned(),
+            None => std::env::var(name).ok(),
+        };
+        value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn parse<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        match parse(&self.get(name)?) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.warnings.push(format!("{name} is ignored: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The signal's own variable, else the one for all signals.
+    fn signal_parse<T>(&mut self, signal: Signal, what: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let own = self.parse(&format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.env_name()), &parse);
+        own.or_else(|| self.parse(&format!("OTEL_EXPORTER_OTLP_{what}"), &parse))
+    }
+
+    /// `key=value,key=value`, percent-encoded; one mistake discards the whole, as the specification wants.
+    fn pairs(&mut self, name: &str) -> Vec<(String, String)> {
+        self.parse(name, pairs).unwrap_or_default()
+    }
+
+    fn exporters(&mut self, signal: Signal) -> Exporters {
+        let name = format!("OTEL_{}_EXPORTER", signal.env_name());
+        let Some(list) = self.get(&name) else {
+            return Exporters { otlp: true, console: signal == Signal::Logs };
+        };
+        let mut exporters = Exporters { otlp: false, console: false };
+        for exporter in list.split(',').map(str::trim) {
+            match exporter {
+                "otlp" => exporters.otlp = true,
+                "console" if signal == Signal::Logs => exporters.console = true,
+                "none" | "" => {}
+                _ => self
+                    .warnings
+                    .push(format!("{name}: the exporter `{exporter}` is not known; write `otlp` or `none`")),
+            }
+        }
+        exporters
+    }
+
+    fn propagators(&mut self) -> Vec<Propagator> {
+        let mut propagators = Vec::new();
+        let list = self.get("OTEL_PROPAGATORS").unwrap_or_else(|| "tracecontext,baggage".to_owned());
+        for name in list.split(',').map(str::trim) {
+            match name {
+                "tracecontext" => propagators.push(Propagator::TraceContext),
+                "baggage" => propagators.push(Propagator::Baggage),
+                "none" => {}
+                _ => self
+                    .warnings
+                    .push(format!("OTEL_PROPAGATORS: `{name}` is not known; write `tracecontext` or `baggage`")),
+            }
+        }
+        propagators
+    }
+
+    fn sampler(&mut self) -> Sampler {
+        let always_on = || Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
+        let Some(name) = self.get("OTEL_TRACES_SAMPLER") else { return always_on() };
+        let mut ratio = || Sampler::TraceIdRatioBased(self.parse("OTEL_TRACES_SAMPLER_ARG", ratio).unwrap_or(1.0));
+        match name.as_str() {
+            "always_on" => Sampler::AlwaysOn,
+            "always_off" => Sampler::AlwaysOff,
+            "traceidratio" => ratio(),
+            "parentbased_always_on" => always_on(),
+            "parentbased_always_off" => Sampler::ParentBased(Box::new(Sampler::AlwaysOff)),
+            "parentbased_traceidratio" => Sampler::ParentBased(Box::new(ratio())),
+            _ => {
+                let wanted =
+                    "write `always_on`, `always_off`, `traceidratio` or one of these with `parentbased_` before it";
+                self.warnings.push(format!("OTEL_TRACES_SAMPLER is ignored: `{name}` is not known; {wanted}"));
+                always_on()
+            }
+        }
+    }
+
+    /// `RUST_LOG`; a directive that is not understood is left out, the others count.
+    fn directives(&mut self, directives: &str) -> Targets {
+        let mut targets = Targets::new();
+        let mut default = None;
+        for directive in directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+            match directive.parse::<Targets>() {
+                Ok(parsed) => {
+                    default = parsed.default_level().or(default);
+                    targets.extend(parsed);
+                }
+                Err(error) => self.warnings.push(format!("RUST_LOG: the directive `{directive}` is ignored: {error}")),
+            }
+        }
+        match default {
+            None if targets.iter().next().is_none() => targets.with_default(tracing_core::Level::INFO),
+            None => targets,
+            Some(level) => targets.with_default(level),
+        }
+    }
+}
+
+fn boolean(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("`{value}` is not a boolean; write `true` or `false`")),
+    }
+}
+
+fn millis(value: &str) -> Result<Duration, String> {
+    let millis = value.parse().map_err(|_| format!("`{value}` is not a number of milliseconds"))?;
+    Ok(Duration::from_millis(millis))
+}
+
+fn ratio(value: &str) -> Result<f64, String> {
+    match value.parse() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err(format!("`{value}` is not a ratio from 0 to 1")),
+    }
+}
+
+fn base_path(signal: Signal, protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Grpc => signal.grpc_path(),
+        Protocol::HttpProtobuf => signal.http_path(),
+    }
+}
+
+/// An endpoint with `path` after its own.
+fn uri(endpoint: &str, path: &str) -> Result<Uri, String> {
+    let wrong = || format!("`{endpoint}` is not an endpoint; write `http://host:port` or `https://host:port`");
+    let base = endpoint.parse::<Uri>().map_err(|_| wrong())?;
+    if !matches!(base.scheme_str(), Some("http" | "https")) || base.host().is_none_or(str::is_empty) {
+        return Err(wrong());
+    }
+    match path {
+        "" => Ok(base),
+        _ => format!("{}{path}", endpoint.trim_end_matches('/')).parse().map_err(|_| wrong()),
+    }
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let wrong_name = |_| format!("`{name}` is not a header's name");
+    let parsed_name = name.to_ascii_lowercase().parse::<HeaderName>().map_err(wrong_name)?;
+    let mut value =
+        value.parse::<HeaderValue>().map_err(|_| format!("the value of the header `{name}` is not valid"))?;
+    value.set_sensitive(true);
+    Ok((parsed_name, value))
+}
+
+fn pairs(list: &str) -> Result<Vec<(String, String)>, String> {
+    list.split(',').map(str::trim).filter(|pair| !pair.is_empty()).map(pair).collect()
+}
+
+fn pair(pair: &str) -> Result<(String, String), String> {
+    let (key, value) = pair.split_once('=').ok_or_else(|| "it is not a list of `key=value,key=value`".to_owned())?;
+    Ok((percent_decode(key.trim())?, percent_decode(value.trim())?))
+}
+
+/// Text with `%` and two hex digits for a byte.
+pub(crate) fn percent_decode(text: &str) -> Result<String, String> {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let byte = part.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        decoded.push(byte.ok_or_else(|| "a `%` is not followed by two hex digits".to_owned())?);
+        decoded.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(decoded).map_err(|_| "it is not UTF-8 once percent-decoded".to_owned())
+}

@@ -1,0 +1,358 @@
+//! Writes OTLP log records and spans as bytes.
+//!
+//! What is static about a callsite comes encoded from [`Callsite`]; the rest is appended to the caller's scratch buffer, which
+//! grows once and is then reused: nothing is allocated in the steady state. Field numbers are those of
+//! `opentelemetry/proto/{common,logs,trace}/v1`.
+
+use std::error::Error;
+use std::fmt::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use opentelemetry::trace::{Event, Link, SpanContext, SpanKind, Status};
+use opentelemetry::{Array, InstrumentationScope, KeyValue, Value};
+use opentelemetry_sdk::trace::SpanData;
+use tracing_core::field::{Field, Visit};
+use watchbell_proto::wire::{
+    put_bytes_field, put_fixed32_field, put_fixed64_field, put_message_field, put_varint_field,
+};
+
+use crate::callsite::{Callsite, FieldUse, ScopeId};
+
+/// Longest string value of a record in bytes (64 KiB); what is beyond is cut off at a character's boundary.
+pub(crate) const VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
+pub(crate) const RECORD_BYTES_MAX: usize = 256 * 1024;
+
+/// Most attributes of a record, the specification's default (128); more are dropped, and counted in the record.
+pub(crate) const ATTRIBUTES_PER_RECORD_MAX: u32 = 128;
+
+/// The time as OTLP has it: nanoseconds since 1970, 0 for times before.
+pub(crate) fn unix_nano(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// A log record under construction: its head is written, its fields are visited, [`finish`](Self::finish) writes the trace.
+pub(crate) struct LogRecordWriter<'a> {
+    out: &'a mut Vec<u8>,
+    callsite: &'static Callsite,
+    scope: ScopeId,
+    attributes: u32,
+    dropped_attributes: u32,
+}
+
+impl<'a> LogRecordWriter<'a> {
+    /// Starts a record of `callsite` at `now` (nanoseconds since 1970).
+    #[inline]
+    pub(crate) fn new(out: &'a mut Vec<u8>, callsite: &'static Callsite, now: u64) -> Self {
+        put_fixed64_field(out, 1, now); // time_unix_nano
+        put_fixed64_field(out, 11, now); // observed_time_unix_nano
+        out.extend_from_slice(callsite.head());
+        Self { out, callsite, scope: callsite.scope(), attributes: 0, dropped_attributes: 0 }
+    }
+
+    /// Ends the record with the ids of the span it belongs to, and says whose scope it is.
+    #[inline]
+    pub(crate) fn finish(self, span: Option<&SpanIds>) -> ScopeId {
+        if self.dropped_attributes > 0 {
+            put_varint_field(self.out, 7, u64::from(self.dropped_attributes));
+        }
+        if let Some(span) = span {
+            put_fixed32_field(self.out, 8, span.flags);
+            put_bytes_field(self.out, 9, &span.trace_id);
+            put_bytes_field(self.out, 10, &span.span_id);
+        }
+        self.scope
+    }
+
+    #[inline]
+    fn attribute(&mut self, field: &Field, write: impl FnOnce(&mut Vec<u8>)) {
+        match self.callsite.field(field) {
+            FieldUse::Attribute(key) if self.has_room() => {
+                self.attributes += 1;
+                put_message_field(self.out, 6, |out| {
+                    out.extend_from_slice(key);
+                    put_message_field(out, 2, write);
+                });
+            }
+            FieldUse::Attribute(_) => self.dropped_attributes += 1,
+            FieldUse::Message => put_message_field(self.out, 5, write),
+            FieldUse::LogTarget | FieldUse::Ignored => {}
+        }
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.attributes < ATTRIBUTES_PER_RECORD_MAX && self.out.len() < RECORD_BYTES_MAX - VALUE_BYTES_MAX
+    }
+}
+
+impl Visit for LogRecordWriter<'_> {
+    #[inline]
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.attribute(field, |out| put_varint_field(out, 3, value as u64));
+    }
+
+    #[inline]
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match i64::try_from(value) {
+            Ok(value) => self.record_i64(field, value),
+            Err(_) => self.record_debug(field, &value), // OTLP has no unsigned integers: as text, whole
+        }
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        match i64::try_from(value) {
+            Ok(value) => self.record_i64(field, value),
+            Err(_) => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        match i64::try_from(value) {
+            Ok(value) => self.record_i64(field, value),
+            Err(_) => self.record_debug(field, &value),
+        }
+    }
+
+    #[inline]
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.attribute(field, |out| put_fixed64_field(out, 4, value.to_bits()));
+    }
+
+    #[inline]
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.attribute(field, |out| put_varint_field(out, 2, u64::from(value)));
+    }
+
+    #[inline]
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if matches!(self.callsite.field(field), FieldUse::LogTarget) {
+            self.scope = ScopeId::of_target(value);
+        } else {
+            self.attribute(field, |out| put_bytes_field(out, 1, cut(value).as_bytes()));
+        }
+    }
+
+    fn record_bytes(&mut self, field: &Field, value: &[u8]) {
+        self.attribute(field, |out| put_bytes_field(out, 7, &value[..value.len().min(VALUE_BYTES_MAX)]));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.record_debug(field, &format_args!("{}", ErrorChain(value)));
+    }
+
+    #[inline]
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.attribute(field, |out| put_text_field(out, 1, format_args!("{value:?}")));
+    }
+}
+
+/// Appends a log record of severity WARN with this text as its body.
+pub(crate) fn put_report(out: &mut Vec<u8>, now: u64, text: &str) {
+    put_fixed64_field(out, 1, now);
+    put_fixed64_field(out, 11, now);
+    put_varint_field(out, 2, 13);
+    put_bytes_field(out, 3, b"WARN");
+    put_message_field(out, 5, |out| put_bytes_field(out, 1, text.as_bytes()));
+}
+
+/// An error, then each of its sources: `cannot charge: connection refused`.
+pub(crate) struct ErrorChain<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl fmt::Display for ErrorChain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// The ids that tie a record to its span.
+pub(crate) struct SpanIds {
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    flags: u32,
+}
+
+impl SpanIds {
+    /// The ids of a valid span context, sampled or not.
+    #[inline]
+    pub(crate) fn of(context: &SpanContext) -> Option<Self> {
+        context.is_valid().then(|| Self {
+            trace_id: context.trace_id().to_bytes(),
+            span_id: context.span_id().to_bytes(),
+            flags: u32::from(context.trace_flags().to_u8()),
+        })
+    }
+}
+
+/// Appends a span.
+pub(crate) fn put_span(out: &mut Vec<u8>, span: &SpanData) {
+    let context = &span.span_context;
+    put_bytes_field(out, 1, &context.trace_id().to_bytes());
+    put_bytes_field(out, 2, &context.span_id().to_bytes());
+    put_trace_state(out, 3, context);
+    if span.parent_span_id != opentelemetry::trace::SpanId::INVALID {
+        put_bytes_field(out, 4, &span.parent_span_id.to_bytes());
+    }
+    put_bytes_field(out, 5, cut(&span.name).as_bytes());
+    put_varint_field(out, 6, span_kind(&span.span_kind));
+    put_fixed64_field(out, 7, unix_nano(span.start_time));
+    put_fixed64_field(out, 8, unix_nano(span.end_time));
+    put_attributes(out, 9, &span.attributes);
+    put_count(out, 10, span.dropped_attributes_count);
+    span.events.iter().for_each(|event| put_message_field(out, 11, |out| put_event(out, event)));
+    put_count(out, 12, span.events.dropped_count);
+    span.links.iter().for_each(|link| put_message_field(out, 13, |out| put_link(out, link)));
+    put_count(out, 14, span.links.dropped_count);
+    put_message_field(out, 15, |out| put_status(out, &span.status));
+    put_fixed32_field(out, 16, flags(context, span.parent_span_is_remote));
+}
+
+fn put_event(out: &mut Vec<u8>, event: &Event) {
+    put_fixed64_field(out, 1, unix_nano(event.timestamp));
+    put_bytes_field(out, 2, cut(&event.name).as_bytes());
+    put_attributes(out, 3, &event.attributes);
+    put_count(out, 4, event.dropped_attributes_count);
+}
+
+fn put_link(out: &mut Vec<u8>, link: &Link) {
+    let context = &link.span_context;
+    put_bytes_field(out, 1, &context.trace_id().to_bytes());
+    put_bytes_field(out, 2, &context.span_id().to_bytes());
+    put_trace_state(out, 3, context);
+    put_attributes(out, 4, &link.attributes);
+    put_count(out, 5, link.dropped_attributes_count);
+    put_fixed32_field(out, 6, flags(context, context.is_remote()));
+}
+
+fn put_status(out: &mut Vec<u8>, status: &Status) {
+    match status {
+        Status::Unset => {}
+        Status::Ok => put_varint_field(out, 3, 1),
+        Status::Error { description } => {
+            put_bytes_field(out, 2, cut(description).as_bytes());
+            put_varint_field(out, 3, 2);
+        }
+    }
+}
+
+fn put_trace_state(out: &mut Vec<u8>, number: u32, context: &SpanContext) {
+    let state = context.trace_state().header();
+    if !state.is_empty() {
+        put_bytes_field(out, number, state.as_bytes());
+    }
+}
+
+fn put_count(out: &mut Vec<u8>, number: u32, count: u32) {
+    if count > 0 {
+        put_varint_field(out, number, u64::from(count));
+    }
+}
+
+fn span_kind(kind: &SpanKind) -> u64 {
+    match kind {
+        SpanKind::Internal => 1,
+        SpanKind::Server => 2,
+        SpanKind::Client => 3,
+        SpanKind::Producer => 4,
+        SpanKind::Consumer => 5,
+    }
+}
+
+/// The W3C flags, then whether the parent (of a link: its target) came from another process, which is always known here.
+fn flags(context: &SpanContext, is_remote: bool) -> u32 {
+    const HAS_IS_REMOTE: u32 = 0x100;
+    const IS_REMOTE: u32 = 0x200;
+    u32::from(context.trace_flags().to_u8()) | HAS_IS_REMOTE | if is_remote { IS_REMOTE } else { 0 }
+}
+
+/// Appends a `Resource` message's content.
+pub(crate) fn put_resource(out: &mut Vec<u8>, attributes: &[KeyValue]) {
+    put_attributes(out, 1, attributes);
+}
+
+/// Appends an `InstrumentationScope` message's content.
+pub(crate) fn put_scope(out: &mut Vec<u8>, scope: &InstrumentationScope) {
+    put_bytes_field(out, 1, scope.name().as_bytes());
+    if let Some(version) = scope.version() {
+        put_bytes_field(out, 2, version.as_bytes());
+    }
+    scope.attributes().for_each(|attribute| put_key_value(out, 3, attribute));
+}
+
+fn put_attributes(out: &mut Vec<u8>, number: u32, attributes: &[KeyValue]) {
+    attributes.iter().for_each(|attribute| put_key_value(out, number, attribute));
+}
+
+fn put_key_value(out: &mut Vec<u8>, number: u32, attribute: &KeyValue) {
+    put_message_field(out, number, |out| {
+        put_bytes_field(out, 1, attribute.key.as_str().as_bytes());
+        put_message_field(out, 2, |out| put_value(out, &attribute.value));
+    });
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Bool(value) => put_varint_field(out, 2, u64::from(*value)),
+        Value::I64(value) => put_varint_field(out, 3, *value as u64),
+        Value::F64(value) => put_fixed64_field(out, 4, value.to_bits()),
+        Value::String(value) => put_bytes_field(out, 1, cut(value.as_str()).as_bytes()),
+        Value::Array(array) => put_message_field(out, 5, |out| put_array(out, array)),
+        other => put_bytes_field(out, 1, cut(&other.as_str()).as_bytes()),
+    }
+}
+
+fn put_array(out: &mut Vec<u8>, array: &Array) {
+    let mut put = |value: Value| put_message_field(out, 1, |out| put_value(out, &value));
+    match array {
+        Array::Bool(values) => values.iter().for_each(|value| put(Value::Bool(*value))),
+        Array::I64(values) => values.iter().for_each(|value| put(Value::I64(*value))),
+        Array::F64(values) => values.iter().for_each(|value| put(Value::F64(*value))),
+        Array::String(values) => values.iter().for_each(|value| put(Value::String(value.clone()))),
+        _ => {}
+    }
+}
+
+/// Appends what `text` formats to as a string field, cut at [`VALUE_BYTES_MAX`].
+#[inline]
+pub(crate) fn put_text_field(out: &mut Vec<u8>, number: u32, text: fmt::Arguments<'_>) {
+    // A string is a message to the wire: a length, then bytes.
+    put_message_field(out, number, |out| {
+        let _ = Cutting { left: VALUE_BYTES_MAX, out }.write_fmt(text); // an error is the cut, or a faulty `Debug`: keep what came
+    });
+}
+
+struct Cutting<'a> {
+    out: &'a mut Vec<u8>,
+    left: usize,
+}
+
+impl Write for Cutting<'_> {
+    #[inline]
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.len() <= self.left {
+            self.left -= text.len();
+            self.out.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
+        self.out.extend_from_slice(&text.as_bytes()[..char_boundary_before(text, self.left)]);
+        self.left = 0;
+        Err(fmt::Error)
+    }
+}
+
+#[inline]
+fn cut(text: &str) -> &str {
+    if text.len() <= VALUE_BYTES_MAX { text } else { &text[..char_boundary_before(text, VALUE_BYTES_MAX)] }
+}
+
+/// `str::floor_char_boundary`, which came with Rust 1.91.
+fn char_boundary_before(text: &str, index: usize) -> usize {
+    (0..=index).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
+}

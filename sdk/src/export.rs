@@ -1,0 +1,320 @@
+//! The export thread: collects records, makes requests of them and sends these until the collector has answered.
+//!
+//! It has a runtime of its own and suppresses telemetry in it, so that it neither depends on the service's runtime nor hears itself.
+//! A request is tried again, with a growing delay, until it is accepted or refused for good; while that goes on the buffer fills up to its
+//! cap, where the newest records are dropped and counted. An idle service wakes it never.
+
+mod answer;
+mod report;
+mod request;
+mod transport;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use opentelemetry::Context;
+use tokio::sync::{Notify, mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel};
+use tokio::task::JoinSet;
+
+use crate::config::{Config, Export, Signal};
+use crate::lane::Urgency;
+use crate::pipeline::Pipeline;
+use answer::Answer;
+use report::{Outage, Report};
+use request::Request;
+use transport::Transport;
+
+/// Most requests of one signal that are under way at a time (4); more wait in the buffer.
+const REQUESTS_IN_FLIGHT_MAX: usize = 4;
+
+/// Least time between two collections in a hurry: what comes meanwhile goes together.
+const HURRY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Delay before the first retry; it doubles up to [`RETRY_DELAY_MAX`], each time with a random part taken off.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// Longest delay between retries, unless the collector asks for more.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// What the guard asks of the export thread.
+pub(crate) enum Command {
+    /// Send all that was emitted before; the reply comes when it has settled.
+    Flush(mpsc::Sender<()>),
+    /// The same, until the deadline; what is left then is dropped, and the thread ends.
+    Shutdown(Instant, mpsc::Sender<()>),
+}
+
+/// Starts the thread; `Err` if there is no thread, runtime or TLS to be had.
+pub(crate) fn spawn(pipeline: Arc<Pipeline>, config: &Config) -> Result<UnboundedSender<Command>, String> {
+    let exports = Signal::ALL.iter().map(|signal| Some((*signal, config.export(*signal)?.clone())));
+    let lanes = exports.flatten().map(|(signal, export)| LaneExporter::new(signal, export));
+    let lanes = lanes.collect::<Result<Vec<_>, _>>()?;
+    let (commands, receiver) = unbounded_channel();
+    let resource = request::resource(&config.resource);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
+    let run = move || {
+        let _suppressed = Context::enter_telemetry_suppressed_scope();
+        runtime.block_on(Exporter::new(pipeline, resource, lanes).run(receiver));
+    };
+    let thread = std::thread::Builder::new().name("watchbell-export".to_owned()).spawn(run);
+    thread.map_err(|error| format!("cannot start a thread: {error}"))?;
+    Ok(commands)
+}
+
+struct Exporter {
+    pipeline: Arc<Pipeline>,
+    resource: Vec<u8>,
+    lanes: Vec<LaneExporter>,
+    sends: JoinSet<Settled>,
+    next_number: u64,
+    /// Numbers of requests that wait or are under way.
+    unsettled: BTreeSet<u64>,
+    flushes: Vec<(u64, mpsc::Sender<()>)>,
+    shutdown: Option<(Instant, mpsc::Sender<()>)>,
+    /// Told at a flush and at the shutdown, so that requests that wait for a retry try at once.
+    retry_now: Arc<Notify>,
+    report: Report,
+}
+
+/// One signal's part of the exporter.
+struct LaneExporter {
+    signal: Signal,
+    transport: Arc<Transport>,
+    outage: Arc<Outage>,
+    schedule_delay: Duration,
+    /// When to collect next.
+    due: Option<Instant>,
+    last_collection: Option<Instant>,
+    waiting: VecDeque<Request>,
+    in_flight: usize,
+    /// Bytes of its requests.
+    request_bytes: usize,
+}
+
+/// A request's end.
+struct Settled {
+    signal: Signal,
+    number: u64,
+    records: u64,
+    bytes: usize,
+    answer: Answer,
+}
+
+impl LaneExporter {
+    fn new(signal: Signal, export: Export) -> Result<Self, String> {
+        Ok(Self {
+            signal,
+            schedule_delay: export.schedule_delay,
+            outage: Arc::default(),
+            transport: Arc::new(Transport::new(export)?),
+            due: None,
+            last_collection: None,
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            request_bytes: 0,
+        })
+    }
+}
+
+impl Exporter {
+    fn new(pipeline: Arc<Pipeline>, resource: Vec<u8>, lanes: Vec<LaneExporter>) -> Self {
+        Self {
+            pipeline,
+            resource,
+            lanes,
+            sends: JoinSet::new(),
+            next_number: 0,
+            unsettled: BTreeSet::new(),
+            flushes: Vec::new(),
+            shutdown: None,
+            retry_now: Arc::default(),
+            report: Report::default(),
+        }
+    }
+
+    async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
+        loop {
+            let now = Instant::now();
+            self.handle_timeout(now);
+            self.send_waiting();
+            self.answer_flushes();
+            if self.is_done(now) {
+                return self.finish();
+            }
+            let timeout = self.poll_timeout();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.handle_command(command),
+                    None => return self.finish(), // the guard is leaked and the subscriber gone
+                },
+                () = self.pipeline.wake.notified() => {}
+                Some(settled) = self.sends.join_next() => self.handle_settled(settled.ok()),
+                () = sleep_until(timeout) => {}
+            }
+            self.schedule(Instant::now());
+        }
+    }
+
+    /// Reads what the lanes ask for.
+    fn schedule(&mut self, now: Instant) {
+        for lane in &mut self.lanes {
+            let hurry = lane.last_collection.map_or(now, |last| now.max(last + HURRY_INTERVAL));
+            lane.due = match self.pipeline.lane(lane.signal).urgency() {
+                Urgency::Idle => None,
+                Urgency::Scheduled => Some(lane.due.unwrap_or(now + lane.schedule_delay)),
+                Urgency::Hurry => Some(lane.due.map_or(hurry, |due| due.min(hurry))),
+            };
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.lanes.iter().filter(|lane| self.may_collect(lane)).filter_map(|lane| lane.due);
+        due.chain(self.shutdown.iter().map(|(deadline, _)| *deadline)).min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        for i in 0..self.lanes.len() {
+            if self.lanes[i].due.is_some_and(|due| due <= now) && self.may_collect(&self.lanes[i]) {
+                self.collect(i, now);
+            }
+        }
+        self.report.tell_losses(&self.pipeline, now);
+    }
+
+    /// Records stay in their chunks while all requests are under way, unless the chunks take up much of the buffer.
+    fn may_collect(&self, lane: &LaneExporter) -> bool {
+        let request_bytes: usize = self.lanes.iter().map(|lane| lane.request_bytes).sum();
+        let chunk_bytes = self.pipeline.pool.used_bytes().saturating_sub(request_bytes);
+        lane.in_flight < REQUESTS_IN_FLIGHT_MAX || chunk_bytes > self.pipeline.pool.buffer_bytes_max() / 4
+    }
+
+    fn collect(&mut self, i: usize, now: Instant) {
+        let lane = &mut self.lanes[i];
+        lane.due = None;
+        lane.last_collection = Some(now);
+        let chunks = self.pipeline.lane(lane.signal).collect();
+        for mut request in request::requests(&self.resource, &chunks) {
+            request.number = self.next_number;
+            self.next_number += 1;
+            self.unsettled.insert(request.number);
+            self.pipeline.pool.charge(request.body.len());
+            lane.request_bytes += request.body.len();
+            lane.waiting.push_back(request);
+        }
+        chunks.into_iter().for_each(|chunk| self.pipeline.pool.release(chunk));
+    }
+
+    fn send_waiting(&mut self) {
+        for lane in &mut self.lanes {
+            while lane.in_flight < REQUESTS_IN_FLIGHT_MAX {
+                let Some(request) = lane.waiting.pop_front() else { break };
+                lane.in_flight += 1;
+                let (transport, retry_now) = (Arc::clone(&lane.transport), Arc::clone(&self.retry_now));
+                self.sends.spawn(deliver(lane.signal, transport, request, retry_now, Arc::clone(&lane.outage)));
+            }
+        }
+    }
+
+    fn handle_settled(&mut self, settled: Option<Settled>) {
+        let Some(Settled { signal, number, records, bytes, answer }) = settled else { return };
+        self.unsettled.remove(&number);
+        self.pipeline.pool.refund(bytes);
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.signal == signal) {
+            lane.in_flight -= 1;
+            lane.request_bytes -= bytes;
+        }
+        let counters = &self.pipeline.lane(signal).counters;
+        match answer {
+            Answer::Accepted { rejected, message } => {
+                let rejected = rejected.min(records);
+                counters.add_refused(rejected);
+                counters.add_delivered(records - rejected);
+                self.report.partial(signal, rejected, &message);
+            }
+            Answer::Refused { reason } => {
+                counters.add_refused(records);
+                self.report.refused(signal, records, &reason);
+            }
+            Answer::Retry { .. } => {} // not an end: `deliver` goes on until there is another answer
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        if let Command::Shutdown(..) = command {
+            Signal::ALL.iter().for_each(|signal| self.pipeline.lane(*signal).close());
+        }
+        let now = Instant::now();
+        (0..self.lanes.len()).for_each(|i| self.collect(i, now));
+        self.retry_now.notify_waiters();
+        match command {
+            Command::Flush(reply) => self.flushes.push((self.next_number, reply)),
+            Command::Shutdown(deadline, reply) => self.shutdown = Some((deadline, reply)),
+        }
+    }
+
+    fn answer_flushes(&mut self) {
+        let oldest = self.unsettled.first().copied().unwrap_or(u64::MAX);
+        self.flushes.retain(|(until, reply)| {
+            let is_settled = oldest >= *until;
+            if is_settled {
+                let _ = reply.send(()); // who asked may have given up
+            }
+            !is_settled
+        });
+    }
+
+    fn is_done(&self, now: Instant) -> bool {
+        self.shutdown.as_ref().is_some_and(|(deadline, _)| self.unsettled.is_empty() || *deadline <= now)
+    }
+
+    fn finish(mut self) {
+        while let Some(settled) = self.sends.try_join_next() {
+            self.handle_settled(settled.ok());
+        }
+        for lane in Signal::ALL.map(|signal| self.pipeline.lane(signal)) {
+            lane.close();
+            lane.counters.add_dropped_at_deadline(lane.account().in_flight);
+        }
+        self.report.tell_end(&self.pipeline);
+        if let Some((_, reply)) = self.shutdown {
+            let _ = reply.send(());
+        }
+    }
+}
+
+/// Sends a request until the collector has accepted or refused it.
+async fn deliver(
+    signal: Signal,
+    transport: Arc<Transport>,
+    request: Request,
+    retry_now: Arc<Notify>,
+    outage: Arc<Outage>,
+) -> Settled {
+    let Request { number, records, body } = request;
+    let mut delay = RETRY_DELAY;
+    let answer = loop {
+        let answer = transport.send(body.clone()).await;
+        let Answer::Retry { after, reason } = &answer else {
+            outage.is_over(signal);
+            break answer;
+        };
+        outage.tell(signal, transport.uri(), reason);
+        let wait = after.unwrap_or_else(|| delay.mul_f64(1.0 - 0.5 * fastrand::f64()));
+        delay = (delay * 2).min(RETRY_DELAY_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = retry_now.notified() => {}
+        }
+    };
+    Settled { signal, number, records, bytes: body.len(), answer }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,129 @@
+//! What a collector's answer means, as the OTLP specification says.
+
+use std::time::Duration;
+
+use crate::config::percent_decode;
+use http::{HeaderMap, StatusCode};
+use watchbell_proto::wire::{Fields, Value};
+
+/// What becomes of a request.
+#[derive(Debug, PartialEq)]
+pub(super) enum Answer {
+    /// It was taken, but for `rejected` records.
+    Accepted { rejected: u64, message: String },
+    /// It will never be taken.
+    Refused { reason: String },
+    /// It should be sent again, `after` some time if the collector says so.
+    Retry { after: Option<Duration>, reason: String },
+}
+
+impl Answer {
+    /// A failure below HTTP.
+    pub(super) fn unreachable(reason: impl Into<String>) -> Self {
+        Self::Retry { after: None, reason: reason.into() }
+    }
+
+    /// The answer of OTLP/HTTP.
+    pub(super) fn of_http(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        if status.is_success() {
+            return accepted(body);
+        }
+        let message = Status::parse(body).message;
+        let reason = format!("{status}{}{message}", if message.is_empty() { "" } else { ": " });
+        match status.as_u16() {
+            429 | 502 | 503 | 504 => Self::Retry { after: retry_after(headers), reason },
+            _ => Self::Refused { reason },
+        }
+    }
+
+    /// The answer of OTLP/gRPC: `trailers` are the trailers, or the headers where there are no others.
+    pub(super) fn of_grpc(trailers: &HeaderMap, message: &[u8]) -> Self {
+        let text = |name| trailers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let Some(code) = text("grpc-status").and_then(|code| code.parse::<u32>().ok()) else {
+            return Self::unreachable("the answer has no `grpc-status`: is this a gRPC endpoint?");
+        };
+        let details = text("grpc-status-details-bin").and_then(|encoded| base64_decode(encoded.as_bytes()));
+        let after = Status::parse(&details.unwrap_or_default()).retry_after;
+        let told = percent_decode(text("grpc-message").unwrap_or_default()).unwrap_or_default();
+        let reason = format!("gRPC status {code}: {told}");
+        match code {
+            0 => accepted(message),
+            // cancelled, deadline exceeded, aborted, out of range, unavailable, data loss
+            1 | 4 | 10 | 11 | 14 | 15 => Self::Retry { after, reason },
+            8 if after.is_some() => Self::Retry { after, reason }, // resource exhausted, but recovering
+            _ => Self::Refused { reason },
+        }
+    }
+}
+
+/// Reads `Export*ServiceResponse { partial_success { rejected_*, error_message } }`.
+fn accepted(response: &[u8]) -> Answer {
+    let (mut rejected, mut message) = (0, String::new());
+    for (number, value) in messages(response, 1).flat_map(Fields::new) {
+        match (number, value) {
+            (1, Value::Varint(count)) => rejected = count,
+            (2, Value::Bytes(text)) => message = String::from_utf8_lossy(text).into_owned(),
+            _ => {}
+        }
+    }
+    Answer::Accepted { rejected, message }
+}
+
+/// What matters here of a `google.rpc.Status`.
+#[derive(Default)]
+struct Status {
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+impl Status {
+    fn parse(bytes: &[u8]) -> Self {
+        let message = messages(bytes, 2).last().map(|text| String::from_utf8_lossy(text).into_owned());
+        let retry_info =
+            messages(bytes, 3).find(|any| messages(any, 1).any(|url| url.ends_with(b"google.rpc.RetryInfo")));
+        let delay = retry_info.and_then(|any| messages(any, 2).last()).and_then(|info| messages(info, 1).last());
+        Self { message: message.unwrap_or_default(), retry_after: delay.map(duration) }
+    }
+}
+
+/// Reads a `google.protobuf.Duration`.
+fn duration(bytes: &[u8]) -> Duration {
+    let part = |wanted| {
+        Fields::new(bytes).find_map(|field| match field {
+            (number, Value::Varint(value)) if number == wanted => Some(value as i64),
+            _ => None,
+        })
+    };
+    let seconds = part(1).unwrap_or(0).max(0) as u64;
+    let nanos = part(2).unwrap_or(0).clamp(0, 999_999_999) as u32;
+    Duration::new(seconds, nanos)
+}
+
+fn messages(bytes: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
+    Fields::new(bytes).filter_map(move |field| match field {
+        (number, Value::Bytes(content)) if number == wanted => Some(content),
+        _ => None,
+    })
+}
+
+/// `Retry-After` in seconds; a date is not read, the usual delay serves then.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Base64 with or without padding, as gRPC metadata has it.
+fn base64_decode(text: &[u8]) -> Option<Vec<u8>> {
+    let (mut out, mut bits, mut held) = (Vec::new(), 0u32, 0);
+    for byte in text.iter().filter(|byte| **byte != b'=') {
+        let value =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".iter().position(|c| c == byte)?;
+        bits = bits << 6 | value as u32;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+        }
+    }
+    Some(out)
+}

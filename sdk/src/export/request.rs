@@ -1,0 +1,113 @@
+//! Makes requests of chunks: the records' bytes are copied, grouped by scope; nothing is decoded.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use opentelemetry::KeyValue;
+use watchbell_proto::wire::{put_bytes_field, put_bytes_header, put_message_field, varint_len};
+
+use crate::callsite::ScopeId;
+use crate::chunk::Chunk;
+use crate::encode::put_resource;
+
+/// Bytes of records after which a request is full (1 MiB).
+const REQUEST_BYTES: usize = 1024 * 1024;
+
+/// An encoded `ExportLogsServiceRequest` or `ExportTraceServiceRequest`: these are alike in all field numbers used here.
+pub(super) struct Request {
+    pub(super) number: u64,
+    pub(super) records: u64,
+    pub(super) body: Bytes,
+}
+
+/// The field `resource` of `ResourceLogs` and `ResourceSpans`.
+pub(super) fn resource(attributes: &[KeyValue]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_message_field(&mut out, 1, |out| put_resource(out, attributes));
+    out
+}
+
+/// Requests with all records of the chunks.
+pub(super) fn requests(resource: &[u8], chunks: &[Chunk]) -> Vec<Request> {
+    let mut requests = Vec::new();
+    let mut group = Group::default();
+    for (scope, record) in chunks.iter().flat_map(Chunk::entries) {
+        if group.bytes > 0 && group.bytes + record.len() > REQUEST_BYTES {
+            requests.push(std::mem::take(&mut group).request(resource));
+        }
+        group.add(scope, record);
+    }
+    if group.records > 0 {
+        requests.push(group.request(resource));
+    }
+    requests
+}
+
+/// Records of one request, by scope in order of appearance.
+#[derive(Default)]
+struct Group<'a> {
+    scopes: Vec<(ScopeId, Vec<&'a [u8]>)>,
+    index: HashMap<ScopeId, usize>,
+    bytes: usize,
+    records: u64,
+}
+
+impl<'a> Group<'a> {
+    fn add(&mut self, scope: ScopeId, record: &'a [u8]) {
+        let i = *self.index.entry(scope).or_insert_with(|| {
+            self.scopes.push((scope, Vec::new()));
+            self.scopes.len() - 1
+        });
+        self.scopes[i].1.push(record);
+        self.bytes += record.len();
+        self.records += 1;
+    }
+
+    fn request(self, resource: &[u8]) -> Request {
+        let scopes: Vec<_> = self.scopes.iter().map(|(scope, records)| ScopeRecords::new(*scope, records)).collect();
+        let content_bytes = resource.len() + scopes.iter().map(|scope| field_bytes(scope.bytes())).sum::<usize>();
+        let mut body = Vec::with_capacity(field_bytes(content_bytes));
+        put_bytes_header(&mut body, 1, content_bytes); // resource_logs
+        body.extend_from_slice(resource);
+        for scope in &scopes {
+            put_bytes_header(&mut body, 2, scope.bytes()); // scope_logs
+            scope.put(&mut body);
+        }
+        Request { number: 0, records: self.records, body: body.into() }
+    }
+}
+
+/// The content of a `ScopeLogs` or `ScopeSpans`.
+struct ScopeRecords<'a> {
+    head: Vec<u8>,
+    records: &'a [&'a [u8]],
+    records_bytes: usize,
+    tail: Vec<u8>,
+}
+
+impl<'a> ScopeRecords<'a> {
+    fn new(scope: ScopeId, records: &'a [&'a [u8]]) -> Self {
+        let scope = scope.scope();
+        let (mut head, mut tail) = (Vec::new(), Vec::new());
+        put_bytes_field(&mut head, 1, &scope.message);
+        if !scope.schema_url.is_empty() {
+            put_bytes_field(&mut tail, 3, scope.schema_url.as_bytes());
+        }
+        Self { head, records, records_bytes: records.iter().map(|record| field_bytes(record.len())).sum(), tail }
+    }
+
+    fn bytes(&self) -> usize {
+        self.head.len() + self.records_bytes + self.tail.len()
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        self.records.iter().for_each(|record| put_bytes_field(out, 2, record));
+        out.extend_from_slice(&self.tail);
+    }
+}
+
+/// Bytes of a field with a content of `len` bytes, for field numbers below 16.
+fn field_bytes(len: usize) -> usize {
+    1 + varint_len(len as u64) + len
+}

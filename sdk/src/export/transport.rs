@@ -1,0 +1,138 @@
+//! One HTTP client for both protocols: OTLP/gRPC is a POST over HTTP/2 with five bytes before the message and a status in the trailers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::write::GzEncoder;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use super::answer::Answer;
+use crate::config::{Compression, Export, Protocol};
+
+/// Most bytes of an answer that are read (64 KiB); a longer one counts as none.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Sends requests to one endpoint.
+pub(super) struct Transport {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    uri: Uri,
+    headers: HeaderMap,
+    protocol: Protocol,
+    compression: Compression,
+    timeout: Duration,
+}
+
+impl Transport {
+    /// `Err` where the system's certificates cannot be read.
+    pub(super) fn new(export: Export) -> Result<Self, String> {
+        let Export { uri, protocol, mut headers, compression, timeout, .. } = export;
+        let compressed = compression == Compression::Gzip;
+        for (name, value) in static_headers(protocol, compressed) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let is_grpc = protocol == Protocol::Grpc;
+        let client = Client::builder(TokioExecutor::new()).http2_only(is_grpc).build(connector(is_grpc, timeout)?);
+        Ok(Self { client, uri, headers, protocol, compression, timeout })
+    }
+
+    pub(super) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Sends a message once.
+    pub(super) async fn send(&self, message: Bytes) -> Answer {
+        match tokio::time::timeout(self.timeout, self.exchange(message)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(reason)) => Answer::unreachable(reason),
+            Err(_) => Answer::unreachable(format!("no answer within {:?}", self.timeout)),
+        }
+    }
+
+    async fn exchange(&self, message: Bytes) -> Result<Answer, String> {
+        let mut request = Request::new(Full::new(self.framed(message)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        let response = self.client.request(request).await.map_err(|error| chain(&error))?;
+        self.answer(response).await
+    }
+
+    async fn answer(&self, response: Response<Incoming>) -> Result<Answer, String> {
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| chain(&*error))?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let bytes = body.to_bytes();
+        Ok(match self.protocol {
+            Protocol::HttpProtobuf => Answer::of_http(head.status, &head.headers, &bytes),
+            Protocol::Grpc if !head.status.is_success() => Answer::of_http(head.status, &head.headers, &[]),
+            Protocol::Grpc => {
+                let status = if head.headers.contains_key("grpc-status") { &head.headers } else { &trailers };
+                Answer::of_grpc(status, bytes.get(GRPC_HEAD_BYTES..).unwrap_or_default())
+            }
+        })
+    }
+
+    fn framed(&self, message: Bytes) -> Bytes {
+        let message = match self.compression {
+            Compression::None => message,
+            Compression::Gzip => gzip(&message),
+        };
+        match self.protocol {
+            Protocol::HttpProtobuf => message,
+            Protocol::Grpc => {
+                let mut framed = Vec::with_capacity(GRPC_HEAD_BYTES + message.len());
+                framed.push(u8::from(self.compression != Compression::None));
+                framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
+                framed.extend_from_slice(&message);
+                framed.into()
+            }
+        }
+    }
+}
+
+/// A flag for compression, then the message's length.
+const GRPC_HEAD_BYTES: usize = 5;
+
+fn static_headers(protocol: Protocol, compressed: bool) -> Vec<(http::HeaderName, &'static str)> {
+    let mut headers = vec![(USER_AGENT, concat!("watchbell-rust/", env!("CARGO_PKG_VERSION")))];
+    match protocol {
+        Protocol::Grpc => {
+            headers.extend([(CONTENT_TYPE, "application/grpc"), (TE, "trailers")]);
+            headers.extend(compressed.then_some((http::HeaderName::from_static("grpc-encoding"), "gzip")));
+        }
+        Protocol::HttpProtobuf => {
+            headers.push((CONTENT_TYPE, "application/x-protobuf"));
+            headers.extend(compressed.then_some((CONTENT_ENCODING, "gzip")));
+        }
+    }
+    headers
+}
+
+fn connector(is_grpc: bool, timeout: Duration) -> Result<HttpsConnector<HttpConnector>, String> {
+    let provider = rustls::crypto::ring::default_provider();
+    let tls = HttpsConnectorBuilder::new().with_provider_and_platform_verifier(provider);
+    let tls = tls.map_err(|error| format!("cannot set up TLS: {error}"))?.https_or_http();
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(timeout));
+    Ok(if is_grpc { tls.enable_http2().wrap_connector(http) } else { tls.enable_http1().wrap_connector(http) })
+}
+
+fn gzip(bytes: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let written = std::io::Write::write_all(&mut encoder, bytes);
+    written.and_then(|()| encoder.finish()).expect("a vector takes all that is written").into()
+}
+
+/// An error and its sources: hyper's own message alone says little.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    crate::encode::ErrorChain(error).to_string()
+}

@@ -1,0 +1,115 @@
+//! The guard that flushes and ends the export.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::export::Command;
+use crate::ledger::Ledger;
+use crate::pipeline::Pipeline;
+
+/// How much longer than a deadline the export thread's answer is waited for.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Keeps the export going; when it is dropped, what was recorded is sent, for at most
+/// [`shutdown_timeout`](crate::Builder::shutdown_timeout).
+///
+/// It works in and outside of any runtime, also within a task: the export has a thread of its own, and the guard waits for that.
+///
+/// ```
+/// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+/// tracing::info!("the last record");
+/// let ledger = guard.shutdown(std::time::Duration::from_secs(2));
+/// assert_eq!(ledger.logs.in_flight, 0);
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
+#[must_use = "dropping the guard ends the export"]
+pub struct Guard {
+    pipeline: Arc<Pipeline>,
+    commands: Option<UnboundedSender<Command>>,
+    provider: Option<SdkTracerProvider>,
+    shutdown_timeout: Duration,
+}
+
+impl Guard {
+    pub(crate) fn new(
+        pipeline: Arc<Pipeline>,
+        commands: Option<UnboundedSender<Command>>,
+        provider: Option<SdkTracerProvider>,
+        shutdown_timeout: Duration,
+    ) -> Self {
+        Self { pipeline, commands, provider, shutdown_timeout }
+    }
+
+    /// Sends what was recorded before the call, and waits until the collector has answered, at most `timeout`.
+    ///
+    /// It blocks the thread. Records of a span that has not ended are sent, the span itself is not.
+    pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        let Some(commands) = &self.commands else { return Ok(()) };
+        let (reply, settled) = mpsc::channel();
+        let sent = commands.send(Command::Flush(reply)).is_ok();
+        match sent && settled.recv_timeout(timeout).is_ok() {
+            true => Ok(()),
+            false => Err(FlushError { ledger: self.ledger() }),
+        }
+    }
+
+    /// Sends what was recorded, ends the export, and says what became of all records. What is not delivered within `timeout` is
+    /// dropped and counted. It blocks the thread.
+    pub fn shutdown(mut self, timeout: Duration) -> Ledger {
+        self.shut_down(timeout);
+        self.ledger()
+    }
+
+    /// What has become of all records so far.
+    pub fn ledger(&self) -> Ledger {
+        self.pipeline.ledger()
+    }
+
+    pub(crate) fn provider(&self) -> Option<&SdkTracerProvider> {
+        self.provider.as_ref()
+    }
+
+    fn shut_down(&mut self, timeout: Duration) {
+        if let Some(commands) = self.commands.take() {
+            let (reply, done) = mpsc::channel();
+            let deadline = Instant::now() + timeout;
+            let sent = commands.send(Command::Shutdown(deadline, reply)).is_ok();
+            let _ = sent && done.recv_timeout(timeout + GRACE).is_ok(); // the ledger tells what is missing
+        }
+        if let Some(provider) = self.provider.take() {
+            let _ = provider.shutdown(); // "already shut down" is no fault here
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.shut_down(self.shutdown_timeout);
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("ledger", &self.ledger()).finish_non_exhaustive()
+    }
+}
+
+/// A flush's timeout passed before the collector had answered for every record.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushError {
+    /// What became of the records until then.
+    pub ledger: Ledger,
+}
+
+impl fmt::Display for FlushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not everything was delivered in time: {}", self.ledger)
+    }
+}
+
+impl std::error::Error for FlushError {}

@@ -1,0 +1,259 @@
+//! The way of one signal's records from the threads that make them to the export thread.
+//!
+//! Each thread has a slot with its chunk. The slot's lock is taken by that thread for each record and by the export thread once a batch, for
+//! the time of a swap: nobody waits. Full chunks go to a queue; the export thread collects them together with what the slots hold.
+
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use crate::callsite::{CallsiteCache, ScopeId};
+use crate::chunk::{Chunk, Pool};
+use crate::ledger::{Account, Counters};
+use crate::lock;
+
+/// Bytes in full chunks at which they are sent without waiting for the schedule delay (256 KiB).
+const FULL_BYTES_HURRY: usize = 256 * 1024;
+
+/// One signal's slots, queue and counters.
+pub(crate) struct Lane {
+    id: u64,
+    pool: Arc<Pool>,
+    wake: Arc<Notify>,
+    urgency: AtomicU8,
+    slots: Mutex<Slots>,
+    full: Mutex<Vec<Chunk>>,
+    full_bytes: AtomicUsize,
+    pub(crate) counters: Counters,
+}
+
+#[derive(Default)]
+struct Slots {
+    slots: Vec<Arc<Slot>>,
+    gone: Tally,
+    is_closed: bool,
+}
+
+/// What one thread has for one signal.
+#[derive(Default)]
+struct Slot {
+    lane: u64,
+    state: Mutex<SlotState>,
+}
+
+#[derive(Default)]
+struct SlotState {
+    chunk: Chunk,
+    tally: Tally,
+    is_closed: bool,
+}
+
+/// What a thread has emitted, and what of it was dropped at once.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) emitted: u64,
+    pub(crate) dropped_buffer_full: u64,
+    pub(crate) dropped_after_shutdown: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.emitted += other.emitted;
+        self.dropped_buffer_full += other.dropped_buffer_full;
+        self.dropped_after_shutdown += other.dropped_after_shutdown;
+    }
+}
+
+/// How soon the export thread should collect.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Urgency {
+    /// There is nothing to collect.
+    Idle,
+    /// After the schedule delay.
+    Scheduled,
+    /// Now: a page may be waiting for it, or the buffer fills.
+    Hurry,
+}
+
+impl Lane {
+    pub(crate) fn new(pool: Arc<Pool>, wake: Arc<Notify>) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            pool,
+            wake,
+            urgency: AtomicU8::new(Urgency::Idle as u8),
+            slots: Mutex::default(),
+            full: Mutex::default(),
+            full_bytes: AtomicUsize::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Hands a record over. Never blocks: at the buffer's cap the record is dropped and counted.
+    #[inline]
+    pub(crate) fn push(&self, local: &Local, scope: ScopeId, record: &[u8], urgency: Urgency) {
+        let wanted = local.with_slot(self, |slot| self.append(&mut lock(&slot.state), scope, record));
+        self.request(wanted.max(urgency));
+    }
+
+    /// The same for a thread whose locals are gone already, and for the export thread's own records.
+    pub(crate) fn push_detached(&self, scope: ScopeId, record: &[u8], urgency: Urgency) {
+        let mut slots = lock(&self.slots);
+        let mut state = SlotState { is_closed: slots.is_closed, ..SlotState::default() };
+        let wanted = self.append(&mut state, scope, record);
+        slots.gone.add(state.tally);
+        let full = self.push_full(state.chunk);
+        drop(slots);
+        self.request(wanted.max(full).max(urgency));
+    }
+
+    /// Tells the export thread, unless it was told already.
+    #[inline]
+    pub(crate) fn request(&self, urgency: Urgency) {
+        let urgency = urgency as u8;
+        if self.urgency.load(Ordering::Relaxed) < urgency && self.urgency.fetch_max(urgency, Ordering::AcqRel) < urgency
+        {
+            self.wake.notify_one();
+        }
+    }
+
+    /// What was asked for since the last collection.
+    pub(crate) fn urgency(&self) -> Urgency {
+        match self.urgency.load(Ordering::Acquire) {
+            0 => Urgency::Idle,
+            1 => Urgency::Scheduled,
+            _ => Urgency::Hurry,
+        }
+    }
+
+    /// All records so far, chunk by chunk. The urgency falls first: who writes afterwards asks anew.
+    pub(crate) fn collect(&self) -> Vec<Chunk> {
+        self.urgency.store(Urgency::Idle as u8, Ordering::SeqCst);
+        self.full_bytes.store(0, Ordering::Relaxed);
+        let mut chunks = std::mem::take(&mut *lock(&self.full));
+        let mut slots = lock(&self.slots);
+        let Slots { slots: all, gone, .. } = &mut *slots;
+        all.retain(|slot| {
+            let is_gone = Arc::strong_count(slot) == 1;
+            let mut state = lock(&slot.state);
+            if state.chunk.records() > 0 {
+                chunks.push(std::mem::take(&mut state.chunk));
+            }
+            if is_gone {
+                gone.add(state.tally);
+            }
+            !is_gone
+        });
+        chunks
+    }
+
+    /// From here on each record is counted as dropped after the shutdown.
+    pub(crate) fn close(&self) {
+        let mut slots = lock(&self.slots);
+        slots.is_closed = true;
+        slots.slots.iter().for_each(|slot| lock(&slot.state).is_closed = true);
+    }
+
+    /// What became of the records so far; what has not settled counts as in flight.
+    pub(crate) fn account(&self) -> Account {
+        let slots = lock(&self.slots);
+        let settled = self.counters.settled(); // before the tally, so that it is never ahead of it
+        let mut tally = slots.gone;
+        slots.slots.iter().for_each(|slot| tally.add(lock(&slot.state).tally));
+        settled.account(tally)
+    }
+
+    #[inline]
+    fn append(&self, state: &mut SlotState, scope: ScopeId, record: &[u8]) -> Urgency {
+        state.tally.emitted += 1;
+        let is_first = state.chunk.records() == 0;
+        if !state.is_closed && state.chunk.push(scope, record) {
+            return if is_first { Urgency::Scheduled } else { Urgency::Idle };
+        }
+        self.append_to_new(state, scope, record)
+    }
+
+    #[cold]
+    fn append_to_new(&self, state: &mut SlotState, scope: ScopeId, record: &[u8]) -> Urgency {
+        if state.is_closed {
+            state.tally.dropped_after_shutdown += 1;
+            return Urgency::Idle;
+        }
+        let Some(mut chunk) = self.pool.acquire(record.len()) else {
+            state.tally.dropped_buffer_full += 1;
+            return Urgency::Hurry;
+        };
+        chunk.push(scope, record);
+        self.push_full(std::mem::replace(&mut state.chunk, chunk)).max(Urgency::Scheduled)
+    }
+
+    fn push_full(&self, chunk: Chunk) -> Urgency {
+        if chunk.records() == 0 {
+            return Urgency::Idle;
+        }
+        let before = self.full_bytes.fetch_add(chunk.len(), Ordering::Relaxed);
+        let is_much = before + chunk.len() >= FULL_BYTES_HURRY || self.pool.is_pressed();
+        lock(&self.full).push(chunk);
+        if is_much { Urgency::Hurry } else { Urgency::Scheduled }
+    }
+}
+
+/// What a thread keeps between calls.
+pub(crate) struct Local {
+    pub(crate) callsites: CallsiteCache,
+    scratch: Cell<Vec<u8>>,
+    slots: RefCell<Vec<Arc<Slot>>>,
+}
+
+/// Most bytes of scratch that a thread keeps between calls (8 KiB); a larger record's is freed.
+const SCRATCH_BYTES_MAX: usize = 8 * 1024;
+
+thread_local! {
+    static LOCAL: Local = const {
+        Local { callsites: CallsiteCache::new(), scratch: Cell::new(Vec::new()), slots: RefCell::new(Vec::new()) }
+    };
+}
+
+impl Local {
+    /// Calls `f` with this thread's locals; `None` in a thread that is ending and has dropped them.
+    #[inline]
+    pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> Option<R> {
+        LOCAL.try_with(f).ok()
+    }
+
+    /// Calls `f` with an empty buffer. A call within a call (a `Debug` that logs) has a new one.
+    #[inline]
+    pub(crate) fn with_scratch<R>(&self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let mut scratch = self.scratch.take();
+        scratch.clear();
+        let result = f(&mut scratch);
+        if scratch.capacity() <= SCRATCH_BYTES_MAX {
+            self.scratch.set(scratch);
+        }
+        result
+    }
+
+    #[inline]
+    fn with_slot<R>(&self, lane: &Lane, f: impl FnOnce(&Slot) -> R) -> R {
+        if let Some(slot) = self.slots.borrow().iter().find(|slot| slot.lane == lane.id) {
+            return f(slot);
+        }
+        f(&self.new_slot(lane))
+    }
+
+    #[cold]
+    fn new_slot(&self, lane: &Lane) -> Arc<Slot> {
+        let mut slots = lock(&lane.slots);
+        let state = Mutex::new(SlotState { is_closed: slots.is_closed, ..SlotState::default() });
+        let slot = Arc::new(Slot { lane: lane.id, state });
+        slots.slots.push(Arc::clone(&slot));
+        let mut own = self.slots.borrow_mut();
+        own.retain(|slot| Arc::strong_count(slot) > 1); // the others' lanes are gone
+        own.push(Arc::clone(&slot));
+        slot
+    }
+}

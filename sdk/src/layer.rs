@@ -1,0 +1,173 @@
+//! The `tracing` layer: events become log records here, spans are left to `tracing-opentelemetry`.
+
+// A layer that wraps another has to pass `downcast_raw` on, which is an unsafe method; without it `OpenTelemetrySpanExt` would not find
+// the wrapped layer. The safe way, a per-layer filter, makes each event pass every filter: measured, it costs more than the encoding.
+#![allow(unsafe_code)]
+
+use std::any::TypeId;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use opentelemetry::Context as OtelContext;
+use opentelemetry::trace::TraceContextExt;
+use opentelemetry_sdk::trace::SdkTracer;
+use tracing_core::dispatcher::WeakDispatch;
+use tracing_core::span::{Attributes, Id, Record};
+use tracing_core::{Dispatch, Event, Level, Subscriber};
+use tracing_opentelemetry::{OpenTelemetryLayer, get_otel_context};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::callsite::{Callsite, CallsiteCache, ScopeId};
+use crate::config::Signal;
+use crate::encode::{LogRecordWriter, SpanIds, unix_nano};
+use crate::lane::{Local, Urgency};
+use crate::pipeline::Pipeline;
+
+/// Sends events and spans to the collector. Made by [`Builder::layer`](crate::Builder::layer) for a subscriber of one's own.
+pub struct WatchbellLayer<S> {
+    spans: Option<OpenTelemetryLayer<S, SdkTracer>>,
+    pipeline: Option<Arc<Pipeline>>,
+    dispatch: OnceLock<WeakDispatch>,
+}
+
+impl<S> WatchbellLayer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    /// Without a tracer, spans are left alone; without a pipeline, events.
+    pub(crate) fn new(tracer: Option<SdkTracer>, pipeline: Option<Arc<Pipeline>>) -> Self {
+        let spans =
+            tracer.map(|tracer| OpenTelemetryLayer::new(tracer).with_threads(false).with_tracked_inactivity(false));
+        Self { spans, pipeline, dispatch: OnceLock::new() }
+    }
+
+    /// The ids of the span that an event belongs to: the one it names as its parent, else the current one.
+    #[inline]
+    fn span_ids(&self, event: &Event<'_>) -> Correlation {
+        let current = OtelContext::map_current(|context| match context.is_telemetry_suppressed() {
+            true => Correlation::Suppressed,
+            false if event.is_contextual() => Correlation::of(context),
+            false => Correlation::Span(None),
+        });
+        match (event.parent(), &current) {
+            (Some(parent), Correlation::Span(_)) => self.explicit_parent(parent),
+            _ => current,
+        }
+    }
+
+    #[cold]
+    fn explicit_parent(&self, parent: &Id) -> Correlation {
+        let dispatch = self.dispatch.get().and_then(WeakDispatch::upgrade);
+        let context = dispatch.and_then(|dispatch| get_otel_context(parent, &dispatch));
+        context.map_or(Correlation::Span(None), |context| Correlation::of(&context))
+    }
+}
+
+enum Correlation {
+    /// This is the export thread, or one that wants to have no telemetry: the event is ignored.
+    Suppressed,
+    /// The span's ids, if there is one.
+    Span(Option<SpanIds>),
+}
+
+impl Correlation {
+    #[inline]
+    fn of(context: &OtelContext) -> Self {
+        Self::Span(SpanIds::of(context.span().span_context()))
+    }
+}
+
+fn emit(pipeline: &Pipeline, event: &Event<'_>, span: Option<SpanIds>) {
+    let now = unix_nano(SystemTime::now());
+    let lane = pipeline.lane(Signal::Logs);
+    let urgency = if *event.metadata().level() == Level::ERROR { Urgency::Hurry } else { Urgency::Idle };
+    let pushed = Local::with(|local| {
+        let callsite = Callsite::of(event.metadata(), &local.callsites);
+        local.with_scratch(|record| {
+            let scope = write(record, callsite, event, span.as_ref(), now);
+            lane.push(local, scope, record, urgency);
+        });
+    });
+    if pushed.is_none() {
+        let mut record = Vec::new();
+        let callsite = Callsite::of(event.metadata(), &CallsiteCache::new());
+        let scope = write(&mut record, callsite, event, span.as_ref(), now);
+        lane.push_detached(scope, &record, urgency);
+    }
+}
+
+#[inline]
+fn write(
+    record: &mut Vec<u8>,
+    callsite: &'static Callsite,
+    event: &Event<'_>,
+    span: Option<&SpanIds>,
+    now: u64,
+) -> ScopeId {
+    let mut writer = LogRecordWriter::new(record, callsite, now);
+    event.record(&mut writer);
+    writer.finish(span)
+}
+
+impl<S> Layer<S> for WatchbellLayer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        let _ = self.dispatch.set(dispatch.downgrade()); // a layer belongs to one subscriber
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let Some(pipeline) = &self.pipeline else { return };
+        if let Correlation::Span(span) = self.span_ids(event) {
+            emit(pipeline, event, span);
+        }
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(spans) = &self.spans {
+            spans.on_new_span(attributes, id, context);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(spans) = &self.spans {
+            spans.on_record(id, values, context);
+        }
+    }
+
+    fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
+        if let Some(spans) = &self.spans {
+            spans.on_follows_from(id, follows, context);
+        }
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        if let Some(spans) = &self.spans {
+            spans.on_enter(id, context);
+        }
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        if let Some(spans) = &self.spans {
+            spans.on_exit(id, context);
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        if let Some(spans) = &self.spans {
+            spans.on_close(id, context);
+        }
+    }
+
+    // SAFETY: it hands out a pointer to `self` for `Self`, else what the wrapped layer hands out for itself, which lives as long.
+    unsafe fn downcast_raw(&self, id: TypeId) -> Option<*const ()> {
+        if id == TypeId::of::<Self>() {
+            return Some(std::ptr::from_ref(self).cast());
+        }
+        let spans = self.spans.as_ref()?;
+        unsafe { Layer::<S>::downcast_raw(spans, id) }
+    }
+}

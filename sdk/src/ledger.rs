@@ -1,0 +1,138 @@
+//! The account of every record: emitted = delivered + refused + dropped (by reason) + in flight.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::lane::Tally;
+
+/// What became of the log records and spans of this process.
+///
+/// It is exact after a [flush](crate::Guard::flush) and at shutdown; in between, what has not settled counts as in flight.
+///
+/// ```
+/// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+/// let ledger = guard.ledger();
+/// assert_eq!(ledger.logs.lost(), 0);
+/// println!("{ledger}"); // logs: 0 emitted = 0 delivered + 0 refused + 0 dropped + 0 in flight; traces: ...
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Log records.
+    pub logs: Account,
+    /// Spans that were sampled and have ended.
+    pub traces: Account,
+}
+
+/// What became of one signal's records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Records that were made.
+    pub emitted: u64,
+    /// Records that a collector has acknowledged.
+    pub delivered: u64,
+    /// Records that a collector refused for good: a client error, or counted in `partial_success`.
+    pub refused: u64,
+    /// Records dropped because `buffer_bytes_max` was reached.
+    pub dropped_buffer_full: u64,
+    /// Records made after the shutdown.
+    pub dropped_after_shutdown: u64,
+    /// Records that were not delivered when the shutdown's deadline passed.
+    pub dropped_at_deadline: u64,
+    /// Records that wait, or are being sent.
+    pub in_flight: u64,
+}
+
+impl Account {
+    /// Records that nobody will ever see: refused or dropped.
+    pub fn lost(&self) -> u64 {
+        self.refused + self.dropped()
+    }
+
+    /// Records dropped, for whatever reason.
+    pub fn dropped(&self) -> u64 {
+        self.dropped_buffer_full + self.dropped_after_shutdown + self.dropped_at_deadline
+    }
+}
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "logs: {}; traces: {}", self.logs, self.traces)
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { emitted, delivered, refused, in_flight, .. } = self;
+        write!(f, "{emitted} emitted = {delivered} delivered + {refused} refused + {} dropped", self.dropped())?;
+        let reasons = [
+            ("buffer full", self.dropped_buffer_full),
+            ("at the deadline", self.dropped_at_deadline),
+            ("after shutdown", self.dropped_after_shutdown),
+        ];
+        let mut open = " (";
+        for (reason, count) in reasons.into_iter().filter(|(_, count)| *count > 0) {
+            write!(f, "{open}{count} {reason}")?;
+            open = ", ";
+        }
+        if open == ", " {
+            write!(f, ")")?;
+        }
+        write!(f, " + {in_flight} in flight")
+    }
+}
+
+/// What the export thread has settled of one signal.
+#[derive(Default)]
+pub(crate) struct Counters {
+    delivered: AtomicU64,
+    refused: AtomicU64,
+    dropped_at_deadline: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Settled {
+    delivered: u64,
+    refused: u64,
+    dropped_at_deadline: u64,
+}
+
+impl Counters {
+    pub(crate) fn add_delivered(&self, records: u64) {
+        self.delivered.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_refused(&self, records: u64) {
+        self.refused.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_dropped_at_deadline(&self, records: u64) {
+        self.dropped_at_deadline.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn settled(&self) -> Settled {
+        Settled {
+            delivered: self.delivered.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            dropped_at_deadline: self.dropped_at_deadline.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Settled {
+    /// The account of `tally`, which was taken after these counters.
+    pub(crate) fn account(self, tally: Tally) -> Account {
+        let dropped_at_once = tally.dropped_buffer_full + tally.dropped_after_shutdown;
+        let settled = self.delivered + self.refused + self.dropped_at_deadline + dropped_at_once;
+        Account {
+            emitted: tally.emitted,
+            delivered: self.delivered,
+            refused: self.refused,
+            dropped_buffer_full: tally.dropped_buffer_full,
+            dropped_after_shutdown: tally.dropped_after_shutdown,
+            dropped_at_deadline: self.dropped_at_deadline,
+            in_flight: tally.emitted - settled.min(tally.emitted),
+        }
+    }
+}

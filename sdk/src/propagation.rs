@@ -1,0 +1,78 @@
+//! Trace context in and out of HTTP headers, by the propagators of `OTEL_PROPAGATORS` (W3C trace context and baggage).
+//!
+//! ```
+//! use opentelemetry::trace::TraceContextExt;
+//!
+//! # let _guard = watchbell::builder().variables([("OTEL_LOGS_EXPORTER", "none"), ("OTEL_TRACES_EXPORTER", "none")]).init()?;
+//! // In: the request's span becomes a part of the caller's trace.
+//! let mut request = http::Request::new(());
+//! let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+//! request.headers_mut().insert("traceparent", caller.parse()?);
+//! let span = tracing::info_span!("GET /cart", otel.kind = "server");
+//! watchbell::propagation::set_parent(&span, request.headers());
+//!
+//! // Out: the next service's spans become a part of this one's.
+//! let mut headers = http::HeaderMap::new();
+//! span.in_scope(|| watchbell::propagation::inject(&mut headers));
+//! assert!(headers["traceparent"].to_str()?.starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry::global;
+use opentelemetry::propagation::{Extractor, Injector, TextMapCompositePropagator, TextMapPropagator};
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::config::Propagator;
+
+/// The trace context that came with a request; an empty one if none came.
+pub fn extract(headers: &HeaderMap) -> Context {
+    global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)))
+}
+
+/// Makes a span that was not entered yet a child of the span that a request came from. Without effect if the span is disabled.
+pub fn set_parent(span: &tracing::Span, headers: &HeaderMap) {
+    let _ = span.set_parent(extract(headers)); // an error says that there is no span to set it on
+}
+
+/// Writes the current span's trace context into the headers of a request.
+pub fn inject(headers: &mut HeaderMap) {
+    global::get_text_map_propagator(|propagator| {
+        propagator.inject_context(&Context::current(), &mut HeaderInjector(headers));
+    });
+}
+
+/// Makes these the process's propagators.
+pub(crate) fn install(propagators: &[Propagator]) {
+    let boxed = propagators.iter().map(|propagator| -> Box<dyn TextMapPropagator + Send + Sync> {
+        match propagator {
+            Propagator::TraceContext => Box::new(TraceContextPropagator::new()),
+            Propagator::Baggage => Box::new(BaggagePropagator::new()),
+        }
+    });
+    global::set_text_map_propagator(TextMapCompositePropagator::new(boxed.collect()));
+}
+
+struct HeaderExtractor<'a>(&'a HeaderMap);
+
+impl Extractor for HeaderExtractor<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+struct HeaderInjector<'a>(&'a mut HeaderMap);
+
+impl Injector for HeaderInjector<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if let (Ok(name), Ok(value)) = (key.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            self.0.insert(name, value);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Ended spans go the way of log records: encoded in the thread that ends them, exported by our own thread.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::{Context, InstrumentationScope};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+
+use crate::callsite::ScopeId;
+use crate::config::Signal;
+use crate::encode::put_span;
+use crate::lane::{Local, Urgency};
+use crate::pipeline::Pipeline;
+
+/// Takes the sampled spans of a tracer provider.
+pub(crate) struct PipelineSpanProcessor {
+    pipeline: Arc<Pipeline>,
+    /// The scope of nearly all spans, so that it need not be looked up.
+    usual_scope: (InstrumentationScope, ScopeId),
+}
+
+impl PipelineSpanProcessor {
+    pub(crate) fn new(pipeline: Arc<Pipeline>, usual_scope: InstrumentationScope) -> Self {
+        let id = ScopeId::of_scope(&usual_scope);
+        Self { pipeline, usual_scope: (usual_scope, id) }
+    }
+
+    fn scope_id(&self, scope: &InstrumentationScope) -> ScopeId {
+        if *scope == self.usual_scope.0 { self.usual_scope.1 } else { ScopeId::of_scope(scope) }
+    }
+}
+
+impl SpanProcessor for PipelineSpanProcessor {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if !span.span_context.is_sampled() {
+            return;
+        }
+        let lane = self.pipeline.lane(Signal::Traces);
+        let scope = self.scope_id(&span.instrumentation_scope);
+        let pushed = Local::with(|local| {
+            local.with_scratch(|record| {
+                put_span(record, &span);
+                lane.push(local, scope, record, Urgency::Idle);
+            });
+        });
+        if pushed.is_none() {
+            let mut record = Vec::new();
+            put_span(&mut record, &span);
+            lane.push_detached(scope, &record, Urgency::Idle);
+        }
+    }
+
+    /// Flushing is the guard's, with a deadline.
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for PipelineSpanProcessor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipelineSpanProcessor").finish_non_exhaustive()
+    }
+}

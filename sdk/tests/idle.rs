@@ -1,0 +1,56 @@
+//! An idle service wakes no thread: a test that counts wake-ups needs a process of its own.
+#![cfg(target_os = "linux")]
+
+#[path = "sdk/receiver.rs"]
+#[allow(dead_code)]
+mod receiver;
+
+use std::path::Path;
+use std::time::Duration;
+
+#[test]
+fn an_idle_service_wakes_no_thread() {
+    for receiver in [receiver::Receiver::http(), receiver::Receiver::grpc()] {
+        let (layer, guard) = watchbell::builder()
+            .variables([
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint().as_str()),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", receiver.protocol()),
+                ("OTEL_BLRP_SCHEDULE_DELAY", "1"),
+            ])
+            .layer()
+            .expect("an export thread");
+        let subscriber = tracing_subscriber::layer::SubscriberExt::with(tracing_subscriber::registry(), layer);
+        tracing::subscriber::with_default(subscriber, || {
+            let _span = tracing::info_span!("work").entered();
+            tracing::info!("once");
+        });
+        guard.flush(Duration::from_secs(20)).expect("a receiver that answers");
+        settle();
+        let before = waits_of_export_threads();
+        assert_eq!(before.len(), 1);
+        std::thread::sleep(Duration::from_millis(500)); // nothing happens, so there is nothing to await
+        assert_eq!(waits_of_export_threads(), before);
+        drop(guard);
+    }
+}
+
+/// Lets the connection's last frames (acknowledged settings, window updates) pass.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(200));
+}
+
+/// How often each export thread has waited: a wait that ends is a wake-up.
+fn waits_of_export_threads() -> Vec<u64> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    tasks.filter(|task| name(task).starts_with("watchbell")).filter_map(|task| waits(&task)).collect()
+}
+
+fn name(task: &Path) -> String {
+    std::fs::read_to_string(task.join("comm")).unwrap_or_default()
+}
+
+fn waits(task: &Path) -> Option<u64> {
+    let status = std::fs::read_to_string(task.join("status")).ok()?;
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    count.trim().parse().ok()
+}

@@ -1,0 +1,189 @@
+//! Records reach collectors, whatever these answer.
+
+use std::time::Duration;
+
+use super::receiver::{Receiver, Scripted};
+use super::{builder, pipeline, pipeline_of};
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn by_http_and_by_grpc() {
+    for receiver in [Receiver::http(), Receiver::grpc()] {
+        let (dispatch, guard) = pipeline(&receiver);
+        tracing::dispatcher::with_default(&dispatch, || {
+            let _span = tracing::info_span!("place_order").entered();
+            tracing::info!(order_id = 17, "order placed");
+        });
+        let ledger = guard.shutdown(LONG);
+        assert_eq!((ledger.logs.delivered, ledger.logs.in_flight), (1, 0), "{ledger}");
+        assert_eq!((ledger.traces.delivered, ledger.traces.in_flight), (1, 0), "{ledger}");
+        assert_eq!(receiver.log("order placed").record.span_id, receiver.span("place_order").span_id);
+    }
+}
+
+#[test]
+fn compressed() {
+    for receiver in [Receiver::http(), Receiver::grpc()] {
+        let (dispatch, guard) = pipeline_of(builder(&receiver).compression(watchbell::Compression::Gzip));
+        tracing::dispatcher::with_default(&dispatch, || tracing::info!("{}", "long ".repeat(1000)));
+        assert_eq!(guard.shutdown(LONG).logs.delivered, 1);
+        assert_eq!(receiver.logs()[0].body(), "long ".repeat(1000));
+    }
+}
+
+#[test]
+fn a_busy_collector_is_asked_again() {
+    for receiver in [Receiver::http(), Receiver::grpc()] {
+        receiver.script([Scripted::Busy(0), Scripted::Unavailable, Scripted::Busy(0)]);
+        let (dispatch, guard) = pipeline(&receiver);
+        tracing::dispatcher::with_default(&dispatch, || tracing::info!("kept"));
+        let ledger = guard.shutdown(LONG);
+        assert_eq!((ledger.logs.delivered, ledger.logs.lost()), (1, 0), "{ledger}");
+        assert_eq!(receiver.requests(), 4);
+        receiver.log("kept");
+    }
+}
+
+#[test]
+fn what_a_collector_refuses_is_counted_and_not_sent_again() {
+    for receiver in [Receiver::http(), Receiver::grpc()] {
+        receiver.script([Scripted::Invalid]);
+        let (dispatch, guard) = pipeline(&receiver);
+        tracing::dispatcher::with_default(&dispatch, || tracing::info!("malformed"));
+        let ledger = guard.shutdown(LONG);
+        assert_eq!((ledger.logs.emitted, ledger.logs.refused, ledger.logs.delivered), (1, 1, 0), "{ledger}");
+        assert_eq!(receiver.requests(), 1);
+    }
+}
+
+#[test]
+fn a_partial_success_is_counted() {
+    for receiver in [Receiver::http(), Receiver::grpc()] {
+        receiver.script([Scripted::Partial(2)]);
+        let (dispatch, guard) = pipeline(&receiver);
+        tracing::dispatcher::with_default(&dispatch, || (0..5).for_each(|i| tracing::info!(i)));
+        let ledger = guard.shutdown(LONG);
+        assert_eq!((ledger.logs.emitted, ledger.logs.refused, ledger.logs.delivered), (5, 2, 3), "{ledger}");
+    }
+}
+
+#[test]
+fn headers_are_sent() {
+    for receiver in [Receiver::http(), Receiver::grpc()] {
+        let (dispatch, guard) = pipeline_of(builder(&receiver).header("Authorization", "Bearer secret"));
+        tracing::dispatcher::with_default(&dispatch, || tracing::info!("let in"));
+        drop(guard);
+        assert_eq!(receiver.headers()[0]["authorization"], "Bearer secret");
+    }
+}
+
+#[test]
+fn a_collector_that_comes_later_gets_it_all() {
+    for is_grpc in [false, true] {
+        let address = {
+            let gone = Receiver::http();
+            gone.address()
+        };
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}")),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", if is_grpc { "grpc" } else { "http/protobuf" }.to_owned()),
+        ];
+        let (dispatch, guard) = pipeline_of(watchbell::builder().variables(variables));
+        tracing::dispatcher::with_default(&dispatch, || (0..100).for_each(|i| tracing::error!("failure {i}")));
+        assert!(guard.flush(Duration::from_millis(50)).is_err());
+        assert_eq!(guard.ledger().logs.in_flight, 100);
+
+        let receiver = Receiver::again(is_grpc, address);
+        receiver.wait_for_logs(100);
+        let ledger = guard.shutdown(LONG);
+        assert_eq!((ledger.logs.delivered, ledger.logs.lost()), (100, 0), "{ledger}");
+    }
+}
+
+#[test]
+fn an_error_does_not_wait_for_the_schedule() {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline_of(builder(&receiver).schedule_delay(Duration::from_secs(3600)));
+    tracing::dispatcher::with_default(&dispatch, || {
+        tracing::info!("before");
+        tracing::error!("a page may wait for this");
+    });
+    receiver.wait_for_logs(2);
+    drop(guard);
+}
+
+#[test]
+fn a_record_waits_for_the_schedule_and_no_longer() {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline_of(builder(&receiver).schedule_delay(Duration::from_millis(20)));
+    tracing::dispatcher::with_default(&dispatch, || tracing::info!("soon"));
+    receiver.wait_for_logs(1);
+    drop(guard);
+}
+
+#[test]
+fn many_threads_lose_nothing() {
+    const THREADS: usize = 8;
+    const EACH: usize = 5_000;
+    let receiver = Receiver::grpc();
+    let (dispatch, guard) = pipeline(&receiver);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let dispatch = &dispatch;
+            scope.spawn(move || {
+                tracing::dispatcher::with_default(dispatch, || {
+                    (0..EACH).for_each(|i| tracing::info!(thread, i, "load"))
+                });
+            });
+        }
+    });
+    let ledger = guard.shutdown(LONG);
+    assert_eq!(ledger.logs.delivered, (THREADS * EACH) as u64, "{ledger}");
+    let mut seen: Vec<_> = receiver.logs().iter().map(|log| format!("{:?}", log.record.attributes)).collect();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), THREADS * EACH);
+}
+
+#[test]
+fn a_thousand_threads_that_logged_once_hold_no_thousand_chunks() {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline(&receiver);
+    let (all_logged, may_end) = (std::sync::Barrier::new(1001), std::sync::Barrier::new(1001));
+    std::thread::scope(|scope| {
+        for i in 0..1000 {
+            let (dispatch, all_logged, may_end) = (&dispatch, &all_logged, &may_end);
+            scope.spawn(move || {
+                tracing::dispatcher::with_default(dispatch, || tracing::info!(i, "once"));
+                all_logged.wait();
+                may_end.wait();
+            });
+        }
+        all_logged.wait();
+        guard.flush(LONG).expect("a receiver that answers");
+        // A thousand chunks would fill the buffer, so that these ten megabytes would find no room.
+        let text = "x".repeat(10_000);
+        tracing::dispatcher::with_default(&dispatch, || (0..1000).for_each(|_| tracing::info!("{text}")));
+        may_end.wait();
+    });
+    let ledger = guard.shutdown(LONG);
+    assert_eq!((ledger.logs.delivered, ledger.logs.lost()), (2000, 0), "{ledger}");
+}
+
+#[test]
+fn at_the_cap_the_newest_records_are_dropped_and_counted() {
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")];
+    let builder = watchbell::builder().variables(variables).buffer_bytes_max(64 * 1024);
+    let (dispatch, guard) = pipeline_of(builder);
+    tracing::dispatcher::with_default(&dispatch, || (0..10_000).for_each(|i| tracing::info!(i, "nobody listens")));
+    let ledger = guard.shutdown(Duration::from_millis(50));
+    assert_eq!(
+        ledger.logs.emitted,
+        10_000 + u64::from(ledger.logs.emitted > 10_000),
+        "the report of the loss may count"
+    );
+    assert!(ledger.logs.dropped_buffer_full > 9_000, "{ledger}");
+    assert_eq!(ledger.logs.in_flight, 0);
+    assert_eq!(ledger.logs.emitted, ledger.logs.lost(), "{ledger}");
+}

@@ -1,0 +1,29 @@
+//! The SDK against receivers that decode with OpenTelemetry's own generated code.
+
+mod correlation;
+mod delivery;
+mod receiver;
+mod records;
+mod shutdown;
+
+use receiver::Receiver;
+use tracing_subscriber::layer::SubscriberExt;
+
+/// A subscriber with our layer alone, and the guard, exporting to `receiver`.
+fn pipeline(receiver: &Receiver) -> (tracing::Dispatch, watchbell::Guard) {
+    pipeline_of(builder(receiver))
+}
+
+/// A builder that knows nothing but the receiver.
+fn builder(receiver: &Receiver) -> watchbell::Builder {
+    watchbell::builder().variables([
+        ("OTEL_SERVICE_NAME", "checkout"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", receiver.protocol()),
+    ])
+}
+
+fn pipeline_of(builder: watchbell::Builder) -> (tracing::Dispatch, watchbell::Guard) {
+    let (layer, guard) = builder.layer().expect("an export thread");
+    (tracing::Dispatch::new(tracing_subscriber::registry().with(layer)), guard)
+}

@@ -1,0 +1,334 @@
+//! An OTLP receiver in a thread of its own: tonic for gRPC, axum for HTTP.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex};
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+
+/// What the receiver answers next; when the script is at its end, it accepts.
+#[derive(Clone, Debug)]
+pub(crate) enum Scripted {
+    /// 429 with `Retry-After`, or RESOURCE_EXHAUSTED with `RetryInfo`: this many seconds.
+    Busy(u64),
+    /// 503 or UNAVAILABLE.
+    Unavailable,
+    /// 400 or INVALID_ARGUMENT.
+    Invalid,
+    /// Accepted but for so many records.
+    Partial(i64),
+}
+
+/// A log record with what it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) resource: HashMap<String, Value>,
+    pub(crate) scope: String,
+    pub(crate) record: LogRecord,
+}
+
+impl Received {
+    pub(crate) fn body(&self) -> String {
+        self.record.body.as_ref().map(text).unwrap_or_default()
+    }
+
+    pub(crate) fn attribute(&self, key: &str) -> Option<Value> {
+        attributes(&self.record.attributes).remove(key)
+    }
+}
+
+pub(crate) struct Receiver {
+    address: SocketAddr,
+    is_grpc: bool,
+    state: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    received: Mutex<All>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct All {
+    logs: Vec<Received>,
+    spans: Vec<Span>,
+    requests: usize,
+    headers: Vec<HeaderMap>,
+    script: VecDeque<Scripted>,
+}
+
+impl Receiver {
+    pub(crate) fn http() -> Self {
+        Self::start(false, "127.0.0.1:0".parse().unwrap())
+    }
+
+    pub(crate) fn grpc() -> Self {
+        Self::start(true, "127.0.0.1:0".parse().unwrap())
+    }
+
+    /// One at the address where another was.
+    pub(crate) fn again(is_grpc: bool, address: SocketAddr) -> Self {
+        Self::start(is_grpc, address)
+    }
+
+    fn start(is_grpc: bool, address: SocketAddr) -> Self {
+        let state = Arc::<Shared>::default();
+        let (stop, stopped) = oneshot::channel();
+        let (tell_address, address) = {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            (sender, (receiver, address))
+        };
+        let shared = Arc::clone(&state);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::bind(address.1).await.unwrap();
+                tell_address.send(listener.local_addr().unwrap()).unwrap();
+                let app = if is_grpc { grpc(shared) } else { http_app(shared) };
+                tokio::select! {
+                    result = axum::serve(listener, app) => result.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        let address = address.0.recv().unwrap();
+        Self { address, is_grpc, state, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn protocol(&self) -> &'static str {
+        if self.is_grpc { "grpc" } else { "http/protobuf" }
+    }
+
+    pub(crate) fn script(&self, answers: impl IntoIterator<Item = Scripted>) {
+        self.state.received.lock().unwrap().script.extend(answers);
+    }
+
+    pub(crate) fn logs(&self) -> Vec<Received> {
+        self.state.received.lock().unwrap().logs.clone()
+    }
+
+    /// The one record whose body this is.
+    pub(crate) fn log(&self, body: &str) -> Received {
+        let mut found = self.logs().into_iter().filter(|received| received.body() == body).collect::<Vec<_>>();
+        assert_eq!(found.len(), 1, "records with the body `{body}`");
+        found.remove(0)
+    }
+
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        self.state.received.lock().unwrap().spans.clone()
+    }
+
+    pub(crate) fn span(&self, name: &str) -> Span {
+        self.spans().into_iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no span `{name}`"))
+    }
+
+    /// How many requests came, refused ones too.
+    pub(crate) fn requests(&self) -> usize {
+        self.state.received.lock().unwrap().requests
+    }
+
+    pub(crate) fn headers(&self) -> Vec<HeaderMap> {
+        self.state.received.lock().unwrap().headers.clone()
+    }
+
+    /// Blocks until `count` records have come.
+    pub(crate) fn wait_for_logs(&self, count: usize) {
+        let received = self.state.received.lock().unwrap();
+        let _all = self.state.arrived.wait_while(received, |received| received.logs.len() < count).unwrap();
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+impl Shared {
+    fn next(&self, headers: &HeaderMap) -> Option<Scripted> {
+        let mut all = self.received.lock().unwrap();
+        all.requests += 1;
+        all.headers.push(headers.clone());
+        self.arrived.notify_all();
+        all.script.pop_front()
+    }
+
+    fn add_logs(&self, request: ExportLogsServiceRequest) {
+        let mut all = self.received.lock().unwrap();
+        for resource_logs in request.resource_logs {
+            let resource = attributes(&resource_logs.resource.unwrap().attributes);
+            for scope_logs in resource_logs.scope_logs {
+                let scope = scope_logs.scope.unwrap().name;
+                all.logs.extend(scope_logs.log_records.into_iter().map(|record| Received {
+                    resource: resource.clone(),
+                    scope: scope.clone(),
+                    record,
+                }));
+            }
+        }
+        self.arrived.notify_all();
+    }
+
+    fn add_spans(&self, request: ExportTraceServiceRequest) {
+        let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+        self.received.lock().unwrap().spans.extend(scopes.flat_map(|scope| scope.spans));
+        self.arrived.notify_all();
+    }
+}
+
+pub(crate) fn attributes(attributes: &[KeyValue]) -> HashMap<String, Value> {
+    let pair = |kv: &KeyValue| Some((kv.key.clone(), kv.value.clone()?.value?));
+    attributes.iter().filter_map(pair).collect()
+}
+
+fn text(value: &AnyValue) -> String {
+    match &value.value {
+        Some(Value::StringValue(text)) => text.clone(),
+        other => panic!("{other:?} is not a string"),
+    }
+}
+
+fn http_app(state: Arc<Shared>) -> axum::Router {
+    axum::Router::new()
+        .route("/v1/logs", axum::routing::post(http_logs))
+        .route("/v1/traces", axum::routing::post(http_traces))
+        .with_state(state)
+}
+
+async fn http_logs(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let scripted = state.next(&headers);
+    if let Some(refusal) = scripted.as_ref().and_then(http_refusal) {
+        return refusal;
+    }
+    state.add_logs(ExportLogsServiceRequest::decode(decompressed(&headers, body)).expect("a log request"));
+    protobuf(&response(scripted))
+}
+
+async fn http_traces(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    state.add_spans(ExportTraceServiceRequest::decode(decompressed(&headers, body)).expect("a trace request"));
+    protobuf(&ExportTraceServiceResponse::default())
+}
+
+fn decompressed(headers: &HeaderMap, body: Bytes) -> Bytes {
+    assert_eq!(headers["content-type"], "application/x-protobuf");
+    match headers.get("content-encoding") {
+        None => body,
+        Some(encoding) => {
+            assert_eq!(encoding, "gzip");
+            let mut out = Vec::new();
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&body[..]), &mut out).expect("gzip");
+            out.into()
+        }
+    }
+}
+
+fn http_refusal(scripted: &Scripted) -> Option<Response> {
+    match scripted {
+        Scripted::Busy(seconds) => {
+            Some((StatusCode::TOO_MANY_REQUESTS, [("retry-after", seconds.to_string())]).into_response())
+        }
+        Scripted::Unavailable => Some(StatusCode::SERVICE_UNAVAILABLE.into_response()),
+        Scripted::Invalid => Some(StatusCode::BAD_REQUEST.into_response()),
+        Scripted::Partial(_) => None,
+    }
+}
+
+fn response(scripted: Option<Scripted>) -> ExportLogsServiceResponse {
+    let partial_success = match scripted {
+        Some(Scripted::Partial(rejected_log_records)) => {
+            Some(ExportLogsPartialSuccess { rejected_log_records, error_message: "too long".to_owned() })
+        }
+        _ => None,
+    };
+    ExportLogsServiceResponse { partial_success }
+}
+
+fn protobuf(message: &impl Message) -> Response {
+    ([("content-type", "application/x-protobuf")], message.encode_to_vec()).into_response()
+}
+
+#[derive(Clone)]
+struct Grpc(Arc<Shared>);
+
+fn grpc(state: Arc<Shared>) -> axum::Router {
+    let gzip = CompressionEncoding::Gzip;
+    Routes::new(LogsServiceServer::new(Grpc(Arc::clone(&state))).accept_compressed(gzip))
+        .add_service(TraceServiceServer::new(Grpc(state)).accept_compressed(gzip))
+        .into_axum_router()
+}
+
+#[tonic::async_trait]
+impl LogsService for Grpc {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportLogsServiceRequest>,
+    ) -> Result<tonic::Response<ExportLogsServiceResponse>, tonic::Status> {
+        let (metadata, _, request) = request.into_parts();
+        let scripted = self.0.next(&metadata.into_headers());
+        if let Some(status) = scripted.as_ref().and_then(grpc_refusal) {
+            return Err(status);
+        }
+        self.0.add_logs(request);
+        Ok(tonic::Response::new(response(scripted)))
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Grpc {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        self.0.add_spans(request.into_inner());
+        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn grpc_refusal(scripted: &Scripted) -> Option<tonic::Status> {
+    match scripted {
+        Scripted::Busy(seconds) => {
+            Some(tonic::Status::with_details(tonic::Code::ResourceExhausted, "busy", retry_info(*seconds).into()))
+        }
+        Scripted::Unavailable => Some(tonic::Status::unavailable("draining")),
+        Scripted::Invalid => Some(tonic::Status::invalid_argument("not for me")),
+        Scripted::Partial(_) => None,
+    }
+}
+
+/// A `google.rpc.Status` with a `RetryInfo`, by hand.
+fn retry_info(seconds: u64) -> Vec<u8> {
+    let field = |number: u8, content: &[u8]| [&[number << 3 | 2, content.len() as u8][..], content].concat();
+    let duration = [8, seconds as u8];
+    let any = [field(1, b"type.googleapis.com/google.rpc.RetryInfo"), field(2, &field(1, &duration))].concat();
+    [&[8, 8][..], &field(2, b"busy"), &field(3, &any)].concat()
+}

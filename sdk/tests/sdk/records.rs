@@ -1,0 +1,195 @@
+//! What a record looks like at the collector.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+
+use super::receiver::{Received, Receiver};
+use super::{builder, pipeline, pipeline_of};
+
+/// What comes of logging by `f`.
+fn logged(f: impl FnOnce()) -> Vec<Received> {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline(&receiver);
+    tracing::dispatcher::with_default(&dispatch, f);
+    let ledger = guard.shutdown(Duration::from_secs(20));
+    assert_eq!(ledger.logs.delivered, ledger.logs.emitted, "{ledger}");
+    receiver.logs()
+}
+
+fn string(text: &str) -> Option<Value> {
+    Some(Value::StringValue(text.to_owned()))
+}
+
+#[test]
+fn severity_time_scope_and_place() {
+    let nanos = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let before = nanos(SystemTime::now());
+    let line = line!() + 2;
+    let logs = logged(|| {
+        tracing::warn!(target: "checkout::payment", "slow");
+        tracing::trace!("all");
+        tracing::debug!("levels");
+        tracing::info!("are");
+        tracing::error!("told");
+    });
+    let after = nanos(SystemTime::now());
+    let Received { resource, scope, record } = &logs[0];
+    assert_eq!(resource["service.name"], Value::StringValue("checkout".to_owned()));
+    assert_eq!(resource["telemetry.sdk.language"], Value::StringValue("rust".to_owned()));
+    assert_eq!(scope, "checkout::payment");
+    assert_eq!((record.severity_number, record.severity_text.as_str()), (13, "WARN"));
+    assert!((before..=after).contains(&record.time_unix_nano));
+    assert_eq!(record.observed_time_unix_nano, record.time_unix_nano);
+    assert_eq!(record.event_name, "");
+    assert_eq!(logs[0].attribute("code.file.path"), string(file!()));
+    assert_eq!(logs[0].attribute("code.line.number"), Some(Value::IntValue(i64::from(line))));
+    let mut numbers: Vec<_> = logs.iter().map(|log| log.record.severity_number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 5, 9, 13, 17]);
+}
+
+#[test]
+fn an_event_has_a_name_only_if_it_was_given_one() {
+    let logs = logged(|| tracing::info!(name: "order.placed", "ok"));
+    assert_eq!(logs[0].record.event_name, "order.placed");
+}
+
+#[test]
+fn attributes_keep_their_types() {
+    #[derive(Debug)]
+    #[expect(dead_code)]
+    struct Cart {
+        items: u8,
+    }
+    let error = Failure("cannot charge", Some(Box::new(Failure("connection refused", None))));
+    let logs = logged(|| {
+        tracing::info!(
+            int = -3_i64,
+            unsigned = 7_u64,
+            huge = u64::MAX,
+            wide = 1_i128 << 100,
+            small = 5_i128,
+            float = 2.5,
+            yes = true,
+            text = "a \"b\"",
+            debug = ?Cart { items: 2 },
+            display = %"as it is",
+            bytes = &b"\x00\xff"[..],
+            error = &error as &(dyn std::error::Error + 'static),
+            r#type = "raw",
+            absent = None::<i64>,
+            "message {}", 1
+        );
+    });
+    let log = &logs[0];
+    assert_eq!(log.body(), "message 1");
+    assert_eq!(log.attribute("int"), Some(Value::IntValue(-3)));
+    assert_eq!(log.attribute("unsigned"), Some(Value::IntValue(7)));
+    assert_eq!(log.attribute("huge"), string("18446744073709551615"));
+    assert_eq!(log.attribute("wide"), string("1267650600228229401496703205376"));
+    assert_eq!(log.attribute("small"), Some(Value::IntValue(5)));
+    assert_eq!(log.attribute("float"), Some(Value::DoubleValue(2.5)));
+    assert_eq!(log.attribute("yes"), Some(Value::BoolValue(true)));
+    assert_eq!(log.attribute("text"), string("a \"b\""));
+    assert_eq!(log.attribute("debug"), string("Cart { items: 2 }"));
+    assert_eq!(log.attribute("display"), string("as it is"));
+    assert_eq!(log.attribute("bytes"), Some(Value::BytesValue(vec![0, 255])));
+    assert_eq!(log.attribute("error"), string("cannot charge: connection refused"));
+    assert_eq!(log.attribute("type"), string("raw"));
+    assert_eq!(log.attribute("absent"), None);
+}
+
+#[test]
+fn long_values_are_cut_at_a_character() {
+    let (text, exact) = ("é".repeat(100_000), "é".repeat(32 * 1024));
+    let odd = format!("x{text}");
+    let logs = logged(|| {
+        tracing::info!(exact, odd, "{text}");
+        tracing::info!("after it");
+    });
+    let log = &logs[0];
+    assert_eq!(log.body(), exact);
+    assert_eq!(log.attribute("exact"), string(&exact));
+    assert_eq!(log.attribute("odd"), string(&odd[..64 * 1024 - 1]));
+    assert_eq!(logs[1].body(), "after it");
+}
+
+#[test]
+fn a_record_beyond_its_limit_drops_attributes_and_counts_them() {
+    let text = "x".repeat(100_000);
+    let logs = logged(|| tracing::info!(a = text, b = text, c = text, d = text, e = text, last = 1, "big"));
+    let record = &logs[0].record;
+    assert_eq!(logs[0].attribute("a"), string(&text[..64 * 1024]));
+    assert_eq!(logs[0].attribute("last"), None);
+    assert_eq!(record.dropped_attributes_count, 3);
+    assert_eq!(logs[0].body(), "big");
+}
+
+#[test]
+fn a_debug_that_logs_does_not_disturb_its_record() {
+    struct Chatty;
+    impl fmt::Debug for Chatty {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            tracing::info!("inner");
+            f.write_str("chatty")
+        }
+    }
+    // A scoped dispatcher hears no event within an event; the process's does: see `init.rs`.
+    let logs = logged(|| tracing::info!(value = ?Chatty, "outer"));
+    let outer = logs.iter().find(|log| log.body() == "outer").expect("the outer record");
+    assert_eq!(outer.attribute("value"), string("chatty"));
+}
+
+#[test]
+fn a_debug_that_panics_leaves_the_thread_able_to_log() {
+    struct Faulty;
+    impl fmt::Debug for Faulty {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            panic!("a faulty Debug")
+        }
+    }
+    let logs = logged(|| {
+        let caught = std::panic::catch_unwind(|| tracing::info!(value = ?Faulty, "lost"));
+        assert!(caught.is_err());
+        tracing::info!("still there");
+    });
+    assert_eq!(logs.iter().map(Received::body).collect::<Vec<_>>(), ["still there"]);
+}
+
+#[test]
+fn spans_carry_what_was_set_on_them() {
+    let receiver = Receiver::grpc();
+    let (dispatch, guard) = pipeline_of(builder(&receiver));
+    tracing::dispatcher::with_default(&dispatch, || {
+        let span = tracing::info_span!("GET /cart", otel.kind = "server", items = 3, late = tracing::field::Empty);
+        span.record("late", "set later");
+        span.record("otel.status_code", "ERROR");
+        span.in_scope(|| tracing::error!("an event is a record, not a part of the span"));
+    });
+    drop(guard);
+    let span = receiver.span("GET /cart");
+    let attributes = super::receiver::attributes(&span.attributes);
+    assert_eq!(attributes["items"], Value::IntValue(3));
+    assert_eq!(attributes["late"], Value::StringValue("set later".to_owned()));
+    assert_eq!(span.kind, 2);
+    assert!(span.events.is_empty());
+    assert!(span.end_time_unix_nano >= span.start_time_unix_nano && span.start_time_unix_nano > 0);
+    assert_eq!(span.flags & 0xFF, 1);
+}
+
+#[derive(Debug)]
+struct Failure(&'static str, Option<Box<Failure>>);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.1.as_deref().map(|source| source as _)
+    }
+}
