@@ -3,16 +3,28 @@
 //! Everything here is pure. Time is an argument, input is bytes, output is transitions and notifications: no clock, file,
 //! socket, thread or hash-map order is read in this crate.
 
+pub mod alert;
 pub mod alerting;
 pub mod diagnostic;
+pub mod engine;
+pub mod entry;
 pub mod labels;
 pub mod lint;
+pub mod literal_index;
 pub mod logql;
+pub mod matcher;
+pub mod otlp_labels;
+pub mod pipeline;
+pub mod plan;
 pub mod record;
 pub mod rule_file;
+pub mod snapshot;
 pub mod template;
 pub mod time;
 pub mod transition;
+pub mod vector;
+pub mod watermark;
+pub mod window;
 
 #[cfg(test)]
 mod datadriven;

@@ -1,0 +1,369 @@
+//! The alerts of a rule: from a condition that holds to transitions and samples.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Due, Engine, Output, edge};
+use crate::alert::{self, Patience, Phase};
+use crate::labels::Labels;
+use crate::plan::{Eval, Rule, RuleKind, Texts};
+use crate::record::EvidenceRecord;
+use crate::template::{RuleData, expand_annotation};
+use crate::time::Timestamp;
+use crate::transition::{Alert, AlertState, Sample, Transition};
+
+/// What a rule remembers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RuleState {
+    /// By the labels of the expression's element.
+    pub(crate) alerts: BTreeMap<Labels, Entry>,
+    /// The series that a recording rule last wrote.
+    pub(crate) series: BTreeSet<Labels>,
+    /// The next step of event time at which it is evaluated.
+    pub(crate) next_step: Timestamp,
+    pub(crate) last_evaluation: Option<Timestamp>,
+    pub(crate) last_error: Option<String>,
+    /// When a series of its alerts last ended: one that begins is stamped later.
+    last_end: Timestamp,
+}
+
+/// One alert that is pending or firing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) phase: Phase,
+    pub(crate) alert: Arc<Alert>,
+    /// The group whose window is judged, where it is one.
+    group: Option<Box<[u8]>>,
+    last_sample: Timestamp,
+}
+
+impl RuleState {
+    pub(crate) fn new(rule: &Rule, now: Timestamp) -> Self {
+        let step = match &rule.eval {
+            Eval::Steps { step, .. } => *step,
+            Eval::Edge(_) => Duration::ZERO,
+        };
+        Self {
+            alerts: BTreeMap::new(),
+            series: BTreeSet::new(),
+            next_step: next_multiple(now, step),
+            last_evaluation: None,
+            last_error: None,
+            last_end: Timestamp::MIN,
+        }
+    }
+}
+
+/// The first multiple of `step` after `now`.
+pub(super) fn next_multiple(now: Timestamp, step: Duration) -> Timestamp {
+    let step = i64::try_from(step.as_nanos()).unwrap_or(i64::MAX).max(1);
+    Timestamp(now.0.div_euclid(step).saturating_add(1).saturating_mul(step))
+}
+
+impl Rule {
+    pub(super) fn patience(&self) -> Patience {
+        let RuleKind::Alert { hold, keep_firing_for, .. } = &self.kind else { return Patience::default() };
+        match &self.eval {
+            Eval::Edge(_) => {
+                Patience { hold: *hold, quiet: self.interval.max(*keep_firing_for), settle: self.lateness }
+            }
+            Eval::Steps { quiet, .. } => Patience { hold: *hold, quiet: *quiet, settle: Duration::ZERO },
+        }
+    }
+}
+
+/// What was seen of an element's condition.
+pub(super) struct Observation<'a> {
+    /// From when and until when it holds, as far as is known; `Timestamp::MAX` where no end is.
+    pub(super) held: Range<Timestamp>,
+    /// The time it was judged at.
+    pub(super) judged: Timestamp,
+    /// The value at the start.
+    pub(super) value: f64,
+    /// The group whose window was judged, where it is one.
+    pub(super) group: Option<&'a [u8]>,
+    /// Receive time of the batch that brought it.
+    pub(super) cause: Option<Timestamp>,
+}
+
+impl Engine {
+    /// The condition of a rule holds for an element.
+    pub(super) fn raise(&mut self, rule: usize, labels: &Labels, seen: &Observation<'_>) {
+        let limit = self.plan.rules[rule].limit;
+        let state = &mut self.state.rules[rule];
+        if let Some(entry) = state.alerts.get_mut(labels) {
+            if entry.phase.state == AlertState::Pending && seen.held.start > entry.phase.until {
+                entry.phase.active_at = seen.held.start; // there was a gap: `for` begins anew
+            }
+            entry.phase.until = seen.held.end;
+        } else if limit > 0 && state.alerts.len() >= limit {
+            state.last_error = Some(format!("more than `limit: {limit}` alerts: {labels} is left out"));
+            return;
+        } else {
+            self.insert(rule, labels, seen);
+        }
+        self.proceed(rule, labels, seen.judged, Some(seen.value), seen.cause);
+    }
+
+    fn insert(&mut self, rule: usize, labels: &Labels, seen: &Observation<'_>) {
+        let phase = Phase { state: AlertState::Inactive, active_at: seen.held.start, until: seen.held.end };
+        let alert = Arc::new(self.new_alert(rule, labels, seen));
+        let entry =
+            Entry { phase, alert, group: seen.group.map(Into::into), last_sample: self.state.rules[rule].last_end };
+        if let Some(group) = self.group_of(rule, &entry) {
+            group.alerts += 1;
+        }
+        let alerts = &mut self.state.rules[rule].alerts;
+        if alerts.is_empty() {
+            let next = next_multiple(self.state.clock, self.plan.rules[rule].interval);
+            self.timers.insert((next, Due::Sample(rule)));
+        }
+        alerts.insert(labels.clone(), entry);
+    }
+
+    /// Judges an alert, tells of its changes, and sees to it that it is judged again in time.
+    pub(super) fn proceed(
+        &mut self,
+        rule: usize,
+        labels: &Labels,
+        judged: Timestamp,
+        value: Option<f64>,
+        cause: Option<Timestamp>,
+    ) {
+        let patience = self.plan.rules[rule].patience();
+        while let Some(entry) = self.state.rules[rule].alerts.get(labels) {
+            let to = alert::next(entry.phase, patience, judged);
+            if to == entry.phase.state {
+                break;
+            }
+            self.change(rule, labels, to, value, cause);
+        }
+        self.arm(rule, labels, judged);
+    }
+
+    fn change(&mut self, rule: usize, labels: &Labels, to: AlertState, value: Option<f64>, cause: Option<Timestamp>) {
+        let at = self.state.clock;
+        let Some(mut entry) = self.state.rules[rule].alerts.remove(labels) else { return };
+        let from = std::mem::replace(&mut entry.phase.state, to);
+        let samples = self.samples(rule, labels, &entry);
+        let alert = Arc::make_mut(&mut entry.alert);
+        alert.active_at = entry.phase.active_at;
+        alert.value = value.unwrap_or(alert.value);
+        if !samples.is_empty() {
+            alert.samples = samples;
+        }
+        match to {
+            AlertState::Firing => alert.fired_at = Some(at),
+            AlertState::Inactive if from == AlertState::Firing => alert.resolved_at = Some(at),
+            _ => {}
+        }
+        alert.annotations = self.annotations(rule, labels, alert);
+        self.outputs.push_back(Output::Transition(Transition { from, to, alert: entry.alert.clone(), at, cause }));
+        self.sample_change(rule, &mut entry, from);
+        if to == AlertState::Inactive {
+            if let Some(group) = self.group_of(rule, &entry) {
+                group.alerts -= 1;
+            }
+        } else {
+            self.state.rules[rule].alerts.insert(labels.clone(), entry);
+        }
+    }
+
+    /// An alert's time has come: its window may have fallen, or the alert has waited long enough.
+    pub(super) fn handle_due_alert(&mut self, rule: usize, labels: &Labels) {
+        let plan = self.plan.clone();
+        let edge = edge(&plan, rule);
+        let range = plan.leaves[edge.leaf].range;
+        let now = self.state.clock;
+        let Some(entry) = self.state.rules[rule].alerts.get_mut(labels) else { return };
+        let group = entry.group.as_ref().and_then(|key| self.state.leaves[edge.leaf].get(key));
+        let Some(window) = group.map(|group| &group.window) else { return };
+        if entry.phase.until <= now {
+            entry.phase.until = window.falls_at(entry.phase.until, range, |sum| edge.holds(sum));
+        }
+        // An alert that begins to fire after its `for` has the value of that time, any other the one that raised it.
+        let value = window.value(now, range).filter(|_| entry.phase.state == AlertState::Pending);
+        self.proceed(rule, labels, now, value.map(|sum| edge.scale.value(sum)), None);
+    }
+
+    fn arm(&mut self, rule: usize, labels: &Labels, judged: Timestamp) {
+        let planned = &self.plan.rules[rule];
+        let Some(entry) = self.state.rules[rule].alerts.get(labels) else { return };
+        if let (Eval::Edge(_), Some(due)) = (&planned.eval, alert::due(entry.phase, planned.patience(), judged)) {
+            self.timers.insert((due, Due::Alert(rule, labels.clone())));
+        }
+    }
+
+    /// Sets the timers anew, which follow from the alerts.
+    pub(super) fn arm_all(&mut self) {
+        self.timers.clear();
+        for rule in 0..self.plan.rules.len() {
+            let labels: Vec<Labels> = self.state.rules[rule].alerts.keys().cloned().collect();
+            labels.iter().for_each(|labels| self.arm(rule, labels, self.state.clock));
+            if !labels.is_empty() {
+                let next = next_multiple(self.state.clock, self.plan.rules[rule].interval);
+                self.timers.insert((next, Due::Sample(rule)));
+            }
+        }
+    }
+
+    fn group_of(&mut self, rule: usize, entry: &Entry) -> Option<&mut super::groups::Group> {
+        let leaf = *self.plan.rules[rule].leaves.first()?;
+        self.state.leaves[leaf].get_mut(entry.group.as_deref()?)
+    }
+
+    /// Ends the alerts and series of a rule that is no more.
+    pub(crate) fn resolve_all(&mut self, rule: RuleState, now: Timestamp) {
+        for mut entry in rule.alerts.into_values() {
+            let from = std::mem::replace(&mut entry.phase.state, AlertState::Inactive);
+            let alert = Arc::make_mut(&mut entry.alert);
+            alert.resolved_at = (from == AlertState::Firing).then_some(now);
+            let alert = entry.alert.clone();
+            self.outputs.push_back(Output::Transition(Transition {
+                from,
+                to: AlertState::Inactive,
+                alert,
+                at: now,
+                cause: None,
+            }));
+            self.stamp(&mut entry);
+            self.sample(&entry, Some(from), Sample::stale_marker());
+            self.sample(&entry, None, Sample::stale_marker());
+        }
+        for labels in rule.series {
+            let time = rule.last_evaluation.map_or(now, |last| now.max(last + Duration::from_millis(1)));
+            self.outputs.push_back(Output::Sample(Sample { labels, time, value: Sample::stale_marker() }));
+        }
+    }
+
+    /// The last records of the groups that the element was made of.
+    fn samples(&self, rule: usize, labels: &Labels, entry: &Entry) -> Vec<EvidenceRecord> {
+        let planned = &self.plan.rules[rule];
+        let leaves = planned.leaves.iter().map(|leaf| &self.state.leaves[*leaf]);
+        let is_behind = |group: &Labels| labels.iter().all(|(name, value)| group.get(name) == Some(value));
+        let mut records: Vec<EvidenceRecord> = match &entry.group {
+            Some(key) => leaves
+                .filter_map(|leaf| leaf.get(key))
+                .flat_map(|group| group.evidence.read(&self.plan.config))
+                .collect(),
+            None => {
+                let groups = leaves.flat_map(|leaf| leaf.iter()).filter(|group| is_behind(&group.labels));
+                groups.flat_map(|group| group.evidence.read(&self.plan.config)).collect()
+            }
+        };
+        records.sort_by_key(|record| record.time);
+        records.split_off(records.len().saturating_sub(planned.samples))
+    }
+
+    fn new_alert(&self, rule: usize, labels: &Labels, seen: &Observation<'_>) -> Alert {
+        let planned = &self.plan.rules[rule];
+        let RuleKind::Alert { hold, keep_firing_for, .. } = &planned.kind else {
+            unreachable!("only alerts are raised")
+        };
+        Alert {
+            group: planned.group.clone(),
+            expr: planned.expr.clone(),
+            hold: *hold,
+            keep_firing_for: *keep_firing_for,
+            labels: self.alert_labels(rule, labels, seen.value),
+            annotations: Labels::default(),
+            value: seen.value,
+            bound: planned.bound.clone(),
+            active_at: seen.held.start,
+            fired_at: None,
+            resolved_at: None,
+            samples: Vec::new(),
+        }
+    }
+
+    /// The element's labels, over them the rule's, over them the alert's name.
+    fn alert_labels(&self, rule: usize, labels: &Labels, value: f64) -> Labels {
+        let planned = &self.plan.rules[rule];
+        let own = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let given = self.expand(&planned.labels, labels, value, &[]);
+        let name = [("alertname".to_owned(), planned.name.to_string())];
+        Labels::new(own.chain(given).chain(name))
+    }
+
+    fn annotations(&self, rule: usize, labels: &Labels, alert: &Alert) -> Labels {
+        let RuleKind::Alert { annotations, .. } = &self.plan.rules[rule].kind else { return Labels::default() };
+        Labels::new(self.expand(annotations, labels, alert.value, &alert.samples))
+    }
+
+    fn expand(
+        &self,
+        texts: &Texts,
+        labels: &Labels,
+        value: f64,
+        samples: &[EvidenceRecord],
+    ) -> impl Iterator<Item = (String, String)> {
+        let config = &self.plan.config;
+        let (external_labels, external_url) = (&Labels::default(), &*config.external_url);
+        let data = RuleData {
+            labels,
+            value,
+            external_labels,
+            external_url,
+            samples,
+            links: &config.links,
+            now: self.state.clock,
+        };
+        let expanded = texts.0.iter().map(|(name, _, template)| (name.clone(), expand_annotation(template, &data)));
+        expanded.collect::<Vec<_>>().into_iter()
+    }
+
+    /// `ALERTS` and `ALERTS_FOR_STATE` of a rule's alerts, once an interval.
+    pub(super) fn sample_alerts(&mut self, rule: usize) {
+        let mut alerts = std::mem::take(&mut self.state.rules[rule].alerts);
+        for entry in alerts.values_mut() {
+            self.stamp(entry);
+            self.sample(entry, Some(entry.phase.state), 1.0);
+            self.sample(entry, None, entry.phase.active_at.seconds().floor());
+        }
+        if !alerts.is_empty() {
+            let next = next_multiple(self.state.clock, self.plan.rules[rule].interval);
+            self.timers.insert((next, Due::Sample(rule)));
+        }
+        self.state.rules[rule].alerts = alerts;
+    }
+
+    fn sample_change(&mut self, rule: usize, entry: &mut Entry, from: AlertState) {
+        self.stamp(entry);
+        if from != AlertState::Inactive {
+            self.sample(entry, Some(from), Sample::stale_marker());
+        }
+        if entry.phase.state == AlertState::Inactive {
+            self.sample(entry, None, Sample::stale_marker());
+            self.state.rules[rule].last_end = entry.last_sample;
+        } else {
+            self.sample(entry, Some(entry.phase.state), 1.0);
+            self.sample(entry, None, entry.phase.active_at.seconds().floor());
+        }
+    }
+
+    /// The next sample's time: now, but later than the one before, by what remote write can tell apart.
+    fn stamp(&self, entry: &mut Entry) {
+        entry.last_sample = self.state.clock.max(entry.last_sample + Duration::from_millis(1));
+    }
+
+    fn sample(&mut self, entry: &Entry, state: Option<AlertState>, value: f64) {
+        let labels = entry.alert.labels.iter();
+        let labels = match state {
+            Some(state) => Labels::new(labels.chain([("__name__", "ALERTS"), ("alertstate", state_name(state))])),
+            None => Labels::new(labels.chain([("__name__", "ALERTS_FOR_STATE")])),
+        };
+        self.outputs.push_back(Output::Sample(Sample { labels, time: entry.last_sample, value }));
+    }
+}
+
+fn state_name(state: AlertState) -> &'static str {
+    match state {
+        AlertState::Inactive => "inactive",
+        AlertState::Pending => "pending",
+        AlertState::Firing => "firing",
+    }
+}

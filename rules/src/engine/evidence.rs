@@ -1,0 +1,98 @@
+//! The last records behind a group, as bytes; they are read when somebody is told of them.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use watchbell_proto::otlp::logs::LogRecord;
+
+use crate::matcher::{RecordRef, Run};
+use crate::otlp_labels::{attribute_text, body_line, severity_name};
+use crate::plan::EngineConfig;
+use crate::record::EvidenceRecord;
+use crate::time::Timestamp;
+
+/// The batch that is taken in.
+pub(super) struct Batch<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) received: Timestamp,
+    pub(super) services: &'a [String],
+}
+
+/// The last records of one group, oldest first. Their buffers are used again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Evidence {
+    records: VecDeque<Kept>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Kept {
+    at: Timestamp,
+    service: String,
+    record: Vec<u8>,
+}
+
+impl Evidence {
+    /// Keeps the last `samples` records of a run.
+    pub(super) fn keep(&mut self, run: &Run, batch: &Batch<'_>, samples: usize, config: &EngineConfig) {
+        let skipped = run.last_records().count().saturating_sub(samples);
+        for record in run.last_records().skip(skipped) {
+            let mut kept = if self.records.len() < samples {
+                Kept::default()
+            } else {
+                self.records.pop_front().unwrap_or_default()
+            };
+            kept.read(record, batch, config);
+            self.records.push_back(kept);
+        }
+    }
+
+    /// The records as a page shows them.
+    pub(super) fn read(&self, config: &EngineConfig) -> impl Iterator<Item = EvidenceRecord> {
+        let bytes_max = config.evidence_body_bytes_max;
+        self.records.iter().map(move |kept| evidence(kept, bytes_max))
+    }
+}
+
+impl Kept {
+    fn read(&mut self, record: &RecordRef, batch: &Batch<'_>, _config: &EngineConfig) {
+        self.at = record.at;
+        self.service.clear();
+        self.service.push_str(&batch.services[record.service as usize]);
+        self.record.clear();
+        self.record.extend_from_slice(&batch.bytes[record.start as usize..][..record.len as usize]);
+    }
+}
+
+fn evidence(kept: &Kept, bytes_max: usize) -> EvidenceRecord {
+    let record = LogRecord::new(&kept.record);
+    let service = (!kept.service.is_empty()).then(|| ("service.name".to_owned(), kept.service.clone()));
+    let own =
+        record.attributes().map(|attribute| (attribute.key().to_owned(), cut(&attribute_text(attribute), bytes_max)));
+    EvidenceRecord {
+        time: kept.at,
+        severity_number: record.severity_number,
+        severity: match record.severity_text() {
+            "" => severity_name(record.severity_number).to_owned(),
+            text => text.to_owned(),
+        },
+        body: cut(&body_line(&record), bytes_max),
+        attributes: own.chain(service).collect(),
+        trace_id: hex(record.trace_id),
+        span_id: hex(record.span_id),
+    }
+}
+
+fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return String::new();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

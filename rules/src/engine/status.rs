@@ -1,0 +1,101 @@
+//! What is asked about the rules: Prometheus's `/api/v1/rules` and `/api/v1/alerts`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use crate::plan::RuleKind;
+use crate::time::Timestamp;
+use crate::transition::{Alert, AlertState};
+
+/// A rule, and how it fares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleStatus {
+    /// Name of its group.
+    pub group: Arc<str>,
+    /// The group's interval.
+    pub interval: Duration,
+    /// Name of the alert or the series.
+    pub name: Arc<str>,
+    /// The expression as the file has it.
+    pub expr: Arc<str>,
+    /// As the file has them, the group's among them.
+    pub labels: Vec<(String, String)>,
+    /// What only alerting rules have.
+    pub alerting: Option<AlertingStatus>,
+    /// Whether its last evaluation went well.
+    pub health: Health,
+    /// Why not.
+    pub last_error: Option<String>,
+    /// When it was last evaluated: for a rule that is judged at each record, the clock.
+    pub last_evaluation: Option<Timestamp>,
+}
+
+/// What only alerting rules have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertingStatus {
+    /// `for`
+    pub hold: Duration,
+    /// `keep_firing_for`
+    pub keep_firing_for: Duration,
+    /// Templates, as the file has them.
+    pub annotations: Vec<(String, String)>,
+    /// The furthest state of its alerts.
+    pub state: AlertState,
+    /// Pending and firing ones.
+    pub alerts: Vec<(AlertState, Arc<Alert>)>,
+}
+
+/// In Prometheus's words: `unknown`, `ok`, `err`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It was not evaluated yet.
+    Unknown,
+    /// It was evaluated.
+    Ok,
+    /// It could not be evaluated, or only in part.
+    Err,
+}
+
+impl Engine {
+    /// Every rule, in the order of the files.
+    pub fn rules(&self) -> Vec<RuleStatus> {
+        (0..self.plan.rules.len()).map(|rule| self.rule_status(rule)).collect()
+    }
+
+    fn rule_status(&self, rule: usize) -> RuleStatus {
+        let (planned, state) = (&self.plan.rules[rule], &self.state.rules[rule]);
+        let last_evaluation = match planned.eval {
+            crate::plan::Eval::Edge(_) => Some(self.state.clock),
+            crate::plan::Eval::Steps { .. } => state.last_evaluation,
+        };
+        RuleStatus {
+            group: planned.group.clone(),
+            interval: planned.interval,
+            name: planned.name.clone(),
+            expr: planned.expr.clone(),
+            labels: planned.labels.raw(),
+            alerting: self.alerting_status(rule),
+            health: match (&state.last_error, last_evaluation) {
+                (Some(_), _) => Health::Err,
+                (None, Some(_)) => Health::Ok,
+                (None, None) => Health::Unknown,
+            },
+            last_error: state.last_error.clone(),
+            last_evaluation,
+        }
+    }
+
+    fn alerting_status(&self, rule: usize) -> Option<AlertingStatus> {
+        let RuleKind::Alert { hold, keep_firing_for, annotations } = &self.plan.rules[rule].kind else { return None };
+        let entries = self.state.rules[rule].alerts.values();
+        let alerts: Vec<_> = entries.map(|entry| (entry.phase.state, entry.alert.clone())).collect();
+        Some(AlertingStatus {
+            hold: *hold,
+            keep_firing_for: *keep_firing_for,
+            annotations: annotations.raw(),
+            state: alerts.iter().map(|(state, _)| *state).max().unwrap_or_default(),
+            alerts,
+        })
+    }
+}

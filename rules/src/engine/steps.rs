@@ -1,0 +1,159 @@
+//! Rules that are evaluated at steps of event time: alerts that can fall, and recording rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::alerts::{Observation, next_multiple};
+use super::{Engine, Output};
+use crate::labels::Labels;
+use crate::plan::{Eval, Node, RuleKind};
+use crate::time::Timestamp;
+use crate::transition::{AlertState, Sample};
+use crate::vector::{self, Element, ManyToMany, Operand, Vector};
+
+impl Engine {
+    /// Evaluates what the watermark has passed.
+    pub(super) fn run_steps(&mut self) {
+        self.state.watermark.handle_timeout(self.state.clock);
+        let plan = self.plan.clone();
+        for (index, rule) in plan.rules.iter().enumerate() {
+            let Eval::Steps { node, step, .. } = &rule.eval else { continue };
+            let passed = self.state.watermark.low() - rule.lateness;
+            while self.state.rules[index].next_step <= passed {
+                rule.leaves.iter().for_each(|leaf| self.evict(*leaf));
+                if self.is_dormant(index) {
+                    self.state.rules[index].next_step = next_multiple(passed, *step);
+                    break;
+                }
+                let time = self.state.rules[index].next_step;
+                self.evaluate(index, node, time);
+                self.state.rules[index].next_step = next_multiple(time, *step);
+            }
+        }
+    }
+
+    /// When the watermark passes the next step of a rule that can change by that.
+    pub(super) fn next_step(&self) -> Option<Timestamp> {
+        let rules = self.plan.rules.iter().enumerate();
+        let steps = rules.filter(|(index, rule)| matches!(rule.eval, Eval::Steps { .. }) && !self.is_dormant(*index));
+        steps.map(|(index, rule)| self.state.watermark.reaches(self.state.rules[index].next_step + rule.lateness)).min()
+    }
+
+    /// Whether no step can change anything until a record comes.
+    fn is_dormant(&self, rule: usize) -> bool {
+        let state = &self.state.rules[rule];
+        let is_settled =
+            |phase: crate::alert::Phase| phase.state == AlertState::Firing && phase.until == Timestamp::MAX;
+        state.series.is_empty()
+            && state.last_evaluation.is_some_and(|last| last >= self.warm_at(rule))
+            && state.alerts.values().all(|entry| is_settled(entry.phase))
+            && self.plan.rules[rule].leaves.iter().all(|leaf| self.state.leaves[*leaf].is_empty())
+    }
+
+    /// From when on an absence can be told.
+    fn warm_at(&self, rule: usize) -> Timestamp {
+        let leaves = self.plan.rules[rule].leaves.iter();
+        leaves
+            .map(|leaf| self.state.leaves[*leaf].since + self.plan.leaves[*leaf].range)
+            .max()
+            .unwrap_or(Timestamp::MIN)
+    }
+
+    fn evict(&mut self, leaf: usize) {
+        let until = self.state.clock - self.plan.leaves[leaf].retention;
+        self.state.leaves[leaf].evict(until);
+    }
+
+    fn evaluate(&mut self, rule: usize, node: &Node, time: Timestamp) {
+        let result = self.value(node, time);
+        let state = &mut self.state.rules[rule];
+        state.last_evaluation = Some(time);
+        state.last_error =
+            result.as_ref().err().map(|ManyToMany(labels)| format!("several elements match for {labels}"));
+        let Ok(result) = result else { return };
+        let vector = match result {
+            Operand::Scalar(value) => vec![Element { labels: Labels::default(), value }],
+            Operand::Vector(vector) => vector,
+        };
+        match &self.plan.rules[rule].kind {
+            RuleKind::Alert { .. } => self.judge_vector(rule, &vector, time),
+            RuleKind::Record => self.record(rule, &vector, time),
+        }
+    }
+
+    fn judge_vector(&mut self, rule: usize, vector: &Vector, time: Timestamp) {
+        let holding: BTreeMap<&Labels, f64> = vector.iter().map(|element| (&element.labels, element.value)).collect();
+        let known: Vec<Labels> = self.state.rules[rule].alerts.keys().cloned().collect();
+        for labels in known.iter().filter(|labels| !holding.contains_key(labels)) {
+            if let Some(entry) = self.state.rules[rule].alerts.get_mut(labels) {
+                entry.phase.until = entry.phase.until.min(time);
+            }
+            self.proceed(rule, labels, time, None, None);
+        }
+        for (labels, value) in holding {
+            let held = time..Timestamp::MAX;
+            self.raise(rule, labels, &Observation { held, judged: time, value, group: None, cause: None });
+        }
+    }
+
+    fn record(&mut self, rule: usize, vector: &Vector, time: Timestamp) {
+        let planned = &self.plan.rules[rule];
+        if planned.limit > 0 && vector.len() > planned.limit {
+            let error = format!("{} series, `limit` is {}: none is written", vector.len(), planned.limit);
+            self.state.rules[rule].last_error = Some(error);
+            return self.record(rule, &Vector::new(), time);
+        }
+        let given = planned.labels.0.iter().map(|(name, value, _)| (name.as_str(), value.as_str()));
+        let given: Vec<_> = given.chain([("__name__", &*planned.name)]).collect();
+        let series = |element: &Element| Labels::new(element.labels.iter().chain(given.iter().copied()));
+        let samples: BTreeMap<Labels, f64> = vector.iter().map(|element| (series(element), element.value)).collect();
+        let written: BTreeSet<Labels> = samples.keys().cloned().collect();
+        let before = std::mem::replace(&mut self.state.rules[rule].series, written);
+        let ended = before
+            .into_iter()
+            .filter(|labels| !samples.contains_key(labels))
+            .map(|labels| (labels, Sample::stale_marker()));
+        let ended: Vec<_> = ended.collect();
+        for (labels, value) in samples.into_iter().chain(ended) {
+            self.outputs.push_back(Output::Sample(Sample { labels, time, value }));
+        }
+    }
+
+    fn value(&self, node: &Node, time: Timestamp) -> Result<Operand, ManyToMany> {
+        Ok(match node {
+            Node::Number(number) => Operand::Scalar(*number),
+            Node::Vector(number) => Operand::Vector(vec![Element { labels: Labels::default(), value: *number }]),
+            Node::Leaf { leaf, scale, offset } => {
+                let value = |sum| scale.value(sum);
+                Operand::Vector(
+                    self.leaf_values(*leaf, time - *offset)
+                        .map(|(labels, sum)| Element { labels, value: value(sum) })
+                        .collect(),
+                )
+            }
+            Node::Absent { leaf, labels, offset } => Operand::Vector(self.absent(*leaf, labels, time - *offset)),
+            Node::Aggregate { op, groups, expr } => match self.value(expr, time)? {
+                Operand::Vector(vector) => Operand::Vector(vector::aggregate(*op, groups, vector)),
+                scalar => scalar,
+            },
+            Node::Binary { op, return_bool, join, lhs, rhs } => {
+                vector::binary(*op, *return_bool, join, self.value(lhs, time)?, self.value(rhs, time)?)?
+            }
+        })
+    }
+
+    fn leaf_values(&self, leaf: usize, time: Timestamp) -> impl Iterator<Item = (Labels, u64)> {
+        let range: Duration = self.plan.leaves[leaf].range;
+        self.state.leaves[leaf]
+            .iter()
+            .filter_map(move |group| Some((group.labels.clone(), group.window.value(time, range)?)))
+    }
+
+    fn absent(&self, leaf: usize, labels: &Labels, time: Timestamp) -> Vector {
+        let is_warm = time >= self.state.leaves[leaf].since + self.plan.leaves[leaf].range;
+        if !is_warm || self.leaf_values(leaf, time).next().is_some() {
+            return Vector::new();
+        }
+        vec![Element { labels: labels.clone(), value: 1.0 }]
+    }
+}

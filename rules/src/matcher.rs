@@ -1,0 +1,360 @@
+//! One batch against all rules: pure, so that batches are matched in parallel.
+//!
+//! Label dispatch comes first, once a resource; then the severity, then one automaton over the literals that rules need; only what
+//! is left runs its stages. What comes out is small: partial sums per feed and group.
+
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use watchbell_proto::otlp::logs::{LogRecord, LogsRequest};
+
+use crate::entry::LogEntry;
+use crate::otlp_labels::{OtlpEntry, ResourceLabels};
+use crate::pipeline::{Extracted, Record, Verdict};
+use crate::plan::{Feed, KEY_SEPARATOR, Measure, Plan};
+use crate::time::Timestamp;
+use crate::vector::LabelSet;
+use crate::window::Cell;
+
+/// What a batch means to the rules of one plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matched {
+    /// Records in the batch.
+    pub records: u64,
+    /// Records that a stage failed on, once for each pipeline that did; they are not counted.
+    pub failed: u64,
+    /// Services whose records were stamped more than `max_skew` after they were received, and how many.
+    pub skewed: Vec<(String, u64)>,
+    pub(crate) feeds: Vec<(usize, Vec<Run>)>,
+    pub(crate) sources: Vec<(u64, Timestamp)>,
+    pub(crate) services: Vec<String>,
+}
+
+/// What fell into one group of one feed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Run {
+    pub(crate) key: Box<[u8]>,
+    /// Sorted by time.
+    pub(crate) cells: Vec<Cell>,
+    /// Whether a cell may stand for several records.
+    pub(crate) merged: bool,
+    pub(crate) weight: u64,
+    tail: Vec<RecordRef>,
+    records: usize,
+}
+
+/// Where a record lies in its batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct RecordRef {
+    pub(crate) at: Timestamp,
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+    /// Index into the batch's services.
+    pub(crate) service: u32,
+}
+
+impl Run {
+    /// The last records, in the order of the batch.
+    pub(crate) fn last_records(&self) -> impl Iterator<Item = &RecordRef> {
+        let split = if self.records > self.tail.len() { self.records % self.tail.len().max(1) } else { 0 };
+        self.tail[split..].iter().chain(&self.tail[..split])
+    }
+
+    fn push(&mut self, feed: &Feed, cells_max: usize, cell: Cell, record: RecordRef) {
+        self.weight += cell.weight;
+        match self.cells.last_mut() {
+            Some(last) if last.at == cell.at => {
+                last.weight += cell.weight;
+                self.merged = true;
+            }
+            Some(last) if self.records >= cells_max && cell.at > last.at && cell.at.since(last.at) < feed.grain => {
+                *last = Cell { at: cell.at, weight: last.weight + cell.weight };
+                self.merged = true;
+            }
+            _ => self.cells.push(cell),
+        }
+        if self.tail.len() < feed.samples {
+            self.tail.push(record);
+        } else if feed.samples > 0 {
+            self.tail[self.records % feed.samples] = record;
+        }
+        self.records += 1;
+    }
+}
+
+impl Plan {
+    /// Matches a batch; its bytes are an OTLP request of logs that was checked at the door.
+    pub fn match_batch(&self, batch: &[u8], received: Timestamp) -> Matched {
+        Matcher::new(self, batch, received, None).run()
+    }
+
+    /// One group's records in a batch, none merged.
+    pub(crate) fn rematch(&self, batch: &[u8], received: Timestamp, feed: usize, key: &[u8]) -> Option<Run> {
+        let matched = Matcher::new(self, batch, received, Some(feed)).run();
+        matched.feeds.into_iter().flat_map(|(_, runs)| runs).find(|run| *run.key == *key)
+    }
+}
+
+/// When a record happened: its own time, else the time it was observed at, else when it was received; never later than that.
+pub(crate) fn event_time(record: &LogRecord<'_>, received: Timestamp, max_age: Duration) -> Timestamp {
+    let stamps = [record.time_unix_nano, record.observed_time_unix_nano];
+    let known =
+        stamps.into_iter().filter(|stamp| *stamp != 0).map(|stamp| Timestamp(i64::try_from(stamp).unwrap_or(i64::MAX)));
+    known.map(|time| time.min(received)).find(|time| received.since(*time) <= max_age).unwrap_or(received)
+}
+
+struct Matcher<'a> {
+    plan: &'a Plan,
+    request: LogsRequest<'a>,
+    received: Timestamp,
+    /// The only feed that is matched, and exactly.
+    only: Option<usize>,
+    hasher: DefaultHashBuilder,
+    groups: Vec<Groups>,
+    candidates: Candidates,
+    extracted: Extracted,
+    key: Vec<u8>,
+    matched: Matched,
+}
+
+/// The groups of one feed.
+#[derive(Default)]
+struct Groups {
+    by_key: HashTable<usize>,
+    runs: Vec<Run>,
+    /// The group of all records of the present resource, where the resource alone decides it.
+    constant: Option<usize>,
+    is_constant: bool,
+}
+
+impl<'a> Matcher<'a> {
+    fn new(plan: &'a Plan, batch: &'a [u8], received: Timestamp, only: Option<usize>) -> Self {
+        Self {
+            plan,
+            request: LogsRequest::new(batch),
+            received,
+            only,
+            hasher: DefaultHashBuilder::default(),
+            groups: plan.feeds.iter().map(|_| Groups::default()).collect(),
+            candidates: Candidates::default(),
+            extracted: Extracted::default(),
+            key: Vec::new(),
+            matched: Matched::default(),
+        }
+    }
+
+    fn run(mut self) -> Matched {
+        for resource_logs in self.request.resource_logs() {
+            let resource = resource_logs.resource();
+            let labels = ResourceLabels::new(resource, &self.plan.config.labels);
+            self.enter_resource(&labels);
+            let mut reached = Timestamp::MIN;
+            for scope_logs in resource_logs.scope_logs() {
+                let scope = scope_logs.scope();
+                for record in scope_logs.log_records() {
+                    let entry = OtlpEntry { resource: &labels, scope, record };
+                    reached = reached.max(self.record(&entry));
+                }
+            }
+            self.matched.sources.push((xxhash_rust::xxh3::xxh3_64(resource.raw), reached));
+        }
+        self.finish()
+    }
+
+    fn enter_resource(&mut self, labels: &ResourceLabels) {
+        let selected: Vec<bool> = self.plan.selectors.iter().map(|selector| selector.matches(labels)).collect();
+        let filters = self.plan.filters.iter().enumerate().filter(|(_, filter)| selected[filter.selector]);
+        let wanted = filters.filter(|(_, filter)| self.only.is_none_or(|feed| filter.feeds.contains(&feed)));
+        self.candidates.reset(wanted.map(|(at, _)| at as u32));
+        for (groups, feed) in self.groups.iter_mut().zip(&self.plan.feeds) {
+            groups.constant = None;
+            groups.is_constant = match &feed.groups {
+                LabelSet::Only(names) => names.iter().all(|name| labels.index(name).is_some()),
+                LabelSet::AllBut(_) => false,
+            };
+        }
+        self.matched.services.push(labels.index("service_name").unwrap_or_default().to_owned());
+    }
+
+    fn record(&mut self, entry: &OtlpEntry<'_>) -> Timestamp {
+        self.matched.records += 1;
+        let config = &self.plan.config;
+        let at = event_time(&entry.record, self.received, config.max_age);
+        if entry.record.time_unix_nano > self.received.0.max(0) as u64 + config.max_skew.as_nanos() as u64 {
+            self.count_skewed();
+        }
+        let mut record = Record::new(entry);
+        let by_severity = self.candidates.of_severity(self.plan, entry.record.severity_number);
+        let mut candidates = std::mem::take(by_severity);
+        if candidates.needs_line {
+            self.candidates.scan(self.plan, record.line());
+        }
+        for filter in &candidates.filters {
+            if !self.plan.filters[*filter as usize].indexed || self.candidates.found(*filter) {
+                self.filter(*filter as usize, &mut record, at);
+            }
+        }
+        std::mem::swap(self.candidates.of_severity(self.plan, entry.record.severity_number), &mut candidates);
+        at
+    }
+
+    fn filter(&mut self, filter: usize, record: &mut Record<'_, OtlpEntry<'_>>, at: Timestamp) {
+        let plan = self.plan;
+        match plan.filters[filter].pipeline.run(record, &mut self.extracted) {
+            Verdict::Dropped => {}
+            Verdict::Failed => self.matched.failed += 1,
+            Verdict::Kept => {
+                for feed in &plan.filters[filter].feeds {
+                    if self.only.is_none_or(|only| only == *feed) {
+                        self.add(*feed, record, at);
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, index: usize, record: &Record<'_, OtlpEntry<'_>>, at: Timestamp) {
+        let feed = &self.plan.feeds[index];
+        let weight = match feed.measure {
+            Measure::Records => 1,
+            Measure::Bytes => record.line().len() as u64,
+        };
+        let range = self.request.range_of(record.entry().record.raw);
+        let service = self.matched.services.len() as u32 - 1;
+        let reference = RecordRef { at, start: range.start as u32, len: range.len() as u32, service };
+        let run = match self.groups[index].constant {
+            Some(run) => run,
+            None => self.run_of(index, record),
+        };
+        let cells_max = if self.only.is_some() { usize::MAX } else { feed.cells_max };
+        self.groups[index].runs[run].push(feed, cells_max, Cell { at, weight }, reference);
+    }
+
+    /// The record's group, made if it is new.
+    fn run_of(&mut self, index: usize, record: &Record<'_, OtlpEntry<'_>>) -> usize {
+        self.key.clear();
+        write_key(&self.plan.feeds[index].groups, record, &self.extracted, &mut self.key);
+        let (hasher, key) = (&self.hasher, &self.key);
+        let Groups { by_key, runs, constant, is_constant } = &mut self.groups[index];
+        let hash = hasher.hash_one(key);
+        let found = by_key.find(hash, |run| *runs[*run].key == **key).copied();
+        let run = found.unwrap_or_else(|| {
+            runs.push(Run {
+                key: key.as_slice().into(),
+                cells: Vec::new(),
+                merged: false,
+                weight: 0,
+                tail: Vec::new(),
+                records: 0,
+            });
+            by_key.insert_unique(hash, runs.len() - 1, |run| hasher.hash_one(&*runs[*run].key));
+            runs.len() - 1
+        });
+        *constant = is_constant.then_some(run);
+        run
+    }
+
+    fn count_skewed(&mut self) {
+        let service = self.matched.services.last().cloned().unwrap_or_default();
+        match self.matched.skewed.iter_mut().find(|(other, _)| *other == service) {
+            Some((_, count)) => *count += 1,
+            None => self.matched.skewed.push((service, 1)),
+        }
+    }
+
+    fn finish(mut self) -> Matched {
+        for (index, groups) in self.groups.into_iter().enumerate() {
+            let mut runs = groups.runs;
+            for run in &mut runs {
+                if !run.cells.is_sorted_by_key(|cell| cell.at) {
+                    run.cells.sort_by_key(|cell| cell.at);
+                }
+            }
+            if !runs.is_empty() {
+                self.matched.feeds.push((index, runs));
+            }
+        }
+        self.matched
+    }
+}
+
+/// Writes what makes the record's group: the values of the labels, or names and values.
+fn write_key<E: LogEntry>(groups: &LabelSet, record: &Record<'_, E>, extracted: &Extracted, key: &mut Vec<u8>) {
+    match groups {
+        LabelSet::Only(names) => {
+            for name in names {
+                if let Some(value) = extracted.label(record, name) {
+                    value.append_to(key);
+                }
+                key.push(KEY_SEPARATOR);
+            }
+        }
+        LabelSet::AllBut(_) => {
+            let mut labels: Vec<(String, String)> = Vec::new();
+            extracted.for_each_label(record, &mut |name, value| {
+                if groups.contains(name) && !value.is_empty() {
+                    labels.push((name.to_owned(), value.to_owned()));
+                }
+            });
+            labels.sort();
+            for part in labels.iter().flat_map(|(name, value)| [name, value]) {
+                key.extend_from_slice(part.as_bytes());
+                key.push(KEY_SEPARATOR);
+            }
+        }
+    }
+}
+
+/// The filters that a record of the present resource can pass.
+#[derive(Default)]
+struct Candidates {
+    of_resource: Vec<u32>,
+    by_severity: Vec<Option<SeverityCandidates>>,
+    /// By filter: the scan in which one of its literals was last found.
+    found_in: Vec<u32>,
+    scan: u32,
+}
+
+#[derive(Default)]
+struct SeverityCandidates {
+    filters: Vec<u32>,
+    needs_line: bool,
+}
+
+impl Candidates {
+    fn reset(&mut self, filters: impl Iterator<Item = u32>) {
+        let filters: Vec<u32> = filters.collect();
+        if filters != self.of_resource || self.by_severity.is_empty() {
+            self.by_severity.clear();
+            self.by_severity.resize_with(SEVERITIES, || None);
+            self.of_resource = filters;
+        }
+    }
+
+    fn of_severity(&mut self, plan: &Plan, severity_number: i32) -> &mut SeverityCandidates {
+        let severity = usize::try_from(severity_number).unwrap_or(0).min(SEVERITIES - 1);
+        let of_resource = &self.of_resource;
+        self.by_severity[severity].get_or_insert_with(|| {
+            let filters = of_resource.iter().copied();
+            let admits = |filter: &u32| plan.filters[*filter as usize].pipeline.admits_severity(severity as i32);
+            let filters: Vec<u32> = filters.filter(admits).collect();
+            let needs_line = filters.iter().any(|filter| plan.filters[*filter as usize].indexed);
+            SeverityCandidates { filters, needs_line }
+        })
+    }
+
+    fn scan(&mut self, plan: &Plan, line: &str) {
+        self.found_in.resize(plan.filters.len(), 0);
+        self.scan += 1;
+        let (found_in, scan) = (&mut self.found_in, self.scan);
+        plan.literals.for_each_candidate(line, |filter| found_in[filter as usize] = scan);
+    }
+
+    fn found(&self, filter: u32) -> bool {
+        self.found_in[filter as usize] == self.scan
+    }
+}
+
+/// OpenTelemetry's severity numbers, and what is none of them.
+const SEVERITIES: usize = 32;

@@ -1,0 +1,291 @@
+//! Rule files, compiled: what is looked for in every batch, what is counted, and which rules read the counts.
+//!
+//! Rules share what they have in common. Equal selectors with equal stages are one *filter*; a filter counted by the same labels is
+//! one *feed*, whose partial sums a batch is reduced to; a feed over a range is one *leaf*, which has a window per group. An expression
+//! is a tree over leaves.
+
+mod lower;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::diagnostic::Diagnostic;
+use crate::labels::Labels;
+use crate::literal_index::LiteralIndex;
+use crate::logql::ast::{BinaryOp, CompareOp, VectorOp};
+use crate::otlp_labels::{LabelConfig, ResourceLabels};
+use crate::pipeline::Pipeline;
+use crate::pipeline::label_filter::compare;
+use crate::pipeline::text_matcher::TextMatcher;
+use crate::rule_file::RuleFile;
+use crate::template::{Links, Template};
+use crate::time::deserialize_duration;
+use crate::vector::{Join, LabelSet};
+
+/// How the engine judges; every field has a default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Which attributes are index labels.
+    pub labels: LabelConfig,
+    /// `$externalURL` in templates.
+    pub external_url: String,
+    /// Links that a record of the evidence gets, in templates.
+    pub links: Links,
+    /// The groups' `interval` where a file does not say: how long a condition must have been false before its alert resolves, and how
+    /// often recording rules and `ALERTS` are sampled.
+    #[serde(deserialize_with = "deserialize_duration")]
+    pub interval: Duration,
+    /// How late a record may come and still be judged as if it had been in time.
+    #[serde(deserialize_with = "deserialize_duration")]
+    pub lateness: Duration,
+    /// A source whose records are behind the clock by this much is not waited for.
+    #[serde(deserialize_with = "deserialize_duration")]
+    pub idle_timeout: Duration,
+    /// A record older than this when it is received is judged at its observed time, else at its receive time.
+    #[serde(deserialize_with = "deserialize_duration")]
+    pub max_age: Duration,
+    /// Records stamped later than they were received by more than this are counted, and their service named.
+    #[serde(deserialize_with = "deserialize_duration")]
+    pub max_skew: Duration,
+    /// Records that an alert keeps as evidence.
+    pub samples: usize,
+    /// Groups that one range aggregation keeps at a time. Further ones are counted together as `__overflow__` (without grouping: not
+    /// at all) until old ones have emptied.
+    pub groups_per_rule_max: usize,
+    /// Bytes of a record's body that evidence keeps; a longer one is cut and ends in `…`.
+    pub evidence_body_bytes_max: usize,
+    /// Bytes of evidence that all groups keep together. At the limit groups without an alert keep none: an alert then shows the
+    /// records of the batch that raised it.
+    pub evidence_bytes_max: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            labels: LabelConfig::default(),
+            external_url: String::new(),
+            links: Links::default(),
+            interval: Duration::from_secs(60),
+            lateness: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(10),
+            max_age: Duration::from_secs(24 * 60 * 60),
+            max_skew: Duration::from_secs(10),
+            samples: 10,
+            groups_per_rule_max: 10_000,
+            evidence_body_bytes_max: 4096,
+            evidence_bytes_max: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// Compiled rules: immutable, and shared by the threads that match.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub(crate) config: EngineConfig,
+    pub(crate) selectors: Vec<Selector>,
+    pub(crate) filters: Vec<Filter>,
+    pub(crate) feeds: Vec<Feed>,
+    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) literals: LiteralIndex,
+}
+
+impl Plan {
+    /// Compiles rule files; what cannot be evaluated is told, all of it at once.
+    pub fn compile(files: &[RuleFile], config: &EngineConfig) -> Result<Self, Vec<Diagnostic>> {
+        lower::Compiler::new(config).compile(files)
+    }
+
+    /// Whether there is no rule.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+}
+
+/// The matchers between braces.
+#[derive(Debug)]
+pub(crate) struct Selector {
+    pub(crate) matchers: Vec<(String, TextMatcher)>,
+}
+
+impl Selector {
+    pub(crate) fn matches(&self, labels: &ResourceLabels) -> bool {
+        self.matchers.iter().all(|(name, matcher)| matcher.matches(labels.index(name).unwrap_or_default()))
+    }
+}
+
+/// Records that pass a selector and its stages.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    pub(crate) selector: usize,
+    pub(crate) pipeline: Pipeline,
+    /// Whether the literal index has to have found it.
+    pub(crate) indexed: bool,
+    pub(crate) feeds: Vec<usize>,
+}
+
+/// A filter's records, counted by labels.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) filter: usize,
+    pub(crate) groups: LabelSet,
+    pub(crate) measure: Measure,
+    /// Stamps of one group that a batch keeps apart; further ones are summed over grains of time.
+    pub(crate) cells_max: usize,
+    pub(crate) grain: Duration,
+    /// Records of one group in one batch that are kept as evidence.
+    pub(crate) samples: usize,
+    pub(crate) leaves: Vec<usize>,
+}
+
+impl Feed {
+    /// The labels that a group's key stands for.
+    pub(crate) fn labels(&self, key: &[u8]) -> Labels {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut parts = key.split(|byte| *byte == KEY_SEPARATOR);
+        match &self.groups {
+            LabelSet::Only(names) => Labels::new(names.iter().map(String::as_str).zip(parts.map(text))),
+            LabelSet::AllBut(_) => Labels::new(std::iter::from_fn(|| Some((text(parts.next()?), text(parts.next()?))))),
+        }
+    }
+}
+
+/// Stands behind every part of a group's key; no UTF-8 text holds it.
+pub(crate) const KEY_SEPARATOR: u8 = 0xFF;
+
+/// What is added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// 1 a record.
+    Records,
+    /// The bytes of its line.
+    Bytes,
+}
+
+/// A feed over a range of time.
+#[derive(Debug)]
+pub(crate) struct Leaf {
+    /// Names it over reloads and restarts.
+    pub(crate) key: String,
+    pub(crate) feed: usize,
+    pub(crate) range: Duration,
+    /// How long its windows remember: the range, and how far back a rule may still look.
+    pub(crate) retention: Duration,
+    pub(crate) samples: usize,
+    /// Rules that are judged at the record.
+    pub(crate) edges: Vec<usize>,
+}
+
+/// A rule.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    /// Names it over reloads and restarts.
+    pub(crate) key: String,
+    pub(crate) group: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) expr: Arc<str>,
+    pub(crate) interval: Duration,
+    pub(crate) limit: usize,
+    pub(crate) lateness: Duration,
+    pub(crate) samples: usize,
+    pub(crate) labels: Texts,
+    pub(crate) kind: RuleKind,
+    pub(crate) eval: Eval,
+    pub(crate) leaves: Vec<usize>,
+    pub(crate) bound: Option<(String, f64)>,
+}
+
+#[derive(Debug)]
+pub(crate) enum RuleKind {
+    Alert { hold: Duration, keep_firing_for: Duration, annotations: Texts },
+    Record,
+}
+
+/// Labels or annotations: as the file has them, and as templates.
+#[derive(Debug)]
+pub(crate) struct Texts(pub(crate) Vec<(String, String, Template)>);
+
+impl Texts {
+    /// As the file has them.
+    pub(crate) fn raw(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(name, text, _)| (name.clone(), text.clone())).collect()
+    }
+}
+
+/// When a rule is judged.
+#[derive(Debug)]
+pub(crate) enum Eval {
+    /// At each record of a leaf: its value can only rise by that.
+    Edge(Edge),
+    /// At steps of event time, once the watermark has passed them.
+    Steps { node: Node, step: Duration, quiet: Duration },
+}
+
+/// `count_over_time(...) > 5` and the like.
+#[derive(Clone, Debug)]
+pub(crate) struct Edge {
+    pub(crate) leaf: usize,
+    pub(crate) scale: Scale,
+    /// Without one, a single record is enough.
+    pub(crate) bound: Option<(CompareOp, f64)>,
+}
+
+impl Edge {
+    pub(crate) fn holds(&self, sum: u64) -> bool {
+        let value = self.scale.value(sum);
+        self.bound.is_none_or(|(op, bound)| compare(op, value, bound))
+    }
+}
+
+/// Turns a window's sum into a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Scale {
+    /// 1 for counts, the range's seconds for rates.
+    pub(crate) divisor: f64,
+}
+
+impl Scale {
+    pub(crate) fn value(self, sum: u64) -> f64 {
+        sum as f64 / self.divisor
+    }
+}
+
+/// An expression over leaves.
+#[derive(Debug)]
+pub(crate) enum Node {
+    /// A value for each group of a leaf.
+    Leaf {
+        leaf: usize,
+        scale: Scale,
+        offset: Duration,
+    },
+    /// 1 with these labels while a leaf has no record.
+    Absent {
+        leaf: usize,
+        labels: Labels,
+        offset: Duration,
+    },
+    Aggregate {
+        op: VectorOp,
+        groups: LabelSet,
+        expr: Box<Node>,
+    },
+    Binary {
+        op: BinaryOp,
+        return_bool: bool,
+        join: Join,
+        lhs: Box<Node>,
+        rhs: Box<Node>,
+    },
+    Number(f64),
+    Vector(f64),
+}
+
+/// Steps of event time at which alerts that can fall are judged.
+pub(crate) const STEP: Duration = Duration::from_secs(1);
+
+/// Stamps of one group that a batch keeps apart, at least and at most.
+pub(crate) const BATCH_CELLS: std::ops::RangeInclusive<usize> = 32..=1024;

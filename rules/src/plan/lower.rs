@@ -1,0 +1,412 @@
+//! From syntax trees to leaves and nodes.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::{
+    BATCH_CELLS, Edge, EngineConfig, Eval, Feed, Filter, Leaf, Measure, Node, Plan, Rule, RuleKind, STEP, Scale,
+    Selector, Texts,
+};
+use crate::diagnostic::{Diagnostic, codes};
+use crate::labels::Labels;
+use crate::literal_index::LiteralIndex;
+use crate::logql::ast::{
+    BinaryExpr, BinaryOp, CompareOp, Grouping, LogExpr, MatchCardinality, MatchOp, MetricExpr, MetricKind,
+    RangeAggregation, RangeOp, VectorAggregation, VectorMatching, VectorOp,
+};
+use crate::pipeline::text_matcher::TextMatcher;
+use crate::pipeline::{Pipeline, Unsupported};
+use crate::rule_file::{self, EvalMode, RuleFile, RuleGroup};
+use crate::template::Template;
+use crate::vector::{Join, LabelSet};
+
+/// Grows a plan rule by rule.
+pub(super) struct Compiler {
+    plan: Plan,
+    selectors: Vec<String>,
+    filters: Vec<FilterSource>,
+    mistakes: Vec<Diagnostic>,
+}
+
+/// A filter before all who read from it are known.
+struct FilterSource {
+    text: String,
+    selector: usize,
+    log: LogExpr,
+    expr_span: Range<usize>,
+    feeds: Vec<usize>,
+}
+
+/// The rule that is being lowered.
+struct Context<'a> {
+    rule: &'a rule_file::Rule,
+    /// How far back from the clock it may be judged.
+    lookback: Duration,
+    samples: usize,
+    leaves: BTreeSet<usize>,
+}
+
+impl Compiler {
+    pub(super) fn new(config: &EngineConfig) -> Self {
+        let plan = Plan { config: config.clone(), ..Plan::default() };
+        Self { plan, selectors: Vec::new(), filters: Vec::new(), mistakes: Vec::new() }
+    }
+
+    pub(super) fn compile(mut self, files: &[RuleFile]) -> Result<Plan, Vec<Diagnostic>> {
+        for group in files.iter().flat_map(|file| &file.groups) {
+            for rule in &group.rules {
+                if let Err(unsupported) = self.rule(group, rule) {
+                    self.mistakes.push(mistake(&rule.expr_span, unsupported));
+                }
+            }
+        }
+        self.compile_filters();
+        if self.mistakes.is_empty() { Ok(self.plan) } else { Err(self.mistakes) }
+    }
+
+    fn rule(&mut self, group: &RuleGroup, rule: &rule_file::Rule) -> Result<(), Unsupported> {
+        let config = &self.plan.config;
+        let interval = group.interval.unwrap_or(config.interval);
+        let lateness = rule.options.lateness.unwrap_or(config.lateness) + group.query_offset.unwrap_or_default();
+        let samples = match rule.kind {
+            rule_file::RuleKind::Alert { .. } => rule.options.samples.unwrap_or(config.samples),
+            rule_file::RuleKind::Record { .. } => 0,
+        };
+        let lookback = lateness + config.idle_timeout + STEP;
+        let mut context = Context { rule, lookback, samples, leaves: BTreeSet::new() };
+        let node = self.node(&rule.expr, &mut context)?;
+        let eval = self.eval(rule, node, interval);
+        let (labels, kind) = (self.texts(rule, &rule.labels), self.kind(rule));
+        self.plan.rules.push(Rule {
+            key: self.key(group, rule),
+            group: group.name.clone(),
+            name: rule.name().into(),
+            expr: rule.expr_text.clone(),
+            interval,
+            limit: group.limit,
+            lateness,
+            samples,
+            labels,
+            kind,
+            eval,
+            leaves: context.leaves.into_iter().collect(),
+            bound: bound(&rule.expr).map(|(op, value)| (op.name().to_owned(), value)),
+        });
+        Ok(())
+    }
+
+    fn kind(&mut self, rule: &rule_file::Rule) -> RuleKind {
+        match &rule.kind {
+            rule_file::RuleKind::Alert { hold, keep_firing_for, annotations, .. } => RuleKind::Alert {
+                hold: *hold,
+                keep_firing_for: *keep_firing_for,
+                annotations: self.texts(rule, annotations),
+            },
+            rule_file::RuleKind::Record { .. } => RuleKind::Record,
+        }
+    }
+
+    fn texts(&mut self, rule: &rule_file::Rule, texts: &[(String, String)]) -> Texts {
+        let mut parsed = Vec::new();
+        for (name, text) in texts {
+            match Template::parse(text) {
+                Ok(template) => parsed.push((name.clone(), text.clone(), template)),
+                Err(error) => {
+                    self.mistakes.push(Diagnostic::error(codes::TEMPLATE, rule.span.clone(), error.to_string()))
+                }
+            }
+        }
+        Texts(parsed)
+    }
+
+    /// What a rule means, annotations left out; the same rule again gets a number.
+    fn key(&self, group: &RuleGroup, rule: &rule_file::Rule) -> String {
+        let timing = match &rule.kind {
+            rule_file::RuleKind::Alert { hold, keep_firing_for, .. } => format!("alert {hold:?} {keep_firing_for:?}"),
+            rule_file::RuleKind::Record { .. } => "record".to_owned(),
+        };
+        let (group, name, text) = (&group.name, rule.name(), &rule.expr_text);
+        let key = format!("{group}/{name} {timing} {:?} {:?} {text}", rule.labels, rule.options);
+        let is_same =
+            |other: &&Rule| other.key.strip_prefix(&key).is_some_and(|rest| rest.is_empty() || rest.starts_with('#'));
+        match self.plan.rules.iter().filter(is_same).count() {
+            0 => key,
+            n => format!("{key}#{n}"),
+        }
+    }
+
+    fn eval(&mut self, rule: &rule_file::Rule, node: Node, interval: Duration) -> Eval {
+        let rule_file::RuleKind::Alert { keep_firing_for, .. } = rule.kind else {
+            return Eval::Steps { node, step: interval, quiet: Duration::ZERO };
+        };
+        if rule.options.eval == Some(EvalMode::Tick) {
+            return Eval::Steps { node, step: interval, quiet: keep_firing_for };
+        }
+        match edge(&rule.expr, &node) {
+            Some(edge) => {
+                self.plan.leaves[edge.leaf].edges.push(self.plan.rules.len());
+                self.keep_apart(&edge);
+                Eval::Edge(edge)
+            }
+            None => Eval::Steps { node, step: STEP, quiet: interval.max(keep_firing_for) },
+        }
+    }
+
+    /// Sees to it that a batch keeps as many stamps of a group apart as the bound needs.
+    fn keep_apart(&mut self, edge: &Edge) {
+        let feed = &mut self.plan.feeds[self.plan.leaves[edge.leaf].feed];
+        let wanted = edge.bound.map_or(1.0, |(_, bound)| bound * edge.scale.divisor + 1.0);
+        if feed.measure == Measure::Records && wanted <= *BATCH_CELLS.end() as f64 {
+            feed.cells_max = feed.cells_max.max(wanted.max(0.0) as usize);
+        }
+    }
+
+    fn node(&mut self, expr: &MetricExpr, context: &mut Context<'_>) -> Result<Node, Unsupported> {
+        match &expr.kind {
+            MetricKind::Range(range) => self.range(range, None, context),
+            MetricKind::Vector(aggregation) => self.aggregation(aggregation, context),
+            MetricKind::Binary(binary) => self.binary(binary, context),
+            MetricKind::Number(number) => Ok(Node::Number(*number)),
+            MetricKind::VectorFn(number) => Ok(Node::Vector(*number)),
+            MetricKind::LabelReplace { .. } => Err(Unsupported::new(expr.span, "`label_replace` is not evaluated yet")),
+            MetricKind::Variants { .. } => Err(Unsupported::new(expr.span, "`variants` is not evaluated yet")),
+        }
+    }
+
+    /// A sum over a range aggregation is counted by the sum's labels from the start.
+    fn aggregation(&mut self, aggregation: &VectorAggregation, context: &mut Context<'_>) -> Result<Node, Unsupported> {
+        let groups = aggregation.grouping.as_ref().map_or(LabelSet::Only(Vec::new()), label_set);
+        match (&aggregation.op, &aggregation.expr.kind) {
+            (VectorOp::Sum, MetricKind::Range(range))
+                if range.grouping.is_none() && range.op != RangeOp::AbsentOverTime =>
+            {
+                self.range(range, Some(groups), context)
+            }
+            (VectorOp::Sum | VectorOp::Count | VectorOp::Min | VectorOp::Max | VectorOp::Avg, _) => {
+                let expr = Box::new(self.node(&aggregation.expr, context)?);
+                Ok(Node::Aggregate { op: aggregation.op, groups, expr })
+            }
+            (op, _) => Err(Unsupported::new(aggregation.op_span, format!("`{op}` is not evaluated yet"))),
+        }
+    }
+
+    fn binary(&mut self, binary: &BinaryExpr, context: &mut Context<'_>) -> Result<Node, Unsupported> {
+        let lhs = Box::new(self.node(&binary.lhs, context)?);
+        let rhs = Box::new(self.node(&binary.rhs, context)?);
+        Ok(Node::Binary {
+            op: binary.op,
+            return_bool: binary.return_bool,
+            join: join(binary.matching.as_ref()),
+            lhs,
+            rhs,
+        })
+    }
+
+    fn range(
+        &mut self,
+        aggregation: &RangeAggregation,
+        sum_groups: Option<LabelSet>,
+        context: &mut Context<'_>,
+    ) -> Result<Node, Unsupported> {
+        let log = &aggregation.range;
+        let seconds = log.range.as_secs_f64();
+        let (measure, divisor) = match aggregation.op {
+            RangeOp::CountOverTime | RangeOp::AbsentOverTime => (Measure::Records, 1.0),
+            RangeOp::Rate => (Measure::Records, seconds),
+            RangeOp::BytesOverTime => (Measure::Bytes, 1.0),
+            RangeOp::BytesRate => (Measure::Bytes, seconds),
+            op => return Err(Unsupported::new(aggregation.op_span, format!("`{op}` is not evaluated yet"))),
+        };
+        let Ok(offset) = u64::try_from(log.offset).map(Duration::from_nanos) else {
+            return Err(Unsupported::new(log.range_span, "a negative `offset` asks for what has not happened yet"));
+        };
+        let own_groups = || aggregation.grouping.as_ref().map_or(LabelSet::AllBut(Vec::new()), label_set);
+        if aggregation.op == RangeOp::AbsentOverTime {
+            let leaf = self.leaf(&log.log, LabelSet::Only(Vec::new()), measure, log.range, offset, context)?;
+            return Ok(Node::Absent { leaf, labels: absent_labels(&log.log), offset });
+        }
+        let leaf = self.leaf(&log.log, sum_groups.unwrap_or_else(own_groups), measure, log.range, offset, context)?;
+        Ok(Node::Leaf { leaf, scale: Scale { divisor }, offset })
+    }
+
+    fn leaf(
+        &mut self,
+        log: &LogExpr,
+        groups: LabelSet,
+        measure: Measure,
+        range: Duration,
+        offset: Duration,
+        context: &mut Context<'_>,
+    ) -> Result<usize, Unsupported> {
+        let feed = self.feed(log, groups, measure, context)?;
+        let known = self.plan.leaves.iter().position(|leaf| leaf.feed == feed && leaf.range == range);
+        let at = known.unwrap_or_else(|| self.new_leaf(feed, range));
+        let leaf = &mut self.plan.leaves[at];
+        leaf.retention = leaf.retention.max(range + offset + context.lookback);
+        leaf.samples = leaf.samples.max(context.samples);
+        let feed = &mut self.plan.feeds[feed];
+        feed.samples = feed.samples.max(context.samples);
+        feed.grain = feed.grain.min(range / *BATCH_CELLS.end() as u32);
+        context.leaves.insert(at);
+        Ok(at)
+    }
+
+    fn new_leaf(&mut self, feed: usize, range: Duration) -> usize {
+        let at = self.plan.leaves.len();
+        let Feed { filter, groups, measure, leaves, .. } = &mut self.plan.feeds[feed];
+        let key = format!("{} {groups:?} {measure:?} {range:?}", self.filters[*filter].text);
+        leaves.push(at);
+        self.plan.leaves.push(Leaf { key, feed, range, retention: range, samples: 0, edges: Vec::new() });
+        at
+    }
+
+    fn feed(
+        &mut self,
+        log: &LogExpr,
+        groups: LabelSet,
+        measure: Measure,
+        context: &Context<'_>,
+    ) -> Result<usize, Unsupported> {
+        let filter = self.filter(log, context)?;
+        let is_same = |feed: &Feed| feed.filter == filter && feed.groups == groups && feed.measure == measure;
+        if let Some(at) = self.plan.feeds.iter().position(is_same) {
+            return Ok(at);
+        }
+        let at = self.plan.feeds.len();
+        let cells_max = *BATCH_CELLS.start();
+        let leaves = Vec::new();
+        self.plan.feeds.push(Feed { filter, groups, measure, cells_max, grain: Duration::MAX, samples: 0, leaves });
+        self.filters[filter].feeds.push(at);
+        Ok(at)
+    }
+
+    fn filter(&mut self, log: &LogExpr, context: &Context<'_>) -> Result<usize, Unsupported> {
+        let text = &context.rule.expr_text[log.span.range()];
+        if let Some(at) = self.filters.iter().position(|filter| filter.text == text) {
+            return Ok(at);
+        }
+        let selector = self.selector(log, &context.rule.expr_text)?;
+        let expr_span = context.rule.expr_span.clone();
+        self.filters.push(FilterSource {
+            text: text.to_owned(),
+            selector,
+            log: log.clone(),
+            expr_span,
+            feeds: Vec::new(),
+        });
+        Ok(self.filters.len() - 1)
+    }
+
+    fn selector(&mut self, log: &LogExpr, expr_text: &str) -> Result<usize, Unsupported> {
+        let text = &expr_text[log.selector.span.range()];
+        if let Some(at) = self.selectors.iter().position(|selector| selector == text) {
+            return Ok(at);
+        }
+        let mut matchers = Vec::new();
+        for matcher in &log.selector.matchers {
+            matchers.push((matcher.name.clone(), TextMatcher::compile(matcher)?));
+        }
+        self.selectors.push(text.to_owned());
+        self.plan.selectors.push(Selector { matchers });
+        Ok(self.selectors.len() - 1)
+    }
+
+    /// Compiles the pipelines, now that it is known which labels are read from each.
+    fn compile_filters(&mut self) {
+        let mut literals = Vec::new();
+        for (at, source) in self.filters.iter().enumerate() {
+            let wanted = wanted_labels(source.feeds.iter().map(|feed| &self.plan.feeds[*feed]));
+            match Pipeline::compile(&source.log.stages, wanted.as_deref()) {
+                Ok(pipeline) => {
+                    let required = pipeline.required_literals();
+                    let indexed = !required.is_empty();
+                    literals.extend(required.into_iter().map(|literal| (literal, at as u32)));
+                    let feeds = source.feeds.clone();
+                    self.plan.filters.push(Filter { selector: source.selector, pipeline, indexed, feeds });
+                }
+                Err(unsupported) => self.mistakes.push(mistake(&source.expr_span, unsupported)),
+            }
+        }
+        self.plan.literals = LiteralIndex::new(literals);
+    }
+}
+
+fn mistake(expr_span: &Range<usize>, unsupported: Unsupported) -> Diagnostic {
+    Diagnostic::error(codes::NOT_EVALUATED, expr_span.clone(), unsupported.message)
+}
+
+/// Labels that the feeds group by; `None` where one of them needs all there are.
+fn wanted_labels<'a>(feeds: impl Iterator<Item = &'a Feed>) -> Option<Vec<String>> {
+    let mut wanted = Vec::new();
+    for feed in feeds {
+        match &feed.groups {
+            LabelSet::Only(names) => wanted.extend(names.iter().cloned()),
+            LabelSet::AllBut(_) => return None,
+        }
+    }
+    Some(wanted)
+}
+
+/// The comparison with a literal that the expression is, turned so that the literal stands right.
+fn bound(expr: &MetricExpr) -> Option<(CompareOp, f64)> {
+    let MetricKind::Binary(binary) = &expr.kind else { return None };
+    let BinaryOp::Compare(op) = binary.op else { return None };
+    match (&binary.lhs.kind, &binary.rhs.kind) {
+        _ if binary.return_bool => None,
+        (_, MetricKind::Number(bound)) => Some((op, *bound)),
+        (MetricKind::Number(bound), _) => Some((turned(op), *bound)),
+        _ => None,
+    }
+}
+
+fn turned(op: CompareOp) -> CompareOp {
+    match op {
+        CompareOp::Greater => CompareOp::Less,
+        CompareOp::GreaterEqual => CompareOp::LessEqual,
+        CompareOp::Less => CompareOp::Greater,
+        CompareOp::LessEqual => CompareOp::GreaterEqual,
+        CompareOp::Equal | CompareOp::NotEqual => op,
+    }
+}
+
+/// The expression as one that a record can only make true: a leaf, or a leaf above a bound.
+fn edge(expr: &MetricExpr, node: &Node) -> Option<Edge> {
+    let bound = bound(expr);
+    let leaf = match (node, bound) {
+        (Node::Binary { lhs, rhs, .. }, Some((CompareOp::Greater | CompareOp::GreaterEqual, _))) => {
+            if matches!(**lhs, Node::Number(_)) { rhs } else { lhs }
+        }
+        (node, None) => node,
+        _ => return None,
+    };
+    match leaf {
+        Node::Leaf { leaf, scale, offset } if offset.is_zero() => Some(Edge { leaf: *leaf, scale: *scale, bound }),
+        _ => None,
+    }
+}
+
+fn label_set(grouping: &Grouping) -> LabelSet {
+    if grouping.without {
+        return LabelSet::AllBut(grouping.labels.clone());
+    }
+    let names: BTreeSet<&String> = grouping.labels.iter().collect();
+    LabelSet::Only(names.into_iter().cloned().collect())
+}
+
+fn join(matching: Option<&VectorMatching>) -> Join {
+    let Some(matching) = matching else {
+        return Join { labels: LabelSet::AllBut(Vec::new()), card: MatchCardinality::OneToOne, include: Vec::new() };
+    };
+    let labels = matching.labels.clone();
+    let labels = if matching.on { LabelSet::Only(labels) } else { LabelSet::AllBut(labels) };
+    Join { labels, card: matching.card, include: matching.include.clone() }
+}
+
+/// Labels that the selector pins down are those of an absence.
+fn absent_labels(log: &LogExpr) -> Labels {
+    let matchers = &log.selector.matchers;
+    let is_pinned = |name: &str| matchers.iter().filter(|other| other.name == name).count() == 1;
+    let pinned = matchers.iter().filter(|matcher| matcher.op == MatchOp::Equal && is_pinned(&matcher.name));
+    Labels::new(pinned.map(|matcher| (matcher.name.as_str(), matcher.value.as_str())))
+}

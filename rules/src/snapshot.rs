@@ -1,0 +1,103 @@
+//! The engine's state as bytes, and how it passes from one set of rules to the next.
+//!
+//! A snapshot is `WBE1`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
+//! go by their keys: what the new rules have too keeps its state, an alert whose rule is gone resolves.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Engine, LeafState, RuleState, State};
+use crate::plan::Plan;
+use crate::time::Timestamp;
+use crate::watermark::Watermark;
+
+/// Why a snapshot was not taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotError {
+    /// It was written by another version, or is no snapshot.
+    Format,
+    /// Its bytes were changed.
+    Checksum,
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Format => "the snapshot has another format",
+            Self::Checksum => "the snapshot's checksum does not fit its bytes",
+        })
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+/// The state with the keys of what it belongs to.
+#[derive(Debug, Serialize, Deserialize)]
+struct Keyed {
+    clock: Timestamp,
+    watermark: Watermark,
+    leaves: BTreeMap<String, LeafState>,
+    rules: BTreeMap<String, RuleState>,
+}
+
+impl Engine {
+    /// All that the future depends on. Outputs that were not polled are not in it.
+    pub fn snapshot(&self) -> Vec<u8> {
+        // The types have nothing that postcard cannot write.
+        let state = postcard::to_stdvec(&keyed(self.plan(), self.state().clone())).unwrap_or_default();
+        let checksum = xxhash_rust::xxh3::xxh3_64(&state).to_le_bytes();
+        [MAGIC, &checksum, &state].concat()
+    }
+
+    /// An engine that goes on where the snapshot was taken, with these rules.
+    pub fn restore(plan: Arc<Plan>, bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or(SnapshotError::Format)?;
+        let (checksum, state) = rest.split_first_chunk().ok_or(SnapshotError::Format)?;
+        if u64::from_le_bytes(*checksum) != xxhash_rust::xxh3::xxh3_64(state) {
+            return Err(SnapshotError::Checksum);
+        }
+        let keyed: Keyed = postcard::from_bytes(state).map_err(|_| SnapshotError::Format)?;
+        let now = keyed.clock;
+        Ok(Self::new(plan, now).with_keyed(keyed, now))
+    }
+
+    /// Goes on with other rules from `now` on.
+    pub fn replace(&mut self, plan: Arc<Plan>, now: Timestamp) {
+        self.handle_timeout(now);
+        let keyed = keyed(self.plan(), self.state().clone());
+        let outputs = std::mem::take(self.outputs_mut());
+        *self = Self::new(plan, now.max(keyed.clock)).with_keyed(keyed, now);
+        let resolved = std::mem::replace(self.outputs_mut(), outputs);
+        self.outputs_mut().extend(resolved);
+    }
+
+    fn with_keyed(self, mut keyed: Keyed, now: Timestamp) -> Self {
+        let plan = self.plan().clone();
+        let fresh = self.into_state();
+        let leaves = fresh.leaves.into_iter().zip(&plan.leaves);
+        let rules = fresh.rules.into_iter().zip(&plan.rules);
+        let state = State {
+            clock: fresh.clock,
+            watermark: keyed.watermark.with_idle_timeout(plan.config.idle_timeout),
+            leaves: leaves.map(|(fresh, leaf)| keyed.leaves.remove(&leaf.key).unwrap_or(fresh)).collect(),
+            rules: rules.map(|(fresh, rule)| keyed.rules.remove(&rule.key).unwrap_or(fresh)).collect(),
+        };
+        let mut engine = Self::with_state(plan, state);
+        keyed.rules.into_values().for_each(|rule| engine.resolve_all(rule, now));
+        engine
+    }
+}
+
+fn keyed(plan: &Plan, state: State) -> Keyed {
+    Keyed {
+        clock: state.clock,
+        watermark: state.watermark,
+        leaves: plan.leaves.iter().map(|leaf| leaf.key.clone()).zip(state.leaves).collect(),
+        rules: plan.rules.iter().map(|rule| rule.key.clone()).zip(state.rules).collect(),
+    }
+}
+
+const MAGIC: &[u8] = b"WBE1";

@@ -1,0 +1,221 @@
+//! What one group's records add up to in the last minutes.
+//!
+//! A window holds cells, sorted by time: a record each while there are few, sums over a grain of time when there are many. Its
+//! value at `t` is the sum over `(t - range, t]`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// Greatest number of cells in a window. At the limit neighbours are merged into sums over `range / 512`; a sum leaves with its
+/// last record, so that an earlier one is counted for up to `range / 512` too long. Nothing is ever counted too short.
+pub const WINDOW_CELLS_MAX: usize = 1024;
+
+/// Weight that fell at one time: a number of records, or their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// When; of several records, the last one's time.
+    pub at: Timestamp,
+    /// How much.
+    pub weight: u64,
+}
+
+/// The cells of one group.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    cells: VecDeque<Cell>,
+    sum: u64,
+}
+
+impl Window {
+    /// Adds a cell at its place in time.
+    pub fn insert(&mut self, cell: Cell, range: Duration) {
+        self.sum += cell.weight;
+        match self.cells.back_mut() {
+            Some(last) if last.at == cell.at => last.weight += cell.weight,
+            Some(last) if last.at > cell.at => self.insert_late(cell),
+            _ => self.cells.push_back(cell),
+        }
+        if self.cells.len() > WINDOW_CELLS_MAX {
+            self.merge_neighbours(range);
+        }
+    }
+
+    fn insert_late(&mut self, cell: Cell) {
+        let at = self.cells.partition_point(|other| other.at < cell.at);
+        match self.cells.get_mut(at) {
+            Some(other) if other.at == cell.at => other.weight += cell.weight,
+            _ => self.cells.insert(at, cell),
+        }
+    }
+
+    fn merge_neighbours(&mut self, range: Duration) {
+        let grain = (range.as_nanos() as i64 / (WINDOW_CELLS_MAX as i64 / 2)).max(1);
+        let mut merged: VecDeque<Cell> = VecDeque::with_capacity(WINDOW_CELLS_MAX + 1);
+        for cell in &self.cells {
+            match merged.back_mut() {
+                Some(last) if last.at.0.div_euclid(grain) == cell.at.0.div_euclid(grain) => {
+                    *last = Cell { at: cell.at, weight: last.weight + cell.weight };
+                }
+                _ => merged.push_back(*cell),
+            }
+        }
+        self.cells = merged;
+    }
+
+    /// Forgets what happened at or before `until`.
+    pub fn evict(&mut self, until: Timestamp) {
+        while let Some(cell) = self.cells.front().filter(|cell| cell.at <= until) {
+            self.sum -= cell.weight;
+            self.cells.pop_front();
+        }
+    }
+
+    /// The sum over all cells: no value at any time is greater.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// The value at `t`; `None` where no record is in `(t - range, t]`.
+    pub fn value(&self, t: Timestamp, range: Duration) -> Option<u64> {
+        Sweep::new(self, t, range).value()
+    }
+
+    /// The first time in `[from, to]` at which the value holds, and that value.
+    pub fn first_holding(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        range: Duration,
+        holds: impl Fn(u64) -> bool,
+    ) -> Option<(Timestamp, u64)> {
+        let mut sweep = Sweep::new(self, from, range);
+        let mut t = from;
+        loop {
+            if let Some(value) = sweep.value().filter(|value| holds(*value)) {
+                return Some((t, value));
+            }
+            t = self.cells.get(sweep.end).map(|cell| cell.at).filter(|at| *at <= to)?;
+            sweep.advance(t);
+        }
+    }
+
+    /// The first time at or after `from` at which the value does not hold, if no further record comes.
+    pub fn falls_at(&self, from: Timestamp, range: Duration, holds: impl Fn(u64) -> bool) -> Timestamp {
+        let mut sweep = Sweep::new(self, from, range);
+        let mut t = from;
+        while sweep.value().is_some_and(&holds) {
+            t = self.cells[sweep.start].at + range;
+            sweep.advance(t);
+        }
+        t
+    }
+}
+
+/// A range that moves over the cells of a window.
+struct Sweep<'a> {
+    window: &'a Window,
+    range: Duration,
+    start: usize,
+    end: usize,
+    sum: u64,
+}
+
+impl<'a> Sweep<'a> {
+    fn new(window: &'a Window, t: Timestamp, range: Duration) -> Self {
+        let start = window.cells.partition_point(|cell| cell.at <= t - range);
+        let mut sweep = Self { window, range, start, end: start, sum: 0 };
+        sweep.advance(t);
+        sweep
+    }
+
+    fn advance(&mut self, t: Timestamp) {
+        let cells = &self.window.cells;
+        while let Some(cell) = cells.get(self.end).filter(|cell| cell.at <= t) {
+            self.sum += cell.weight;
+            self.end += 1;
+        }
+        while let Some(cell) = cells.get(self.start).filter(|cell| self.start < self.end && cell.at <= t - self.range) {
+            self.sum -= cell.weight;
+            self.start += 1;
+        }
+    }
+
+    fn value(&self) -> Option<u64> {
+        (self.start < self.end).then_some(self.sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RANGE: Duration = Duration::from_nanos(50);
+
+    fn window(cells: &[(i64, u64)]) -> Window {
+        let mut window = Window::default();
+        for (at, weight) in cells {
+            window.insert(Cell { at: Timestamp(*at), weight: *weight }, RANGE);
+        }
+        window
+    }
+
+    fn naive(cells: &[(i64, u64)], t: i64) -> Option<u64> {
+        let inside = cells.iter().filter(|(at, _)| *at > t - 50 && *at <= t);
+        inside.map(|(_, weight)| *weight).reduce(|a, b| a + b)
+    }
+
+    proptest! {
+        #[test]
+        fn values_and_edges_are_what_looking_at_every_instant_finds(
+            cells in prop::collection::vec((0..200i64, 0..4u64), 0..60), from in 0..200i64, bound in 0..12u64,
+        ) {
+            let window = window(&cells);
+            let holds = |t: i64| naive(&cells, t).is_some_and(|value| value > bound);
+            for t in 0..260 {
+                prop_assert_eq!(window.value(Timestamp(t), RANGE), naive(&cells, t));
+            }
+            let first = (from..=200).find(|t| holds(*t)).map(|t| (Timestamp(t), naive(&cells, t).unwrap()));
+            prop_assert_eq!(window.first_holding(Timestamp(from), Timestamp(200), RANGE, |v| v > bound), first);
+            let falls = (from..400).find(|t| !holds(*t)).unwrap();
+            prop_assert_eq!(window.falls_at(Timestamp(from), RANGE, |v| v > bound), Timestamp(falls));
+        }
+
+        #[test]
+        fn eviction_forgets_what_is_old_and_nothing_else(cells in prop::collection::vec((0..200i64, 0..4u64), 0..60), until in 0..200i64) {
+            let mut window = window(&cells);
+            window.evict(Timestamp(until));
+            let kept: Vec<_> = cells.into_iter().filter(|(at, _)| *at > until).collect();
+            prop_assert_eq!(window.sum(), kept.iter().map(|(_, weight)| weight).sum::<u64>());
+            prop_assert_eq!(window.value(Timestamp(220), Duration::from_nanos(300)), naive_all(&kept));
+        }
+    }
+
+    fn naive_all(cells: &[(i64, u64)]) -> Option<u64> {
+        cells.iter().map(|(_, weight)| *weight).reduce(|a, b| a + b)
+    }
+
+    #[test]
+    fn many_records_become_sums_that_leave_at_most_a_grain_late() {
+        let range = Duration::from_secs(60);
+        let mut window = Window::default();
+        let step = Duration::from_millis(1);
+        let last = (0..60_000).fold(Timestamp(0), |t, _| {
+            window.insert(Cell { at: t, weight: 1 }, range);
+            t + step
+        });
+        assert!(window.cells.len() <= WINDOW_CELLS_MAX);
+        assert_eq!(window.sum(), 60_000);
+        let half_gone = window.value(last + Duration::from_secs(30), range).unwrap();
+        assert!((30_000..=30_000 + 60_000 / 512 + 1).contains(&half_gone), "{half_gone}");
+    }
+}

@@ -1,0 +1,202 @@
+//! Cases of the engine as text.
+//!
+//! A file is a list of commands, each with its input, a line `----`, and what comes out up to the next empty line:
+//!
+//! - `rules [samples]`: a rule file; the engine begins anew at 0s. With `samples` the samples of series are shown too.
+//! - `records`: a record a line, each in a batch of its own, received at its time.
+//! - `batch TIME`: the same, all in one batch that is received at TIME.
+//! - `clock TIME`: nothing comes until then; timers run when they are due.
+//! - `evidence`: the records behind the alerts that there are.
+//! - `restart`: the engine is made again from its snapshot.
+//! - `reload`: as `rules`, but the engine goes on.
+//!
+//! A record is `TIME [xCOUNT/GAP] SERVICE SEVERITY | BODY | key=value ...`; `TIME@RECEIVED` where it comes late.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use watchbell_rules::engine::{Engine, Output};
+use watchbell_rules::plan::{EngineConfig, Plan};
+use watchbell_rules::rule_file;
+use watchbell_rules::time::{Timestamp, format_duration, parse_duration};
+use watchbell_rules::transition::AlertState;
+
+use crate::records::{START, TestRecord, after, batch};
+
+/// Runs a file and compares; with `UPDATE=1` writes it.
+pub(crate) fn check(file: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut runner = Runner::default();
+    let result: Vec<String> = text.split("\n\n").map(|block| runner.block(block.trim_end())).collect();
+    let result = result.join("\n\n") + "\n";
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(file, &result).unwrap();
+        return Ok(());
+    }
+    for (line, (expected, got)) in text.lines().zip(result.lines()).enumerate() {
+        if expected != got {
+            return Err(format!("{}:{}:\n  expected: {expected}\n  got:      {got}", file.display(), line + 1));
+        }
+    }
+    if text == result { Ok(()) } else { Err(format!("{}: lines are missing or too many", file.display())) }
+}
+
+#[derive(Default)]
+struct Runner {
+    engine: Option<Engine>,
+    show_samples: bool,
+}
+
+impl Runner {
+    /// A block with the output that it gives; comments stay as they are.
+    fn block(&mut self, block: &str) -> String {
+        let Some((input, _)) = block.split_once("\n----") else { return block.to_owned() };
+        let commands = input.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
+        let (command, body) = commands.split_once('\n').unwrap_or((&commands, ""));
+        let out = self.command(command, body);
+        format!("{input}\n----{}{}", if out.is_empty() { "" } else { "\n" }, out.trim_end())
+    }
+
+    fn command(&mut self, command: &str, body: &str) -> String {
+        let (name, argument) = command.split_once(' ').unwrap_or((command, ""));
+        match name {
+            "rules" => {
+                self.show_samples = argument == "samples";
+                match plan(body) {
+                    Ok(plan) => self.engine = Some(Engine::new(plan, START)),
+                    Err(mistakes) => return mistakes,
+                }
+            }
+            "records" => records(body).for_each(|(record, received)| self.handle(&[record], received)),
+            "batch" => {
+                let records: Vec<_> = records(body).map(|(record, _)| record).collect();
+                self.handle(&records, time(argument));
+            }
+            "clock" => self.clock(time(argument)),
+            "restart" => {
+                let engine = self.engine.as_mut().unwrap();
+                *engine = Engine::restore(engine.plan().clone(), &engine.snapshot()).unwrap();
+            }
+            "reload" => match plan(body) {
+                Ok(plan) => {
+                    let engine = self.engine.as_mut().unwrap();
+                    engine.replace(plan, engine.clock());
+                }
+                Err(mistakes) => return mistakes,
+            },
+            "evidence" => return self.evidence(),
+            other => panic!("no such command: {other}"),
+        }
+        self.outputs()
+    }
+
+    fn handle(&mut self, records: &[TestRecord], received: Timestamp) {
+        self.clock(received);
+        let bytes = batch(records);
+        let engine = self.engine.as_mut().unwrap();
+        let matched = engine.plan().match_batch(&bytes, received);
+        engine.handle_batch(matched, &bytes, received);
+    }
+
+    fn clock(&mut self, time: Timestamp) {
+        let engine = self.engine.as_mut().unwrap();
+        while let Some(due) = engine.poll_timeout().filter(|due| *due < time) {
+            engine.handle_timeout(due.max(engine.clock()));
+        }
+        engine.handle_timeout(time);
+    }
+
+    fn outputs(&mut self) -> String {
+        let mut out = String::new();
+        let Some(engine) = &mut self.engine else { return out };
+        while let Some(output) = engine.poll_output() {
+            match output {
+                Output::Transition(transition) => {
+                    let alert = &transition.alert;
+                    let state = match (transition.from, transition.to) {
+                        (AlertState::Firing, AlertState::Inactive) => "resolved",
+                        (_, AlertState::Inactive) => "forgotten",
+                        (_, AlertState::Pending) => "pending",
+                        (_, AlertState::Firing) => "firing",
+                    };
+                    let _ = write!(out, "{} {state} {} value {}", show(transition.at), alert.labels, alert.value);
+                    let _ = writeln!(out, " active at {}", show(alert.active_at));
+                    for (name, text) in alert.annotations.iter() {
+                        let _ = writeln!(out, "  {name}: {text}");
+                    }
+                }
+                Output::Sample(sample) if self.show_samples => {
+                    let value = if sample.value.is_nan() { "stale".to_owned() } else { sample.value.to_string() };
+                    let _ = writeln!(out, "{} {} {value}", show(sample.time), sample.labels);
+                }
+                Output::Sample(_) => {}
+            }
+        }
+        out
+    }
+
+    fn evidence(&self) -> String {
+        let mut out = String::new();
+        for rule in self.engine.as_ref().unwrap().rules() {
+            for (_, alert) in rule.alerting.iter().flat_map(|alerting| &alerting.alerts) {
+                for record in &alert.samples {
+                    let _ = write!(out, "{} {} {:?}", show(record.time), record.severity, record.body);
+                    for (name, value) in &record.attributes {
+                        let _ = write!(out, " {name}={value}");
+                    }
+                    let _ = writeln!(out, " {}", record.trace_id);
+                }
+            }
+        }
+        out
+    }
+}
+
+fn plan(text: &str) -> Result<Arc<Plan>, String> {
+    let mistakes = |mistakes: Vec<watchbell_rules::diagnostic::Diagnostic>| {
+        mistakes.iter().map(|mistake| mistake.render(text)).collect::<Vec<_>>().join("\n")
+    };
+    let file = rule_file::parse("rules.yaml", text).map_err(mistakes)?;
+    Plan::compile(&[file], &EngineConfig::default()).map(Arc::new).map_err(mistakes)
+}
+
+fn records(text: &str) -> impl Iterator<Item = (TestRecord, Timestamp)> {
+    text.lines().flat_map(|line| {
+        let mut parts = line.split('|').map(str::trim);
+        let mut words: Vec<&str> = parts.next().unwrap().split(' ').collect();
+        let repeat = words.iter().position(|word| word.starts_with('x')).map(|at| words.remove(at));
+        let (count, gap) = repeat.map_or((1, Duration::ZERO), |repeat| {
+            let (count, gap) = repeat[1..].split_once('/').unwrap();
+            (count.parse().unwrap(), parse_duration(gap).unwrap())
+        });
+        let [at, service, severity] = words[..] else { panic!("not a record: {line}") };
+        let (at, received) =
+            at.split_once('@').map_or((time(at), time(at)), |(at, received)| (time(at), time(received)));
+        let severity = match severity {
+            "ERROR" => 17,
+            "WARN" => 13,
+            "INFO" => 9,
+            number => number.parse().unwrap(),
+        };
+        let (body, attributes) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let attributes: Vec<_> = attributes.split_whitespace().map(|pair| pair.split_once('=').unwrap()).collect();
+        let record = TestRecord {
+            time: at,
+            service: service.trim_matches('-').to_owned(),
+            severity,
+            body: body.to_owned(),
+            attributes: attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        };
+        (0..count).map(move |n| (TestRecord { time: record.time + gap * n, ..record.clone() }, received + gap * n))
+    })
+}
+
+fn time(text: &str) -> Timestamp {
+    after(parse_duration(text).unwrap_or_else(|_| panic!("not a time: `{text}`")))
+}
+
+fn show(time: Timestamp) -> String {
+    format_duration(time.since(START))
+}
