@@ -1,3 +1,6 @@
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -417,6 +420,70 @@ fn a_data_directory_has_one_process() {
     assert_eq!(message, expected);
     drop(first);
     DataDir::open(folder.path()).unwrap();
+}
+
+/// No acked frame is missing after `kill -9`, at whatever moment it comes.
+#[tokio::test]
+async fn a_killed_process_has_left_every_acked_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acked = Vec::new();
+    for round in 0..5 {
+        acked.extend(acked_until_killed(folder.path(), 40 + 17 * round).await);
+        let wal = open_real(&DataDir::open(folder.path()).unwrap(), &child_config());
+        let left: HashSet<_> = frames(&*wal).into_iter().map(|frame| frame.payload).collect();
+        let missing: Vec<_> = acked.iter().filter(|number| !left.contains(&child_payload(number))).collect();
+        assert_eq!(missing, Vec::<&String>::new());
+    }
+    assert!(acked.len() >= 5 * 40);
+}
+
+/// Starts [`child`] in a process of its own, and kills it when it has told of so many acks: what it told of.
+async fn acked_until_killed(folder: &Path, acks: usize) -> Vec<String> {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "wal::tests::child", "--ignored", "--nocapture"])
+        .env("WAL_CHILD", folder)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut acked = Vec::new();
+    for number in lines.filter_map(|line| line.strip_prefix("acked ").map(str::to_owned)) {
+        acked.push(number);
+        if acked.len() == acks {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    acked
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the process that `a_killed_process_has_left_every_acked_frame` kills"]
+async fn child() {
+    let Some(folder) = std::env::var_os("WAL_CHILD") else { return };
+    let wal = open_real(&DataDir::open(Path::new(&folder)).unwrap(), &child_config());
+    let tasks = (0..4).map(|task| {
+        let wal = Arc::clone(&wal);
+        tokio::spawn(async move {
+            for i in 0.. {
+                let number = format!("{}.{task}.{i}", std::process::id());
+                let frame = NewFrame { payload: child_payload(&number), ..new_frame("") };
+                wal.append(frame).await.unwrap();
+                writeln!(std::io::stdout(), "\nacked {number}").unwrap();
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+}
+
+fn child_config() -> WalConfig {
+    WalConfig { segment_bytes: 256 << 10, ..WalConfig::default() }
+}
+
+fn child_payload(number: &str) -> Bytes {
+    number.repeat(500).into()
 }
 
 #[test]
