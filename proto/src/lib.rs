@@ -1,7 +1,10 @@
 //! What Watchbell speaks on the wire: OTLP in and out, Loki's push API and Prometheus remote write out.
 //!
 //! [`otlp`] reads requests through views that borrow the bytes, checks them at the door, and turns OTLP/JSON into the same bytes.
-//! There are no sockets here, no tasks and no configuration.
+//! [`loki`] and [`prometheus`] write the bodies that those two take. There are no sockets here, no tasks and no configuration.
 
+pub mod loki;
 pub mod otlp;
+pub mod prometheus;
+pub mod snappy;
 pub mod wire;

@@ -14,7 +14,7 @@ pub mod json;
 pub mod logs;
 pub mod resource;
 mod rewrite;
-mod schema;
+pub(crate) mod schema;
 pub mod service;
 pub mod validate;
 

@@ -97,7 +97,8 @@ impl Message {
         }
     }
 
-    const fn new(name: &'static str, fields: &'static [Field]) -> Self {
+    /// A message without records in it.
+    pub(crate) const fn new(name: &'static str, fields: &'static [Field]) -> Self {
         let mut by_number = [NO_FIELD; FIELD_NUMBER_MAX as usize + 1];
         let mut i = 0;
         while i < fields.len() {
@@ -116,11 +117,13 @@ impl Message {
     }
 }
 
-const fn one(number: u32, name: &'static str, kind: Kind) -> Field {
+/// A field that is there once.
+pub(crate) const fn one(number: u32, name: &'static str, kind: Kind) -> Field {
     Field { number, name, kind, label: Label::One }
 }
 
-const fn many(number: u32, name: &'static str, kind: Kind) -> Field {
+/// A field that is there any number of times.
+pub(crate) const fn many(number: u32, name: &'static str, kind: Kind) -> Field {
     Field { number, name, kind, label: Label::Many }
 }
 

@@ -51,6 +51,15 @@ pub struct Walked {
 
 /// Checks a request and counts what is in it.
 pub fn validate(signal: Signal, request: &[u8], limits: &Limits) -> Result<Walked, DecodeError> {
+    walk(Message::request(signal), request, limits)
+}
+
+/// Checks any message of which there is a table.
+pub(crate) fn check(message: &'static Message, bytes: &[u8]) -> Result<(), DecodeError> {
+    walk(message, bytes, &Limits::NONE).map(|_| ())
+}
+
+fn walk(message: &'static Message, bytes: &[u8], limits: &Limits) -> Result<Walked, DecodeError> {
     let walked = Walked {
         records: 0,
         event_span: None,
@@ -59,7 +68,7 @@ pub fn validate(signal: Signal, request: &[u8], limits: &Limits) -> Result<Walke
         repeated_messages: false,
     };
     let mut walk = Walk { limits, walked };
-    walk.message(Message::request(signal), request, NESTING_DEPTH_MAX)?;
+    walk.message(message, bytes, NESTING_DEPTH_MAX)?;
     Ok(walk.walked)
 }
 
@@ -207,7 +216,7 @@ mod tests {
         error.kind == DecodeErrorKind::WireType
     }
 
-    fn check(signal: Signal, bytes: &[u8]) {
+    fn compare(signal: Signal, bytes: &[u8]) {
         let ours = validate(signal, bytes, &Limits::NONE).err();
         let prosts = prost_error(signal, bytes);
         let agrees = ours.is_some() == prosts.is_some() || ours.is_some_and(is_group);
@@ -220,18 +229,18 @@ mod tests {
 
         #[test]
         fn takes_what_prost_takes((signal, bytes) in generate::signal().prop_flat_map(|s| (Just(s), generate::request(s)))) {
-            check(signal, &bytes);
+            compare(signal, &bytes);
             prop_assert!(prost_error(signal, &bytes).is_none());
         }
 
         #[test]
         fn refuses_what_prost_refuses((signal, bytes) in generate::signal().prop_flat_map(|s| (Just(s), generate::broken_request(s)))) {
-            check(signal, &bytes);
+            compare(signal, &bytes);
         }
 
         #[test]
         fn survives_anything(signal in generate::signal(), bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            check(signal, &bytes);
+            compare(signal, &bytes);
         }
     }
 
@@ -243,7 +252,7 @@ mod tests {
         };
         for arrays in 40..60 {
             for innermost in [&b""[..], &[0x10, 1], &[0x2A, 0], &[0x2A, 2, 0x0A, 0], &[0x78, 1]] {
-                check(Signal::Logs, &record(arrays, innermost));
+                compare(Signal::Logs, &record(arrays, innermost));
             }
         }
         assert!(validate(Signal::Logs, &record(48, b""), &Limits::NONE).is_ok());
