@@ -19,8 +19,8 @@ lint:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 deny: ## Licences, banned crates, sources.
-	bash tests/peers/cargo-tools.sh
-	$(PEERS)/cargo-tools-1/bin/cargo-deny check licenses bans sources
+	bash tests/peers/cargo-deny.sh
+	$(PEERS)/cargo-deny-0.20.2/bin/cargo-deny check licenses bans sources
 
 fmt:
 	cargo fmt --all

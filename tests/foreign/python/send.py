@@ -21,7 +21,7 @@ def exporter(protocol, endpoint, compression):
         from opentelemetry.exporter.otlp.proto.http import Compression
         from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
     else:
-        from opentelemetry.exporter.otlp.json.http import Compression
+        from opentelemetry.exporter.otlp.common.http import Compression
         from opentelemetry.exporter.otlp.json.http._log_exporter import OTLPLogExporter
     return OTLPLogExporter(endpoint=endpoint + "/v1/logs", compression=Compression(compression))
 
