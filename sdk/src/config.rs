@@ -3,7 +3,7 @@
 //! An empty value counts as unset. A value that cannot be understood is told once on stderr and then counts as unset, as the
 //! specification says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -218,6 +218,8 @@ impl Builder {
             buffer_bytes_max: self.buffer_bytes_max.unwrap_or(BUFFER_BYTES_MAX),
             shutdown_timeout: self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
         };
+        let mut told = HashSet::new(); // a variable for all signals is read for each
+        env.warnings.retain(|warning| told.insert(warning.clone()));
         Ok((config, env.warnings))
     }
 
@@ -551,4 +553,179 @@ pub(crate) fn percent_decode(text: &str) -> Result<String, String> {
         decoded.extend_from_slice(&part.as_bytes()[2..]);
     }
     String::from_utf8(decoded).map_err(|_| "it is not UTF-8 once percent-decoded".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(variables: &[(&str, &str)]) -> (Config, Vec<String>) {
+        watchbell_builder(variables).build().expect("the environment alone is never an error")
+    }
+
+    fn watchbell_builder(variables: &[(&str, &str)]) -> Builder {
+        Builder::default().variables(variables.iter().copied())
+    }
+
+    fn attribute(config: &Config, key: &str) -> String {
+        let found = config.resource.iter().find(|attribute| attribute.key.as_str() == key);
+        found.map(|attribute| attribute.value.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        let (config, warnings) = built(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]);
+        let (logs, traces) = (config.logs.as_ref().unwrap(), config.traces.as_ref().unwrap());
+        assert_eq!(logs.uri, "http://localhost:4318/v1/logs");
+        assert_eq!(traces.uri, "http://localhost:4318/v1/traces");
+        assert_eq!((logs.protocol, logs.compression), (Protocol::HttpProtobuf, Compression::None));
+        assert_eq!((logs.schedule_delay, traces.schedule_delay), (Duration::from_secs(1), Duration::from_secs(5)));
+        assert_eq!(logs.timeout, Duration::from_secs(10));
+        assert!(config.console && !config.is_disabled);
+        assert_eq!(config.propagators, [Propagator::TraceContext, Propagator::Baggage]);
+        assert_eq!(config.buffer_bytes_max, 16 * 1024 * 1024);
+        assert!(attribute(&config, "service.name").starts_with("unknown_service:"));
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
+    fn endpoints() {
+        const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        const LOGS: &str = "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT";
+        const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        let uri = |variables: &[(&str, &str)]| built(variables).0.logs.unwrap().uri.to_string();
+        const SERVICE: &str = "opentelemetry.proto.collector.logs.v1.LogsService/Export";
+        assert_eq!(uri(&[GRPC]), format!("http://localhost:4317/{SERVICE}"));
+        assert_eq!(uri(&[GRPC, (ALL, "https://c:4317")]), format!("https://c:4317/{SERVICE}"));
+        assert_eq!(uri(&[GRPC, (LOGS, "http://c:1/")]), format!("http://c:1/{SERVICE}"));
+        assert_eq!(uri(&[(ALL, "http://c:1")]), "http://c:1/v1/logs");
+        assert_eq!(uri(&[(ALL, "http://c:1/base/")]), "http://c:1/base/v1/logs");
+        assert_eq!(uri(&[(ALL, "http://c:1"), (LOGS, "http://d:2/own")]), "http://d:2/own");
+        assert_eq!(uri(&[(LOGS, "http://d:2")]), "http://d:2/");
+        assert_eq!(uri(&[(ALL, "http://c:1"), (LOGS, "nonsense")]), "http://c:1/v1/logs");
+    }
+
+    #[test]
+    fn a_signals_own_variable_wins() {
+        let (config, warnings) = built(&[
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"),
+            ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "gzip"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b, x-tenant = all "),
+            ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "x-tenant=logs"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "7"),
+        ]);
+        let (logs, traces) = (config.logs.unwrap(), config.traces.unwrap());
+        assert_eq!((logs.protocol, traces.protocol), (Protocol::Grpc, Protocol::HttpProtobuf));
+        assert_eq!((logs.compression, traces.compression), (Compression::Gzip, Compression::None));
+        assert_eq!(logs.timeout, Duration::from_millis(2500));
+        assert_eq!(
+            (&logs.headers["api-key"], &logs.headers["x-tenant"]),
+            (&"a b".parse().unwrap(), &"logs".parse().unwrap())
+        );
+        assert_eq!(traces.headers["x-tenant"], "all");
+        assert_eq!(traces.schedule_delay, Duration::from_millis(7));
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
+    fn the_resource() {
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=env,deployment.environment.name=pr%C3%BCf,a=1");
+        let (config, _) = built(&[attributes]);
+        assert_eq!(attribute(&config, "service.name"), "env");
+        assert_eq!(attribute(&config, "deployment.environment.name"), "prüf");
+        let (config, _) = built(&[attributes, ("OTEL_SERVICE_NAME", "named")]);
+        assert_eq!(attribute(&config, "service.name"), "named");
+        let builder = watchbell_builder(&[attributes]).service_name("code").resource_attribute("a", 2);
+        let (config, _) = builder.build().unwrap();
+        assert_eq!((attribute(&config, "service.name"), attribute(&config, "a")), ("code".to_owned(), "2".to_owned()));
+        assert_eq!(config.resource.iter().filter(|attribute| attribute.key.as_str() == "a").count(), 1);
+    }
+
+    #[test]
+    fn exporters_and_switches() {
+        let (config, _) = built(&[("OTEL_SDK_DISABLED", "TRUE")]);
+        assert!(config.is_disabled && config.logs.is_none() && config.traces.is_none());
+        let (config, _) = built(&[("OTEL_LOGS_EXPORTER", "none"), ("OTEL_TRACES_EXPORTER", "none")]);
+        assert!(config.logs.is_none() && config.traces.is_none() && !config.console);
+        let (config, _) = built(&[("OTEL_LOGS_EXPORTER", "console")]);
+        assert!(config.logs.is_none() && config.traces.is_some() && config.console);
+        let (config, _) = watchbell_builder(&[("OTEL_LOGS_EXPORTER", "otlp")]).console(true).build().unwrap();
+        assert!(config.logs.is_some() && config.console);
+    }
+
+    #[test]
+    fn samplers() {
+        let sampler = |name, argument| {
+            let variables = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", argument)];
+            let (config, warnings) = built(&variables);
+            (format!("{:?}", config.sampler), warnings.len())
+        };
+        assert_eq!(sampler("always_off", ""), ("AlwaysOff".to_owned(), 0));
+        assert_eq!(sampler("traceidratio", "0.25"), ("TraceIdRatioBased(0.25)".to_owned(), 0));
+        assert_eq!(sampler("traceidratio", "2"), ("TraceIdRatioBased(1.0)".to_owned(), 1));
+        assert_eq!(sampler("parentbased_traceidratio", "0.5"), ("ParentBased(TraceIdRatioBased(0.5))".to_owned(), 0));
+        assert_eq!(sampler("parentbased_always_off", ""), ("ParentBased(AlwaysOff)".to_owned(), 0));
+        assert_eq!(sampler("xray", ""), ("ParentBased(AlwaysOn)".to_owned(), 1));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_once_and_ignored() {
+        let cases = [
+            (
+                "OTEL_SDK_DISABLED",
+                "yes",
+                "OTEL_SDK_DISABLED is ignored: `yes` is not a boolean; write `true` or `false`",
+            ),
+            ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/json", "`http/json` is not a protocol; write `grpc` or"),
+            ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "br", "`br` is not a compression; write `gzip` or `none`"),
+            (
+                "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+                "collector:4318",
+                "`collector:4318` is not an endpoint; write `http://",
+            ),
+            ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "10s", "`10s` is not a number of milliseconds"),
+            ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "api-key", "it is not a list of `key=value,key=value`"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "a=%zz", "a `%` is not followed by two hex digits"),
+            ("OTEL_LOGS_EXPORTER", "otlp,kafka", "the exporter `kafka` is not known; write `otlp` or `none`"),
+            ("OTEL_PROPAGATORS", "tracecontext,xray", "`xray` is not known; write `tracecontext` or `baggage`"),
+            ("RUST_LOG", "info,checkout=loud", "the directive `checkout=loud` is ignored"),
+        ];
+        for (name, value, told) in cases {
+            let (_, warnings) = built(&[(name, value)]);
+            assert_eq!(warnings.len(), 1, "{name}: {warnings:?}");
+            assert!(warnings[0].starts_with(name) && warnings[0].contains(told), "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_for_all_signals_is_told_once() {
+        let (_, warnings) = built(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "smoke"), ("OTEL_EXPORTER_OTLP_HEADERS", "x")]);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_in_code_is_an_error() {
+        let error = |builder: Builder| builder.variables([("", "")]).build().expect_err("an error");
+        assert!(error(Builder::default().endpoint("localhost:4317")).contains("is not an endpoint"));
+        assert!(error(Builder::default().levels("a=b=c")).contains("`a=b=c`"));
+        assert!(error(Builder::default().header("a b", "c")).contains("`a b` is not a header's name"));
+    }
+
+    #[test]
+    fn levels() {
+        use tracing_core::Level;
+        let enabled = |directives: &str, target: &str| {
+            let mut env = Env { variables: None, warnings: Vec::new() };
+            let targets = env.directives(directives);
+            let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+            levels.into_iter().filter(|level| targets.would_enable(target, level)).count()
+        };
+        assert_eq!(enabled("", "any"), 3);
+        assert_eq!((enabled("warn", "any"), enabled("off", "any")), (2, 0));
+        assert_eq!((enabled("info,checkout=debug", "checkout::cart"), enabled("info,checkout=debug", "hyper")), (4, 3));
+        assert_eq!((enabled("checkout", "checkout"), enabled("checkout", "hyper")), (5, 0));
+        assert_eq!((enabled("loud=x", "any"), enabled("warn,loud=x", "any")), (3, 2));
+    }
 }

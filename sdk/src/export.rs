@@ -121,6 +121,7 @@ impl LaneExporter {
 
 impl Exporter {
     fn new(pipeline: Arc<Pipeline>, resource: Vec<u8>, lanes: Vec<LaneExporter>) -> Self {
+        let has_logs = lanes.iter().any(|lane| lane.signal == Signal::Logs);
         Self {
             pipeline,
             resource,
@@ -131,7 +132,7 @@ impl Exporter {
             flushes: Vec::new(),
             shutdown: None,
             retry_now: Arc::default(),
-            report: Report::default(),
+            report: Report::new(has_logs),
         }
     }
 
@@ -181,7 +182,9 @@ impl Exporter {
                 self.collect(i, now);
             }
         }
-        self.report.tell_losses(&self.pipeline, now);
+        if self.shutdown.is_none() {
+            self.report.tell_losses(&self.pipeline, now);
+        }
     }
 
     /// Records stay in their chunks while all requests are under way, unless the chunks take up much of the buffer.

@@ -45,20 +45,23 @@ where
 
     /// The ids of the span that an event belongs to: the one it names as its parent, else the current one.
     #[inline]
-    fn span_ids(&self, event: &Event<'_>) -> Correlation {
+    fn span_ids(&self, event: &Event<'_>, context: &Context<'_, S>) -> Correlation {
         let current = OtelContext::map_current(|context| match context.is_telemetry_suppressed() {
             true => Correlation::Suppressed,
             false if event.is_contextual() => Correlation::of(context),
             false => Correlation::Span(None),
         });
         match (event.parent(), &current) {
-            (Some(parent), Correlation::Span(_)) => self.explicit_parent(parent),
+            (Some(parent), Correlation::Span(_)) => self.explicit_parent(parent, context),
             _ => current,
         }
     }
 
     #[cold]
-    fn explicit_parent(&self, parent: &Id) -> Correlation {
+    fn explicit_parent(&self, parent: &Id, context: &Context<'_, S>) -> Correlation {
+        if !context.exists(parent) {
+            return Correlation::Span(None); // a span of another subscriber
+        }
         let dispatch = self.dispatch.get().and_then(WeakDispatch::upgrade);
         let context = dispatch.and_then(|dispatch| get_otel_context(parent, &dispatch));
         context.map_or(Correlation::Span(None), |context| Correlation::of(&context))
@@ -119,9 +122,9 @@ where
         let _ = self.dispatch.set(dispatch.downgrade()); // a layer belongs to one subscriber
     }
 
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let Some(pipeline) = &self.pipeline else { return };
-        if let Correlation::Span(span) = self.span_ids(event) {
+        if let Correlation::Span(span) = self.span_ids(event, &context) {
             emit(pipeline, event, span);
         }
     }

@@ -18,26 +18,36 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// What was told, so that it is not told again.
 #[derive(Default)]
 pub(super) struct Report {
-    dropped: [u64; 2],
+    /// Whether log records are exported, so that losses can be told in one.
+    has_logs: bool,
     last: Option<Instant>,
+    dropped: [u64; 2],
+    /// What the collector was told; it comes later, when there is room for it.
+    dropped_in_band: [u64; 2],
     refusal_told: [Option<Instant>; 2],
 }
 
 impl Report {
+    pub(super) fn new(has_logs: bool) -> Self {
+        Self { has_logs, ..Self::default() }
+    }
+
     /// Tells how many records were dropped since the last report.
     pub(super) fn tell_losses(&mut self, pipeline: &Pipeline, now: Instant) {
         if self.last.is_some_and(|last| now < last + REPORT_INTERVAL) {
             return;
         }
         for signal in Signal::ALL {
-            let lane = pipeline.lane(signal);
-            let dropped = lane.account().dropped_buffer_full;
-            let new = dropped - std::mem::replace(&mut self.dropped[signal as usize], dropped);
-            if new > 0 {
+            let (i, dropped) = (signal as usize, pipeline.lane(signal).account().dropped_buffer_full);
+            if dropped > self.dropped[i] {
                 self.last = Some(now);
-                let text = format!("{new} {} lost: the buffer was full", signal.records_name());
-                tell(format_args!("{text}"));
-                tell_collector(pipeline, &text);
+                tell(format_args!("{}", lost(dropped - self.dropped[i], signal)));
+                self.dropped[i] = dropped;
+            }
+            if self.has_logs && dropped > self.dropped_in_band[i] && !pipeline.pool.is_pressed() {
+                self.last = Some(now);
+                tell_collector(pipeline, &lost(dropped - self.dropped_in_band[i], signal));
+                self.dropped_in_band[i] = dropped;
             }
         }
     }
@@ -66,6 +76,10 @@ impl Report {
             tell(format_args!("{ledger}"));
         }
     }
+}
+
+fn lost(count: u64, signal: Signal) -> String {
+    format!("{count} {} lost: the buffer was full", signal.records_name())
 }
 
 fn tell_collector(pipeline: &Pipeline, text: &str) {
