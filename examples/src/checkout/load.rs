@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::web::Caller;
+use crate::web::Caller;
 
 /// Places orders for ever; none at a rate of 0.
 pub(crate) async fn run(shop: SocketAddr, orders_per_second: u32) {

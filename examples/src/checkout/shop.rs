@@ -10,8 +10,8 @@ use axum::routing::post;
 use http::StatusCode;
 use tracing::{Span, error, field, info, instrument};
 
-use super::payment::Provider;
-use super::web::Caller;
+use crate::payment::Provider;
+use crate::web::Caller;
 
 /// `POST /checkout`, and the payment upstream's switch: `POST /payment/fail`, `POST /payment/heal`.
 pub(crate) fn app(inventory: SocketAddr, payment: SocketAddr, provider: Arc<Provider>) -> Router {

@@ -127,3 +127,86 @@ fn base64_decode(text: &[u8]) -> Option<Vec<u8>> {
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn http_statuses() {
+        let answer = |status: u16, retry_after: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            match Answer::of_http(status, &headers(&[("retry-after", retry_after)]), b"") {
+                Answer::Accepted { .. } => "accepted".to_owned(),
+                Answer::Refused { .. } => "refused".to_owned(),
+                Answer::Retry { after, .. } => format!("retry {after:?}"),
+            }
+        };
+        assert_eq!(answer(200, ""), "accepted");
+        assert_eq!(answer(202, ""), "accepted");
+        for status in [400, 401, 403, 404, 413, 415, 500, 501] {
+            assert_eq!(answer(status, "1"), "refused", "{status}");
+        }
+        for status in [429, 502, 503, 504] {
+            assert_eq!(answer(status, "7"), "retry Some(7s)", "{status}");
+            assert_eq!(answer(status, "Wed, 21 Oct 2026 07:28:00 GMT"), "retry None", "{status}");
+        }
+    }
+
+    #[test]
+    fn grpc_statuses() {
+        let answer = |code: u32| match Answer::of_grpc(&headers(&[("grpc-status", &code.to_string())]), b"") {
+            Answer::Accepted { .. } => "accepted",
+            Answer::Refused { .. } => "refused",
+            Answer::Retry { .. } => "retry",
+        };
+        let retried: Vec<_> = (0..=16).filter(|code| answer(*code) == "retry").collect();
+        assert_eq!(answer(0), "accepted");
+        assert_eq!(retried, [1, 4, 10, 11, 14, 15], "resource exhausted (8) is not retried without `RetryInfo`");
+    }
+
+    #[test]
+    fn retry_info_is_read() {
+        // Status { code: 8, details: [Any(RetryInfo { retry_delay: 2.5 s })] }
+        let details = "CAgaNgoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIKCggIAhCAyrXuAQ";
+        let trailers =
+            headers(&[("grpc-status", "8"), ("grpc-message", "too%20much"), ("grpc-status-details-bin", details)]);
+        let wanted =
+            Answer::Retry { after: Some(Duration::from_millis(2500)), reason: "gRPC status 8: too much".to_owned() };
+        assert_eq!(Answer::of_grpc(&trailers, b""), wanted);
+    }
+
+    #[test]
+    fn partial_success_is_read() {
+        let response = [&[0x0A, 0x0A, 0x08, 0x03, 0x12, 0x06][..], b"no way"].concat();
+        let wanted = Answer::Accepted { rejected: 3, message: "no way".to_owned() };
+        assert_eq!(Answer::of_http(StatusCode::OK, &HeaderMap::new(), &response), wanted);
+    }
+
+    #[test]
+    fn answers_that_are_no_protobuf_do_no_harm() {
+        for body in [&b"<html>"[..], &[0xFF; 40], &[0x0A, 0xFF], &[]] {
+            assert!(matches!(
+                Answer::of_http(StatusCode::OK, &HeaderMap::new(), body),
+                Answer::Accepted { rejected: 0, .. }
+            ));
+            assert!(matches!(
+                Answer::of_http(StatusCode::BAD_REQUEST, &HeaderMap::new(), body),
+                Answer::Refused { .. }
+            ));
+        }
+        assert!(matches!(Answer::of_grpc(&HeaderMap::new(), b""), Answer::Retry { .. }));
+    }
+
+    #[test]
+    fn base64_of_grpc_metadata() {
+        assert_eq!(base64_decode(b"aGVsbG8").as_deref(), Some(&b"hello"[..]));
+        assert_eq!(base64_decode(b"aGVsbG8h").as_deref(), Some(&b"hello!"[..]));
+        assert_eq!(base64_decode(b"aA==").as_deref(), Some(&b"h"[..]));
+        assert_eq!(base64_decode(b"a b"), None);
+    }
+}

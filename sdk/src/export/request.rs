@@ -111,3 +111,62 @@ impl<'a> ScopeRecords<'a> {
 fn field_bytes(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::Pool;
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::logs::v1::LogRecord;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    fn record(event_name: String) -> LogRecord {
+        LogRecord { event_name, ..LogRecord::default() }
+    }
+
+    /// Chunks as threads fill them: a new one when a record does not fit.
+    fn chunks(records: &[(String, LogRecord)]) -> Vec<Chunk> {
+        let pool = Pool::new(usize::MAX / 2);
+        let mut chunks: Vec<Chunk> = Vec::new();
+        for (target, record) in records {
+            let (scope, bytes) = (ScopeId::of_target(target), record.encode_to_vec());
+            if !chunks.last_mut().is_some_and(|chunk| chunk.push(scope, &bytes)) {
+                let mut chunk = pool.acquire(bytes.len()).expect("a pool without a cap");
+                assert!(chunk.push(scope, &bytes));
+                chunks.push(chunk);
+            }
+        }
+        chunks
+    }
+
+    proptest! {
+        #[test]
+        fn requests_hold_each_record_once_under_its_scope(
+            records in prop::collection::vec(("[ab]{1,2}", 0..40_000usize), 1..120),
+        ) {
+            let records: Vec<_> = records.into_iter().enumerate().map(|(i, (target, len))| {
+                (target, record(format!("{i}{}", "x".repeat(len))))
+            }).collect();
+            let resource = resource(&[KeyValue::new("service.name", "checkout")]);
+            let requests = requests(&resource, &chunks(&records));
+            prop_assert_eq!(requests.iter().map(|request| request.records).sum::<u64>(), records.len() as u64);
+            let mut seen = Vec::new();
+            for request in requests {
+                prop_assert!(request.body.len() < REQUEST_BYTES + 64 * 1024);
+                let [decoded] = &ExportLogsServiceRequest::decode(request.body).unwrap().resource_logs[..] else {
+                    panic!("one resource");
+                };
+                prop_assert_eq!(&decoded.resource.as_ref().unwrap().attributes[0].key, "service.name");
+                for scope in &decoded.scope_logs {
+                    let name = &scope.scope.as_ref().unwrap().name;
+                    seen.extend(scope.log_records.iter().map(|record| (name.clone(), record.clone())));
+                }
+            }
+            seen.sort_by(|a, b| a.1.event_name.cmp(&b.1.event_name));
+            let mut expected = records;
+            expected.sort_by(|a, b| a.1.event_name.cmp(&b.1.event_name));
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}

@@ -1,33 +1,35 @@
 //! A shop's checkout that calls an inventory and a payment upstream: three HTTP servers in one process, under a load of its own.
 //!
 //! The payment upstream can be made to fail and to heal, by a schedule (`--fail-after 15s --heal-after 45s`) or by hand
-//! (`curl -X POST http://ADDRESS/payment/fail`, `.../payment/heal`). All that is there to be watched is the three lines that [`main`] starts
-//! with, `tracing`'s macros, and [`watchbell::propagation`] where a request comes in or goes out.
+//! (`curl -X POST http://ADDRESS/payment/fail`, `.../payment/heal`). All that it does to be watched: the guard in `main`, `tracing`'s
+//! macros, and `watchbell::propagation` where a request comes in or goes out.
 
-mod checkout {
-    pub(crate) mod flags;
-    pub(crate) mod inventory;
-    pub(crate) mod load;
-    pub(crate) mod payment;
-    pub(crate) mod shop;
-    pub(crate) mod web;
-}
+mod flags;
+mod inventory;
+mod load;
+mod payment;
+mod shop;
+mod web;
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use checkout::flags::Flags;
-use checkout::payment::Provider;
-use checkout::{inventory, load, payment, shop, web};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let flags = Flags::parse()?;
-    let guard = watchbell::builder().service_name("checkout").console(flags.console).init()?;
+use crate::flags::Flags;
+use crate::payment::Provider;
 
+fn main() -> Result<(), Box<dyn Error>> {
+    let flags = Flags::parse()?;
+    let _guard = watchbell::builder().service_name("checkout").console(flags.console).init()?;
+    let runtime = Runtime::new()?; // dropped before the guard, which then sends the last records too
+    runtime.block_on(run(flags))
+}
+
+async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let provider = Arc::new(Provider::default());
     let inventory = web::serve(0, inventory::app()).await?;
     let payment = web::serve(0, payment::app(Arc::clone(&provider))).await?;
@@ -38,7 +40,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(schedule(provider, flags.fail_after, flags.heal_after));
     until_the_end(flags.duration).await?;
     tracing::info!("the checkout closes");
-    drop(guard); // sends what is left
     Ok(())
 }
 
