@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::callsite::ScopeId;
 use crate::lock;
 
-/// Bytes of a chunk (16 KiB), about fifty records. A record that is larger has a chunk of its own size.
+/// Bytes of a chunk (16 KiB), about fifty records.
 const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Bytes of a record (4 KiB) from which it has a chunk of its own and of its size, so that no chunk is left half empty for it.
+const LARGE_RECORD_BYTES: usize = CHUNK_BYTES / 4;
 
 /// Most empty chunks that are kept for use again (64, 1 MiB); more are freed.
 const FREE_CHUNKS_MAX: usize = 64;
@@ -77,7 +80,7 @@ impl Pool {
 
     /// An empty chunk with room for a record of `record_bytes`; `None` at the cap.
     pub(crate) fn acquire(&self, record_bytes: usize) -> Option<Chunk> {
-        let wanted = CHUNK_BYTES.max(ENTRY_HEAD_BYTES + record_bytes);
+        let wanted = if Self::is_for_one(record_bytes) { ENTRY_HEAD_BYTES + record_bytes } else { CHUNK_BYTES };
         let before = self.used_bytes.fetch_add(wanted, Ordering::Relaxed);
         if before + wanted > self.buffer_bytes_max {
             self.refund(wanted);
@@ -87,6 +90,11 @@ impl Pool {
         let bytes = free.unwrap_or_else(|| Vec::with_capacity(wanted));
         self.used_bytes.fetch_add(bytes.capacity() - wanted, Ordering::Relaxed);
         Some(Chunk { bytes, records: 0 })
+    }
+
+    /// Whether a chunk for a record of this size is for that record alone.
+    pub(crate) fn is_for_one(record_bytes: usize) -> bool {
+        record_bytes >= LARGE_RECORD_BYTES
     }
 
     /// Takes a chunk back.

@@ -199,15 +199,15 @@ impl Exporter {
         lane.due = None;
         lane.last_collection = Some(now);
         let chunks = self.pipeline.lane(lane.signal).collect();
-        for mut request in request::requests(&self.resource, &chunks) {
-            request.number = self.next_number;
-            self.next_number += 1;
-            self.unsettled.insert(request.number);
+        let requests = request::requests(&self.resource, &chunks);
+        chunks.into_iter().for_each(|chunk| self.pipeline.pool.release(chunk)); // before the requests are charged: the bytes moved
+        for request in requests {
             self.pipeline.pool.charge(request.body.len());
             lane.request_bytes += request.body.len();
-            lane.waiting.push_back(request);
+            self.unsettled.insert(self.next_number);
+            lane.waiting.push_back(Request { number: self.next_number, ..request });
+            self.next_number += 1;
         }
-        chunks.into_iter().for_each(|chunk| self.pipeline.pool.release(chunk));
     }
 
     fn send_waiting(&mut self) {

@@ -188,7 +188,8 @@ impl Lane {
             return Urgency::Hurry;
         };
         chunk.push(scope, record);
-        self.push_full(std::mem::replace(&mut state.chunk, chunk)).max(Urgency::Scheduled)
+        let full = if Pool::is_for_one(record.len()) { chunk } else { std::mem::replace(&mut state.chunk, chunk) };
+        self.push_full(full).max(Urgency::Scheduled)
     }
 
     fn push_full(&self, chunk: Chunk) -> Urgency {

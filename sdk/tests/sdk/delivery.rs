@@ -162,8 +162,8 @@ fn a_thousand_threads_that_logged_once_hold_no_thousand_chunks() {
         }
         all_logged.wait();
         guard.flush(LONG).expect("a receiver that answers");
-        // A thousand chunks would fill the buffer, so that these ten megabytes would find no room.
-        let text = "x".repeat(10_000);
+        // A thousand chunks would fill the buffer, so that these four megabytes would find no room.
+        let text = "x".repeat(4_000);
         tracing::dispatcher::with_default(&dispatch, || (0..1000).for_each(|_| tracing::info!("{text}")));
         may_end.wait();
     });
