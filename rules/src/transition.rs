@@ -53,6 +53,7 @@ pub struct Alert {
     /// Annotations, templates expanded when the state last changed.
     pub annotations: Labels,
     /// Value of the expression when the state last changed.
+    #[serde(with = "float")]
     pub value: f64,
     /// The comparison that the value was held against, if `expr` is one with a literal: (`">"`, 20.0).
     pub bound: Option<(String, f64)>,
@@ -84,5 +85,19 @@ impl Sample {
     /// The marker that ends a series.
     pub fn stale_marker() -> f64 {
         f64::from_bits(Self::STALE_BITS)
+    }
+}
+
+/// A float that may be infinite or no number, which JSON has no way to say.
+mod float {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not a number")))
     }
 }
