@@ -8,7 +8,7 @@ use crate::logql::check::matches_empty;
 use crate::rule_file::{Rule, RuleFile, RuleKind};
 
 /// The warnings of a file, in its order; `file` and `text` are its name and text. `is_index_label` tells of which labels
-/// selectors can ask.
+/// selectors can ask: [`is_default_index_label`], unless the collector is configured otherwise.
 pub fn lint(file: &str, text: &str, rule_file: &RuleFile, is_index_label: impl Fn(&str) -> bool) -> Vec<Diagnostic> {
     let rules: Vec<&Rule> = rule_file.groups.iter().flat_map(|group| &group.rules).collect();
     let mut warnings = Vec::new();
@@ -24,6 +24,11 @@ pub fn lint(file: &str, text: &str, rule_file: &RuleFile, is_index_label: impl F
     warnings.iter_mut().for_each(|warning| warning.file = file.into());
     warnings.sort_by_key(|warning| (warning.span.start, warning.code));
     warnings
+}
+
+/// Whether the label is made from a resource attribute that Loki, and we, index by default.
+pub fn is_default_index_label(name: &str) -> bool {
+    DEFAULT_INDEX_LABELS.contains(&name)
 }
 
 fn makes_the_same(a: &Rule, b: &Rule) -> bool {
@@ -98,6 +103,27 @@ fn no_grouping(range: &RangeAggregation) -> (Span, Diagnostic) {
     (range.op_span, warning)
 }
 
+const DEFAULT_INDEX_LABELS: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_instance_id",
+    "deployment_environment",
+    "deployment_environment_name",
+    "cloud_region",
+    "cloud_availability_zone",
+    "k8s_cluster_name",
+    "k8s_namespace_name",
+    "k8s_pod_name",
+    "k8s_container_name",
+    "container_name",
+    "k8s_replicaset_name",
+    "k8s_deployment_name",
+    "k8s_statefulset_name",
+    "k8s_daemonset_name",
+    "k8s_cronjob_name",
+    "k8s_job_name",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,10 +133,7 @@ mod tests {
     #[test]
     fn warnings() {
         datadriven::run("lint", |text| match rule_file::parse("rules.yaml", text) {
-            Ok(rule_file) => {
-                let is_index_label = |name: &str| ["service_name", "k8s_namespace_name"].contains(&name);
-                render_all(&lint("rules.yaml", text, &rule_file, is_index_label), text)
-            }
+            Ok(rule_file) => render_all(&lint("rules.yaml", text, &rule_file, is_default_index_label), text),
             Err(mistakes) => render_all(&mistakes, text),
         });
     }

@@ -462,9 +462,6 @@ fn refuse_metric(expr: &MetricExpr, refused: &mut Vec<Diagnostic>) {
             refuse_metric(&vector.expr, refused);
         }
         MetricKind::Binary(binary) => {
-            if let Some(matching) = &binary.matching {
-                refuse(matching.span, if matching.on { "on" } else { "ignoring" }, refused);
-            }
             refuse_metric(&binary.lhs, refused);
             refuse_metric(&binary.rhs, refused);
         }
@@ -485,8 +482,9 @@ fn refuse_range(range: &RangeAggregation, refused: &mut Vec<Diagnostic>) {
     if !takes_lines(range.op) {
         refuse(range.op_span, range.op.name(), refused);
     }
-    if range.range.offset != 0 {
-        refuse(range.range.range_span, "offset", refused);
+    if range.range.offset < 0 {
+        let message = "a negative `offset` asks for what has not happened yet";
+        refused.push(Diagnostic::error(codes::NOT_EVALUATED, range.range.range_span, message));
     }
     for stage in &range.range.log.stages {
         match &stage.kind {
