@@ -93,7 +93,7 @@ impl Door {
                 seen.batches.insert(frame.hash, Batch::OnItsWay { copies: Vec::new() });
                 drop(seen);
                 let hash = frame.hash;
-                Box::pin(First { door: self.clone(), hash, append: Some(self.log.append(frame)) })
+                Box::pin(First { door: self.clone(), hash, append: Some(self.log.append(frame)), alone: false })
             }
         }
     }
@@ -166,6 +166,8 @@ struct First {
     door: Door,
     hash: u64,
     append: Option<BoxFuture<Result<Position, AppendError>>>,
+    /// Whether it runs in a task of its own, its client having gone.
+    alone: bool,
 }
 
 impl Future for First {
@@ -185,9 +187,9 @@ impl Drop for First {
         let Some(append) = self.append.take() else { return };
         let (door, hash) = (self.door.clone(), self.hash);
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(First { door, hash, append: Some(append) })),
-            // Without a runtime the process is ending: what became durable is known again at the next start.
-            Err(_) => door.handle_appended(hash, &Err(AppendError::Closed)),
+            Ok(runtime) if !self.alone => drop(runtime.spawn(First { door, hash, append: Some(append), alone: true })),
+            // The runtime, and with it the process, is ending: what became durable is known again at the next start.
+            _ => door.handle_appended(hash, &Err(AppendError::Closed)),
         }
     }
 }

@@ -3,9 +3,9 @@
 pub mod clock;
 pub mod config;
 pub mod dedup;
+pub mod grpc_code;
 pub mod http_client;
 #[cfg(test)]
 mod memory_log;
 pub mod receiver;
-pub mod rpc_status;
 pub mod wal;

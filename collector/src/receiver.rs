@@ -31,7 +31,8 @@ use self::answer::{Accepted, Refusal};
 use self::connection::Port;
 use self::memory::Memory;
 use crate::clock::SharedClock;
-use crate::wal::{AppendError, FrameKind, Log, NewFrame};
+use crate::dedup::Door;
+use crate::wal::{AppendError, FrameKind, NewFrame};
 
 /// `receivers:` of the config file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -135,18 +136,18 @@ impl Default for Limits {
     }
 }
 
-/// One log a signal.
+/// One log a signal, each behind its check for copies.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "they are the signals' names")]
-pub struct Logs {
-    pub logs: Arc<dyn Log>,
-    pub traces: Arc<dyn Log>,
-    pub metrics: Arc<dyn Log>,
+pub struct Doors {
+    pub logs: Door,
+    pub traces: Door,
+    pub metrics: Door,
 }
 
-impl Logs {
-    /// The log that takes this signal.
-    pub fn of(&self, signal: Signal) -> &Arc<dyn Log> {
+impl Doors {
+    /// The way to this signal's log.
+    pub fn of(&self, signal: Signal) -> &Door {
         match signal {
             Signal::Logs => &self.logs,
             Signal::Traces => &self.traces,
@@ -169,13 +170,13 @@ impl Receiver {
     pub async fn start(
         config: &Config,
         limits: &Limits,
-        logs: Logs,
+        doors: Doors,
         clock: SharedClock,
         metrics: Metrics,
     ) -> Result<Self, StartError> {
         let memory = Memory::new(limits.receiver_bytes_in_flight_max, metrics.bytes_in_flight.clone());
         let intake =
-            Arc::new(Intake { logs, limits: *limits, memory, clock, metrics, state: watch::Sender::default() });
+            Arc::new(Intake { doors, limits: *limits, memory, clock, metrics, state: watch::Sender::default() });
         let mut receiver =
             Self { intake, stop: watch::Sender::new(false), grpc: None, http: None, servers: Vec::new() };
         let protocols = &config.otlp.protocols;
@@ -262,7 +263,7 @@ impl fmt::Display for StartError {
 
 /// The way of a request into its log, the same for all ports and protocols.
 struct Intake {
-    logs: Logs,
+    doors: Doors,
     limits: Limits,
     memory: Arc<Memory>,
     clock: SharedClock,
@@ -289,15 +290,14 @@ impl Intake {
         let rejected =
             (admitted.cut.records() > 0).then(|| (admitted.cut.records(), admitted.cut.reason(signal, &limits)));
         let records = admitted.walked.records;
-        if records > 0 {
-            self.append(signal, new_frame(admitted)).await?;
-        }
-        Ok(Accepted { records, rejected, duplicate: false })
+        let duplicate = records > 0 && self.append(signal, new_frame(admitted)).await?;
+        Ok(Accepted { records, rejected, duplicate })
     }
 
-    async fn append(&self, signal: Signal, frame: NewFrame) -> Result<(), Refusal> {
+    /// Ready when the frame is durable; tells whether it was already.
+    async fn append(&self, signal: Signal, frame: NewFrame) -> Result<bool, Refusal> {
         let _appending = self.begin_append()?;
-        self.logs.of(signal).append(frame).await.map(|_| ()).map_err(|error| match error {
+        self.doors.of(signal).append(frame).await.map(|appended| appended.duplicate).map_err(|error| match error {
             AppendError::Full => Refusal::LogFull,
             AppendError::Closed => Refusal::Draining,
             AppendError::Failed(why) => Refusal::LogFailed(why.to_string()),

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
-use prost::Message;
 use watchbell_proto::otlp::Signal;
+use watchbell_proto::otlp::service::{ExportResponse, Status};
 
 use super::decompress::Encoding;
-use crate::rpc_status::{Code, Status};
+use crate::grpc_code::Code;
 
 /// The batch is on disk, or there was nothing in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,8 +77,8 @@ impl Accepted {
 
     pub(super) fn to_http(&self, signal: Signal, format: Format) -> Response<Body> {
         let body = match format {
-            Format::Protobuf => self.to_protobuf(),
-            Format::Json => self.to_json(signal),
+            Format::Protobuf => self.response().to_protobuf().into(),
+            Format::Json => self.response().to_json(signal).into(),
         };
         let mut response = Response::new(Body::new(body));
         response.headers_mut().insert(CONTENT_TYPE, format.content_type());
@@ -86,29 +86,14 @@ impl Accepted {
     }
 
     pub(super) fn to_grpc(&self) -> Response<Body> {
-        grpc_message(&self.to_protobuf())
+        grpc_message(&self.response().to_protobuf())
     }
 
-    /// `Export*ServiceResponse`: the three are the same on the wire.
-    fn to_protobuf(&self) -> Bytes {
-        let partial_success = self.rejected.clone().map(|(rejected, error_message)| PartialSuccess {
-            rejected: i64::try_from(rejected).unwrap_or(i64::MAX),
-            error_message,
-        });
-        ExportResponse { partial_success }.encode_to_vec().into()
-    }
-
-    fn to_json(&self, signal: Signal) -> Bytes {
-        let Some((rejected, message)) = &self.rejected else { return Bytes::from_static(b"{}") };
-        let field = match signal {
-            Signal::Logs => "rejectedLogRecords",
-            Signal::Traces => "rejectedSpans",
-            Signal::Metrics => "rejectedDataPoints",
-        };
-        // 64-bit numbers are strings in protobuf's JSON.
-        serde_json::json!({ "partialSuccess": { field: rejected.to_string(), "errorMessage": message } })
-            .to_string()
-            .into()
+    fn response(&self) -> ExportResponse {
+        match &self.rejected {
+            None => ExportResponse::success(),
+            Some((rejected, reason)) => ExportResponse::partial(*rejected, reason),
+        }
     }
 }
 
@@ -121,7 +106,7 @@ impl Refusal {
     pub(super) fn to_http(&self, format: Format) -> Response<Body> {
         let status = self.status();
         let body = match format {
-            Format::Protobuf => status.encode_to_vec().into(),
+            Format::Protobuf => status.to_protobuf().into(),
             Format::Json => status.to_json().into(),
         };
         let mut response = Response::new(Body::new(body));
@@ -147,7 +132,7 @@ impl Refusal {
         headers.insert(CONTENT_TYPE, GRPC);
         headers.insert(GRPC_STATUS, status.code.into());
         headers.insert(GRPC_MESSAGE, percent_encoded(&status.message));
-        if let Ok(details) = HeaderValue::try_from(STANDARD_NO_PAD.encode(status.encode_to_vec())) {
+        if let Ok(details) = HeaderValue::try_from(STANDARD_NO_PAD.encode(status.to_protobuf())) {
             headers.insert(GRPC_STATUS_DETAILS, details);
         }
         if matches!(self, Self::UnsupportedEncoding(_)) {
@@ -157,7 +142,11 @@ impl Refusal {
     }
 
     fn status(&self) -> Status {
-        Status::new(self.terms().1, self.message(), self.retry_after())
+        let status = Status::new(self.terms().1 as i32, self.message());
+        match self.retry_after() {
+            Some(delay) => status.with_retry_delay(delay),
+            None => status,
+        }
     }
 
     fn terms(&self) -> (StatusCode, Code, &'static str) {
@@ -287,20 +276,6 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-
-#[derive(Clone, PartialEq, Message)]
-struct ExportResponse {
-    #[prost(message, optional, tag = "1")]
-    partial_success: Option<PartialSuccess>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PartialSuccess {
-    #[prost(int64, tag = "1")]
-    rejected: i64,
-    #[prost(string, tag = "2")]
-    error_message: String,
-}
 
 /// As gRPC writes a message into a header: printable ASCII but `%` stays.
 fn percent_encoded(message: &str) -> HeaderValue {

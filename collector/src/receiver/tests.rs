@@ -10,13 +10,14 @@ use hyper_util::rt::TokioExecutor;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use prometheus_client::registry::Registry;
 use prost::Message;
-use prost::bytes;
+use watchbell_proto::otlp::service::Status;
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::dedup::DedupConfig;
 use crate::memory_log::MemoryLog;
-use crate::rpc_status::Status;
 
 #[tokio::test]
 async fn protobuf_reaches_the_log_as_it_came() {
@@ -35,11 +36,11 @@ async fn each_signal_has_its_log() {
     let spans = spans(4);
     assert_eq!(server.post("/v1/traces", PROTOBUF, &[], spans.clone()).await.status, 200);
     assert_eq!(server.call(TRACES, &[], framed(&spans, 0)).await.grpc().0, 0);
-    assert_eq!(server.traces.payloads(), [spans.clone(), spans]);
+    assert_eq!(server.traces.payloads(), [spans], "a copy counts once, whatever way it comes");
     let points = points(2);
     assert_eq!(server.post("/v1/metrics", PROTOBUF, &[], points.clone()).await.status, 200);
     assert_eq!(server.call(METRICS, &[], framed(&points, 0)).await.grpc().0, 0);
-    assert_eq!(server.metrics.payloads(), [points.clone(), points]);
+    assert_eq!(server.metrics.payloads(), [points]);
     assert_eq!((server.traces.frames()[0].records, server.metrics.frames()[0].records), (4, 2));
     assert!(server.logs.payloads().is_empty());
 }
@@ -48,14 +49,14 @@ async fn each_signal_has_its_log() {
 async fn both_ports_speak_both_protocols() {
     let server = Server::start().await;
     for address in [server.grpc, server.http] {
-        let (status, message) = server.call_at(address, LOGS, &[], framed(&logs(1), 0)).await.grpc();
+        let (status, message) = server.call_at(address, LOGS, &[], framed(&untimed(), 0)).await.grpc();
         assert_eq!((status, message.as_str()), (0, ""));
-        let answer = server.send(address, Version::HTTP_11, "/v1/logs", PROTOBUF, &[], logs(1)).await;
+        let answer = server.send(address, Version::HTTP_11, "/v1/logs", PROTOBUF, &[], untimed()).await;
         assert_eq!(answer.status, 200);
-        let answer = server.send(address, Version::HTTP_2, "/v1/logs", PROTOBUF, &[], logs(1)).await;
+        let answer = server.send(address, Version::HTTP_2, "/v1/logs", PROTOBUF, &[], untimed()).await;
         assert_eq!(answer.status, 200);
     }
-    assert_eq!(server.logs.payloads(), vec![logs(1); 6]);
+    assert_eq!(server.logs.payloads(), vec![untimed(); 6]);
 }
 
 #[tokio::test]
@@ -70,16 +71,16 @@ async fn json_becomes_the_same_bytes_and_is_answered_in_json() {
 #[tokio::test]
 async fn compressed_bodies_are_stored_plain() {
     let server = Server::start().await;
-    for (name, body) in [("gzip", gzip(&logs(2))), ("zstd", zstd::encode_all(&logs(2)[..], 3).unwrap())] {
+    for (name, body) in [("gzip", gzip(&untimed())), ("zstd", zstd::encode_all(&untimed()[..], 3).unwrap())] {
         let answer = server.post("/v1/logs", PROTOBUF, &[("content-encoding", name)], body.clone()).await;
         assert_eq!(answer.status, 200, "{name}: {}", answer.status().message);
         let called = server.call(LOGS, &[("grpc-encoding", name)], framed(&body, 1)).await;
         assert_eq!(called.grpc().0, 0, "{name}");
         // The flag counts, not the header.
-        let called = server.call(LOGS, &[("grpc-encoding", name)], framed(&logs(2), 0)).await;
+        let called = server.call(LOGS, &[("grpc-encoding", name)], framed(&untimed(), 0)).await;
         assert_eq!(called.grpc().0, 0, "{name}");
     }
-    assert_eq!(server.logs.payloads(), vec![logs(2); 6]);
+    assert_eq!(server.logs.payloads(), vec![untimed(); 6]);
 }
 
 #[tokio::test]
@@ -209,7 +210,7 @@ async fn what_is_too_large_is_refused_for_good() {
         assert_eq!((answer.status, answer.code()), (413, 8), "{encoding}");
         let flag = u8::from(encoding != "identity");
         let answer = server.call(LOGS, &[("grpc-encoding", encoding)], framed(&body, flag)).await;
-        assert_eq!((answer.grpc().0, answer.grpc_details().retry_after()), (8, None), "{encoding}");
+        assert_eq!((answer.grpc().0, answer.grpc_details().retry_delay()), (8, None), "{encoding}");
     }
     assert!(server.logs.payloads().is_empty());
 }
@@ -237,9 +238,9 @@ async fn at_a_limit_clients_are_told_when_to_come_again() {
 async fn assert_comes_again(server: &Server, batch: Bytes) {
     let answer = server.post("/v1/logs", PROTOBUF, &[], batch.clone()).await;
     assert_eq!((answer.status, &answer.headers["retry-after"]), (429, &"1".parse().unwrap()));
-    assert_eq!(answer.status().retry_after(), Some(Duration::from_secs(1)));
+    assert_eq!(answer.status().retry_delay(), Some(Duration::from_secs(1)));
     let answer = server.call(LOGS, &[], framed(&batch, 0)).await;
-    assert_eq!((answer.grpc().0, answer.grpc_details().retry_after()), (8, Some(Duration::from_secs(1))));
+    assert_eq!((answer.grpc().0, answer.grpc_details().retry_delay()), (8, Some(Duration::from_secs(1))));
 }
 
 #[tokio::test]
@@ -315,6 +316,32 @@ async fn a_probe_asks_grpc_health() {
 }
 
 #[tokio::test]
+async fn its_metrics_tell_how_requests_ended() {
+    let limits = Limits { record_bytes_max: 200, ..Limits::default() };
+    let server = Server::with(&Config::ephemeral(), &limits).await;
+    server.call(LOGS, &[], framed(&logs(3), 0)).await;
+    server.call(LOGS, &[], framed(&logs(3), 0)).await;
+    server.post("/v1/logs", PROTOBUF, &[], request(vec![record("a", 0), record(&"x".repeat(300), 0)])).await;
+    server.post("/v1/traces", PROTOBUF, &[], "garbage").await;
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &server.registry).unwrap();
+    for line in [
+        r#"watchbell_receiver_requests_total{signal="logs",transport="grpc",outcome="accepted"} 1"#,
+        r#"watchbell_receiver_requests_total{signal="logs",transport="grpc",outcome="duplicate"} 1"#,
+        r#"watchbell_receiver_requests_total{signal="logs",transport="http",outcome="partial"} 1"#,
+        r#"watchbell_receiver_requests_total{signal="traces",transport="http",outcome="refused"} 1"#,
+        r#"watchbell_receiver_refused_total{signal="traces",transport="http",reason="malformed"} 1"#,
+        r#"watchbell_receiver_records_total{signal="logs",transport="grpc",outcome="accepted"} 3"#,
+        r#"watchbell_receiver_records_total{signal="logs",transport="http",outcome="rejected"} 1"#,
+        r#"watchbell_receiver_bytes_total{signal="traces",transport="http"} 7"#,
+        r#"watchbell_receiver_request_duration_seconds_count{signal="logs",transport="grpc"} 2"#,
+        "watchbell_receiver_bytes_in_flight 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\nin\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_real_grpc_client_is_understood_over_tls() {
     let folder = tempfile::tempdir().unwrap();
     let (tls, ca) = certificates(folder.path());
@@ -349,7 +376,7 @@ async fn a_real_grpc_client_reads_our_errors() {
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", server.grpc)).unwrap();
     let error = export(channel.connect_lazy(), ExportLogsServiceRequest::decode(logs(1)).unwrap()).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::ResourceExhausted);
-    assert_eq!(Status::decode(error.details()).unwrap().retry_after(), Some(Duration::from_secs(1)));
+    assert_eq!(Status::decode(error.details()).unwrap().retry_delay(), Some(Duration::from_secs(1)));
 }
 
 #[test]
@@ -386,6 +413,7 @@ struct Server {
     grpc: SocketAddr,
     http: SocketAddr,
     clients: [HttpClient; 2],
+    registry: Arc<Registry>,
 }
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
@@ -399,9 +427,11 @@ impl Server {
 
     async fn with(config: &Config, limits: &Limits) -> Self {
         let (logs, traces, metrics) = (MemoryLog::new(), MemoryLog::new(), MemoryLog::new());
+        let door = |log: &MemoryLog| Door::open(Arc::new(log.clone()), DedupConfig::default(), SystemClock::shared());
         let all =
-            Logs { logs: Arc::new(logs.clone()), traces: Arc::new(traces.clone()), metrics: Arc::new(metrics.clone()) };
-        let counters = Metrics::register(&mut prometheus_client::registry::Registry::default());
+            Doors { logs: door(&logs).unwrap(), traces: door(&traces).unwrap(), metrics: door(&metrics).unwrap() };
+        let mut registry = Registry::default();
+        let counters = Metrics::register(&mut registry);
         let receiver = Receiver::start(config, limits, all, SystemClock::shared(), counters).await.unwrap();
         let (grpc, http) = (receiver.grpc_address().unwrap(), receiver.http_address().unwrap());
         let intake = receiver.intake.clone();
@@ -414,6 +444,7 @@ impl Server {
             grpc,
             http,
             clients: [false, true].map(client),
+            registry: registry.into(),
         }
     }
 
@@ -470,7 +501,7 @@ impl Server {
     }
 
     async fn appended(&self, frames: u64) {
-        let mut progress = self.logs.progress();
+        let mut progress = crate::wal::Log::progress(&self.logs);
         progress.wait_for(|progress| progress.appended.0 >= frames).await.unwrap();
     }
 
@@ -555,6 +586,11 @@ fn certificates(folder: &std::path::Path) -> (tls::Config, rustls::pki_types::Ce
     std::fs::write(&cert_file, cert.pem()).unwrap();
     std::fs::write(&key_file, signing_key.serialize_pem()).unwrap();
     (tls::Config { cert_file, key_file, ..tls::Config::default() }, cert.der().clone())
+}
+
+/// A batch that is never taken for a copy.
+fn untimed() -> Bytes {
+    request(vec![record("it happened", 2)])
 }
 
 fn logs(records: u64) -> Bytes {
