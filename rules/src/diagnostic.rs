@@ -201,6 +201,9 @@ pub mod codes {
         VALUE = 12, "a value out of those that are allowed";
         METRIC_NAME = 13, "a name that no series can have";
 
+        CONFIG = 50, "a config file with a value that cannot be used";
+        CONFIG_ENVIRONMENT = 51, "a reference to the environment in a config file that cannot be resolved";
+
         SYNTAX = 101, "something else was expected in a LogQL expression";
         TOKEN = 102, "a word, number or string of a LogQL expression that cannot be read";
         TOO_LONG = 103, "a LogQL expression longer than `expression_bytes_max`";

@@ -184,6 +184,7 @@ pub(crate) struct Leaf {
 pub(crate) struct Rule {
     /// Names it over reloads and restarts.
     pub(crate) key: String,
+    pub(crate) file: Arc<str>,
     pub(crate) group: Arc<str>,
     pub(crate) name: Arc<str>,
     pub(crate) expr: Arc<str>,

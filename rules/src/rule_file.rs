@@ -34,6 +34,8 @@ pub struct RuleFile {
 /// Rules that are evaluated together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleGroup {
+    /// Name of the file that it is in.
+    pub file: Arc<str>,
     /// Unique in its file.
     pub name: Arc<str>,
     /// Under `eval: tick` how often the rules are evaluated; in the stream how long a condition must have been false before
@@ -128,7 +130,7 @@ impl Rule {
 
 /// Reads a rule file; `file` is its name, for the diagnostics. All mistakes are returned at once, in the order of the file.
 pub fn parse(file: &str, text: &str) -> Result<RuleFile, Vec<Diagnostic>> {
-    let mut reader = Reader { text, mistakes: Vec::new() };
+    let mut reader = Reader { file: file.into(), text, mistakes: Vec::new() };
     let rule_file = match yaml::parse(text) {
         Ok(root) => reader.file(&root),
         Err(mistake) => {
@@ -136,11 +138,10 @@ pub fn parse(file: &str, text: &str) -> Result<RuleFile, Vec<Diagnostic>> {
             None
         }
     };
-    let mut mistakes = reader.mistakes;
+    let Reader { file, mut mistakes, .. } = reader;
     if let (Some(rule_file), true) = (rule_file, mistakes.is_empty()) {
         return Ok(rule_file);
     }
-    let file: Arc<str> = file.into();
     mistakes.iter_mut().for_each(|mistake| mistake.file = file.clone());
     mistakes.sort_by_key(|mistake| (mistake.span.start, mistake.code));
     Err(mistakes)
@@ -154,6 +155,7 @@ const OPTION_FIELDS: &[&str] = &["eval", "lateness", "idle_timeout", "samples"];
 
 /// Goes through the tree and collects mistakes. What cannot be read is `None`, and has been told.
 struct Reader<'a> {
+    file: Arc<str>,
     text: &'a str,
     mistakes: Vec<Diagnostic>,
 }
@@ -222,7 +224,15 @@ impl Reader<'_> {
         let options = self.options(&fields);
         let items = fields.get("rules").map(|rules| self.sequence(rules, "`rules`")).unwrap_or_default();
         let rules = items.iter().filter_map(|item| self.rule(item, &labels, options)).collect();
-        Some(RuleGroup { name: name?, interval, limit, query_offset, rules, span: node.span.clone() })
+        Some(RuleGroup {
+            file: self.file.clone(),
+            name: name?,
+            interval,
+            limit,
+            query_offset,
+            rules,
+            span: node.span.clone(),
+        })
     }
 
     fn rule(&mut self, node: &Node, group_labels: &[(String, String)], group_options: EvalOptions) -> Option<Rule> {

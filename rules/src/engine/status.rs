@@ -11,10 +11,14 @@ use crate::transition::{Alert, AlertState};
 /// A rule, and how it fares.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleStatus {
+    /// Name of its file.
+    pub file: Arc<str>,
     /// Name of its group.
     pub group: Arc<str>,
     /// The group's interval.
     pub interval: Duration,
+    /// The group's limit.
+    pub limit: usize,
     /// Name of the alert or the series.
     pub name: Arc<str>,
     /// The expression as the file has it.
@@ -70,8 +74,10 @@ impl Engine {
             crate::plan::Eval::Steps { .. } => state.last_evaluation,
         };
         RuleStatus {
+            file: planned.file.clone(),
             group: planned.group.clone(),
             interval: planned.interval,
+            limit: planned.limit,
             name: planned.name.clone(),
             expr: planned.expr.clone(),
             labels: planned.labels.raw(),

@@ -56,9 +56,11 @@ impl Compiler {
     pub(super) fn compile(mut self, files: &[RuleFile]) -> Result<Plan, Vec<Diagnostic>> {
         for group in files.iter().flat_map(|file| &file.groups) {
             for rule in &group.rules {
+                let told = self.mistakes.len();
                 if let Err(unsupported) = self.rule(group, rule) {
                     self.mistakes.push(mistake(&rule.expr_span, unsupported));
                 }
+                self.mistakes[told..].iter_mut().for_each(|mistake| mistake.file = group.file.clone());
             }
         }
         self.compile_filters();
@@ -80,6 +82,7 @@ impl Compiler {
         let (labels, kind) = (self.texts(rule, &rule.labels), self.kind(rule));
         self.plan.rules.push(Rule {
             key: self.key(group, rule),
+            file: group.file.clone(),
             group: group.name.clone(),
             name: rule.name().into(),
             expr: rule.expr_text.clone(),
