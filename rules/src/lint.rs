@@ -5,6 +5,7 @@ use crate::logql::ast::{
     LabelMatcher, LogExpr, MetricExpr, MetricKind, RangeAggregation, RangeOp, Span, StageKind, VectorOp,
 };
 use crate::logql::check::matches_empty;
+use crate::otlp_labels::LabelConfig;
 use crate::rule_file::{Rule, RuleFile, RuleKind};
 
 /// The warnings of a file, in its order; `file` and `text` are its name and text. `is_index_label` tells of which labels
@@ -28,7 +29,8 @@ pub fn lint(file: &str, text: &str, rule_file: &RuleFile, is_index_label: impl F
 
 /// Whether the label is made from a resource attribute that Loki, and we, index by default.
 pub fn is_default_index_label(name: &str) -> bool {
-    DEFAULT_INDEX_LABELS.contains(&name)
+    let attributes = LabelConfig::default().index_resource_attributes;
+    attributes.iter().any(|attribute| attribute.replace('.', "_") == name)
 }
 
 fn makes_the_same(a: &Rule, b: &Rule) -> bool {
@@ -102,27 +104,6 @@ fn no_grouping(range: &RangeAggregation) -> (Span, Diagnostic) {
         .help(format!("write `sum by (service_name) ({range})`, or group by what the alert is about"));
     (range.op_span, warning)
 }
-
-const DEFAULT_INDEX_LABELS: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "service_instance_id",
-    "deployment_environment",
-    "deployment_environment_name",
-    "cloud_region",
-    "cloud_availability_zone",
-    "k8s_cluster_name",
-    "k8s_namespace_name",
-    "k8s_pod_name",
-    "k8s_container_name",
-    "container_name",
-    "k8s_replicaset_name",
-    "k8s_deployment_name",
-    "k8s_statefulset_name",
-    "k8s_daemonset_name",
-    "k8s_cronjob_name",
-    "k8s_job_name",
-];
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::{self, ast};
+use crate::template::Template;
 use crate::time::parse_duration;
 use crate::yaml::{self, Key, Node, NodeKind};
 
@@ -414,9 +415,9 @@ impl Reader<'_> {
         let Some(Node { kind: NodeKind::Mapping(entries), .. }) = fields.get(field) else { return };
         for (_, node) in entries {
             let NodeKind::Scalar(text) = &node.kind else { continue };
-            if let Err(mistake) = check_template(text) {
-                let span = yaml::place(self.text, &node.span, text, mistake.span.clone());
-                self.mistakes.push(Diagnostic { span, ..mistake });
+            if let Err(error) = Template::parse(text) {
+                let span = yaml::place(self.text, &node.span, text, error.span.range());
+                self.mistakes.push(Diagnostic::error(codes::TEMPLATE, span, error.message));
             }
         }
     }
@@ -522,18 +523,6 @@ fn first_line(fields: &Fields<'_>, text: &str) -> Range<usize> {
 fn quoted(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
-}
-
-/// Whether each `{{` is closed.
-fn check_template(text: &str) -> Result<(), Diagnostic> {
-    let mut at = 0;
-    while let Some(open) = text[at..].find("{{").map(|open| at + open) {
-        match text[open..].find("}}") {
-            Some(close) => at = open + close + 2,
-            None => return Err(Diagnostic::error(codes::TEMPLATE, open..open + 2, "`{{` is never closed")),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
