@@ -32,11 +32,13 @@ pub struct Phase {
 pub fn next(phase: Phase, patience: Patience, now: Timestamp) -> AlertState {
     let held = phase.until > phase.active_at + patience.hold;
     match phase.state {
+        AlertState::Inactive if !patience.hold.is_zero() => AlertState::Pending,
         AlertState::Firing if now >= phase.until + patience.quiet => AlertState::Inactive,
-        AlertState::Firing => AlertState::Firing,
-        _ if held && now >= phase.active_at + patience.hold => AlertState::Firing,
+        AlertState::Inactive | AlertState::Pending if held && now >= phase.active_at + patience.hold => {
+            AlertState::Firing
+        }
         AlertState::Pending if now >= phase.until + patience.settle => AlertState::Inactive,
-        AlertState::Inactive | AlertState::Pending => AlertState::Pending,
+        state => state,
     }
 }
 

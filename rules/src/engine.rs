@@ -41,14 +41,13 @@ use crate::plan::{Edge, Eval, Plan};
 use crate::time::Timestamp;
 use crate::transition::{Sample, Transition};
 use crate::watermark::Watermark;
-use crate::window::Cell;
 use alerts::Observation;
-use evidence::Batch;
+use evidence::{Batch, Evidence};
 
 pub(crate) use alerts::RuleState;
 pub(crate) use groups::LeafState;
 
-pub use status::{Health, RuleStatus};
+pub use status::{AlertingStatus, EngineStats, Health, RuleStatus};
 
 /// What the engine says.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +72,8 @@ pub struct Engine {
 pub(crate) struct State {
     pub(crate) clock: Timestamp,
     pub(crate) watermark: Watermark,
+    /// What the groups' evidence takes together.
+    pub(crate) evidence_bytes: usize,
     pub(crate) leaves: Vec<LeafState>,
     pub(crate) rules: Vec<RuleState>,
 }
@@ -92,6 +93,7 @@ impl Engine {
         let state = State {
             clock: now,
             watermark: Watermark::new(now, plan.config.idle_timeout),
+            evidence_bytes: 0,
             leaves: plan.leaves.iter().map(|_| LeafState::new(now)).collect(),
             rules: plan.rules.iter().map(|rule| RuleState::new(rule, now)).collect(),
         };
@@ -126,6 +128,7 @@ impl Engine {
                 runs.iter().for_each(|run| self.fold(*leaf, run, &batch));
             }
         }
+        self.sweep(matched.feeds.iter().flat_map(|(feed, _)| &plan.feeds[*feed].leaves));
         for (source, reached) in &matched.sources {
             self.state.watermark.handle_source(*source, *reached);
         }
@@ -171,37 +174,74 @@ impl Engine {
     fn fold(&mut self, leaf: usize, run: &Run, batch: &Batch<'_>) {
         let plan = self.plan.clone();
         let planned = &plan.leaves[leaf];
-        let now = self.state.clock;
         let Some(group) = self.state.leaves[leaf].group(&plan, planned, &run.key) else { return };
-        group.window.evict(now - planned.retention);
-        let may_cross = planned.edges.iter().any(|rule| edge(&plan, *rule).holds(group.window.sum() + run.weight));
+        group.window.evict(self.state.clock - planned.retention);
+        let (key, sum) = (group.key.clone(), group.window.sum() + run.weight);
+        let rules: Vec<usize> = planned.edges.iter().copied().filter(|rule| edge(&plan, *rule).holds(sum)).collect();
+        let may_cross = rules.iter().any(|rule| !self.holds(*rule, leaf, &key));
         let exact =
             (run.merged && may_cross).then(|| plan.rematch(batch.bytes, batch.received, planned.feed, &run.key));
-        let cells = exact.flatten().map_or_else(|| run.cells.clone(), |run| run.cells);
-        cells.iter().for_each(|cell| group.window.insert(*cell, planned.range));
-        group.evidence.keep(run, batch, planned.samples, &plan.config);
-        if may_cross {
-            let key = group.key.clone();
-            planned.edges.iter().for_each(|rule| self.judge_edge(*rule, leaf, &key, &cells, batch.received));
+        let exact = exact.flatten();
+        let cells = exact.as_ref().map_or(&run.cells, |run| &run.cells);
+        let Some(group) = self.state.leaves[leaf].get_mut(&key) else { return };
+        cells.iter().for_each(|cell| group.window.insert(*cell));
+        self.keep_evidence(leaf, &key, run, batch, may_cross);
+        rules.iter().for_each(|rule| self.judge_edge(*rule, leaf, &key, cells[0].at, batch.received));
+        if let Some(group) = self.state.leaves[leaf].get_mut(&key) {
+            group.window.compact(planned.range);
         }
     }
 
-    /// Looks for the first time at which the condition holds thanks to the new cells.
-    fn judge_edge(&mut self, rule: usize, leaf: usize, key: &[u8], cells: &[Cell], received: Timestamp) {
+    /// Looks for groups of which nothing is left, now and then.
+    fn sweep<'a>(&mut self, leaves: impl Iterator<Item = &'a usize>) {
+        let now = self.state.clock;
+        for leaf in leaves {
+            if self.state.leaves[*leaf].next_sweep <= now {
+                self.evict(*leaf);
+            }
+        }
+    }
+
+    fn evict(&mut self, leaf: usize) {
+        self.state.evidence_bytes -= self.state.leaves[leaf].evict(&self.plan.leaves[leaf], self.state.clock);
+    }
+
+    fn keep_evidence(&mut self, leaf: usize, key: &[u8], run: &Run, batch: &Batch<'_>, may_cross: bool) {
+        let (config, samples) = (&self.plan.config, self.plan.leaves[leaf].samples);
+        let Some(group) = self.state.leaves[leaf].get_mut(key) else { return };
+        let before = group.evidence.bytes();
+        if may_cross || group.alerts > 0 || self.state.evidence_bytes < config.evidence_bytes_max {
+            group.evidence.keep(run, batch, samples, config);
+        } else {
+            group.evidence = Evidence::default();
+        }
+        self.state.evidence_bytes = self.state.evidence_bytes + group.evidence.bytes() - before;
+    }
+
+    /// Whether the rule's alert for that group is known to hold beyond the clock.
+    fn holds(&self, rule: usize, leaf: usize, key: &[u8]) -> bool {
+        let labels = self.state.leaves[leaf].get(key).map(|group| &group.labels);
+        let entry = labels.and_then(|labels| self.state.rules[rule].alerts.get(labels));
+        entry.is_some_and(|entry| entry.phase.until > self.state.clock)
+    }
+
+    /// Looks for the times at which the condition holds thanks to new cells, the first of them at `earliest`.
+    fn judge_edge(&mut self, rule: usize, leaf: usize, key: &[u8], earliest: Timestamp, received: Timestamp) {
         let plan = self.plan.clone();
         let (edge, range, now) = (edge(&plan, rule), plan.leaves[leaf].range, self.state.clock);
-        let Some(group) = self.state.leaves[leaf].get(key) else { return };
-        let known = self.state.rules[rule].alerts.get(&group.labels);
-        if known.is_some_and(|entry| entry.phase.until > now) {
-            return; // it holds anyhow; how long is looked at when that time is over
+        let mut from = earliest.max(now - plan.rules[rule].lateness);
+        while from <= now {
+            let Some(group) = self.state.leaves[leaf].get(key) else { return };
+            if self.holds(rule, leaf, key) {
+                return; // how much longer is looked at when that time is over
+            }
+            let Some((at, sum)) = group.window.first_holding(from, now, range, |sum| edge.holds(sum)) else { return };
+            let until = group.window.falls_at(at, range, |sum| edge.holds(sum));
+            let (labels, value) = (group.labels.clone(), edge.scale.value(sum));
+            let seen = Observation { held: at..until, judged: now, value, group: Some(key), cause: Some(received) };
+            self.raise(rule, &labels, &seen);
+            from = until;
         }
-        let from = cells[0].at.max(now - plan.rules[rule].lateness);
-        let Some((at, sum)) = group.window.first_holding(from, now, range, |sum| edge.holds(sum)) else { return };
-        let until = group.window.falls_at(at, range, |sum| edge.holds(sum));
-        let labels = group.labels.clone();
-        let value = edge.scale.value(sum);
-        let seen = Observation { held: at..until, judged: now, value, group: Some(key), cause: Some(received) };
-        self.raise(rule, &labels, &seen);
     }
 }
 

@@ -79,12 +79,14 @@ impl Engine {
         let fresh = self.into_state();
         let leaves = fresh.leaves.into_iter().zip(&plan.leaves);
         let rules = fresh.rules.into_iter().zip(&plan.rules);
-        let state = State {
+        let mut state = State {
             clock: fresh.clock,
             watermark: keyed.watermark.with_idle_timeout(plan.config.idle_timeout),
+            evidence_bytes: 0,
             leaves: leaves.map(|(fresh, leaf)| keyed.leaves.remove(&leaf.key).unwrap_or(fresh)).collect(),
             rules: rules.map(|(fresh, rule)| keyed.rules.remove(&rule.key).unwrap_or(fresh)).collect(),
         };
+        state.evidence_bytes = state.leaves.iter().map(LeafState::evidence_bytes).sum();
         let mut engine = Self::with_state(plan, state);
         keyed.rules.into_values().for_each(|rule| engine.resolve_all(rule, now));
         engine

@@ -51,6 +51,11 @@ impl Watermark {
         self.low
     }
 
+    /// How many sources it waits for.
+    pub fn sources(&self) -> usize {
+        self.reached.len()
+    }
+
     /// When the watermark will be at `time` if no record comes before.
     pub fn reaches(&self, time: Timestamp) -> Timestamp {
         let behind = self.reached.values().filter(|reached| **reached < time);

@@ -31,16 +31,13 @@ pub struct Window {
 }
 
 impl Window {
-    /// Adds a cell at its place in time.
-    pub fn insert(&mut self, cell: Cell, range: Duration) {
+    /// Adds a cell at its place in time. [`compact`](Self::compact) is to follow, once what came together is in.
+    pub fn insert(&mut self, cell: Cell) {
         self.sum += cell.weight;
         match self.cells.back_mut() {
             Some(last) if last.at == cell.at => last.weight += cell.weight,
             Some(last) if last.at > cell.at => self.insert_late(cell),
             _ => self.cells.push_back(cell),
-        }
-        if self.cells.len() > WINDOW_CELLS_MAX {
-            self.merge_neighbours(range);
         }
     }
 
@@ -52,7 +49,11 @@ impl Window {
         }
     }
 
-    fn merge_neighbours(&mut self, range: Duration) {
+    /// Keeps to [`WINDOW_CELLS_MAX`].
+    pub fn compact(&mut self, range: Duration) {
+        if self.cells.len() <= WINDOW_CELLS_MAX {
+            return;
+        }
         let grain = (range.as_nanos() as i64 / (WINDOW_CELLS_MAX as i64 / 2)).max(1);
         let mut merged: VecDeque<Cell> = VecDeque::with_capacity(WINDOW_CELLS_MAX + 1);
         for cell in &self.cells {
@@ -164,7 +165,8 @@ mod tests {
     fn window(cells: &[(i64, u64)]) -> Window {
         let mut window = Window::default();
         for (at, weight) in cells {
-            window.insert(Cell { at: Timestamp(*at), weight: *weight }, RANGE);
+            window.insert(Cell { at: Timestamp(*at), weight: *weight });
+            window.compact(RANGE);
         }
         window
     }
@@ -210,7 +212,8 @@ mod tests {
         let mut window = Window::default();
         let step = Duration::from_millis(1);
         let last = (0..60_000).fold(Timestamp(0), |t, _| {
-            window.insert(Cell { at: t, weight: 1 }, range);
+            window.insert(Cell { at: t, weight: 1 });
+            window.compact(range);
             t + step
         });
         assert!(window.cells.len() <= WINDOW_CELLS_MAX);

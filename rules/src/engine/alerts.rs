@@ -27,6 +27,8 @@ pub(crate) struct RuleState {
     pub(crate) next_step: Timestamp,
     pub(crate) last_evaluation: Option<Timestamp>,
     pub(crate) last_error: Option<String>,
+    /// Whether the last evaluation was one of empty windows.
+    pub(crate) seen_empty: bool,
     /// When a series of its alerts last ended: one that begins is stamped later.
     last_end: Timestamp,
 }
@@ -53,6 +55,7 @@ impl RuleState {
             next_step: next_multiple(now, step),
             last_evaluation: None,
             last_error: None,
+            seen_empty: false,
             last_end: Timestamp::MIN,
         }
     }
@@ -182,7 +185,7 @@ impl Engine {
         let Some(entry) = self.state.rules[rule].alerts.get_mut(labels) else { return };
         let group = entry.group.as_ref().and_then(|key| self.state.leaves[edge.leaf].get(key));
         let Some(window) = group.map(|group| &group.window) else { return };
-        if entry.phase.until <= now {
+        if entry.phase.until == now {
             entry.phase.until = window.falls_at(entry.phase.until, range, |sum| edge.holds(sum));
         }
         // An alert that begins to fire after its `for` has the value of that time, any other the one that raised it.

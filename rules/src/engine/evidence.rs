@@ -24,11 +24,13 @@ pub(crate) struct Evidence {
     records: VecDeque<Kept>,
 }
 
+/// A record's bytes, or, where they are many, what a page shows of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Kept {
     at: Timestamp,
     service: String,
     record: Vec<u8>,
+    read: Option<Box<EvidenceRecord>>,
 }
 
 impl Evidence {
@@ -36,49 +38,63 @@ impl Evidence {
     pub(super) fn keep(&mut self, run: &Run, batch: &Batch<'_>, samples: usize, config: &EngineConfig) {
         let skipped = run.last_records().count().saturating_sub(samples);
         for record in run.last_records().skip(skipped) {
-            let mut kept = if self.records.len() < samples {
-                Kept::default()
-            } else {
-                self.records.pop_front().unwrap_or_default()
-            };
-            kept.read(record, batch, config);
+            let is_full = self.records.len() >= samples;
+            let mut kept = if is_full { self.records.pop_front() } else { None }.unwrap_or_default();
+            kept.take(record, batch, config);
             self.records.push_back(kept);
         }
+    }
+
+    /// The bytes that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |kept: &Kept| {
+            size_of::<Kept>() + kept.service.len() + kept.record.len() + kept.read.as_ref().map_or(0, |_| RAW_BYTES_MAX)
+        };
+        self.records.iter().map(bytes).sum()
     }
 
     /// The records as a page shows them.
     pub(super) fn read(&self, config: &EngineConfig) -> impl Iterator<Item = EvidenceRecord> {
         let bytes_max = config.evidence_body_bytes_max;
-        self.records.iter().map(move |kept| evidence(kept, bytes_max))
+        self.records
+            .iter()
+            .map(move |kept| kept.read.as_deref().cloned().unwrap_or_else(|| kept.read(&kept.record, bytes_max)))
     }
 }
 
 impl Kept {
-    fn read(&mut self, record: &RecordRef, batch: &Batch<'_>, _config: &EngineConfig) {
+    fn take(&mut self, record: &RecordRef, batch: &Batch<'_>, config: &EngineConfig) {
+        let raw = &batch.bytes[record.start as usize..][..record.len as usize];
         self.at = record.at;
         self.service.clear();
         self.service.push_str(&batch.services[record.service as usize]);
         self.record.clear();
-        self.record.extend_from_slice(&batch.bytes[record.start as usize..][..record.len as usize]);
+        self.read = None;
+        if raw.len() <= RAW_BYTES_MAX {
+            self.record.extend_from_slice(raw);
+        } else {
+            self.read = Some(Box::new(self.read(raw, config.evidence_body_bytes_max)));
+        }
     }
-}
 
-fn evidence(kept: &Kept, bytes_max: usize) -> EvidenceRecord {
-    let record = LogRecord::new(&kept.record);
-    let service = (!kept.service.is_empty()).then(|| ("service.name".to_owned(), kept.service.clone()));
-    let own =
-        record.attributes().map(|attribute| (attribute.key().to_owned(), cut(&attribute_text(attribute), bytes_max)));
-    EvidenceRecord {
-        time: kept.at,
-        severity_number: record.severity_number,
-        severity: match record.severity_text() {
-            "" => severity_name(record.severity_number).to_owned(),
-            text => text.to_owned(),
-        },
-        body: cut(&body_line(&record), bytes_max),
-        attributes: own.chain(service).collect(),
-        trace_id: hex(record.trace_id),
-        span_id: hex(record.span_id),
+    fn read(&self, raw: &[u8], bytes_max: usize) -> EvidenceRecord {
+        let record = LogRecord::new(raw);
+        let service = (!self.service.is_empty()).then(|| ("service.name".to_owned(), self.service.clone()));
+        let own = record.attributes().take(ATTRIBUTES_MAX);
+        let own =
+            own.map(|attribute| (attribute.key().to_owned(), cut(&attribute_text(attribute), ATTRIBUTE_BYTES_MAX)));
+        EvidenceRecord {
+            time: self.at,
+            severity_number: record.severity_number,
+            severity: match record.severity_text() {
+                "" => severity_name(record.severity_number).to_owned(),
+                text => text.to_owned(),
+            },
+            body: cut(&body_line(&record), bytes_max),
+            attributes: own.chain(service).collect(),
+            trace_id: hex(record.trace_id),
+            span_id: hex(record.span_id),
+        }
     }
 }
 
@@ -96,3 +112,12 @@ fn hex(bytes: &[u8]) -> String {
     }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// Records up to this size are kept as they came.
+const RAW_BYTES_MAX: usize = 8 * 1024;
+
+/// Attributes of a record that are shown; further ones are not.
+const ATTRIBUTES_MAX: usize = 64;
+
+/// Bytes of an attribute's value that are shown; a longer one is cut and ends in `…`.
+const ATTRIBUTE_BYTES_MAX: usize = 1024;

@@ -16,8 +16,10 @@ use crate::window::Window;
 pub(crate) struct LeafState {
     /// Since when records are counted.
     pub(crate) since: Timestamp,
-    /// Batches' runs that found no place among the groups.
+    /// How often records of a batch found no place among the groups.
     pub(crate) refused: u64,
+    /// When empty groups are looked for.
+    pub(crate) next_sweep: Timestamp,
     groups: BTreeMap<Box<[u8]>, Group>,
 }
 
@@ -34,27 +36,24 @@ pub(crate) struct Group {
 
 impl LeafState {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { since: now, refused: 0, groups: BTreeMap::new() }
+        Self { since: now, refused: 0, next_sweep: now, groups: BTreeMap::new() }
     }
 
     /// The group of that key, made if it is new. Where there are too many, the overflow group; without grouping none.
     pub(crate) fn group(&mut self, plan: &Plan, leaf: &Leaf, key: &[u8]) -> Option<&mut Group> {
-        let groups_max = plan.config.groups_per_rule_max;
         let feed = &plan.feeds[leaf.feed];
-        let mut key = key.to_vec();
-        if self.groups.len() >= groups_max && !self.groups.contains_key(&*key) {
+        if self.groups.contains_key(key) {
+            return self.groups.get_mut(key);
+        }
+        let mut key: Box<[u8]> = key.into();
+        if self.groups.len() >= plan.config.groups_per_rule_max {
             self.refused += 1;
             key = overflow_key(&feed.groups)?;
         }
-        let new = |key: &[u8]| Group {
-            key: key.into(),
-            labels: feed.labels(key),
-            window: Window::default(),
-            evidence: Evidence::default(),
-            alerts: 0,
-        };
-        let group = new(&key);
-        Some(self.groups.entry(key.into()).or_insert(group))
+        let labels = feed.labels(&key);
+        let new =
+            Group { key: key.clone(), labels, window: Window::default(), evidence: Evidence::default(), alerts: 0 };
+        Some(self.groups.entry(key).or_insert(new))
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Group> {
@@ -69,12 +68,27 @@ impl LeafState {
         self.groups.values()
     }
 
-    /// Forgets what happened at or before `until`, and groups of which nothing is left.
-    pub(crate) fn evict(&mut self, until: Timestamp) {
+    /// Forgets what is older than the leaf remembers, and groups of which nothing is left; yields the bytes of their evidence.
+    pub(crate) fn evict(&mut self, leaf: &Leaf, now: Timestamp) -> usize {
+        let mut bytes = 0;
         self.groups.retain(|_, group| {
-            group.window.evict(until);
-            !group.window.is_empty() || group.alerts > 0
+            group.window.evict(now - leaf.retention);
+            let keep = !group.window.is_empty() || group.alerts > 0;
+            bytes += if keep { 0 } else { group.evidence.bytes() };
+            keep
         });
+        self.next_sweep = now + leaf.range / 4;
+        bytes
+    }
+
+    /// What the groups' evidence takes.
+    pub(crate) fn evidence_bytes(&self) -> usize {
+        self.groups.values().map(|group| group.evidence.bytes()).sum()
+    }
+
+    /// How many groups there are.
+    pub(crate) fn len(&self) -> usize {
+        self.groups.len()
     }
 
     /// Whether no window has a record.
@@ -83,11 +97,11 @@ impl LeafState {
     }
 }
 
-fn overflow_key(groups: &LabelSet) -> Option<Vec<u8>> {
+fn overflow_key(groups: &LabelSet) -> Option<Box<[u8]>> {
     match groups {
         LabelSet::Only(names) if !names.is_empty() => {
             let part = [OVERFLOW.as_bytes(), &[KEY_SEPARATOR]].concat();
-            Some(part.repeat(names.len()))
+            Some(part.repeat(names.len()).into())
         }
         _ => None,
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Engine;
-use crate::plan::RuleKind;
+use super::{Engine, LeafState};
+use crate::plan::{Eval, RuleKind};
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState};
 
@@ -61,7 +61,42 @@ pub enum Health {
     Err,
 }
 
+/// How full the engine is: for its metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Groups with a window.
+    pub groups: usize,
+    /// How often records of a batch found no place under `groups_per_rule_max`, since the rules were loaded.
+    pub groups_refused: u64,
+    /// Bytes of evidence that groups keep; at most about `evidence_bytes_max`.
+    pub evidence_bytes: usize,
+    /// Sources that the watermark waits for; at most [`SOURCES_MAX`](crate::watermark::SOURCES_MAX).
+    pub sources: usize,
+    /// The event time that every active source has reached.
+    pub watermark: Timestamp,
+    /// Alerts that are pending.
+    pub pending: usize,
+    /// Alerts that are firing.
+    pub firing: usize,
+}
+
 impl Engine {
+    /// How full the engine is.
+    pub fn stats(&self) -> EngineStats {
+        let leaves = &self.state.leaves;
+        let alerts = self.state.rules.iter().flat_map(|rule| rule.alerts.values());
+        let firing = alerts.clone().filter(|entry| entry.phase.state == AlertState::Firing).count();
+        EngineStats {
+            groups: leaves.iter().map(LeafState::len).sum(),
+            groups_refused: leaves.iter().map(|leaf| leaf.refused).sum(),
+            evidence_bytes: self.state.evidence_bytes,
+            sources: self.state.watermark.sources(),
+            watermark: self.state.watermark.low(),
+            pending: alerts.count() - firing,
+            firing,
+        }
+    }
+
     /// Every rule, in the order of the files.
     pub fn rules(&self) -> Vec<RuleStatus> {
         (0..self.plan.rules.len()).map(|rule| self.rule_status(rule)).collect()
@@ -70,8 +105,8 @@ impl Engine {
     fn rule_status(&self, rule: usize) -> RuleStatus {
         let (planned, state) = (&self.plan.rules[rule], &self.state.rules[rule]);
         let last_evaluation = match planned.eval {
-            crate::plan::Eval::Edge(_) => Some(self.state.clock),
-            crate::plan::Eval::Steps { .. } => state.last_evaluation,
+            Eval::Edge(_) => Some(self.state.clock),
+            Eval::Steps { .. } => state.last_evaluation,
         };
         RuleStatus {
             file: planned.file.clone(),

@@ -44,10 +44,15 @@ impl Engine {
         let state = &self.state.rules[rule];
         let is_settled =
             |phase: crate::alert::Phase| phase.state == AlertState::Firing && phase.until == Timestamp::MAX;
-        state.series.is_empty()
+        state.seen_empty
+            && state.series.is_empty()
             && state.last_evaluation.is_some_and(|last| last >= self.warm_at(rule))
             && state.alerts.values().all(|entry| is_settled(entry.phase))
-            && self.plan.rules[rule].leaves.iter().all(|leaf| self.state.leaves[*leaf].is_empty())
+            && self.has_no_records(rule)
+    }
+
+    fn has_no_records(&self, rule: usize) -> bool {
+        self.plan.rules[rule].leaves.iter().all(|leaf| self.state.leaves[*leaf].is_empty())
     }
 
     /// From when on an absence can be told.
@@ -59,15 +64,12 @@ impl Engine {
             .unwrap_or(Timestamp::MIN)
     }
 
-    fn evict(&mut self, leaf: usize) {
-        let until = self.state.clock - self.plan.leaves[leaf].retention;
-        self.state.leaves[leaf].evict(until);
-    }
-
     fn evaluate(&mut self, rule: usize, node: &Node, time: Timestamp) {
         let result = self.value(node, time);
+        let seen_empty = self.has_no_records(rule);
         let state = &mut self.state.rules[rule];
         state.last_evaluation = Some(time);
+        state.seen_empty = seen_empty;
         state.last_error =
             result.as_ref().err().map(|ManyToMany(labels)| format!("several elements match for {labels}"));
         let Ok(result) = result else { return };

@@ -69,7 +69,11 @@ impl Runner {
                     Err(mistakes) => return mistakes,
                 }
             }
-            "records" => records(body).for_each(|(record, received)| self.handle(&[record], received)),
+            "records" => {
+                let mut records: Vec<_> = records(body).collect();
+                records.sort_by_key(|(_, received)| *received);
+                records.into_iter().for_each(|(record, received)| self.handle(&[record], received));
+            }
             "batch" => {
                 let records: Vec<_> = records(body).map(|(record, _)| record).collect();
                 self.handle(&records, time(argument));
@@ -172,8 +176,8 @@ fn records(text: &str) -> impl Iterator<Item = (TestRecord, Timestamp)> {
             (count.parse().unwrap(), parse_duration(gap).unwrap())
         });
         let [at, service, severity] = words[..] else { panic!("not a record: {line}") };
-        let (at, received) =
-            at.split_once('@').map_or((time(at), time(at)), |(at, received)| (time(at), time(received)));
+        let (at, received) = at.split_once('@').unwrap_or((at, at));
+        let (at, received) = (time(at), time(received));
         let severity = match severity {
             "ERROR" => 17,
             "WARN" => 13,
