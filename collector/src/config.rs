@@ -1,4 +1,242 @@
-//! The config file.
+//! The config file. It is wholly parsed before anything is opened or bound; each part belongs to the module that it configures.
 
 pub mod duration;
 pub mod environment;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+use watchbell_rules::diagnostic::{Diagnostic, codes};
+use watchbell_rules::plan::EngineConfig;
+
+use crate::api::ApiConfig;
+use crate::dedup::DedupConfig;
+use crate::evaluator::rule_set::RuleFileText;
+use crate::outbox::OutboxConfig;
+use crate::wal::WalConfig;
+use crate::{notify, receiver};
+
+/// The whole file. Every key has a default.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where records come in.
+    pub receivers: receiver::Config,
+    /// Rule files: paths and globs. Default `./rules/*.yaml` and `./rules/*.yml`.
+    pub rule_files: Vec<String>,
+    /// The folder of the logs and snapshots. Default `./data`.
+    pub data_dir: PathBuf,
+    /// The port for people and Prometheus.
+    pub api: ApiConfig,
+    /// Who is told of which alerts, in Alertmanager's own syntax. Without it pages go to stdout.
+    pub alerting: Option<notify::AlertingConfig>,
+    /// Where a page's links lead.
+    pub links: notify::Links,
+    /// The address under which people reach this collector, for links back to it. Default `http://` and `api.endpoint`.
+    pub external_url: Option<String>,
+    /// How rules are judged, and its limits.
+    pub engine: EngineConfig,
+    /// The logs, each with these limits.
+    pub wal: WalConfig,
+    /// Limits of requests and records.
+    pub limits: receiver::Limits,
+    /// How requests that come twice are told.
+    pub dedup: DedupConfig,
+    /// How messages are sent and tried again.
+    pub outbox: OutboxConfig,
+    /// Least time between two snapshots of the evaluator; a restart replays at most about as much of the log. Default 30 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub snapshot_interval: Duration,
+    /// How long a stop waits for what is under way. Default 20 s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub drain_timeout: Duration,
+    service: Foreign<Service>,
+    processors: Foreign<Processors>,
+    extensions: Foreign<Extensions>,
+    connectors: Foreign<Connectors>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            receivers: receiver::Config::default(),
+            rule_files: vec!["./rules/*.yaml".to_owned(), "./rules/*.yml".to_owned()],
+            data_dir: PathBuf::from("./data"),
+            api: ApiConfig::default(),
+            alerting: None,
+            links: notify::Links::default(),
+            external_url: None,
+            engine: EngineConfig::default(),
+            wal: WalConfig::default(),
+            limits: receiver::Limits::default(),
+            dedup: DedupConfig::default(),
+            outbox: OutboxConfig::default(),
+            snapshot_interval: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(20),
+            service: Foreign::default(),
+            processors: Foreign::default(),
+            extensions: Foreign::default(),
+            connectors: Foreign::default(),
+        }
+    }
+}
+
+/// Why a config or the files it names cannot be used; ready to be shown.
+#[derive(Debug)]
+pub struct ConfigError(pub String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads and parses a file; without one, everything has its default.
+    ///
+    /// # Errors
+    /// The file cannot be read or has mistakes, each shown with its place.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = fs::read_to_string(path)
+            .map_err(|error| ConfigError(format!("cannot read `{}`: {error}", path.display())))?;
+        Self::parse(&path.display().to_string(), &text, |name| std::env::var(name).ok())
+    }
+
+    /// Parses a config; `variable` gives the environment's values for `${env:NAME}`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(path: &str, text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let expanded = environment::expand(text, variable).map_err(|errors| {
+            let diagnostics =
+                errors.into_iter().map(|error| Diagnostic::error(codes::CONFIG_ENVIRONMENT, error.span, error.message));
+            rendered(path, text, diagnostics)
+        })?;
+        if expanded.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(&expanded).map_err(|error| rendered(path, &expanded, [diagnostic(&error)]))
+    }
+
+    /// How rules are judged, with what their templates need of the rest of the config.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig { external_url: self.external_url(), links: self.links.clone(), ..self.engine.clone() }
+    }
+
+    /// The address under which people reach this collector.
+    pub fn external_url(&self) -> String {
+        self.external_url.clone().unwrap_or_else(|| format!("http://{}", self.api.endpoint))
+    }
+
+    /// Reads the rule files that `rule_files` names, sorted, each once.
+    ///
+    /// # Errors
+    /// A glob is malformed, a file cannot be read, or a path without wildcard names no file.
+    pub fn read_rule_files(&self) -> Result<Vec<RuleFileText>, ConfigError> {
+        let mut paths = Vec::new();
+        for pattern in &self.rule_files {
+            paths.extend(matching_files(pattern)?);
+        }
+        paths.sort();
+        paths.dedup();
+        paths.iter().map(|path| read_rule_file(path)).collect()
+    }
+}
+
+fn matching_files(pattern: &str) -> Result<Vec<PathBuf>, ConfigError> {
+    let found = glob::glob(pattern)
+        .map_err(|error| ConfigError(format!("rule_files: `{pattern}` is no path pattern: {error}")))?;
+    let paths: Vec<PathBuf> =
+        found.collect::<Result<_, _>>().map_err(|error| ConfigError(format!("rule_files: `{pattern}`: {error}")))?;
+    if paths.is_empty() && !pattern.contains(['*', '?', '[']) {
+        return Err(ConfigError(format!("rule_files: there is no file `{pattern}`")));
+    }
+    Ok(paths)
+}
+
+/// Reads one rule file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_rule_file(path: &Path) -> Result<RuleFileText, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| ConfigError(format!("cannot read the rule file `{}`: {error}", path.display())))?;
+    Ok(RuleFileText { path: path.display().to_string(), text })
+}
+
+/// What the YAML library says, as one of our own diagnostics.
+fn diagnostic(error: &serde_saphyr::Error) -> Diagnostic {
+    let error = error.without_snippet();
+    let place = error.location().and_then(|location| {
+        let start = location.span().byte_offset()?;
+        Some(start as usize..(start + location.span().byte_len().unwrap_or(1).max(1)) as usize)
+    });
+    let span = place.unwrap_or(0..0);
+    match error {
+        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
+            let known = expected.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let diagnostic = Diagnostic::error(codes::UNKNOWN_FIELD, span, format!("unknown key `{field}`"));
+            diagnostic.label(format!("known here: {known}")).suggest(field, expected.iter().copied())
+        }
+        _ => Diagnostic::error(codes::CONFIG, span, message(&error.to_string())),
+    }
+}
+
+/// The library's message without its place, which is shown by the caret.
+fn message(text: &str) -> String {
+    let line = text.rfind(" at line ").map_or(text, |at| &text[..at]);
+    line.trim_start_matches("error: ").to_owned()
+}
+
+fn rendered(path: &str, text: &str, diagnostics: impl IntoIterator<Item = Diagnostic>) -> ConfigError {
+    let shown = diagnostics.into_iter().map(|mut diagnostic| {
+        diagnostic.file = path.into();
+        diagnostic.render(text)
+    });
+    ConfigError(shown.collect::<Vec<_>>().join("\n"))
+}
+
+/// A key that a config pasted from the OpenTelemetry Collector may have, and that means nothing here: to have it is an error that explains.
+#[derive(Debug)]
+struct Foreign<Why>(std::marker::PhantomData<Why>);
+
+impl<Why> Default for Foreign<Why> {
+    fn default() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+impl<'de, Why: Explanation> Deserialize<'de> for Foreign<Why> {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(de::Error::custom(Why::TEXT))
+    }
+}
+
+trait Explanation {
+    const TEXT: &'static str;
+}
+
+macro_rules! explain {
+    ($($name:ident: $text:literal;)*) => {$(
+        #[derive(Debug)]
+        struct $name;
+        impl Explanation for $name {
+            const TEXT: &'static str = $text;
+        }
+    )*};
+}
+
+explain! {
+    Service: "`service` is the OpenTelemetry Collector's: here every receiver feeds every exporter, and an exporter's `signals` says what \
+              it gets; delete the block";
+    Processors: "`processors` are the OpenTelemetry Collector's: batches are passed on as they came; joining, retries and limits are settings of \
+                 each exporter and of `limits`; delete the block";
+    Extensions: "`extensions` are the OpenTelemetry Collector's: health is on `api.endpoint` (`/-/healthy`, `/-/ready`); delete the block";
+    Connectors: "`connectors` are the OpenTelemetry Collector's: computed series come from recording rules; delete the block";
+}

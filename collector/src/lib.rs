@@ -1,11 +1,20 @@
 //! The collector: the shell around the judging core. Sockets, files, threads and clocks are here and nowhere else.
 
+pub mod api;
+pub mod check;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dedup;
+pub mod evaluator;
 pub mod grpc_code;
 pub mod http_client;
 #[cfg(test)]
 mod memory_log;
+pub mod notify;
+pub mod outbox;
+pub mod pipeline;
 pub mod receiver;
+pub mod run;
+pub mod telemetry;
 pub mod wal;

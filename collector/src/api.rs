@@ -1,0 +1,115 @@
+//! The API port: health, reload, metrics, and what Prometheus's API tells of rules and alerts.
+
+mod prometheus;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use watchbell_rules::engine::RuleStatus;
+
+use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
+use crate::wal::BoxFuture;
+
+/// `api:` in the config.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Where to listen.
+    pub endpoint: SocketAddr,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self { endpoint: SocketAddr::from(([127, 0, 0, 1], 9430)) }
+    }
+}
+
+/// What the API asks of the collector.
+pub trait Collector: Send + Sync + 'static {
+    /// Whether it takes records: `Err` says why not.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Loads rule files and alerting again. The error is for the person who asked.
+    fn reload(&self) -> BoxFuture<Result<(), String>>;
+
+    /// The rules as they stand now; `None` when the evaluator does not answer.
+    fn rules(&self) -> BoxFuture<Option<Vec<RuleStatus>>>;
+}
+
+#[derive(Clone)]
+struct Api {
+    collector: Arc<dyn Collector>,
+    metrics: Metrics,
+}
+
+/// Serves until `stopped` is ready.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(
+    listener: TcpListener,
+    collector: Arc<dyn Collector>,
+    metrics: Metrics,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let router = router(Api { collector, metrics });
+    axum::serve(listener, router).with_graceful_shutdown(stopped).await
+}
+
+fn router(api: Api) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/-/healthy", get(healthy))
+        .route("/-/ready", get(ready))
+        .route("/-/reload", post(reload))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/rules", get(prometheus::rules))
+        .route("/api/v1/alerts", get(prometheus::alerts))
+        .with_state(api)
+}
+
+async fn index() -> &'static str {
+    INDEX
+}
+
+async fn healthy() -> &'static str {
+    "Watchbell is healthy.\n"
+}
+
+async fn ready(State(api): State<Api>) -> Response {
+    match api.collector.ready() {
+        Ok(()) => "Watchbell is ready.\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("Watchbell is not ready: {reason}\n")).into_response(),
+    }
+}
+
+async fn reload(State(api): State<Api>) -> Response {
+    match api.collector.reload().await {
+        Ok(()) => "Reloaded.\n".into_response(),
+        Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(api): State<Api>) -> Response {
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], api.metrics.encode()).into_response()
+}
+
+/// How long an answer waits for the evaluator before it is 503.
+const EVALUATOR_TIMEOUT: Duration = Duration::from_secs(5);
+
+const INDEX: &str = "Watchbell\n
+GET  /-/healthy       whether the process runs
+GET  /-/ready         whether it takes records
+POST /-/reload        loads rule files and alerting again
+GET  /metrics         what the collector counts
+GET  /api/v1/rules    the rules and their state, as Prometheus answers
+GET  /api/v1/alerts   the alerts that are pending or firing, as Prometheus answers
+";

@@ -1,0 +1,261 @@
+//! Folds the log of log records into alerts, alerts into notifications, and notifications into sends: one state machine over the
+//! engine, the alerting policy and the outbox, which a thread, a replay and a simulation drive alike.
+//!
+//! What happened is decided by the log's frames alone: a batch, a clock frame when a timer was due and nothing arrived, a change of
+//! rules, the outcome of a send. Judging may run ahead of durability, its outputs may not: each waits here until the log is durable
+//! up to the frame that caused it.
+
+pub mod rule_set;
+pub mod runner;
+pub mod snapshot;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use watchbell_rules::alerting::Alerting;
+use watchbell_rules::alerting::notification::Notification;
+use watchbell_rules::engine::{Engine, Output as Judged, RuleStatus};
+use watchbell_rules::matcher::Matched;
+use watchbell_rules::plan::{EngineConfig, Plan};
+use watchbell_rules::time::Timestamp;
+use watchbell_rules::transition::{Sample, Transition};
+
+use self::rule_set::RuleSet;
+use crate::notify::DeliveryResult;
+use crate::outbox::{Outbox, Outcome};
+use crate::wal::{Frame, FrameKind, NewFrame, Position};
+
+/// What an evaluator wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this message, then tell [`Evaluator::handle_result`] how it ended.
+    Send(Arc<Notification>),
+    /// An alert has changed its state: for an Alertmanager beside our own routing.
+    Transition(Transition),
+    /// A point of a computed series, and the frame's position that it follows from.
+    Sample(Position, Sample),
+    /// Append this to the log.
+    Append(NewFrame),
+}
+
+/// The state machine. Same frames, same outputs.
+pub struct Evaluator {
+    config: EngineConfig,
+    rules: RuleSet,
+    plan: Arc<Plan>,
+    engine: Engine,
+    alerting: Alerting,
+    outbox: Outbox,
+    /// End of the last frame that was folded in.
+    position: Position,
+    /// Nothing is sent before the log has been folded up to here: what follows might tell that it was sent already.
+    replay_until: Position,
+    durable: Position,
+    /// The log's clock.
+    clock: Timestamp,
+    /// Effects of frames that may not be durable yet, in log order.
+    waiting: VecDeque<(Position, Effect)>,
+    outputs: VecDeque<Output>,
+    /// The timer for which a clock frame is on its way.
+    clock_frame_for: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+enum Effect {
+    Notify(Notification),
+    Transition(Transition),
+    Sample(Sample),
+}
+
+impl Evaluator {
+    /// One that has seen nothing: it stands at `position`, with no rules until a frame brings some.
+    pub fn new(position: Position, config: EngineConfig, outbox: Outbox) -> Self {
+        let plan = Arc::new(Plan::default());
+        Self {
+            config,
+            rules: RuleSet::default(),
+            engine: Engine::new(Arc::clone(&plan), Timestamp::default()),
+            plan,
+            alerting: Alerting::default(),
+            outbox,
+            position,
+            replay_until: position,
+            durable: position,
+            clock: Timestamp::default(),
+            waiting: VecDeque::new(),
+            outputs: VecDeque::new(),
+            clock_frame_for: None,
+        }
+    }
+
+    /// Says that the log reaches to `end` already: until that is folded in, nothing is sent.
+    pub fn replay_until(&mut self, end: Position) {
+        self.replay_until = end;
+    }
+
+    /// End of the last frame that was folded in.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The log's clock: the receive time of the last frame.
+    pub fn clock(&self) -> Timestamp {
+        self.clock
+    }
+
+    /// The rules that the next batch is to be matched by, with [`Plan::match_batch`].
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The rules in force, as text.
+    pub fn rule_set(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// The rules as they stand.
+    pub fn status(&self) -> Vec<RuleStatus> {
+        self.engine.rules()
+    }
+
+    /// The outbox, to look into.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Folds in the next batch, which was matched by [`plan`](Self::plan).
+    pub fn handle_batch(&mut self, frame: &Frame, matched: Matched) {
+        self.engine.handle_batch(matched, &frame.payload, frame.received);
+        self.settle(frame);
+    }
+
+    /// Folds in the next frame, of any kind.
+    pub fn handle_frame(&mut self, frame: &Frame) {
+        match frame.kind {
+            FrameKind::Batch => {
+                let matched = self.plan.match_batch(&frame.payload, frame.received);
+                return self.handle_batch(frame, matched);
+            }
+            FrameKind::Clock => self.engine.handle_timeout(frame.received),
+            FrameKind::Rules => self.handle_rules(&frame.payload, frame.received),
+            FrameKind::Outcome => self.handle_outcome(&frame.payload, frame.received),
+        }
+        self.settle(frame);
+    }
+
+    /// A frame that this version cannot read leaves the rules as they are: it was checked before it was appended.
+    fn handle_rules(&mut self, payload: &[u8], now: Timestamp) {
+        match RuleSet::from_bytes(payload).and_then(|rules| Ok((rules.compile(&self.config)?, rules))) {
+            Ok((compiled, rules)) => {
+                self.plan = Arc::clone(&compiled.plan);
+                self.engine.replace(compiled.plan, now);
+                self.alerting.replace(compiled.policy, now);
+                self.rules = rules;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the log holds rules that cannot be read; those before stay in force")
+            }
+        }
+    }
+
+    fn handle_outcome(&mut self, payload: &[u8], now: Timestamp) {
+        match Outcome::from_bytes(payload) {
+            Ok(outcome) => {
+                self.waiting.retain(|(_, effect)| !matches!(effect, Effect::Notify(n) if n.key == outcome.key));
+                self.outbox.handle_outcome(&outcome);
+                self.alerting.handle_outcome(&outcome.key, outcome.delivered, now);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the log holds an outcome that cannot be read; its message is sent again")
+            }
+        }
+    }
+
+    /// Collects what a frame has caused, and lets out what is durable already.
+    fn settle(&mut self, frame: &Frame) {
+        self.position = frame.next;
+        self.clock = frame.received;
+        self.clock_frame_for = None;
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Judged::Transition(transition) => {
+                    self.alerting.handle_transition(&transition);
+                    self.waiting.push_back((self.position, Effect::Transition(transition)));
+                }
+                Judged::Sample(sample) => self.waiting.push_back((self.position, Effect::Sample(sample))),
+            }
+        }
+        self.alerting.handle_timeout(self.clock);
+        while let Some(notification) = self.alerting.poll_notification() {
+            self.waiting.push_back((self.position, Effect::Notify(notification)));
+        }
+        self.release();
+    }
+
+    /// Says how far the log is durable.
+    pub fn handle_durable(&mut self, durable: Position) {
+        self.durable = self.durable.max(durable);
+        self.release();
+    }
+
+    fn release(&mut self) {
+        while self.waiting.front().is_some_and(|(position, _)| *position <= self.durable) {
+            let Some((position, effect)) = self.waiting.pop_front() else { return };
+            match effect {
+                Effect::Notify(notification) => self.outbox.handle_notification(notification),
+                Effect::Transition(transition) => self.outputs.push_back(Output::Transition(transition)),
+                Effect::Sample(sample) => self.outputs.push_back(Output::Sample(position, sample)),
+            }
+        }
+    }
+
+    /// Says how sending a message ended.
+    pub fn handle_result(&mut self, key: &str, result: DeliveryResult, now: Timestamp) {
+        self.outbox.handle_result(key, result, now);
+    }
+
+    /// What is to be done next. `now` is the wall clock's.
+    pub fn poll_output(&mut self, now: Timestamp) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        if let Some(outcome) = self.outbox.poll_outcome() {
+            return Some(Output::Append(frame_of(FrameKind::Outcome, outcome.to_bytes())));
+        }
+        if self.position < self.replay_until {
+            return None;
+        }
+        self.outbox.poll_send(now).map(Output::Send)
+    }
+
+    /// When a clock frame is due unless another frame comes first, by the log's clock.
+    pub fn poll_clock_timeout(&self) -> Option<Timestamp> {
+        let due = earliest(self.engine.poll_timeout(), self.alerting.poll_timeout())?;
+        (self.clock_frame_for != Some(due)).then_some(due)
+    }
+
+    /// When a message is to be tried again, by the wall clock.
+    pub fn poll_send_timeout(&self) -> Option<Timestamp> {
+        self.outbox.poll_timeout()
+    }
+
+    /// The clock frame that a timer asks for, once for each timer.
+    pub fn clock_frame(&mut self, now: Timestamp) -> Option<NewFrame> {
+        let due = self.poll_clock_timeout().filter(|due| *due <= now)?;
+        self.clock_frame_for = Some(due);
+        Some(frame_of(FrameKind::Clock, Vec::new()))
+    }
+}
+
+fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// A frame that holds no records.
+pub fn frame_of(kind: FrameKind, payload: Vec<u8>) -> NewFrame {
+    NewFrame { kind, hash: 0, event_span: None, records: 0, payload: Bytes::from(payload) }
+}

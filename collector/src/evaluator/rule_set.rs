@@ -1,0 +1,100 @@
+//! What a change of rules writes into the log: the text of the rule files and the alerting policy, so that a replay judges by them again.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use watchbell_rules::alerting::config::PolicyConfig;
+use watchbell_rules::diagnostic::Diagnostic;
+use watchbell_rules::plan::{EngineConfig, Plan};
+use watchbell_rules::rule_file;
+
+/// Rule files and policy. The engine's settings (`engine:` in the config) are not in it: they are those of the process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RuleSet {
+    /// In the order they are loaded.
+    pub files: Vec<RuleFileText>,
+    /// Who is told of which alerts.
+    pub policy: PolicyConfig,
+}
+
+/// One rule file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleFileText {
+    /// Its path, as messages and the API show it.
+    pub path: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// What a rule set becomes.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The rules, ready to match by.
+    pub plan: Arc<Plan>,
+    /// The policy.
+    pub policy: PolicyConfig,
+}
+
+/// Why a rule set is not to be used.
+#[derive(Debug)]
+pub enum RuleSetError {
+    /// Rule files have mistakes; the text shows each with its line.
+    Mistakes(String),
+    /// The bytes are not a rule set's.
+    Unreadable(serde_json::Error),
+}
+
+impl RuleSet {
+    /// The bytes of a rules frame.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // A struct of strings and numbers always serialises.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads the bytes of a rules frame.
+    ///
+    /// # Errors
+    /// They are none.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RuleSetError> {
+        serde_json::from_slice(bytes).map_err(RuleSetError::Unreadable)
+    }
+
+    /// Parses and compiles all files.
+    ///
+    /// # Errors
+    /// All mistakes in all files.
+    pub fn compile(&self, engine: &EngineConfig) -> Result<Compiled, RuleSetError> {
+        let mut files = Vec::new();
+        let mut mistakes = Vec::new();
+        for file in &self.files {
+            match rule_file::parse(&file.path, &file.text) {
+                Ok(parsed) => files.push(parsed),
+                Err(found) => mistakes.extend(found),
+            }
+        }
+        if mistakes.is_empty() {
+            match Plan::compile(&files, engine) {
+                Ok(plan) => return Ok(Compiled { plan: Arc::new(plan), policy: self.policy.clone() }),
+                Err(found) => mistakes = found,
+            }
+        }
+        Err(RuleSetError::Mistakes(self.show(&mistakes)))
+    }
+
+    /// The mistakes with the lines they are in.
+    fn show(&self, mistakes: &[Diagnostic]) -> String {
+        let text_of = |path: &str| self.files.iter().find(|file| file.path == path).map_or("", |file| &file.text);
+        mistakes.iter().map(|mistake| mistake.render(text_of(&mistake.file))).collect::<Vec<_>>().join("\n\n")
+    }
+}
+
+impl std::fmt::Display for RuleSetError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mistakes(shown) => f.write_str(shown),
+            Self::Unreadable(error) => write!(f, "not a rule set: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RuleSetError {}

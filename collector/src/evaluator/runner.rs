@@ -1,0 +1,364 @@
+//! Maps the evaluator to a thread of its own: reads the log, matches in parallel, folds in order, sends what is due.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot, watch};
+use watchbell_rules::alerting::notification::Notification;
+use watchbell_rules::engine::RuleStatus;
+use watchbell_rules::matcher::Matched;
+use watchbell_rules::plan::{EngineConfig, Plan};
+use watchbell_rules::time::Timestamp;
+use watchbell_rules::transition::{Sample, Transition};
+
+use super::snapshot::SnapshotStore;
+use super::{Evaluator, Output};
+use crate::clock::SharedClock;
+use crate::notify::{DeliveryResult, Notifier};
+use crate::outbox::Outbox;
+use crate::wal::{Cursor, Frame, FrameKind, Log, Position, Progress};
+
+/// What the evaluator's thread works with.
+pub struct Parts {
+    /// The log of log records.
+    pub log: Arc<dyn Log>,
+    /// Where snapshots are.
+    pub store: SnapshotStore,
+    /// How to judge.
+    pub engine: EngineConfig,
+    /// Makes an empty outbox.
+    pub outbox: Box<dyn Fn() -> Outbox + Send>,
+    /// The time.
+    pub clock: SharedClock,
+    /// Sends messages.
+    pub notifier: watch::Receiver<Arc<dyn Notifier>>,
+    /// Where sends run.
+    pub runtime: tokio::runtime::Handle,
+    /// Takes the points of computed series.
+    pub samples: Box<dyn Fn(Position, Sample) + Send>,
+    /// Takes the changes of alerts.
+    pub transitions: Box<dyn Fn(Transition) + Send>,
+    /// Questions and the order to stop; when all senders are gone it stops too.
+    pub requests: mpsc::Receiver<Request>,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Least time between two snapshots.
+    pub snapshot_interval: Duration,
+}
+
+/// What the evaluator's thread is asked.
+#[derive(Debug)]
+pub enum Request {
+    /// The rules as they stand.
+    Status(oneshot::Sender<Vec<RuleStatus>>),
+    /// Fold what is in the log, wait for the sends under way, store a snapshot, end.
+    Stop,
+}
+
+/// What the evaluator counts.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    frames: Counter,
+    records: Counter,
+    snapshots: Counter,
+    snapshot_bytes: Gauge,
+    refolds: Counter,
+    caught_up: Gauge,
+}
+
+impl Metrics {
+    /// Registers all.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("watchbell_evaluator");
+        registry.register("frames", "Frames folded", metrics.frames.clone());
+        registry.register("records", "Log records judged", metrics.records.clone());
+        registry.register("snapshots", "Snapshots stored", metrics.snapshots.clone());
+        registry.register("snapshot_bytes", "Size of the last snapshot", metrics.snapshot_bytes.clone());
+        let help = "Times the state was folded again from a snapshot because the disk failed";
+        registry.register("refolds", help, metrics.refolds.clone());
+        let help = "Whether all that the log holds has been judged (1) or not (0)";
+        registry.register("caught_up", help, metrics.caught_up.clone());
+        metrics
+    }
+}
+
+/// Restores the evaluator from the newest snapshot and starts its thread.
+///
+/// # Errors
+/// The cursor cannot be opened or the thread not started.
+pub fn start(parts: Parts) -> io::Result<thread::JoinHandle<()>> {
+    let mut cursor = parts.log.cursor(CURSOR)?;
+    cursor.hold();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    thread::Builder::new()
+        .name("evaluator".to_owned())
+        .spawn(move || runtime.block_on(Runner::new(parts, cursor).run()))
+}
+
+struct Runner {
+    parts: Parts,
+    cursor: Box<dyn Cursor>,
+    evaluator: Evaluator,
+    progress: watch::Receiver<Progress>,
+    failures: u64,
+    results: mpsc::UnboundedReceiver<(String, DeliveryResult)>,
+    /// Unbounded, but never holds more than the outbox has under way.
+    report: mpsc::UnboundedSender<(String, DeliveryResult)>,
+    sending: usize,
+    /// A snapshot that waits until the log is durable up to its position.
+    pending_snapshot: Option<(Position, Vec<u8>)>,
+    last_snapshot: (Position, Duration),
+}
+
+/// All that can happen while there is nothing to fold.
+enum Event {
+    Progress,
+    Result(String, DeliveryResult),
+    Request(Option<Request>),
+    Timer,
+}
+
+impl Runner {
+    fn new(parts: Parts, cursor: Box<dyn Cursor>) -> Self {
+        let progress = parts.log.progress();
+        let evaluator = restore(&parts);
+        let (report, results) = mpsc::unbounded_channel();
+        let last_snapshot = (evaluator.position(), parts.clock.monotonic());
+        let failures = progress.borrow().failures;
+        let mut runner = Self {
+            parts,
+            cursor,
+            evaluator,
+            progress,
+            failures,
+            results,
+            report,
+            sending: 0,
+            pending_snapshot: None,
+            last_snapshot,
+        };
+        runner.take_up_replay();
+        runner
+    }
+
+    async fn run(mut self) {
+        let mut stopping = false;
+        loop {
+            let folded = self.fold().unwrap_or_else(|error| {
+                tracing::error!(%error, "the log cannot be read");
+                false
+            });
+            self.act();
+            self.take_snapshot();
+            if folded {
+                tokio::task::yield_now().await;
+                while let Ok((key, result)) = self.results.try_recv() {
+                    self.handle_result(&key, result);
+                }
+                if let Ok(request) = self.parts.requests.try_recv() {
+                    stopping |= self.handle_request(Some(request));
+                }
+                continue;
+            }
+            if stopping && self.sending == 0 {
+                return self.finish();
+            }
+            match self.next_event(stopping).await {
+                Event::Progress | Event::Timer => {}
+                Event::Result(key, result) => self.handle_result(&key, result),
+                Event::Request(request) => stopping |= self.handle_request(request),
+            }
+        }
+    }
+
+    async fn next_event(&mut self, stopping: bool) -> Event {
+        let now = self.parts.clock.now();
+        let wait = self.next_timeout().map_or(IDLE, |due| due.since(now).min(IDLE));
+        tokio::select! {
+            biased;
+            Some((key, result)) = self.results.recv() => Event::Result(key, result),
+            request = self.parts.requests.recv(), if !stopping => Event::Request(request),
+            _ = self.progress.changed() => Event::Progress,
+            () = tokio::time::sleep(wait) => Event::Timer,
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Timestamp> {
+        let timeouts = [self.evaluator.poll_clock_timeout(), self.evaluator.poll_send_timeout()];
+        timeouts.into_iter().flatten().min()
+    }
+
+    /// Folds what the log has got since; tells whether that was anything.
+    fn fold(&mut self) -> io::Result<bool> {
+        let progress = *self.progress.borrow_and_update();
+        if progress.failures != self.failures {
+            self.fold_again(progress);
+        }
+        let mut frames = Vec::new();
+        if self.evaluator.position() < progress.appended {
+            frames = self.parts.log.read(self.evaluator.position(), READ_BYTES_MAX)?;
+        }
+        let folded = !frames.is_empty();
+        self.parts.metrics.caught_up.set(i64::from(!folded));
+        for run in frames.chunk_by(|a, b| a.kind == FrameKind::Batch && b.kind == FrameKind::Batch) {
+            self.fold_run(run);
+        }
+        self.evaluator.handle_durable(progress.durable);
+        Ok(folded)
+    }
+
+    /// Folds frames of which either all are batches, or there is one.
+    fn fold_run(&mut self, frames: &[Frame]) {
+        if frames[0].kind == FrameKind::Batch {
+            let matched = match_all(self.evaluator.plan(), frames);
+            for (frame, matched) in frames.iter().zip(matched) {
+                self.evaluator.handle_batch(frame, matched);
+            }
+        } else {
+            self.evaluator.handle_frame(&frames[0]);
+        }
+        self.parts.metrics.frames.inc_by(frames.len() as u64);
+        self.parts.metrics.records.inc_by(frames.iter().map(|frame| u64::from(frame.records)).sum());
+    }
+
+    /// The disk failed: what was folded beyond the durable position never happened.
+    fn fold_again(&mut self, progress: Progress) {
+        self.failures = progress.failures;
+        self.pending_snapshot = None;
+        if self.evaluator.position() > progress.durable {
+            tracing::error!(
+                "the disk failed under frames that were judged already; folding again from the last snapshot"
+            );
+            self.evaluator = restore(&self.parts);
+            self.take_up_replay();
+            self.parts.metrics.refolds.inc();
+        }
+    }
+
+    fn take_up_replay(&mut self) {
+        let progress = *self.progress.borrow();
+        self.evaluator.replay_until(progress.appended);
+        self.evaluator.handle_durable(progress.durable);
+    }
+
+    /// Does what the evaluator wants done.
+    fn act(&mut self) {
+        let now = self.parts.clock.now();
+        while let Some(output) = self.evaluator.poll_output(now) {
+            match output {
+                Output::Send(notification) => self.send(notification),
+                Output::Transition(transition) => (self.parts.transitions)(transition),
+                Output::Sample(position, sample) => (self.parts.samples)(position, sample),
+                Output::Append(frame) => drop(self.parts.log.append(frame)),
+            }
+        }
+        let caught_up = self.evaluator.position() >= self.progress.borrow().appended;
+        if let Some(frame) = caught_up.then(|| self.evaluator.clock_frame(now)).flatten() {
+            drop(self.parts.log.append(frame));
+        }
+    }
+
+    fn send(&mut self, notification: Arc<Notification>) {
+        let (notifier, report) = (Arc::clone(&self.parts.notifier.borrow()), self.report.clone());
+        self.sending += 1;
+        self.parts.runtime.spawn(async move {
+            let key = notification.key.clone();
+            let result = notifier.send(notification).await;
+            // The receiver is gone only when the evaluator has ended.
+            let _ = report.send((key, result));
+        });
+    }
+
+    fn handle_result(&mut self, key: &str, result: DeliveryResult) {
+        self.sending -= 1;
+        self.evaluator.handle_result(key, result, self.parts.clock.now());
+    }
+
+    /// Answers; tells whether it was the order to stop.
+    fn handle_request(&mut self, request: Option<Request>) -> bool {
+        match request {
+            Some(Request::Status(answer)) => {
+                // Whoever asked may have gone meanwhile.
+                let _ = answer.send(self.evaluator.status());
+                false
+            }
+            Some(Request::Stop) | None => true,
+        }
+    }
+
+    /// Takes a snapshot when one is due, stores it when the log is durable up to it.
+    fn take_snapshot(&mut self) {
+        let (position, at) = self.last_snapshot;
+        let now = self.parts.clock.monotonic();
+        let due = self.evaluator.position() != position && now.saturating_sub(at) >= self.parts.snapshot_interval;
+        if due && self.pending_snapshot.is_none() {
+            self.pending_snapshot = Some((self.evaluator.position(), self.evaluator.snapshot()));
+            self.last_snapshot = (self.evaluator.position(), now);
+        }
+        let durable = self.progress.borrow().durable;
+        if let Some((position, snapshot)) = self.pending_snapshot.take_if(|(position, _)| *position <= durable) {
+            self.store(position, &snapshot);
+        }
+    }
+
+    fn store(&mut self, position: Position, snapshot: &[u8]) {
+        let stored = self.parts.store.store(position, snapshot).and_then(|oldest| self.cursor.commit(oldest));
+        match stored {
+            Ok(()) => {
+                self.parts.metrics.snapshots.inc();
+                self.parts.metrics.snapshot_bytes.set(snapshot.len() as i64);
+            }
+            Err(error) => {
+                tracing::error!(%error, "a snapshot cannot be stored; the next start replays more of the log")
+            }
+        }
+    }
+
+    fn finish(mut self) {
+        let durable = self.progress.borrow().durable;
+        if self.evaluator.position() <= durable {
+            let snapshot = self.evaluator.snapshot();
+            self.store(self.evaluator.position(), &snapshot);
+        }
+    }
+}
+
+fn restore(parts: &Parts) -> Evaluator {
+    let restored = parts.store.load(|bytes| Evaluator::restore(bytes, parts.engine.clone(), (parts.outbox)()));
+    restored.unwrap_or_else(|| Evaluator::new(parts.log.oldest(), parts.engine.clone(), (parts.outbox)()))
+}
+
+/// Matches batches, on as many threads as there are cores where it pays.
+fn match_all(plan: &Arc<Plan>, frames: &[Frame]) -> Vec<Matched> {
+    let match_one = |frame: &Frame| plan.match_batch(&frame.payload, frame.received);
+    let bytes: usize = frames.iter().map(|frame| frame.payload.len()).sum();
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    if threads == 1 || frames.len() == 1 || bytes < PARALLEL_BYTES_MIN {
+        return frames.iter().map(match_one).collect();
+    }
+    thread::scope(|scope| {
+        let chunks: Vec<_> = frames
+            .chunks(frames.len().div_ceil(threads))
+            .map(|chunk| scope.spawn(move || chunk.iter().map(match_one).collect::<Vec<_>>()))
+            .collect();
+        chunks
+            .into_iter()
+            .flat_map(|chunk| chunk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
+/// Name of the evaluator's cursor.
+pub const CURSOR: &str = "evaluator";
+/// Payload that is read from the log at once.
+const READ_BYTES_MAX: usize = 4 << 20;
+/// Below this, starting threads costs more than they save.
+const PARALLEL_BYTES_MIN: usize = 1 << 20;
+/// The longest sleep when nothing is due: it bounds how long a pending snapshot is not looked at.
+const IDLE: Duration = Duration::from_secs(1);

@@ -1,0 +1,174 @@
+//! Snapshots: the evaluator's state at a position of the log, from which a start goes on instead of from the log's beginning.
+//!
+//! A snapshot is data, not cache: firing alerts and long windows outlive the segments they came from. So two are kept, each is
+//! written beside its final name and synced before it is renamed, and no segment after the older one is dropped.
+//!
+//! The file `<position, 20 digits>.snapshot`: the magic `WBSNAP01`, CRC-32 of all that follows (u32, little-endian), then JSON.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use watchbell_rules::alerting::Alerting;
+use watchbell_rules::alerting::notification::Notification;
+use watchbell_rules::engine::Engine;
+use watchbell_rules::plan::EngineConfig;
+use watchbell_rules::time::Timestamp;
+
+use super::rule_set::RuleSet;
+use super::{Effect, Evaluator};
+use crate::outbox::Outbox;
+use crate::wal::Position;
+
+/// The evaluator's state, as it is written.
+#[derive(Serialize, Deserialize)]
+struct State {
+    position: Position,
+    clock: Timestamp,
+    rules: RuleSet,
+    #[serde(with = "base64_bytes")]
+    engine: Vec<u8>,
+    #[serde(with = "base64_bytes")]
+    alerting: Vec<u8>,
+    /// Messages of which the log does not tell that they were sent.
+    undelivered: Vec<Arc<Notification>>,
+}
+
+impl Evaluator {
+    /// The state after the last frame, in the bytes of a snapshot file. They may be stored once the log is durable up to
+    /// [`position`](Self::position), not before.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let waiting = self.waiting.iter().filter_map(|(_, effect)| match effect {
+            Effect::Notify(notification) => Some(Arc::new(notification.clone())),
+            Effect::Transition(_) | Effect::Sample(_) => None,
+        });
+        let state = State {
+            position: self.position,
+            clock: self.clock,
+            rules: self.rules.clone(),
+            engine: self.engine.snapshot(),
+            alerting: self.alerting.snapshot(),
+            undelivered: self.outbox.undelivered().chain(waiting).collect(),
+        };
+        seal(&serde_json::to_vec(&state).unwrap_or_default())
+    }
+
+    /// An evaluator in the state of a snapshot.
+    ///
+    /// # Errors
+    /// The bytes are damaged, or of a version that this one cannot read.
+    pub fn restore(bytes: &[u8], config: EngineConfig, mut outbox: Outbox) -> Result<Self, String> {
+        let state: State = serde_json::from_slice(unseal(bytes)?).map_err(|error| error.to_string())?;
+        let compiled = state.rules.compile(&config).map_err(|error| error.to_string())?;
+        let engine = Engine::restore(Arc::clone(&compiled.plan), &state.engine).map_err(|error| error.to_string())?;
+        let alerting = Alerting::restore(compiled.policy, &state.alerting).map_err(|error| error.to_string())?;
+        for notification in state.undelivered {
+            outbox.handle_notification(Arc::unwrap_or_clone(notification));
+        }
+        let mut evaluator = Self::new(state.position, config, outbox);
+        evaluator.rules = state.rules;
+        evaluator.plan = compiled.plan;
+        evaluator.engine = engine;
+        evaluator.alerting = alerting;
+        evaluator.clock = state.clock;
+        Ok(evaluator)
+    }
+}
+
+/// The folder that the snapshots are in.
+#[derive(Debug)]
+pub struct SnapshotStore {
+    dir: PathBuf,
+}
+
+impl SnapshotStore {
+    /// Opens the folder; makes it where there is none.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// The newest snapshot that can be read, restored by `restore`; a damaged one is said and passed over.
+    pub fn load(&self, restore: impl Fn(&[u8]) -> Result<Evaluator, String>) -> Option<Evaluator> {
+        for position in self.positions().into_iter().rev() {
+            let path = self.path(position);
+            match fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| restore(&bytes)) {
+                Ok(evaluator) => return Some(evaluator),
+                Err(error) => tracing::error!(path = %path.display(), %error, "a snapshot cannot be used"),
+            }
+        }
+        None
+    }
+
+    /// Stores a snapshot, drops those before the one before it, and tells the position of the oldest that is left: the log must keep what
+    /// follows it.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn store(&self, position: Position, snapshot: &[u8]) -> io::Result<Position> {
+        let part = self.dir.join("part");
+        let mut file = File::create(&part)?;
+        file.write_all(snapshot)?;
+        file.sync_all()?;
+        fs::rename(&part, self.path(position))?;
+        File::open(&self.dir)?.sync_all()?;
+        let mut positions = self.positions();
+        while positions.len() > SNAPSHOTS_KEPT {
+            fs::remove_file(self.path(positions.remove(0)))?;
+        }
+        Ok(if positions.len() < SNAPSHOTS_KEPT { Position::default() } else { positions[0] })
+    }
+
+    /// Positions of the snapshots that are there, oldest first.
+    fn positions(&self) -> Vec<Position> {
+        let names = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let mut positions: Vec<Position> =
+            names.filter_map(|name| name.to_str()?.strip_suffix(".snapshot")?.parse().ok().map(Position)).collect();
+        positions.sort_unstable();
+        positions
+    }
+
+    fn path(&self, position: Position) -> PathBuf {
+        self.dir.join(format!("{:020}.snapshot", position.0))
+    }
+}
+
+fn seal(state: &[u8]) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(MAGIC.len() + 4 + state.len());
+    sealed.extend_from_slice(MAGIC);
+    sealed.extend_from_slice(&crc32fast::hash(state).to_le_bytes());
+    sealed.extend_from_slice(state);
+    sealed
+}
+
+fn unseal(bytes: &[u8]) -> Result<&[u8], String> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or("it does not begin as a snapshot does")?;
+    let (crc, state) = rest.split_first_chunk::<4>().ok_or("it is cut short")?;
+    if u32::from_le_bytes(*crc) != crc32fast::hash(state) {
+        return Err("its checksum does not fit".to_owned());
+    }
+    Ok(state)
+}
+
+mod base64_bytes {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64_STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        BASE64_STANDARD.decode(text).map_err(de::Error::custom)
+    }
+}
+
+const MAGIC: &[u8] = b"WBSNAP01";
+const SNAPSHOTS_KEPT: usize = 2;

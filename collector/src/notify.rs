@@ -1,0 +1,215 @@
+//! Contact points: how a notification reaches a person.
+//!
+//! `alerting:` is Alertmanager's own YAML. Routing is decided in `watchbell_rules::alerting`; here each integration turns a notification
+//! into what its service takes, evidence included, and tells a failure that will pass from one that will not.
+
+pub mod stdout;
+pub mod webhook;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Deserialize;
+use watchbell_rules::alerting::config::{IntegrationPolicy, PolicyConfig, ReceiverPolicy, RouteConfig};
+use watchbell_rules::alerting::notification::Notification;
+pub use watchbell_rules::template::Links;
+
+use crate::clock::SharedClock;
+use crate::http_client::{Answer, SendError};
+use crate::wal::BoxFuture;
+
+/// Why a message did not arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveryError {
+    /// It never will: trying again would end the same.
+    Permanent(String),
+    /// It may yet.
+    Retryable {
+        /// What happened.
+        reason: String,
+        /// When the service asked to be tried again.
+        after: Option<Duration>,
+    },
+}
+
+impl fmt::Display for DeliveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Permanent(reason) | Self::Retryable { reason, .. } => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for DeliveryError {}
+
+/// How sending ended.
+pub type DeliveryResult = Result<(), DeliveryError>;
+
+/// Sends a message to the integration that it is for.
+pub trait Notifier: Send + Sync + 'static {
+    /// Sends; the future is ready when the service has said what became of it.
+    fn send(&self, notification: Arc<Notification>) -> BoxFuture<DeliveryResult>;
+}
+
+/// `alerting:` in the config, as in Alertmanager's own file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertingConfig {
+    /// The routing tree.
+    pub route: RouteConfig,
+    /// The contact points that routes name.
+    pub receivers: Vec<ContactPointConfig>,
+}
+
+/// One of `alerting.receivers`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContactPointConfig {
+    /// What routes call it.
+    pub name: String,
+    /// HTTP requests with Alertmanager's payload.
+    #[serde(default)]
+    pub webhook_configs: Vec<webhook::Config>,
+    /// Pages on stdout.
+    #[serde(default)]
+    pub stdout_configs: Vec<stdout::Config>,
+}
+
+impl AlertingConfig {
+    /// What the policy needs of it.
+    ///
+    /// # Errors
+    /// A route names a receiver that there is not, or a setting is out of range.
+    pub fn policy(&self) -> Result<PolicyConfig, String> {
+        let receivers = self.receivers.iter().map(ContactPointConfig::policy).collect();
+        let policy = PolicyConfig { route: self.route.clone(), receivers };
+        match policy.check() {
+            Ok(()) => Ok(policy),
+            Err(errors) => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        }
+    }
+}
+
+impl ContactPointConfig {
+    /// The contact point of a config without `alerting:`.
+    fn default_stdout(policy: &PolicyConfig) -> Vec<Self> {
+        let name = policy.route.receiver.clone().unwrap_or_default();
+        vec![Self { name, stdout_configs: vec![stdout::Config::default()], ..Self::default() }]
+    }
+
+    fn policy(&self) -> ReceiverPolicy {
+        let policy = |kind: &str, send_resolved| IntegrationPolicy { kind: kind.to_owned(), send_resolved };
+        let webhooks = self.webhook_configs.iter().map(|config| policy("webhook", config.send_resolved));
+        let stdouts = self.stdout_configs.iter().map(|config| policy("stdout", config.send_resolved));
+        ReceiverPolicy { name: self.name.clone(), integrations: webhooks.chain(stdouts).collect() }
+    }
+
+    fn build(&self, tools: &Tools) -> Result<Vec<Arc<dyn Notifier>>, String> {
+        let mut integrations: Vec<Arc<dyn Notifier>> = Vec::new();
+        for config in &self.webhook_configs {
+            integrations.push(Arc::new(webhook::Webhook::new(config, tools)?));
+        }
+        for config in &self.stdout_configs {
+            integrations.push(Arc::new(stdout::Stdout::new(config, tools)));
+        }
+        Ok(integrations)
+    }
+}
+
+/// What integrations are built with.
+#[derive(Clone)]
+pub struct Tools {
+    /// The time.
+    pub clock: SharedClock,
+    /// Where a record's links lead.
+    pub links: Arc<Links>,
+    /// The address under which people reach this collector, for `externalURL`.
+    pub external_url: Arc<str>,
+}
+
+/// All contact points of a config.
+pub struct Notifiers {
+    contact_points: BTreeMap<Arc<str>, Vec<Arc<dyn Notifier>>>,
+}
+
+impl Notifiers {
+    /// The contact points of `alerting:`, or the one on stdout, and the policy that goes with them.
+    ///
+    /// # Errors
+    /// A setting that cannot be used, or a file that cannot be read.
+    pub fn new(config: Option<&AlertingConfig>, tools: &Tools) -> Result<(Self, PolicyConfig), String> {
+        let (policy, receivers) = match config {
+            Some(config) => (config.policy()?, config.receivers.clone()),
+            None => {
+                let policy = PolicyConfig::default();
+                let receivers = ContactPointConfig::default_stdout(&policy);
+                (policy, receivers)
+            }
+        };
+        let mut contact_points = BTreeMap::new();
+        for receiver in receivers {
+            let built = receiver.build(tools).map_err(|error| format!("receiver `{}`: {error}", receiver.name))?;
+            contact_points.insert(receiver.name.into(), built);
+        }
+        Ok((Self { contact_points }, policy))
+    }
+}
+
+impl Notifier for Notifiers {
+    fn send(&self, notification: Arc<Notification>) -> BoxFuture<DeliveryResult> {
+        let integrations = self.contact_points.get(&notification.contact_point);
+        match integrations.and_then(|integrations| integrations.get(notification.integration)) {
+            Some(integration) => integration.send(notification),
+            // Made under a config that has been replaced since.
+            None => Box::pin(async move {
+                let reason = format!("the config has no `{}` of that kind any more", notification.contact_point);
+                Err(DeliveryError::Permanent(reason))
+            }),
+        }
+    }
+}
+
+/// What an HTTP service's answer means: 2xx is taken, 429 and 5xx may pass, the rest will not.
+pub(crate) fn delivery_result(answer: Result<Answer, SendError>) -> DeliveryResult {
+    let answer = answer.map_err(|error| DeliveryError::Retryable { reason: error.to_string(), after: None })?;
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    let reason = format!("{}: {}", answer.status, answer.excerpt());
+    let passing = answer.status.is_server_error()
+        || answer.status == StatusCode::TOO_MANY_REQUESTS
+        || answer.status == StatusCode::REQUEST_TIMEOUT;
+    Err(match passing {
+        true => DeliveryError::Retryable { reason, after: answer.retry_after() },
+        false => DeliveryError::Permanent(reason),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart() {
+        let result_of = |status: u16, retry_after: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(seconds) = retry_after {
+                headers.insert("retry-after", http::HeaderValue::from_static(seconds));
+            }
+            let status = StatusCode::from_u16(status).unwrap();
+            delivery_result(Ok(Answer { status, headers, body: Bytes::from("why\nnot"), trailers: HeaderMap::new() }))
+        };
+        assert_eq!(result_of(204, None), Ok(()));
+        assert_eq!(result_of(404, None), Err(DeliveryError::Permanent("404 Not Found: why not".into())));
+        let reason = "429 Too Many Requests: why not".to_owned();
+        let after = Some(Duration::from_secs(7));
+        assert_eq!(result_of(429, Some("7")), Err(DeliveryError::Retryable { reason, after }));
+        assert!(matches!(result_of(502, None), Err(DeliveryError::Retryable { after: None, .. })));
+    }
+}

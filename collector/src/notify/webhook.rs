@@ -1,0 +1,256 @@
+//! `webhook_configs`: an HTTP POST with Alertmanager's payload, version 4, and the records behind each alert beside it.
+//!
+//! The header `Idempotency-Key` names the message: a restart may send one again that was on its way, with the same key.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use watchbell_rules::alerting::notification::Notification;
+use watchbell_rules::record::EvidenceRecord;
+use watchbell_rules::time::Timestamp;
+use watchbell_rules::transition::Alert;
+
+use super::{DeliveryResult, Links, Notifier, Tools, delivery_result};
+use crate::http_client::{HttpClient, Protocol, TlsConfig};
+use crate::wal::BoxFuture;
+
+/// One of a receiver's `webhook_configs`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to post; may hold a secret.
+    #[serde(default)]
+    pub url: Option<SecretString>,
+    /// A file that holds the URL.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// Whether resolved alerts are told, too. Default true.
+    #[serde(default = "yes")]
+    pub send_resolved: bool,
+    /// At most so many alerts in a message; `truncatedAlerts` says how many were left out. 0, the default, is no limit.
+    #[serde(default)]
+    pub max_alerts: usize,
+    /// How long an answer may take. Default 10 s.
+    #[serde(default = "ten_seconds", deserialize_with = "crate::config::duration::deserialize")]
+    pub timeout: Duration,
+    /// How to speak HTTP.
+    #[serde(default)]
+    pub http_config: HttpConfig,
+}
+
+/// `http_config`, the part of Alertmanager's that is honoured here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// The `Authorization` header.
+    pub authorization: Option<Authorization>,
+    /// TLS.
+    pub tls_config: TlsConfig,
+}
+
+/// `authorization`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authorization {
+    /// Default `Bearer`.
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
+    /// What stands behind the type.
+    #[serde(default)]
+    pub credentials: Option<SecretString>,
+    /// A file that holds it.
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
+}
+
+/// A URL to post to.
+pub struct Webhook {
+    client: HttpClient,
+    url: SecretString,
+    authorization: Option<SecretString>,
+    config: Config,
+    tools: Tools,
+}
+
+impl Webhook {
+    /// Reads the files it names.
+    ///
+    /// # Errors
+    /// There is no URL or it is none, or a file cannot be read.
+    pub fn new(config: &Config, tools: &Tools) -> Result<Self, String> {
+        let url =
+            secret("url", config.url.as_ref(), config.url_file.as_ref())?.ok_or("`url` or `url_file` is needed")?;
+        let parsed = url::Url::parse(url.expose_secret()).map_err(|error| format!("`url` is no URL: {error}"))?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(format!("`url` begins with `{}:`, not with `http:` or `https:`", parsed.scheme()));
+        }
+        let authorization = config.http_config.authorization.as_ref().map(Authorization::header).transpose()?;
+        let client = HttpClient::new(&config.http_config.tls_config, Protocol::Any)?;
+        Ok(Self { client, url, authorization, config: config.clone(), tools: tools.clone() })
+    }
+
+    fn request(&self, notification: &Notification) -> Result<Request<Bytes>, String> {
+        let payload = Payload::new(notification, self.config.max_alerts, &self.tools);
+        let body = serde_json::to_vec(&payload).map_err(|error| error.to_string())?;
+        let mut request = Request::post(self.url.expose_secret())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", &notification.key);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization.expose_secret());
+        }
+        request.body(Bytes::from(body)).map_err(|error| error.to_string())
+    }
+}
+
+impl Notifier for Webhook {
+    fn send(&self, notification: Arc<Notification>) -> BoxFuture<DeliveryResult> {
+        let (request, client, timeout) = (self.request(&notification), self.client.clone(), self.config.timeout);
+        Box::pin(async move {
+            let request = request.map_err(super::DeliveryError::Permanent)?;
+            delivery_result(client.send(request, timeout).await)
+        })
+    }
+}
+
+impl Authorization {
+    fn header(&self) -> Result<SecretString, String> {
+        let credentials = secret("credentials", self.credentials.as_ref(), self.credentials_file.as_ref())?;
+        let credentials = credentials.ok_or("`authorization` needs `credentials` or `credentials_file`")?;
+        let kind = self.kind.as_deref().unwrap_or("Bearer");
+        Ok(format!("{kind} {}", credentials.expose_secret()).into())
+    }
+}
+
+/// A secret that stands in the config or in a file beside it.
+///
+/// # Errors
+/// It is given twice, or the file cannot be read.
+pub(crate) fn secret(
+    name: &str,
+    value: Option<&SecretString>,
+    file: Option<&PathBuf>,
+) -> Result<Option<SecretString>, String> {
+    match (value, file) {
+        (Some(_), Some(_)) => Err(format!("`{name}` and `{name}_file` are both set; one is enough")),
+        (Some(value), None) => Ok(Some(value.clone())),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read `{name}_file` `{}`: {error}", path.display()))?;
+            Ok(Some(text.trim_end().to_owned().into()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// Alertmanager's payload, version 4; `samples` is ours.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload<'a> {
+    version: &'static str,
+    group_key: &'a str,
+    truncated_alerts: usize,
+    status: &'static str,
+    receiver: &'a str,
+    group_labels: LabelMap<'a>,
+    common_labels: LabelMap<'a>,
+    common_annotations: LabelMap<'a>,
+    #[serde(rename = "externalURL")]
+    external_url: &'a str,
+    alerts: Vec<PayloadAlert<'a>>,
+}
+
+type LabelMap<'a> = std::collections::BTreeMap<&'a str, &'a str>;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PayloadAlert<'a> {
+    status: &'static str,
+    labels: LabelMap<'a>,
+    annotations: LabelMap<'a>,
+    starts_at: String,
+    ends_at: String,
+    #[serde(rename = "generatorURL")]
+    generator_url: String,
+    fingerprint: String,
+    value: f64,
+    samples: Vec<PayloadSample<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PayloadSample<'a> {
+    time: String,
+    severity: &'a str,
+    severity_number: i32,
+    body: &'a str,
+    attributes: LabelMap<'a>,
+    trace_id: &'a str,
+    span_id: &'a str,
+    links: std::collections::BTreeMap<String, String>,
+}
+
+impl<'a> Payload<'a> {
+    fn new(notification: &'a Notification, max_alerts: usize, tools: &'a Tools) -> Self {
+        let total = notification.alerts.len();
+        let shown = if max_alerts == 0 { total } else { total.min(max_alerts) };
+        let now = tools.clock.now();
+        let alerts = notification.alerts[..shown].iter();
+        Self {
+            version: "4",
+            group_key: &notification.group_key,
+            truncated_alerts: total - shown,
+            status: if notification.is_firing() { "firing" } else { "resolved" },
+            receiver: &notification.contact_point,
+            group_labels: notification.group_labels.iter().collect(),
+            common_labels: notification.common_labels.iter().collect(),
+            common_annotations: notification.common_annotations.iter().collect(),
+            external_url: &tools.external_url,
+            alerts: alerts.map(|alert| PayloadAlert::new(alert, tools, now)).collect(),
+        }
+    }
+}
+
+impl<'a> PayloadAlert<'a> {
+    fn new(alert: &'a Alert, tools: &Tools, now: Timestamp) -> Self {
+        Self {
+            status: if alert.resolved_at.is_some() { "resolved" } else { "firing" },
+            labels: alert.labels.iter().collect(),
+            annotations: alert.annotations.iter().collect(),
+            starts_at: alert.active_at.to_string(),
+            // The zero time is how Alertmanager says that there is no end yet.
+            ends_at: alert.resolved_at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()),
+            generator_url: format!("{}/api/v1/rules?rule_group[]={}", tools.external_url, alert.group),
+            fingerprint: format!("{:016x}", alert.labels.fingerprint()),
+            value: alert.value,
+            samples: alert.samples.iter().map(|record| PayloadSample::new(record, &tools.links, now)).collect(),
+        }
+    }
+}
+
+impl<'a> PayloadSample<'a> {
+    fn new(record: &'a EvidenceRecord, links: &Links, now: Timestamp) -> Self {
+        Self {
+            time: record.time.to_string(),
+            severity: &record.severity,
+            severity_number: record.severity_number,
+            body: &record.body,
+            attributes: record.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+            trace_id: &record.trace_id,
+            span_id: &record.span_id,
+            links: links.expand(record, now),
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! Messages that are due and not known to be sent. A state machine: it decides what is sent when, and tried again when; sending is
+//! for whoever polls it.
+//!
+//! That a message is due follows from the log, so a restart makes it again; only its [`Outcome`] is written, as a frame of its own.
+//! Messages to one contact point about one group never overtake one another: there is one on its way at a time, and a newer one
+//! takes the place of one that still waits, since it tells all that the older did and more.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use watchbell_rules::alerting::notification::Notification;
+use watchbell_rules::time::Timestamp;
+
+use crate::notify::{DeliveryError, DeliveryResult};
+
+/// `outbox:` in the config.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutboxConfig {
+    /// Messages that wait or are on their way. At the limit the oldest that waits is given up, counted and logged. Default 10,000.
+    pub outbox_notifications_max: usize,
+    /// Messages on their way to one integration at the same time; more wait. Default 16.
+    pub sending_per_integration_max: usize,
+    /// Pause after the first failed try; it doubles with each further one, with a jitter of a fifth. Default 1 s.
+    #[serde(deserialize_with = "crate::config::duration::deserialize")]
+    pub retry_initial_interval: Duration,
+    /// The longest pause. Default 1 m.
+    #[serde(deserialize_with = "crate::config::duration::deserialize")]
+    pub retry_max_interval: Duration,
+    /// How long a message is tried before it is given up. Default 1 h.
+    #[serde(deserialize_with = "crate::config::duration::deserialize")]
+    pub retry_max_elapsed_time: Duration,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self {
+            outbox_notifications_max: 10_000,
+            sending_per_integration_max: 16,
+            retry_initial_interval: Duration::from_secs(1),
+            retry_max_interval: Duration::from_secs(60),
+            retry_max_elapsed_time: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// How sending a message ended, as it is written into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The message's key.
+    pub key: String,
+    /// Whether it has arrived.
+    pub delivered: bool,
+    /// Why not, where it has not.
+    pub reason: String,
+}
+
+impl Outcome {
+    /// The payload of an outcome frame.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Two strings and a truth value always serialise.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads the payload of an outcome frame.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Outbox {
+    config: OutboxConfig,
+    entries: BTreeMap<u64, Entry>,
+    by_key: BTreeMap<String, u64>,
+    integrations: BTreeMap<Address, Integration>,
+    outcomes: VecDeque<Outcome>,
+    next_number: u64,
+    random: fastrand::Rng,
+    metrics: Metrics,
+}
+
+/// A contact point's name and the index of one of its integrations.
+type Address = (Arc<str>, usize);
+
+#[derive(Debug)]
+struct Entry {
+    notification: Arc<Notification>,
+    tries: u32,
+    first_try: Option<Timestamp>,
+    /// When it is sent (again), by the wall clock; `None` while it is on its way.
+    due: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Integration {
+    waiting: BTreeSet<(Timestamp, u64)>,
+    /// Group keys of the messages on their way.
+    sending: BTreeSet<String>,
+}
+
+impl Outbox {
+    /// An empty one; `seed` is for the jitter.
+    pub fn new(config: OutboxConfig, seed: u64, metrics: Metrics) -> Self {
+        Self {
+            config,
+            entries: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            integrations: BTreeMap::new(),
+            outcomes: VecDeque::new(),
+            next_number: 0,
+            random: fastrand::Rng::with_seed(seed),
+            metrics,
+        }
+    }
+
+    /// A message is due. One whose key is here already is the same one.
+    pub fn handle_notification(&mut self, notification: Notification) {
+        if self.by_key.contains_key(&notification.key) {
+            return;
+        }
+        self.supersede(&notification);
+        if self.entries.len() >= self.config.outbox_notifications_max {
+            self.give_up_oldest();
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.by_key.insert(notification.key.clone(), number);
+        let integration = self.integrations.entry(address(&notification)).or_default();
+        integration.waiting.insert((Timestamp::MIN, number));
+        let entry =
+            Entry { notification: Arc::new(notification), tries: 0, first_try: None, due: Some(Timestamp::MIN) };
+        self.entries.insert(number, entry);
+        self.count_waiting();
+    }
+
+    /// The next message to send now; [`handle_result`](Self::handle_result) is to follow.
+    pub fn poll_send(&mut self, now: Timestamp) -> Option<Arc<Notification>> {
+        for integration in self.integrations.values_mut() {
+            if integration.sending.len() >= self.config.sending_per_integration_max {
+                continue;
+            }
+            let entries = &self.entries;
+            let free = |number: &u64| !integration.sending.contains(&entries[number].notification.group_key);
+            let due = integration.waiting.iter().take_while(|(due, _)| *due <= now);
+            let Some(next) = due.copied().find(|(_, number)| free(number)) else { continue };
+            integration.waiting.remove(&next);
+            let entry = self.entries.get_mut(&next.1)?;
+            entry.due = None;
+            entry.first_try.get_or_insert(now);
+            integration.sending.insert(entry.notification.group_key.clone());
+            return Some(Arc::clone(&entry.notification));
+        }
+        None
+    }
+
+    /// Says how a try ended. A message that was taken out meanwhile is not missed.
+    pub fn handle_result(&mut self, key: &str, result: DeliveryResult, now: Timestamp) {
+        let Some(&number) = self.by_key.get(key) else { return };
+        match result {
+            Ok(()) => self.finish(number, true, String::new()),
+            Err(DeliveryError::Permanent(reason)) => self.give_up(number, reason),
+            Err(DeliveryError::Retryable { reason, after }) => self.try_again(number, reason, after, now),
+        }
+    }
+
+    /// Reads an outcome out of the log: that message needs nothing more.
+    pub fn handle_outcome(&mut self, outcome: &Outcome) {
+        if let Some(&number) = self.by_key.get(&outcome.key) {
+            self.remove(number);
+        }
+    }
+
+    /// The next outcome to write into the log.
+    pub fn poll_outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.pop_front()
+    }
+
+    /// When the next message is to be tried again, by the wall clock.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let free = |integration: &&Integration| integration.sending.len() < self.config.sending_per_integration_max;
+        let first = |integration: &Integration| {
+            let free = |number: &u64| !integration.sending.contains(&self.entries[number].notification.group_key);
+            integration.waiting.iter().find(|(_, number)| free(number)).map(|(due, _)| *due)
+        };
+        self.integrations.values().filter(free).filter_map(first).min()
+    }
+
+    /// The messages that are not known to be sent, oldest first.
+    pub fn undelivered(&self) -> impl Iterator<Item = Arc<Notification>> {
+        self.entries.values().map(|entry| Arc::clone(&entry.notification))
+    }
+
+    /// Takes out what still waits about the same group for the same integration.
+    fn supersede(&mut self, newer: &Notification) {
+        let Some(integration) = self.integrations.get(&address(newer)) else { return };
+        let same_group = |number: &u64| self.entries[number].notification.group_key == newer.group_key;
+        let older: Vec<u64> = integration.waiting.iter().map(|(_, number)| *number).filter(same_group).collect();
+        for number in older {
+            self.metrics.of(&self.entries[&number].notification, |metrics| &metrics.superseded).inc();
+            self.finish(number, false, "a newer message about the group took its place".to_owned());
+        }
+    }
+
+    fn try_again(&mut self, number: u64, reason: String, after: Option<Duration>, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        let tried_for = entry.first_try.map_or(Duration::ZERO, |first| now.since(first));
+        if tried_for >= self.config.retry_max_elapsed_time {
+            return self.give_up(number, format!("given up after {tried_for:?}: {reason}"));
+        }
+        entry.tries += 1;
+        let pause = after.unwrap_or_else(|| backoff(&self.config, entry.tries, self.random.f64()));
+        let due = now + pause;
+        entry.due = Some(due);
+        let notification = &entry.notification;
+        tracing::warn!(contact_point = %notification.contact_point, group = %notification.group_key, %reason, again_in = ?pause, "a message could not be delivered");
+        self.metrics.of(notification, |metrics| &metrics.retries).inc();
+        if let Some(integration) = self.integrations.get_mut(&address(notification)) {
+            integration.sending.remove(&notification.group_key);
+            integration.waiting.insert((due, number));
+        }
+    }
+
+    fn give_up_oldest(&mut self) {
+        let oldest = self.entries.iter().find(|(_, entry)| entry.due.is_some()).map(|(number, _)| *number);
+        if let Some(number) = oldest {
+            self.give_up(
+                number,
+                format!("`outbox_notifications_max` ({}) is reached", self.config.outbox_notifications_max),
+            );
+        }
+    }
+
+    fn give_up(&mut self, number: u64, reason: String) {
+        let notification = &self.entries[&number].notification;
+        tracing::error!(contact_point = %notification.contact_point, group = %notification.group_key, %reason, "a message is lost");
+        self.metrics.of(notification, |metrics| &metrics.lost).inc();
+        self.finish(number, false, reason);
+    }
+
+    fn finish(&mut self, number: u64, delivered: bool, reason: String) {
+        if let Some(entry) = self.remove(number) {
+            if delivered {
+                self.metrics.of(&entry.notification, |metrics| &metrics.delivered).inc();
+            }
+            self.outcomes.push_back(Outcome { key: entry.notification.key.clone(), delivered, reason });
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        self.by_key.remove(&entry.notification.key);
+        let address = address(&entry.notification);
+        if let Some(integration) = self.integrations.get_mut(&address) {
+            match entry.due {
+                Some(due) => integration.waiting.remove(&(due, number)),
+                None => integration.sending.remove(&entry.notification.group_key),
+            };
+            if integration.waiting.is_empty() && integration.sending.is_empty() {
+                self.integrations.remove(&address);
+            }
+        }
+        self.count_waiting();
+        Some(entry)
+    }
+
+    fn count_waiting(&self) {
+        self.metrics.notifications.set(self.entries.len() as i64);
+    }
+}
+
+fn address(notification: &Notification) -> Address {
+    (Arc::clone(&notification.contact_point), notification.integration)
+}
+
+/// Twice the pause for each try, at most the longest, a fifth more or less.
+fn backoff(config: &OutboxConfig, tries: u32, random: f64) -> Duration {
+    let doubled = config.retry_initial_interval.saturating_mul(1 << tries.saturating_sub(1).min(20));
+    doubled.min(config.retry_max_interval).mul_f64(0.8 + 0.4 * random)
+}
+
+/// What the outbox counts.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    notifications: Gauge,
+    delivered: Family<ContactPoint, Counter>,
+    lost: Family<ContactPoint, Counter>,
+    retries: Family<ContactPoint, Counter>,
+    superseded: Family<ContactPoint, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ContactPoint {
+    contact_point: String,
+    integration: String,
+}
+
+impl Metrics {
+    /// Registers all.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("watchbell_outbox");
+        registry.register("notifications", "Messages that wait or are on their way", metrics.notifications.clone());
+        registry.register("delivered", "Messages that arrived", metrics.delivered.clone());
+        registry.register("lost", "Messages that were given up", metrics.lost.clone());
+        registry.register("retries", "Tries that failed and were repeated", metrics.retries.clone());
+        registry.register("superseded", "Messages that a newer one took the place of", metrics.superseded.clone());
+        metrics
+    }
+
+    fn of(&self, notification: &Notification, family: impl Fn(&Self) -> &Family<ContactPoint, Counter>) -> Counter {
+        let contact_point = notification.contact_point.to_string();
+        family(self)
+            .get_or_create(&ContactPoint { contact_point, integration: notification.integration.to_string() })
+            .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watchbell_rules::alerting::notification::NotifyReason;
+    use watchbell_rules::labels::Labels;
+
+    use super::*;
+
+    fn message(key: &str, group: &str) -> Notification {
+        Notification {
+            key: key.to_owned(),
+            group_key: group.to_owned(),
+            contact_point: "team".into(),
+            integration: 0,
+            reason: NotifyReason::FirstNotification,
+            due: Timestamp(0),
+            group_labels: Labels::default(),
+            common_labels: Labels::default(),
+            common_annotations: Labels::default(),
+            alerts: Vec::new(),
+        }
+    }
+
+    fn outbox(config: OutboxConfig) -> Outbox {
+        Outbox::new(config, 7, Metrics::default())
+    }
+
+    fn sent(outbox: &mut Outbox, now: i64) -> Vec<String> {
+        std::iter::from_fn(|| outbox.poll_send(Timestamp(now))).map(|sent| sent.key.clone()).collect()
+    }
+
+    fn passing() -> DeliveryResult {
+        Err(DeliveryError::Retryable { reason: "down".to_owned(), after: None })
+    }
+
+    #[test]
+    fn a_message_is_sent_once_and_its_outcome_written() {
+        let mut outbox = outbox(OutboxConfig::default());
+        outbox.handle_notification(message("a", "g"));
+        outbox.handle_notification(message("a", "g"));
+        assert_eq!(sent(&mut outbox, 0), ["a"]);
+        outbox.handle_result("a", Ok(()), Timestamp(1));
+        assert_eq!(outbox.poll_outcome(), Some(Outcome { key: "a".into(), delivered: true, reason: String::new() }));
+        assert_eq!(outbox.undelivered().count(), 0);
+        assert_eq!(outbox.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_passing_failure_is_tried_again_after_a_growing_pause_until_time_is_up() {
+        let mut outbox = outbox(OutboxConfig::default());
+        outbox.handle_notification(message("a", "g"));
+        let mut now = 0;
+        let mut pauses = Vec::new();
+        while outbox.undelivered().count() > 0 {
+            assert_eq!(sent(&mut outbox, now), ["a"]);
+            outbox.handle_result("a", passing(), Timestamp(now));
+            if let Some(due) = outbox.poll_timeout() {
+                assert!(sent(&mut outbox, due.0 - 1).is_empty());
+                pauses.push((due.0 - now) as f64 / 1e9);
+                now = due.0;
+            }
+        }
+        assert!((0.8..1.2).contains(&pauses[0]) && (1.6..2.4).contains(&pauses[1]), "{pauses:?}");
+        assert!(pauses.iter().all(|pause| *pause <= 72.0), "{pauses:?}");
+        let outcome = outbox.poll_outcome().unwrap();
+        assert!(!outcome.delivered && outcome.reason.starts_with("given up after"), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_permanent_failure_is_given_up_at_once() {
+        let mut outbox = outbox(OutboxConfig::default());
+        outbox.handle_notification(message("a", "g"));
+        sent(&mut outbox, 0);
+        outbox.handle_result("a", Err(DeliveryError::Permanent("400".into())), Timestamp(0));
+        assert_eq!(outbox.poll_outcome(), Some(Outcome { key: "a".into(), delivered: false, reason: "400".into() }));
+    }
+
+    #[test]
+    fn messages_about_one_group_keep_their_order_and_newer_ones_replace_waiting_ones() {
+        let mut outbox = outbox(OutboxConfig::default());
+        outbox.handle_notification(message("a", "g"));
+        assert_eq!(sent(&mut outbox, 0), ["a"]);
+        outbox.handle_notification(message("b", "g"));
+        outbox.handle_notification(message("c", "g"));
+        outbox.handle_notification(message("d", "other"));
+        assert_eq!(sent(&mut outbox, 0), ["d"], "`b` is replaced by `c`, which waits for `a`");
+        assert_eq!(outbox.poll_outcome().map(|outcome| outcome.key), Some("b".to_owned()));
+        outbox.handle_result("a", Ok(()), Timestamp(1));
+        assert_eq!(sent(&mut outbox, 1), ["c"]);
+    }
+
+    #[test]
+    fn limits_hold_and_say_what_they_cost() {
+        let config = OutboxConfig { outbox_notifications_max: 3, sending_per_integration_max: 1, ..Default::default() };
+        let mut outbox = outbox(config);
+        for key in ["a", "b", "c"] {
+            outbox.handle_notification(message(key, key));
+        }
+        assert_eq!(sent(&mut outbox, 0), ["a"]);
+        outbox.handle_notification(message("d", "d"));
+        let outcome = outbox.poll_outcome().unwrap();
+        assert_eq!((outcome.key.as_str(), outcome.delivered), ("b", false), "the oldest that waits goes");
+        assert_eq!(outbox.undelivered().count(), 3);
+    }
+
+    #[test]
+    fn an_outcome_from_the_log_takes_the_message_out() {
+        let mut outbox = outbox(OutboxConfig::default());
+        outbox.handle_notification(message("a", "g"));
+        outbox.handle_outcome(&Outcome { key: "a".into(), delivered: true, reason: String::new() });
+        assert_eq!(sent(&mut outbox, 0), Vec::<String>::new());
+        assert_eq!(outbox.poll_outcome(), None);
+    }
+}

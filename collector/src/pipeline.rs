@@ -1,0 +1,288 @@
+//! Puts the parts together and maps them to threads and tasks: the only file that imports them all.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use watchbell_proto::otlp::Signal;
+use watchbell_rules::engine::RuleStatus;
+use watchbell_rules::plan::EngineConfig;
+
+use crate::api;
+use crate::clock::SharedClock;
+use crate::config::{Config, ConfigError};
+use crate::dedup::Door;
+use crate::evaluator::frame_of;
+use crate::evaluator::rule_set::RuleSet;
+use crate::evaluator::runner::{self, Parts, Request};
+use crate::evaluator::snapshot::SnapshotStore;
+use crate::notify::{Notifier, Notifiers, Tools};
+use crate::outbox::{self, Outbox};
+use crate::receiver::{self, Doors, Receiver};
+use crate::telemetry::Metrics;
+use crate::wal::{self, BoxFuture, DataDir, FrameKind, Log, Wal};
+
+/// A collector that runs.
+pub struct Pipeline {
+    shared: Arc<Shared>,
+    wals: Vec<Arc<Wal>>,
+    receiver: Receiver,
+    evaluator: thread::JoinHandle<()>,
+    api: tokio::task::JoinHandle<io::Result<()>>,
+    api_stop: oneshot::Sender<()>,
+    drain_timeout: Duration,
+    /// Held until the end: one process a data folder.
+    _data_dir: DataDir,
+}
+
+/// Why a collector did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The config, or a file that it names, is wrong.
+    Config(ConfigError),
+    /// The machine did not give what the config asks for.
+    System(String),
+}
+
+impl Pipeline {
+    /// Starts everything; when it returns, records are taken.
+    ///
+    /// # Errors
+    /// Nothing is left running then.
+    pub async fn start(config: Config, config_path: Option<PathBuf>, clock: SharedClock) -> Result<Self, StartError> {
+        let (rules, notifiers) = load(&config, &clock)?;
+        let metrics = Metrics::default();
+        let data_dir = DataDir::open(&config.data_dir).map_err(|error| StartError::System(error.to_string()))?;
+        let listener = TcpListener::bind(config.api.endpoint)
+            .await
+            .map_err(system(format!("api.endpoint: cannot listen on `{}`", config.api.endpoint)))?;
+        let (wals, doors) = open_logs(&data_dir, &config, &clock, &metrics)?;
+        let log = Arc::clone(doors.of(Signal::Logs).log());
+        let (requests, notifier, evaluator) = start_evaluator(&config, &log, notifiers, &clock, &metrics)?;
+        let shared = Arc::new(Shared {
+            config_path,
+            engine: config.engine(),
+            log,
+            requests,
+            notifier,
+            clock: Arc::clone(&clock),
+            reloading: tokio::sync::Mutex::new(()),
+            draining: Mutex::new(false),
+        });
+        shared.put_in_force(&rules).await.map_err(StartError::System)?;
+        let receiver_metrics = metrics.register(receiver::Metrics::register);
+        let receiver = Receiver::start(&config.receivers, &config.limits, doors, clock, receiver_metrics)
+            .await
+            .map_err(|error| StartError::System(error.to_string()))?;
+        let (api_stop, stopped) = oneshot::channel();
+        let stopped = async move { drop(stopped.await) };
+        let collector: Arc<dyn api::Collector> = Arc::new(Arc::clone(&shared));
+        let api = tokio::spawn(api::serve(listener, collector, metrics, stopped));
+        tracing::info!(
+            grpc = ?receiver.grpc_address(), http = ?receiver.http_address(), api = %config.api.endpoint,
+            data_dir = %config.data_dir.display(), rule_files = rules.files.len(), "ready"
+        );
+        Ok(Self {
+            shared,
+            wals,
+            receiver,
+            evaluator,
+            api,
+            api_stop,
+            drain_timeout: config.drain_timeout,
+            _data_dir: data_dir,
+        })
+    }
+
+    /// Loads the rule files and `alerting:` again.
+    ///
+    /// # Errors
+    /// What is wrong; what was loaded before stays in force.
+    pub async fn reload(&self) -> Result<(), String> {
+        self.shared.reload().await
+    }
+
+    /// Goes down in order: no new requests, what was taken is judged and its pages are sent, as far as `drain_timeout` allows. What is
+    /// left follows from the log at the next start.
+    pub async fn drain(self) {
+        tracing::info!("draining");
+        self.shared.set_draining();
+        self.receiver.drain(self.drain_timeout).await;
+        // The evaluator that is gone has nothing left to do.
+        let _ = self.shared.requests.send(Request::Stop).await;
+        let evaluator = tokio::task::spawn_blocking(move || self.evaluator.join());
+        if tokio::time::timeout(self.drain_timeout, evaluator).await.is_err() {
+            tracing::warn!("messages are still on their way; they are sent again at the next start");
+        }
+        let _ = self.api_stop.send(());
+        let _ = self.api.await;
+        for wal in self.wals {
+            wal.close();
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// Reads what a config names, and checks all of it.
+fn load(config: &Config, clock: &SharedClock) -> Result<(RuleSet, Notifiers), ConfigError> {
+    let tools = Tools {
+        clock: Arc::clone(clock),
+        links: Arc::new(config.links.clone()),
+        external_url: config.external_url().into(),
+    };
+    let (notifiers, policy) =
+        Notifiers::new(config.alerting.as_ref(), &tools).map_err(|error| ConfigError(format!("alerting: {error}")))?;
+    let rules = RuleSet { files: config.read_rule_files()?, policy };
+    rules.compile(&config.engine()).map_err(|error| ConfigError(error.to_string()))?;
+    Ok((rules, notifiers))
+}
+
+/// Checks a config as far as that goes without starting anything.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    load(config, &crate::clock::SystemClock::shared()).map(|_| ())
+}
+
+fn open_logs(
+    data_dir: &DataDir,
+    config: &Config,
+    clock: &SharedClock,
+    metrics: &Metrics,
+) -> Result<(Vec<Arc<Wal>>, Doors), StartError> {
+    let wal_metrics = metrics.register(wal::Metrics::register);
+    let mut wals = Vec::new();
+    let mut open = |signal: Signal| {
+        let wal = Wal::open(data_dir, signal.name(), config.wal.clone(), Arc::clone(clock), &wal_metrics)?;
+        let wal = Arc::new(wal);
+        wals.push(Arc::clone(&wal));
+        Door::open(wal, config.dedup.clone(), Arc::clone(clock))
+    };
+    let failed = || system(format!("cannot open the log in `{}`", config.data_dir.display()));
+    let doors = Doors {
+        logs: open(Signal::Logs).map_err(failed())?,
+        traces: open(Signal::Traces).map_err(failed())?,
+        metrics: open(Signal::Metrics).map_err(failed())?,
+    };
+    Ok((wals, doors))
+}
+
+type EvaluatorHandles = (mpsc::Sender<Request>, watch::Sender<Arc<dyn Notifier>>, thread::JoinHandle<()>);
+
+fn start_evaluator(
+    config: &Config,
+    log: &Arc<dyn Log>,
+    notifiers: Notifiers,
+    clock: &SharedClock,
+    metrics: &Metrics,
+) -> Result<EvaluatorHandles, StartError> {
+    let (requests, requested) = mpsc::channel(REQUESTS_MAX);
+    let (notifier, current_notifier) = watch::channel(Arc::new(notifiers) as Arc<dyn Notifier>);
+    let outbox_metrics = metrics.register(outbox::Metrics::register);
+    let outbox_config = config.outbox.clone();
+    let seed = clock.now().nanos().unsigned_abs();
+    let store = SnapshotStore::open(&config.data_dir.join("snapshots")).map_err(system("cannot open the snapshots"))?;
+    let thread = runner::start(Parts {
+        log: Arc::clone(log),
+        store,
+        engine: config.engine(),
+        outbox: Box::new(move || Outbox::new(outbox_config.clone(), seed, outbox_metrics.clone())),
+        clock: Arc::clone(clock),
+        notifier: current_notifier,
+        runtime: tokio::runtime::Handle::current(),
+        samples: Box::new(|_, _| {}),
+        transitions: Box::new(|_| {}),
+        requests: requested,
+        metrics: metrics.register(runner::Metrics::register),
+        snapshot_interval: config.snapshot_interval,
+    })
+    .map_err(system("cannot start the evaluator"))?;
+    Ok((requests, notifier, thread))
+}
+
+/// What the API and the signals work on.
+struct Shared {
+    config_path: Option<PathBuf>,
+    engine: EngineConfig,
+    log: Arc<dyn Log>,
+    requests: mpsc::Sender<Request>,
+    notifier: watch::Sender<Arc<dyn Notifier>>,
+    clock: SharedClock,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+    draining: Mutex<bool>,
+}
+
+impl Shared {
+    async fn reload(&self) -> Result<(), String> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let mut config = Config::load(self.config_path.as_deref()).map_err(|error| error.to_string())?;
+        config.engine = self.engine.clone();
+        let (rules, notifiers) = load(&config, &self.clock).map_err(|error| error.to_string())?;
+        self.notifier.send_replace(Arc::new(notifiers));
+        self.put_in_force(&rules).await?;
+        tracing::info!(rule_files = rules.files.len(), "reloaded");
+        Ok(())
+    }
+
+    /// Appends the rules to the log: they are in force for the batches behind them.
+    async fn put_in_force(&self, rules: &RuleSet) -> Result<(), String> {
+        let appended = self.log.append(frame_of(FrameKind::Rules, rules.to_bytes())).await;
+        appended.map(|_| ()).map_err(|error| format!("the rules cannot be written into the log: {error:?}"))
+    }
+
+    fn set_draining(&self) {
+        *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+impl api::Collector for Arc<Shared> {
+    fn ready(&self) -> Result<(), String> {
+        let draining = *self.draining.lock().unwrap_or_else(PoisonError::into_inner);
+        if draining { Err("it is draining".to_owned()) } else { Ok(()) }
+    }
+
+    fn reload(&self) -> BoxFuture<Result<(), String>> {
+        let shared = Arc::clone(self);
+        Box::pin(async move { Shared::reload(&shared).await })
+    }
+
+    fn rules(&self) -> BoxFuture<Option<Vec<RuleStatus>>> {
+        let requests = self.requests.clone();
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            requests.send(Request::Status(answer)).await.ok()?;
+            answered.await.ok()
+        })
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::System(error) => f.write_str(error),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError::System(format!("{what}: {error}"))
+}
+
+/// Questions that wait for the evaluator; more wait at whoever asks.
+const REQUESTS_MAX: usize = 64;
