@@ -24,3 +24,12 @@ deny: ## Licences, banned crates, sources.
 
 fmt:
 	cargo fmt --all
+
+bench: ## What BENCHMARKS.md tells, measured anew. The foreign collector is in the tables if `make peers` has installed it.
+	cargo build --release --package watchbell-collector
+	cargo bench --package watchbell-tests --bench collector
+	cargo bench --package watchbell-proto --package watchbell-rules --package watchbell-collector --package watchbell
+
+demo: ## The main job on live traffic, under two minutes after the build. KEEP=1 leaves it running.
+	cargo build --quiet --package watchbell-collector --package watchbell-examples --bins
+	target/debug/demo
