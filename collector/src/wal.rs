@@ -174,7 +174,7 @@ pub struct Progress {
     /// End of what survives a power cut.
     pub durable: Position,
     /// How often the disk failed. Each time `appended` went back to `durable`, and frames that a reader may have seen became void:
-    /// one that had read past the durable position folds again from a state at or before it.
+    /// one that runs ahead of `durable` folds again, from a state at or before it, whenever this has changed.
     pub failures: u64,
 }
 
