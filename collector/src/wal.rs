@@ -80,8 +80,9 @@
 //! # Recover
 //!
 //! The headers tell the order, and each the end of the segment before it: closed segments are not read. The last segment
-//! is gone through frame by frame to the last good one, synced (what a killed process had written may not be on the disk yet), and
-//! written on behind it. If that is before a place that was known to be durable, a new segment is begun, so that positions never come twice.
+//! is gone through frame by frame to the last good one, rid of the headers of torn frames, and written on behind the last good one. What is
+//! not known to be durable is written once more and synced: a killed process may have left it in the page cache alone, and after a failed
+//! fsync another one would report success without storing it. If the end is before a place that was known to be durable, a new segment is begun, so that positions never come twice.
 //! A cursor beyond the end is set to the end.
 
 mod cursor;

@@ -134,10 +134,13 @@ impl Tail {
 }
 
 /// What one read of a file gave.
+#[derive(Default)]
 pub(super) struct Batch {
     pub(super) frames: Vec<Frame>,
     /// Where each run of damage begins.
     pub(super) damaged: Vec<Position>,
+    /// Where a good header stands before a payload that is not.
+    pub(super) torn: Vec<Position>,
     /// Whether it ended where no good header stands.
     pub(super) ends_in_damage: bool,
     /// Where it ended.
@@ -176,20 +179,20 @@ enum Parsed {
 }
 
 fn parse<F: DiskFile>(segment: &Segment<F>, start: u64, rest: u64, chunk: &Bytes, in_damage: bool) -> Parsed {
-    let mut batch = Batch { frames: Vec::new(), damaged: Vec::new(), ends_in_damage: in_damage, end: start };
+    let mut batch = Batch { end: start, ends_in_damage: in_damage, ..Batch::default() };
     let mut at = 0;
     while at < chunk.len() {
         let position = segment.position(start + at as u64);
         let header = Header::decode(&chunk[at..], segment.header.salt, position);
-        let header = header.filter(|header| at as u64 + header.frame_bytes() <= rest);
-        let end = at + header.map_or(0, |header| header.frame_bytes() as usize);
+        let fitting = header.filter(|header| at as u64 + header.frame_bytes() <= rest);
+        let end = at + fitting.map_or(0, |header| header.frame_bytes() as usize);
         if end > chunk.len() {
             if at == 0 {
                 return Parsed::Short(end as u64);
             }
             break;
         }
-        if let Some(frame) = header.and_then(|header| whole_frame(position, &header, chunk.slice(at..end))) {
+        if let Some(frame) = fitting.and_then(|header| whole_frame(position, &header, chunk.slice(at..end))) {
             batch.frames.push(frame);
             batch.ends_in_damage = false;
             at = end;
@@ -197,6 +200,7 @@ fn parse<F: DiskFile>(segment: &Segment<F>, start: u64, rest: u64, chunk: &Bytes
             if !batch.ends_in_damage {
                 batch.damaged.push(position);
             }
+            batch.torn.extend(header.map(|_| position));
             batch.ends_in_damage = true;
             at += ALIGN;
         }

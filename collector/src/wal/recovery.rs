@@ -10,6 +10,7 @@ use watchbell_rules::time::Timestamp;
 
 use super::cursor::Cursors;
 use super::disk::{Disk, DiskFile};
+use super::frame::HEADER_BYTES;
 use super::log::{Queue, Segments, Shared, WalConfig};
 use super::metrics::LogMetrics;
 use super::reader::{Tail, read_batch};
@@ -32,11 +33,11 @@ pub(super) fn open<D: Disk>(
     let disk_bytes = files.bytes();
     let next_name = files.next_name;
     let mut found = Found::default();
-    let (segments, spares) = files.chain::<D>(&mut found)?;
+    let (segments, spares) = files.chain::<D>(cursors.durable, &mut found)?;
     let last = segments.values().next_back().cloned();
-    let end = last.as_ref().map_or(Position::default(), |segment| segment.position(segment.end()));
-    // A killed process may have written what is not on the disk yet.
-    last.as_ref().map_or(Ok(()), |segment| segment.file.sync())?;
+    // Of the last frame: a segment without any has been read by everyone who stands before it.
+    let with_frames = segments.values().rev().find(|segment| segment.end() > DATA_START);
+    let end = with_frames.map_or(Position::default(), |segment| segment.position(segment.end()));
     let was_durable = cursors.cursors.values().map(|state| state.position).fold(cursors.durable, Position::max);
     for state in cursors.cursors.values_mut() {
         state.position = state.position.min(end);
@@ -120,7 +121,11 @@ impl<F: DiskFile> Files<F> {
     }
 
     /// The segments from the newest back, each with the end that its follower names; those that no follower names are void.
-    fn chain<D: Disk<File = F>>(mut self, found: &mut Found) -> io::Result<(Segments<D>, Vec<Room<F>>)> {
+    fn chain<D: Disk<File = F>>(
+        mut self,
+        durable: Position,
+        found: &mut Found,
+    ) -> io::Result<(Segments<D>, Vec<Room<F>>)> {
         let mut segments = Segments::<D>::new();
         let mut follower: Option<SegmentHeader> = None;
         while let Some((sequence, (room, header))) = self.segments.pop_last() {
@@ -131,7 +136,7 @@ impl<F: DiskFile> Files<F> {
             }
             let segment = match named.filter(|named| named.sequence == sequence) {
                 Some(named) => Segment::new(room, header, named.end, named.index),
-                None => gone_through(room, header, found, follower.is_none())?,
+                None => gone_through(room, header, durable, found, follower.is_none())?,
             };
             segments.insert(sequence, Arc::new(segment));
             follower = Some(header);
@@ -140,10 +145,13 @@ impl<F: DiskFile> Files<F> {
     }
 }
 
-/// A segment whose end nobody names: it is where its last good frame ends.
+/// A segment whose end nobody names: it is where its last good frame ends. Torn frames lose their headers, so that who reads
+/// headers alone does not take them for whole. What is not known to be durable is written again and synced: a killed process may have
+/// left it in the system's memory alone, and after a failed sync another one would not store it.
 fn gone_through<F: DiskFile>(
     room: Room<F>,
     header: SegmentHeader,
+    durable: Position,
     found: &mut Found,
     is_last: bool,
 ) -> io::Result<Segment<F>> {
@@ -155,6 +163,9 @@ fn gone_through<F: DiskFile>(
         let batch = read_batch(&segment, at, READ_BYTES, in_damage)?;
         (at, in_damage) = (batch.end, batch.ends_in_damage);
         damaged.extend(batch.damaged);
+        for torn in batch.torn {
+            segment.write(&[&[0; HEADER_BYTES]], torn.offset())?;
+        }
         for frame in batch.frames {
             end = frame.next.offset();
             last = Some(frame.position);
@@ -162,6 +173,8 @@ fn gone_through<F: DiskFile>(
         }
     }
     segment.set_end(end);
+    write_again(&segment, if durable.sequence() == header.sequence { durable.offset() } else { DATA_START })?;
+    segment.file.sync()?;
     found.damaged.extend(damaged.into_iter().filter(|position| position.offset() < end));
     if is_last {
         let last = last.map(|position| segment.header_at(position.offset())).transpose()?.flatten();
@@ -169,6 +182,18 @@ fn gone_through<F: DiskFile>(
         found.received = last.map_or(header.received, |last| last.received);
     }
     Ok(segment)
+}
+
+fn write_again<F: DiskFile>(segment: &Segment<F>, start: u64) -> io::Result<()> {
+    let mut bytes = vec![0; READ_BYTES];
+    let mut at = start.max(DATA_START);
+    while at < segment.end() {
+        let wanted = READ_BYTES.min((segment.end() - at) as usize);
+        let count = segment.file.read_at(&mut bytes[..wanted], at)?;
+        segment.write(&[&bytes[..count]], at)?;
+        at += wanted as u64;
+    }
+    Ok(())
 }
 
 const READ_BYTES: usize = 1 << 20;

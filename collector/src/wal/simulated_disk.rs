@@ -22,7 +22,7 @@ pub struct SimulatedFile {
     id: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct State {
     random: fastrand::Rng,
     names: BTreeMap<String, u64>,
@@ -32,7 +32,7 @@ struct State {
     syncs: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     /// What a read sees.
     seen: Vec<u8>,
@@ -58,6 +58,11 @@ impl SimulatedDisk {
             content.store_dirty(|| random.bool());
             content.seen.clone_from(&content.stored);
         }
+    }
+
+    /// Another disk with the same content and the same future.
+    pub fn copy(&self) -> Self {
+        Self { state: Arc::new(Mutex::new(self.state().clone())) }
     }
 
     /// Makes the next `count` syncs fail. As on Linux, what they were to store is then not stored by a later one either.
