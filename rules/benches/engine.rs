@@ -113,10 +113,10 @@ const LITERALS: &[&str] = &[
     "failed to acquire lock #",
 ];
 
-/// A thousand records of some 300 bytes, of twenty services.
+/// A thousand records of some 300 bytes, of four services.
 fn batch(n: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    for service in 0..20 {
+    for service in 0..4 {
         let (name, pod) = (format!("service-{service}"), format!("service-{service}-7f9c-{}", n % 3));
         let resource = encode::resource([
             ("service.name", AnyValue::String(&name)),
@@ -125,7 +125,7 @@ fn batch(n: u64) -> Vec<u8> {
         ]);
         encode::put_resource_logs(&mut out, &resource, |out| {
             encode::put_scope_logs(out, &encode::scope("shop::checkout", "1.2.0"), |out| {
-                (0..RECORDS / 20).for_each(|record| put_record(out, n, service * 50 + record));
+                (0..RECORDS / 4).for_each(|record| put_record(out, n, service * 250 + record));
             });
         });
     }

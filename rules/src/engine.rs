@@ -123,12 +123,12 @@ impl Engine {
         self.handle_timeout(received);
         let plan = self.plan.clone();
         let batch = Batch { bytes: batch, received, services: &matched.services };
+        self.sweep(matched.feeds.iter().flat_map(|(feed, _)| &plan.feeds[*feed].leaves));
         for (feed, runs) in &matched.feeds {
             for leaf in &plan.feeds[*feed].leaves {
                 runs.iter().for_each(|run| self.fold(*leaf, run, &batch));
             }
         }
-        self.sweep(matched.feeds.iter().flat_map(|(feed, _)| &plan.feeds[*feed].leaves));
         for (source, reached) in &matched.sources {
             self.state.watermark.handle_source(*source, *reached);
         }

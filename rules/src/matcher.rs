@@ -4,13 +4,15 @@
 //! is left runs its stages. What comes out is small: partial sums per feed and group.
 
 use std::hash::BuildHasher;
+use std::rc::Rc;
 use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use watchbell_proto::otlp::common::KeyValue;
 use watchbell_proto::otlp::logs::{LogRecord, LogsRequest};
 
 use crate::entry::LogEntry;
-use crate::otlp_labels::{OtlpEntry, ResourceLabels};
+use crate::otlp_labels::{OtlpEntry, ResourceLabels, ScopeLabels};
 use crate::pipeline::{Extracted, Record, Verdict};
 use crate::plan::{Feed, KEY_SEPARATOR, Measure, Plan};
 use crate::time::Timestamp;
@@ -40,7 +42,10 @@ pub(crate) struct Run {
     /// Whether a cell may stand for several records.
     pub(crate) merged: bool,
     pub(crate) weight: u64,
+    /// The last records, a ring.
     tail: Vec<RecordRef>,
+    /// Where the oldest of a full ring is.
+    oldest: usize,
     records: usize,
 }
 
@@ -55,10 +60,13 @@ pub(crate) struct RecordRef {
 }
 
 impl Run {
+    fn new(key: &[u8]) -> Self {
+        Self { key: key.into(), cells: Vec::new(), merged: false, weight: 0, tail: Vec::new(), oldest: 0, records: 0 }
+    }
+
     /// The last records, in the order of the batch.
     pub(crate) fn last_records(&self) -> impl Iterator<Item = &RecordRef> {
-        let split = if self.records > self.tail.len() { self.records % self.tail.len().max(1) } else { 0 };
-        self.tail[split..].iter().chain(&self.tail[..split])
+        self.tail[self.oldest..].iter().chain(&self.tail[..self.oldest])
     }
 
     fn push(&mut self, feed: &Feed, cells_max: usize, cell: Cell, record: RecordRef) {
@@ -77,7 +85,8 @@ impl Run {
         if self.tail.len() < feed.samples {
             self.tail.push(record);
         } else if feed.samples > 0 {
-            self.tail[self.records % feed.samples] = record;
+            self.tail[self.oldest] = record;
+            self.oldest = if self.oldest + 1 == feed.samples { 0 } else { self.oldest + 1 };
         }
         self.records += 1;
     }
@@ -114,6 +123,8 @@ struct Matcher<'a> {
     groups: Vec<Groups>,
     candidates: Candidates,
     extracted: Extracted,
+    /// The present record's, kept for its memory.
+    attributes: Vec<KeyValue<'a>>,
     key: Vec<u8>,
     matched: Matched,
 }
@@ -126,6 +137,25 @@ struct Groups {
     /// The group of all records of the present resource, where the resource alone decides it.
     constant: Option<usize>,
     is_constant: bool,
+    /// The group of the record before.
+    last: usize,
+}
+
+impl Groups {
+    fn find_or_insert(&mut self, key: &[u8], hasher: &DefaultHashBuilder) -> usize {
+        let Self { by_key, runs, last, .. } = self;
+        if runs.get(*last).is_some_and(|run| *run.key == *key) {
+            return *last;
+        }
+        let hash = hasher.hash_one(key);
+        if let Some(run) = by_key.find(hash, |run| *runs[*run].key == *key) {
+            return *run;
+        }
+        runs.push(Run::new(key));
+        let run = runs.len() - 1;
+        by_key.insert_unique(hash, run, |run| hasher.hash_one(&*runs[*run].key));
+        run
+    }
 }
 
 impl<'a> Matcher<'a> {
@@ -139,6 +169,7 @@ impl<'a> Matcher<'a> {
             groups: plan.feeds.iter().map(|_| Groups::default()).collect(),
             candidates: Candidates::default(),
             extracted: Extracted::default(),
+            attributes: Vec::new(),
             key: Vec::new(),
             matched: Matched::default(),
         }
@@ -151,10 +182,9 @@ impl<'a> Matcher<'a> {
             self.enter_resource(&labels);
             let mut reached = Timestamp::MIN;
             for scope_logs in resource_logs.scope_logs() {
-                let scope = scope_logs.scope();
+                let scope = ScopeLabels::new(scope_logs.scope());
                 for record in scope_logs.log_records() {
-                    let entry = OtlpEntry { resource: &labels, scope, record };
-                    reached = reached.max(self.record(&entry));
+                    reached = reached.max(self.record(&labels, &scope, record));
                 }
             }
             self.matched.sources.push((xxhash_rust::xxh3::xxh3_64(resource.raw), reached));
@@ -177,81 +207,71 @@ impl<'a> Matcher<'a> {
         self.matched.services.push(labels.index("service_name").unwrap_or_default().to_owned());
     }
 
-    fn record(&mut self, entry: &OtlpEntry<'_>) -> Timestamp {
+    /// Runs a record through the filters that its resource and its severity leave; yields its time.
+    fn record(&mut self, resource: &ResourceLabels, scope: &ScopeLabels<'a>, record: LogRecord<'a>) -> Timestamp {
         self.matched.records += 1;
         let config = &self.plan.config;
-        let at = event_time(&entry.record, self.received, config.max_age);
-        if entry.record.time_unix_nano > self.received.0.max(0) as u64 + config.max_skew.as_nanos() as u64 {
+        let at = event_time(&record, self.received, config.max_age);
+        if record.time_unix_nano > self.received.0.max(0) as u64 + config.max_skew.as_nanos() as u64 {
             self.count_skewed();
         }
-        let mut record = Record::new(entry);
-        let by_severity = self.candidates.of_severity(self.plan, entry.record.severity_number);
-        let mut candidates = std::mem::take(by_severity);
+        let candidates = self.candidates.of_severity(self.plan, record.severity_number);
+        if candidates.filters.is_empty() {
+            return at;
+        }
+        let mut attributes = std::mem::take(&mut self.attributes);
+        attributes.clear();
+        if candidates.needs_labels {
+            attributes.extend(record.attributes());
+        }
+        self.run_filters(&OtlpEntry { resource, scope, record, attributes: &attributes }, &candidates, at);
+        self.attributes = attributes;
+        at
+    }
+
+    fn run_filters(&mut self, entry: &OtlpEntry<'_, 'a>, candidates: &SeverityCandidates, at: Timestamp) {
+        let range = self.request.range_of(entry.record.raw);
+        let service = self.matched.services.len() as u32 - 1;
+        let place = RecordRef { at, start: range.start as u32, len: range.len() as u32, service };
+        let record = Record::new(entry);
         if candidates.needs_line {
             self.candidates.scan(self.plan, record.line());
         }
         for filter in &candidates.filters {
-            if !self.plan.filters[*filter as usize].indexed || self.candidates.found(*filter) {
-                self.filter(*filter as usize, &mut record, at);
+            let planned = &self.plan.filters[*filter as usize];
+            if planned.indexed && !self.candidates.found(*filter) {
+                continue;
             }
-        }
-        std::mem::swap(self.candidates.of_severity(self.plan, entry.record.severity_number), &mut candidates);
-        at
-    }
-
-    fn filter(&mut self, filter: usize, record: &mut Record<'_, OtlpEntry<'_>>, at: Timestamp) {
-        let plan = self.plan;
-        match plan.filters[filter].pipeline.run(record, &mut self.extracted) {
-            Verdict::Dropped => {}
-            Verdict::Failed => self.matched.failed += 1,
-            Verdict::Kept => {
-                for feed in &plan.filters[filter].feeds {
-                    if self.only.is_none_or(|only| only == *feed) {
-                        self.add(*feed, record, at);
-                    }
-                }
+            match planned.pipeline.run(&record, &mut self.extracted) {
+                Verdict::Dropped => {}
+                Verdict::Failed => self.matched.failed += 1,
+                Verdict::Kept => planned.feeds.iter().for_each(|feed| self.add(*feed, &record, place)),
             }
         }
     }
 
-    fn add(&mut self, index: usize, record: &Record<'_, OtlpEntry<'_>>, at: Timestamp) {
+    fn add(&mut self, index: usize, record: &Record<'_, OtlpEntry<'_, 'a>>, place: RecordRef) {
+        if self.only.is_some_and(|only| only != index) {
+            return;
+        }
         let feed = &self.plan.feeds[index];
         let weight = match feed.measure {
             Measure::Records => 1,
             Measure::Bytes => record.line().len() as u64,
         };
-        let range = self.request.range_of(record.entry().record.raw);
-        let service = self.matched.services.len() as u32 - 1;
-        let reference = RecordRef { at, start: range.start as u32, len: range.len() as u32, service };
-        let run = match self.groups[index].constant {
-            Some(run) => run,
-            None => self.run_of(index, record),
-        };
+        let run = self.groups[index].constant.unwrap_or_else(|| self.run_of(index, record));
         let cells_max = if self.only.is_some() { usize::MAX } else { feed.cells_max };
-        self.groups[index].runs[run].push(feed, cells_max, Cell { at, weight }, reference);
+        self.groups[index].runs[run].push(feed, cells_max, Cell { at: place.at, weight }, place);
     }
 
     /// The record's group, made if it is new.
-    fn run_of(&mut self, index: usize, record: &Record<'_, OtlpEntry<'_>>) -> usize {
+    fn run_of(&mut self, index: usize, record: &Record<'_, OtlpEntry<'_, 'a>>) -> usize {
         self.key.clear();
         write_key(&self.plan.feeds[index].groups, record, &self.extracted, &mut self.key);
-        let (hasher, key) = (&self.hasher, &self.key);
-        let Groups { by_key, runs, constant, is_constant } = &mut self.groups[index];
-        let hash = hasher.hash_one(key);
-        let found = by_key.find(hash, |run| *runs[*run].key == **key).copied();
-        let run = found.unwrap_or_else(|| {
-            runs.push(Run {
-                key: key.as_slice().into(),
-                cells: Vec::new(),
-                merged: false,
-                weight: 0,
-                tail: Vec::new(),
-                records: 0,
-            });
-            by_key.insert_unique(hash, runs.len() - 1, |run| hasher.hash_one(&*runs[*run].key));
-            runs.len() - 1
-        });
-        *constant = is_constant.then_some(run);
+        let run = self.groups[index].find_or_insert(&self.key, &self.hasher);
+        let groups = &mut self.groups[index];
+        groups.last = run;
+        groups.constant = groups.is_constant.then_some(run);
         run
     }
 
@@ -310,16 +330,18 @@ fn write_key<E: LogEntry>(groups: &LabelSet, record: &Record<'_, E>, extracted: 
 #[derive(Default)]
 struct Candidates {
     of_resource: Vec<u32>,
-    by_severity: Vec<Option<SeverityCandidates>>,
+    by_severity: Vec<Option<Rc<SeverityCandidates>>>,
     /// By filter: the scan in which one of its literals was last found.
     found_in: Vec<u32>,
     scan: u32,
 }
 
-#[derive(Default)]
 struct SeverityCandidates {
     filters: Vec<u32>,
+    /// Whether one of them is found by its literals.
     needs_line: bool,
+    /// Whether one of them, or of their feeds, reads labels.
+    needs_labels: bool,
 }
 
 impl Candidates {
@@ -327,21 +349,24 @@ impl Candidates {
         let filters: Vec<u32> = filters.collect();
         if filters != self.of_resource || self.by_severity.is_empty() {
             self.by_severity.clear();
-            self.by_severity.resize_with(SEVERITIES, || None);
+            self.by_severity.resize(SEVERITIES, None);
             self.of_resource = filters;
         }
     }
 
-    fn of_severity(&mut self, plan: &Plan, severity_number: i32) -> &mut SeverityCandidates {
+    fn of_severity(&mut self, plan: &Plan, severity_number: i32) -> Rc<SeverityCandidates> {
         let severity = usize::try_from(severity_number).unwrap_or(0).min(SEVERITIES - 1);
         let of_resource = &self.of_resource;
-        self.by_severity[severity].get_or_insert_with(|| {
+        let found = self.by_severity[severity].get_or_insert_with(|| {
             let filters = of_resource.iter().copied();
             let admits = |filter: &u32| plan.filters[*filter as usize].pipeline.admits_severity(severity as i32);
             let filters: Vec<u32> = filters.filter(admits).collect();
-            let needs_line = filters.iter().any(|filter| plan.filters[*filter as usize].indexed);
-            SeverityCandidates { filters, needs_line }
-        })
+            let planned = || filters.iter().map(|filter| &plan.filters[*filter as usize]);
+            let (needs_line, needs_labels) =
+                (planned().any(|filter| filter.indexed), planned().any(|filter| filter.reads_labels));
+            Rc::new(SeverityCandidates { filters, needs_line, needs_labels })
+        });
+        found.clone()
     }
 
     fn scan(&mut self, plan: &Plan, line: &str) {

@@ -94,18 +94,41 @@ fn set(labels: &mut Vec<(String, String)>, name: &str, value: String) {
     }
 }
 
-/// An OTLP record where it lies, with the labels of its resource.
-#[derive(Clone, Debug)]
-pub struct OtlpEntry<'a> {
-    /// What its resource gives.
-    pub resource: &'a ResourceLabels,
-    /// Its scope.
-    pub scope: Scope<'a>,
-    /// The record.
-    pub record: LogRecord<'a>,
+/// What all records of one scope share.
+#[derive(Clone, Debug, Default)]
+pub struct ScopeLabels<'a> {
+    name: &'a str,
+    version: &'a str,
+    dropped_attributes_count: u32,
+    attributes: Vec<KeyValue<'a>>,
 }
 
-impl LogEntry for OtlpEntry<'_> {
+impl<'a> ScopeLabels<'a> {
+    /// The labels of `scope`.
+    pub fn new(scope: Scope<'a>) -> Self {
+        Self {
+            name: scope.name(),
+            version: scope.version(),
+            dropped_attributes_count: scope.dropped_attributes_count(),
+            attributes: scope.attributes().collect(),
+        }
+    }
+}
+
+/// An OTLP record where it lies, with the labels of its resource and its scope.
+#[derive(Clone, Debug)]
+pub struct OtlpEntry<'e, 'a> {
+    /// What its resource gives.
+    pub resource: &'e ResourceLabels,
+    /// What its scope gives.
+    pub scope: &'e ScopeLabels<'a>,
+    /// The record.
+    pub record: LogRecord<'a>,
+    /// The record's attributes, found once for all who look for labels.
+    pub attributes: &'e [KeyValue<'a>],
+}
+
+impl LogEntry for OtlpEntry<'_, '_> {
     fn line(&self) -> Cow<'_, str> {
         body_line(&self.record)
     }
@@ -123,8 +146,8 @@ impl LogEntry for OtlpEntry<'_> {
 
     fn for_each_label(&self, visit: &mut dyn FnMut(&str, &str)) {
         let mut metadata: Vec<(String, String)> = Vec::new();
-        for attribute in self.record.attributes() {
-            name::for_each_label(attribute, &mut |name, value| {
+        for attribute in self.attributes {
+            name::for_each_label(*attribute, &mut |name, value| {
                 set(&mut metadata, name, value.into_text().into_owned())
             });
         }
@@ -134,8 +157,8 @@ impl LogEntry for OtlpEntry<'_> {
             }
         }
         self.resource.metadata.iter().for_each(|(name, value)| set(&mut metadata, name, value.clone()));
-        for attribute in self.scope.attributes() {
-            name::for_each_label(attribute, &mut |name, value| {
+        for attribute in &self.scope.attributes {
+            name::for_each_label(*attribute, &mut |name, value| {
                 set(&mut metadata, name, value.into_text().into_owned())
             });
         }
@@ -155,16 +178,16 @@ impl LogEntry for OtlpEntry<'_> {
     }
 }
 
-impl<'a> OtlpEntry<'a> {
+impl<'e> OtlpEntry<'e, '_> {
     /// Metadata that came with the record: all but `detected_level`, which is concluded.
-    fn given_metadata(&self, name: &str) -> Option<LabelValue<'a>> {
-        let from_scope = || self.scope_field(name).or_else(|| attribute(self.scope.attributes(), name));
+    fn given_metadata(&self, name: &str) -> Option<LabelValue<'e>> {
+        let from_scope = || self.scope_field(name).or_else(|| attribute(&self.scope.attributes, name));
         let from_resource = || self.resource.metadata(name).map(|value| LabelValue::Text(Cow::Borrowed(value)));
-        let from_record = || self.field(name).or_else(|| attribute(self.record.attributes(), name));
+        let from_record = || self.field(name).or_else(|| attribute(self.attributes, name));
         from_scope().or_else(from_resource).or_else(from_record)
     }
 
-    fn field(&self, name: &str) -> Option<LabelValue<'a>> {
+    fn field(&self, name: &str) -> Option<LabelValue<'e>> {
         let record = &self.record;
         match name {
             "severity_number" => number(i64::from(record.severity_number)),
@@ -179,18 +202,19 @@ impl<'a> OtlpEntry<'a> {
         }
     }
 
-    fn scope_field(&self, name: &str) -> Option<LabelValue<'a>> {
+    fn scope_field(&self, name: &str) -> Option<LabelValue<'e>> {
         match name {
-            "scope_name" => text(self.scope.name()),
-            "scope_version" => text(self.scope.version()),
-            "scope_dropped_attributes_count" => number(i64::from(self.scope.dropped_attributes_count())),
+            "scope_name" => text(self.scope.name),
+            "scope_version" => text(self.scope.version),
+            "scope_dropped_attributes_count" => number(i64::from(self.scope.dropped_attributes_count)),
             _ => None,
         }
     }
 }
 
-fn attribute<'a>(attributes: impl Iterator<Item = KeyValue<'a>>, name: &str) -> Option<LabelValue<'a>> {
-    attributes.filter_map(|attribute| name::value_of(attribute, name)).last()
+/// The last of the attributes that give a label of that name counts.
+fn attribute<'a>(attributes: &[KeyValue<'a>], name: &str) -> Option<LabelValue<'a>> {
+    attributes.iter().rev().find_map(|attribute| name::value_of(*attribute, name))
 }
 
 fn number<'a>(number: i64) -> Option<LabelValue<'a>> {
@@ -256,3 +280,112 @@ const RECORD_FIELDS: &[&str] = &[
 ];
 
 const SCOPE_FIELDS: &[&str] = &["scope_name", "scope_version", "scope_dropped_attributes_count"];
+
+#[cfg(test)]
+mod tests {
+    use watchbell_proto::otlp::common::AnyValue;
+    use watchbell_proto::otlp::encode::{self, put_key_value_field, put_log_record};
+    use watchbell_proto::wire::put_bytes_field;
+
+    use super::*;
+
+    /// Labels as `name=value`, sorted; each can be asked for by its name.
+    fn labels(resource: &[u8], scope: &[u8], record: &[u8]) -> Vec<String> {
+        let resource = ResourceLabels::new(Resource { raw: resource }, &LabelConfig::default());
+        let scope = ScopeLabels::new(Scope { raw: scope });
+        let record = LogRecord::new(record);
+        let attributes: Vec<_> = record.attributes().collect();
+        let entry = OtlpEntry { resource: &resource, scope: &scope, record, attributes: &attributes };
+        let mut labels = Vec::new();
+        entry.for_each_label(&mut |name, value| {
+            if !name.ends_with("_extracted") {
+                assert_eq!(entry.label(name).unwrap().into_text(), value, "{name}");
+            }
+            labels.push(format!("{name}={value}"));
+        });
+        labels.sort();
+        labels
+    }
+
+    fn record(write: impl FnOnce(&mut encode::LogRecordWriter<'_>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut encode::LogRecordWriter::new(&mut out));
+        out
+    }
+
+    fn map(entries: &[(&str, AnyValue<'_>)]) -> Vec<u8> {
+        let (mut list, mut value) = (Vec::new(), Vec::new());
+        entries.iter().for_each(|(key, value)| put_key_value_field(&mut list, 1, key, value));
+        put_bytes_field(&mut value, 6, &list);
+        value
+    }
+
+    #[test]
+    fn a_record_has_the_labels_that_loki_gives_it() {
+        let resource = encode::resource([
+            ("service.name", AnyValue::String("checkout")),
+            ("k8s.pod.name", AnyValue::String("checkout-7")),
+            ("telemetry.sdk.language", AnyValue::String("rust")),
+        ]);
+        let inner = map(&[("id", AnyValue::Int(7)), ("deep key", AnyValue::Bool(true))]);
+        let outer = map(&[("item", AnyValue::new(&inner)), ("empty", AnyValue::Empty)]);
+        let record = record(|out| {
+            out.time_unix_nano(5);
+            out.observed_time_unix_nano(6);
+            out.severity_number(17);
+            out.severity_text("ERROR");
+            out.attribute("http.status_code", &AnyValue::Int(503));
+            out.attribute("ratio", &AnyValue::Double(0.5));
+            out.attribute("order", &AnyValue::new(&outer));
+            out.attribute("service.name", &AnyValue::String("another"));
+            out.flags(1);
+            out.trace_context(&[0xAB; 16], &[0; 8]);
+            out.event_name("order.failed");
+        });
+        let expected = [
+            "detected_level=error",
+            "event_name=order.failed",
+            "flags=1",
+            "http_status_code=503",
+            "k8s_pod_name=checkout-7",
+            "observed_timestamp=6",
+            "order_empty=",
+            "order_item_deep_key=true",
+            "order_item_id=7",
+            "ratio=0.5",
+            "scope_name=shop",
+            "scope_version=1.2",
+            "service_name=checkout",
+            "service_name_extracted=another",
+            "severity_number=17",
+            "severity_text=ERROR",
+            "telemetry_sdk_language=rust",
+            "trace_id=abababababababababababababababab",
+        ];
+        assert_eq!(labels(&resource, &encode::scope("shop", "1.2"), &record), expected);
+    }
+
+    #[test]
+    fn a_record_that_says_nothing_is_of_an_unknown_service_and_level() {
+        assert_eq!(labels(b"", b"", &record(|_| {})), ["detected_level=unknown", "service_name=unknown_service"]);
+        let container = encode::resource([("k8s.container.name", AnyValue::String("web"))]);
+        let expected = ["detected_level=warn", "k8s_container_name=web", "service_name=web"];
+        let body = |out: &mut encode::LogRecordWriter<'_>| out.body(&AnyValue::String("[warn] disk"));
+        assert_eq!(labels(&container, b"", &record(body)), expected);
+    }
+
+    #[test]
+    fn bodies_become_lines() {
+        let line = |body: &AnyValue<'_>| {
+            let mut out = Vec::new();
+            put_log_record(&mut out, |out| out.body(body));
+            let record = watchbell_proto::otlp::logs::ScopeLogs { raw: &out }.log_records().next().unwrap();
+            body_line(&record).into_owned()
+        };
+        assert_eq!(line(&AnyValue::String("plain")), "plain");
+        assert_eq!(line(&AnyValue::Int(-3)), "-3");
+        assert_eq!(line(&AnyValue::Bytes(b"\0\xFF")), "AP8=");
+        let map = map(&[("b", AnyValue::Double(1.5)), ("a", AnyValue::String("<&>\"")), ("c", AnyValue::Empty)]);
+        assert_eq!(line(&AnyValue::new(&map)), r#"{"a":"<&>\"","b":1.5,"c":null}"#);
+    }
+}

@@ -123,6 +123,11 @@ impl Pipeline {
             .unwrap_or_default()
     }
 
+    /// Whether a stage looks at labels.
+    pub fn reads_labels(&self) -> bool {
+        self.stages.iter().any(|stage| !matches!(stage, Stage::Line(_)))
+    }
+
     /// Runs the stages; `extracted` then holds what the parsers found.
     pub fn run<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> Verdict {
         extracted.clear();

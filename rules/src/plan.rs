@@ -124,6 +124,8 @@ pub(crate) struct Filter {
     pub(crate) pipeline: Pipeline,
     /// Whether the literal index has to have found it.
     pub(crate) indexed: bool,
+    /// Whether its stages or its feeds read labels.
+    pub(crate) reads_labels: bool,
     pub(crate) feeds: Vec<usize>,
 }
 

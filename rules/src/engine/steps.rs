@@ -36,7 +36,8 @@ impl Engine {
     pub(super) fn next_step(&self) -> Option<Timestamp> {
         let rules = self.plan.rules.iter().enumerate();
         let steps = rules.filter(|(index, rule)| matches!(rule.eval, Eval::Steps { .. }) && !self.is_dormant(*index));
-        steps.map(|(index, rule)| self.state.watermark.reaches(self.state.rules[index].next_step + rule.lateness)).min()
+        let first = steps.map(|(index, rule)| self.state.rules[index].next_step + rule.lateness).min();
+        first.map(|time| self.state.watermark.reaches(time))
     }
 
     /// Whether no step can change anything until a record comes.

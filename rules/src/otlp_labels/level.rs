@@ -7,7 +7,7 @@ use crate::entry::LogEntry;
 use crate::pipeline::{json, logfmt};
 
 /// The level of a record: `unknown` where nothing says it.
-pub(super) fn detected<'a>(entry: &OtlpEntry<'a>) -> Cow<'a, str> {
+pub(super) fn detected<'e>(entry: &OtlpEntry<'e, '_>) -> Cow<'e, str> {
     let given = entry.given_metadata("detected_level");
     let index = || LEVEL_LABELS.iter().find_map(|name| entry.resource.index(name)).map(Cow::Borrowed);
     let metadata = || LEVEL_LABELS.iter().find_map(|name| entry.given_metadata(name)).map(|value| value.into_text());

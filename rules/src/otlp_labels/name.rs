@@ -8,7 +8,7 @@ use crate::entry::LabelValue;
 /// The value that `attribute` gives to the label `name`, if it gives one. Only maps, which give several, cost an allocation.
 pub(super) fn value_of<'a>(attribute: KeyValue<'a>, name: &str) -> Option<LabelValue<'a>> {
     if !is_map(attribute) {
-        return normalized(attribute.key_bytes).eq(name.bytes()).then(|| label_value(attribute.value()));
+        return is_named(attribute.key_bytes, name).then(|| label_value(attribute.value()));
     }
     let mut found = None;
     for_each_label(attribute, &mut |label, value| {
@@ -35,6 +35,15 @@ fn flatten<'a>(prefix: &str, entry: KeyValue<'a>, nesting: usize, visit: &mut dy
             entries.for_each(|entry| flatten(&name, entry, nesting - 1, visit));
         }
         value => visit(&name, label_value(value)),
+    }
+}
+
+/// Whether `key` becomes the label `name`; most keys differ in their first letter.
+#[inline]
+fn is_named(key: &[u8], name: &str) -> bool {
+    match (key.first(), name.as_bytes().first()) {
+        (Some(a), Some(b)) if a.is_ascii_alphabetic() && a != b => false,
+        _ => normalized(key).eq(name.bytes()),
     }
 }
 

@@ -326,7 +326,14 @@ impl Compiler {
                     let indexed = !required.is_empty();
                     literals.extend(required.into_iter().map(|literal| (literal, at as u32)));
                     let feeds = source.feeds.clone();
-                    self.plan.filters.push(Filter { selector: source.selector, pipeline, indexed, feeds });
+                    let reads_labels = pipeline.reads_labels() || wanted.is_none_or(|wanted| !wanted.is_empty());
+                    self.plan.filters.push(Filter {
+                        selector: source.selector,
+                        pipeline,
+                        indexed,
+                        reads_labels,
+                        feeds,
+                    });
                 }
                 Err(unsupported) => self.mistakes.push(mistake(&source.expr_span, unsupported)),
             }

@@ -2,7 +2,8 @@
 //!
 //! A file is a list of commands, each with its input, a line `----`, and what comes out up to the next empty line:
 //!
-//! - `rules [samples]`: a rule file; the engine begins anew at 0s. With `samples` the samples of series are shown too.
+//! - `rules [samples] [groups=N] [evidence=BYTES]`: a rule file; the engine begins anew at 0s. With `samples` the samples of series
+//!   are shown too; the others are limits.
 //! - `records`: a record a line, each in a batch of its own, received at its time.
 //! - `batch TIME`: the same, all in one batch that is received at TIME.
 //! - `clock TIME`: nothing comes until then; timers run when they are due.
@@ -46,6 +47,7 @@ pub(crate) fn check(file: &Path) -> Result<(), String> {
 #[derive(Default)]
 struct Runner {
     engine: Option<Engine>,
+    config: EngineConfig,
     show_samples: bool,
 }
 
@@ -63,8 +65,9 @@ impl Runner {
         let (name, argument) = command.split_once(' ').unwrap_or((command, ""));
         match name {
             "rules" => {
-                self.show_samples = argument == "samples";
-                match plan(body) {
+                self.show_samples = argument.contains("samples");
+                self.config = config(argument);
+                match plan(body, &self.config) {
                     Ok(plan) => self.engine = Some(Engine::new(plan, START)),
                     Err(mistakes) => return mistakes,
                 }
@@ -83,7 +86,7 @@ impl Runner {
                 let engine = self.engine.as_mut().unwrap();
                 *engine = Engine::restore(engine.plan().clone(), &engine.snapshot()).unwrap();
             }
-            "reload" => match plan(body) {
+            "reload" => match plan(body, &self.config) {
                 Ok(plan) => {
                     let engine = self.engine.as_mut().unwrap();
                     engine.replace(plan, engine.clock());
@@ -158,12 +161,24 @@ impl Runner {
     }
 }
 
-fn plan(text: &str) -> Result<Arc<Plan>, String> {
+fn config(argument: &str) -> EngineConfig {
+    let mut config = EngineConfig::default();
+    for (name, value) in argument.split(' ').filter_map(|word| word.split_once('=')) {
+        match name {
+            "groups" => config.groups_per_rule_max = value.parse().unwrap(),
+            "evidence" => config.evidence_bytes_max = value.parse().unwrap(),
+            other => panic!("no such limit: {other}"),
+        }
+    }
+    config
+}
+
+fn plan(text: &str, config: &EngineConfig) -> Result<Arc<Plan>, String> {
     let mistakes = |mistakes: Vec<watchbell_rules::diagnostic::Diagnostic>| {
         mistakes.iter().map(|mistake| mistake.render(text)).collect::<Vec<_>>().join("\n")
     };
     let file = rule_file::parse("rules.yaml", text).map_err(mistakes)?;
-    Plan::compile(&[file], &EngineConfig::default()).map(Arc::new).map_err(mistakes)
+    Plan::compile(&[file], config).map(Arc::new).map_err(mistakes)
 }
 
 fn records(text: &str) -> impl Iterator<Item = (TestRecord, Timestamp)> {
