@@ -1,5 +1,7 @@
 //! One HTTP client for both protocols: OTLP/gRPC is a POST over HTTP/2 with five bytes before the message and a status in the trailers.
 
+use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,13 +13,18 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::answer::Answer;
 use crate::config::{Compression, Export, Protocol};
 
 /// Most bytes of an answer that are read (64 KiB); a longer one counts as none.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// After how long without a sign of life during a request a gRPC connection is asked for one, and how long that is waited for (10 s): else
+/// requests would go on to time out on a connection whose other end is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Sends requests to one endpoint.
 pub(super) struct Transport {
@@ -38,7 +45,12 @@ impl Transport {
             headers.insert(name, HeaderValue::from_static(value));
         }
         let is_grpc = protocol == Protocol::Grpc;
-        let client = Client::builder(TokioExecutor::new()).http2_only(is_grpc).build(connector(is_grpc, timeout)?);
+        let client = Client::builder(TokioExecutor::new())
+            .http2_only(is_grpc)
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
+            .build(connector(&uri, is_grpc, timeout)?);
         Ok(Self { client, uri, headers, protocol, compression, timeout })
     }
 
@@ -115,10 +127,18 @@ fn static_headers(protocol: Protocol, compressed: bool) -> Vec<(http::HeaderName
     headers
 }
 
-fn connector(is_grpc: bool, timeout: Duration) -> Result<HttpsConnector<HttpConnector>, String> {
+/// The system's certificates are read for `https` alone: a container without any can still speak `http`.
+fn connector(uri: &Uri, is_grpc: bool, timeout: Duration) -> Result<HttpsConnector<HttpConnector>, String> {
+    let failed = |error: &dyn Error| format!("cannot set up TLS for {uri}: {error}");
     let provider = rustls::crypto::ring::default_provider();
-    let tls = HttpsConnectorBuilder::new().with_provider_and_platform_verifier(provider);
-    let tls = tls.map_err(|error| format!("cannot set up TLS: {error}"))?.https_or_http();
+    let tls = if uri.scheme_str() == Some("https") {
+        HttpsConnectorBuilder::new().with_provider_and_platform_verifier(provider).map_err(|error| failed(&error))?
+    } else {
+        let config = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+        let config = config.map_err(|error| failed(&error))?.with_root_certificates(RootCertStore::empty());
+        HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth())
+    };
+    let tls = tls.https_or_http();
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
@@ -133,6 +153,6 @@ fn gzip(bytes: &[u8]) -> Bytes {
 }
 
 /// An error and its sources: hyper's own message alone says little.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+fn chain(error: &(dyn Error + 'static)) -> String {
     crate::encode::ErrorChain(error).to_string()
 }
