@@ -34,9 +34,9 @@ fn a_failing_upstream_is_an_error_in_the_trace_of_its_order() {
     let receiver = Receiver::http();
     let (mut checkout, address) = open(&receiver);
     assert_eq!(post(&address, "/checkout"), 201);
-    assert_eq!(post(&address, "/payment/fail"), 204);
+    assert_eq!(post(&address, "/demo/fail"), 204);
     assert_eq!(post(&address, "/checkout"), 502);
-    assert_eq!(post(&address, "/payment/heal"), 204);
+    assert_eq!(post(&address, "/demo/heal"), 204);
     assert_eq!(post(&address, "/checkout"), 201);
     let terminated = Command::new("kill").arg(checkout.id().to_string()).status().expect("the command kill");
     assert!(terminated.success() && checkout.wait().expect("the program's end").success());

@@ -1,12 +1,14 @@
 //! The command line.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 const HELP: &str = "\
 A checkout with an inventory and a payment upstream, under load. Telemetry goes where OTEL_EXPORTER_OTLP_ENDPOINT says.
 
 Usage: checkout [FLAGS]
-  --port PORT           where the checkout listens on loopback (a free port)
+  --address IP:PORT     where the checkout listens (127.0.0.1:0, a free port)
+  --port PORT           the same on loopback, by port alone
   --rate N              orders a second that it places with itself (50; 0: none)
   --fail-after TIME     when the payment upstream begins to fail (never)
   --heal-after TIME     when it heals (never)
@@ -16,7 +18,7 @@ TIME is since the start: 500ms, 15s or 2m.";
 
 /// What was asked for.
 pub(crate) struct Flags {
-    pub(crate) port: u16,
+    pub(crate) address: SocketAddr,
     pub(crate) rate: u32,
     pub(crate) fail_after: Option<Duration>,
     pub(crate) heal_after: Option<Duration>,
@@ -31,11 +33,13 @@ impl Flags {
     }
 
     fn of(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut flags = Self { port: 0, rate: 50, fail_after: None, heal_after: None, duration: None, console: false };
+        let mut flags =
+            Self { address: loopback(0), rate: 50, fail_after: None, heal_after: None, duration: None, console: false };
         while let Some(flag) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("`{flag}` wants a value\n\n{HELP}"));
             match flag.as_str() {
-                "--port" => flags.port = number(&value()?)?,
+                "--address" => flags.address = address(&value()?)?,
+                "--port" => flags.address = loopback(number(&value()?)?),
                 "--rate" => flags.rate = number(&value()?)?,
                 "--fail-after" => flags.fail_after = Some(time(&value()?)?),
                 "--heal-after" => flags.heal_after = Some(time(&value()?)?),
@@ -46,6 +50,14 @@ impl Flags {
         }
         Ok(flags)
     }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is not an address; write `127.0.0.1:8080`"))
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
@@ -69,7 +81,7 @@ mod tests {
     fn flags_are_read() {
         let line = "--port 8080 --rate 5 --fail-after 15s --heal-after 2m --duration 500ms --console";
         let flags = Flags::of(line.split(' ').map(str::to_owned)).unwrap();
-        assert_eq!((flags.port, flags.rate, flags.console), (8080, 5, true));
+        assert_eq!((flags.address, flags.rate, flags.console), (loopback(8080), 5, true));
         assert_eq!(flags.fail_after, Some(Duration::from_secs(15)));
         assert_eq!(flags.heal_after, Some(Duration::from_secs(120)));
         assert_eq!(flags.duration, Some(Duration::from_millis(500)));
@@ -78,6 +90,7 @@ mod tests {
     #[test]
     fn mistakes_are_told() {
         let error = |line: &str| Flags::of(line.split(' ').map(str::to_owned)).err().unwrap();
+        assert!(error("--address localhost").contains("write `127.0.0.1:8080`"));
         assert!(error("--port x").starts_with("`x` is not a number"));
         assert!(error("--port 70000").starts_with("`70000` is not a number that fits"));
         assert!(error("--duration 5").contains("write `500ms`"));

@@ -1,7 +1,7 @@
 //! A shop's checkout that calls an inventory and a payment upstream: three HTTP servers in one process, under a load of its own.
 //!
 //! The payment upstream can be made to fail and to heal, by a schedule (`--fail-after 15s --heal-after 45s`) or by hand
-//! (`curl -X POST http://ADDRESS/payment/fail`, `.../payment/heal`). All that it does to be watched: the guard in `main`, `tracing`'s
+//! (`curl -X POST http://ADDRESS/demo/fail`, `.../demo/heal`). All that it does to be watched: the guard in `main`, `tracing`'s
 //! macros, and `watchbell::propagation` where a request comes in or goes out.
 
 mod flags;
@@ -31,9 +31,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let provider = Arc::new(Provider::default());
-    let inventory = web::serve(0, inventory::app()).await?;
-    let payment = web::serve(0, payment::app(Arc::clone(&provider))).await?;
-    let shop = web::serve(flags.port, shop::app(inventory, payment, Arc::clone(&provider))).await?;
+    let inventory = web::serve(web::FREE_PORT, inventory::app()).await?;
+    let payment = web::serve(web::FREE_PORT, payment::app(Arc::clone(&provider))).await?;
+    let shop = web::serve(flags.address, shop::app(inventory, payment, Arc::clone(&provider))).await?;
     tracing::info!(address = %shop, "the checkout is open");
 
     tokio::spawn(load::run(shop, flags.rate));

@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use axum::routing::post;
+use axum::routing::{get, post};
 use http::StatusCode;
 use tracing::{Span, error, field, info, instrument};
 
 use crate::payment::Provider;
 use crate::web::Caller;
 
-/// `POST /checkout`, and the payment upstream's switch: `POST /payment/fail`, `POST /payment/heal`.
+/// `POST /checkout`, `GET /healthz`, and the payment upstream's switch: `POST /demo/fail`, `POST /demo/heal`.
 pub(crate) fn app(inventory: SocketAddr, payment: SocketAddr, provider: Arc<Provider>) -> Router {
     let shop = Shop { inventory, payment, caller: Caller::new(), next_order: AtomicU64::new(10_001) };
-    let switch =
-        Router::new().route("/payment/fail", post(fail)).route("/payment/heal", post(heal)).with_state(provider);
-    Router::new().route("/checkout", post(checkout)).with_state(Arc::new(shop)).merge(switch)
+    let switch = Router::new().route("/demo/fail", post(fail)).route("/demo/heal", post(heal)).with_state(provider);
+    let checkout = Router::new().route("/checkout", post(checkout)).with_state(Arc::new(shop));
+    checkout.merge(switch).route("/healthz", get(async || StatusCode::NO_CONTENT))
 }
 
 struct Shop {

@@ -1,6 +1,6 @@
 //! HTTP in and out, with the trace's context.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use axum::Router;
 use axum::extract::Request;
@@ -15,9 +15,12 @@ use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tracing::{Instrument, Span, field, info_span};
 
-/// Serves an app on loopback, each request in a span of its caller's trace; 0 is a free port.
-pub(crate) async fn serve(port: u16, app: Router) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+/// A free port on loopback.
+pub(crate) const FREE_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+
+/// Serves an app, each request in a span of its caller's trace.
+pub(crate) async fn serve(address: SocketAddr, app: Router) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let app = app.layer(from_fn(in_span));
     tokio::spawn(async { axum::serve(listener, app).await });

@@ -1,0 +1,47 @@
+//! A log call allocates nothing once it is warm: an allocator that counts needs a process of its own.
+
+#![allow(unsafe_code)] // the counting allocator
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use tracing_subscriber::layer::SubscriberExt;
+
+#[test]
+fn a_warm_call_allocates_nothing() {
+    let builder = watchbell::builder().variables([("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")]);
+    let (layer, guard) = builder.layer().expect("an export thread");
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let span = tracing::info_span!("checkout");
+        let _entered = span.enter();
+        let call = |order_id: u64| {
+            tracing::info!(order_id, amount = 9.75, upstream = "payment", "order {} placed", order_id);
+            tracing::debug!(parent: None, yes = true, debug = ?Some(order_id), "no span");
+        };
+        call(0);
+        let before = ALLOCATIONS.get();
+        (1..20).for_each(call); // fewer than fill the chunk
+        assert_eq!(ALLOCATIONS.get() - before, 0);
+    });
+    assert_eq!(guard.shutdown(Duration::ZERO).logs.emitted, 40);
+}
+
+thread_local!(static ALLOCATIONS: Cell<u64> = const { Cell::new(0) });
+
+struct Counting;
+
+// SAFETY: all is left to the system's allocator; the count is a thread-local number without a destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
