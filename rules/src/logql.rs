@@ -1,6 +1,9 @@
 //! LogQL, the language of expressions: text to tree, tree to text, and what is wrong with either.
 //!
-//! The grammar and its precedence are Loki's.
+//! The grammar and its precedence are Loki's. What Loki's parser lets pass though it fails or means nothing afterwards is a
+//! mistake here: an address, pattern, JSON path or regular expression that cannot be used, a label formatted twice, `bool` on
+//! arithmetic, `on` beside a number, an aggregation of a number, a range of 0, and a number with a word on its heels (`5or`).
+//! `variants`, which newer Lokis have no more, is read.
 
 use crate::diagnostic::Diagnostic;
 

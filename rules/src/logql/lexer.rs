@@ -176,7 +176,8 @@ impl<'a> Lexer<'a> {
 
     fn symbol(&mut self, first: char) -> Result<TokenKind, Diagnostic> {
         let rest = self.rest();
-        if let Some(flag) = FLAGS.iter().find(|flag| rest.starts_with(**flag)) {
+        let flag_len = rest.find(|c: char| c != '-' && !c.is_alphabetic()).unwrap_or(rest.len());
+        if let Some(flag) = FLAGS.iter().find(|flag| **flag == &rest[..flag_len]) {
             self.at += flag.len();
             return Ok(TokenKind::Flag(flag));
         }
