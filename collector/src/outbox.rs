@@ -214,7 +214,8 @@ impl Outbox {
     }
 
     fn try_again(&mut self, number: u64, reason: String, after: Option<Duration>, now: Timestamp) {
-        let Some(entry) = self.entries.get_mut(&number) else { return };
+        // One that waits already was made again meanwhile: the try that failed was of a former life.
+        let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.due.is_none()) else { return };
         let tried_for = entry.first_try.map_or(Duration::ZERO, |first| now.since(first));
         if tried_for >= self.config.retry_max_elapsed_time {
             return self.give_up(number, format!("given up after {tried_for:?}: {reason}"));
@@ -371,6 +372,16 @@ mod tests {
         assert_eq!(outbox.poll_outcome(), Some(Outcome { key: "a".into(), delivered: true, reason: String::new() }));
         assert_eq!(outbox.undelivered().count(), 0);
         assert_eq!(outbox.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_failure_from_before_the_state_was_folded_again_changes_nothing() {
+        let mut outbox = outbox(OutboxConfig::default());
+        outbox.handle_notification(message("a", "g"));
+        outbox.handle_result("a", passing(), Timestamp(0));
+        assert_eq!(sent(&mut outbox, 0), ["a"]);
+        outbox.handle_result("a", Ok(()), Timestamp(1));
+        assert_eq!((sent(&mut outbox, i64::MAX), outbox.undelivered().count()), (vec![], 0));
     }
 
     #[test]

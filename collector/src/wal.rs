@@ -199,7 +199,7 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What the collector needs of a log: append in order, read from anywhere, know how far it is safe.
 pub trait Log: Send + Sync + 'static {
     /// Appends a frame. The future is ready when the frame is durable; dropping it does not take the frame back.
-    /// `Full`, `Closed` and `TooLarge` come at once.
+    /// `Closed` and `TooLarge` come at once, `Full` mostly, and for batches only: other frames wait until there is room.
     fn append(&self, frame: NewFrame) -> BoxFuture<Result<Position, AppendError>>;
 
     /// How far the log has got; the receiver is told of each change.

@@ -227,18 +227,15 @@ impl Runner {
         self.parts.metrics.records.inc_by(frames.iter().map(|frame| u64::from(frame.records)).sum());
     }
 
-    /// The disk failed: what was folded beyond the durable position never happened.
+    /// The disk failed: what was folded beyond the durable position never happened, nor was a clock frame or an outcome written that
+    /// were under way. Where that was cannot be told any more when the log has gone on meanwhile.
     fn fold_again(&mut self, progress: Progress) {
         self.failures = progress.failures;
         self.pending_snapshot = None;
-        if self.evaluator.position() > progress.durable {
-            tracing::error!(
-                "the disk failed under frames that were judged already; folding again from the last snapshot"
-            );
-            self.evaluator = restore(&self.parts);
-            self.take_up_replay();
-            self.parts.metrics.refolds.inc();
-        }
+        tracing::error!("the disk failed under what may be judged already; folding again from the last snapshot");
+        self.evaluator = restore(&self.parts);
+        self.take_up_replay();
+        self.parts.metrics.refolds.inc();
     }
 
     fn take_up_replay(&mut self) {

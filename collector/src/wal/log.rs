@@ -19,7 +19,7 @@ use super::metrics::{CursorReport, LogMetrics, Metrics, Report, Reports};
 use super::reader::{Tail, frame};
 use super::segment::{DATA_START, Segment};
 use super::writer::WalWriter;
-use super::{AppendError, BoxFuture, Cursor, Frame, Log, NewFrame, Position, Progress};
+use super::{AppendError, BoxFuture, Cursor, Frame, FrameKind, Log, NewFrame, Position, Progress};
 use crate::clock::SharedClock;
 
 /// `wal` in the config file: the limits of each log.
@@ -190,6 +190,20 @@ pub(super) struct Queue {
     pub(super) closed: bool,
     /// Whether the writer has something to do beside the frames.
     pub(super) woken: bool,
+    /// Whether there is no segment for the frames, as far as is known: the log is held or the disk is full.
+    pub(super) blocked: bool,
+}
+
+impl Queue {
+    /// Takes the batches out. What the collector itself has to say waits until it can be written: its timers and outcomes go by that.
+    pub(super) fn take_batches(&mut self) -> VecDeque<Queued> {
+        let (batches, others): (VecDeque<_>, _) =
+            self.frames.drain(..).partition(|queued| queued.frame.kind == FrameKind::Batch);
+        self.frames = others;
+        self.bytes = self.frames.iter().map(|queued| queued.frame.payload.len()).sum();
+        self.blocked = true;
+        batches
+    }
 }
 
 /// A frame that waits, and the one who waits for it.
@@ -213,12 +227,14 @@ impl<D: Disk> Shared<D> {
         if queue.closed {
             return Err(AppendError::Closed);
         }
-        if queue.bytes > 0 && queue.bytes + bytes > self.config.pending_bytes_max {
+        let is_batch = frame.kind == FrameKind::Batch;
+        if is_batch && queue.bytes > 0 && queue.bytes + bytes > self.config.pending_bytes_max {
             self.metrics.refused.inc();
             return Err(AppendError::Full);
         }
         queue.received = queue.received.max(self.clock.now());
         queue.bytes += bytes;
+        queue.blocked = false;
         let received = queue.received;
         queue.frames.push_back(Queued { frame, payload_crc, received, done });
         drop(queue);
@@ -325,20 +341,27 @@ impl<D: Disk> WalWriter<D> {
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<D: Disk> Shared<D> {
-    /// Waits for something to do or the timeout; `false` when the log is closed and nothing is queued.
+    /// Waits for something to do or the timeout; `false` when the log is closed and nothing more can be written.
     fn wait(&self, timeout: Option<Duration>) -> bool {
         let mut queue = self.queue();
-        let idle = |queue: &mut Queue| queue.frames.is_empty() && !queue.closed && !queue.woken;
+        let timeout =
+            if queue.blocked { Some(timeout.unwrap_or(BLOCKED_INTERVAL).min(BLOCKED_INTERVAL)) } else { timeout };
+        let has_frames = |queue: &Queue| !queue.frames.is_empty() && !queue.blocked;
+        let idle = |queue: &mut Queue| !has_frames(queue) && !queue.closed && !queue.woken;
         queue = match timeout {
             Some(timeout) => {
                 self.wake.wait_timeout_while(queue, timeout, idle).unwrap_or_else(PoisonError::into_inner).0
             }
             None => self.wake.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner),
         };
-        queue.woken = false;
-        !(queue.closed && queue.frames.is_empty())
+        let ends = queue.closed && !has_frames(&queue);
+        (queue.woken, queue.blocked) = (false, false);
+        !ends
     }
 }
+
+/// How long frames that found no segment wait before they are tried again, unless something happens before.
+const BLOCKED_INTERVAL: Duration = Duration::from_secs(1);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

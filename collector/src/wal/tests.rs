@@ -250,8 +250,12 @@ fn a_cursor_that_holds_the_log_is_waited_for() {
         }
     }
     assert_eq!((frames(machine.wal()).len(), cursor.lost()), (appended, 0));
+    let mut clock = machine.wal().append(NewFrame { kind: FrameKind::Clock, ..new_frame(&payload) });
+    machine.sync();
+    assert_eq!(now(&mut clock), None, "our own frames wait");
     cursor.commit(machine.wal().progress().borrow().durable).unwrap();
     machine.append_all([payload.as_str()]);
+    assert!(matches!(now(&mut clock), Some(Ok(_))));
     assert_eq!(cursor.lost(), 0);
 }
 

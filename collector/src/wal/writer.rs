@@ -207,10 +207,7 @@ impl<D: Disk> WalWriter<D> {
     }
 
     fn refuse_queued(&self, error: &AppendError) {
-        let mut queue = self.shared.queue();
-        queue.bytes = 0;
-        let refused = std::mem::take(&mut queue.frames);
-        drop(queue);
+        let refused = self.shared.queue().take_batches();
         self.shared.metrics.refused.inc_by(refused.len() as u64);
         for queued in refused {
             let _ = queued.done.send(Err(error.clone()));
