@@ -31,5 +31,5 @@ bench: ## What BENCHMARKS.md tells, measured anew. The foreign collector is in t
 	cargo bench --package watchbell-proto --package watchbell-rules --package watchbell-collector --package watchbell
 
 demo: ## The main job on live traffic, under two minutes after the build. KEEP=1 leaves it running.
-	cargo build --quiet --package watchbell-collector --package watchbell-examples --bins
+	cargo build --package watchbell-collector --package watchbell-examples --bins
 	target/debug/demo
