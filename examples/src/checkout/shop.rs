@@ -54,9 +54,9 @@ impl Shop {
     #[instrument(name = "place_order", skip_all, fields(order_id = order.order_id, otel.status_code = field::Empty))]
     async fn place(&self, order: Order) -> StatusCode {
         let Order { order_id, amount } = order;
-        let reserved = self.ask("inventory", self.inventory, &format!("/reserve/{order_id}"), order).await;
+        let reserved = self.ask("inventory", self.inventory, "/reserve", order).await;
         let charged = match reserved {
-            true => self.ask("payment", self.payment, &format!("/charge/{order_id}"), order).await,
+            true => self.ask("payment", self.payment, "/charge", order).await,
             false => false,
         };
         if !charged {
@@ -68,9 +68,10 @@ impl Shop {
     }
 
     /// Whether an upstream did what was asked for; if not, it is told.
-    async fn ask(&self, upstream: &'static str, address: SocketAddr, path: &str, order: Order) -> bool {
+    async fn ask(&self, upstream: &'static str, address: SocketAddr, what: &str, order: Order) -> bool {
         let Order { order_id, amount } = order;
-        match self.caller.post(address, path).await {
+        let (route, path) = (format!("{what}/{{order_id}}"), format!("{what}/{order_id}"));
+        match self.caller.post(address, &route, &path).await {
             Ok(status) if status.is_success() => return true,
             Ok(status) => {
                 let status = status.as_u16();

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use http::{Method, StatusCode};
@@ -28,12 +28,13 @@ pub(crate) async fn serve(address: SocketAddr, app: Router) -> std::io::Result<S
 }
 
 async fn in_span(request: Request, next: Next) -> Response {
-    let name = format!("{} {}", request.method(), request.uri().path());
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
     let span = info_span!(
         "request",
-        otel.name = name,
+        otel.name = format!("{} {route}", request.method()), // the route, not the path: names are to be few
         otel.kind = "server",
         http.request.method = %request.method(),
+        http.route = route,
         url.path = request.uri().path(),
         http.response.status_code = field::Empty,
         otel.status_code = field::Empty,
@@ -53,11 +54,11 @@ impl Caller {
         Self(Client::builder(TokioExecutor::new()).build_http())
     }
 
-    /// Posts to a path, in a span of its own.
-    pub(crate) async fn post(&self, address: SocketAddr, path: &str) -> Result<StatusCode, CallError> {
+    /// Posts to a path of a route, in a span of its own.
+    pub(crate) async fn post(&self, address: SocketAddr, route: &str, path: &str) -> Result<StatusCode, CallError> {
         let span = info_span!(
             "call",
-            otel.name = format!("POST {path}"),
+            otel.name = format!("POST {route}"),
             otel.kind = "client",
             http.request.method = "POST",
             url.full = format!("http://{address}{path}"),
