@@ -1,13 +1,17 @@
 //! HTTP out, for exporters and contact points alike: pooled connections, TLS, and a deadline over the whole exchange.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Limited};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -50,7 +54,7 @@ pub enum Protocol {
 /// A client; clones share its connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Pieces>,
 }
 
 /// What came back.
@@ -105,10 +109,15 @@ impl HttpClient {
     }
 
     /// Sends a request and reads the whole answer, within `timeout`.
-    pub async fn send(&self, mut request: Request<Bytes>, timeout: Duration) -> Result<Answer, SendError> {
+    pub async fn send(&self, request: Request<Bytes>, timeout: Duration) -> Result<Answer, SendError> {
+        self.send_pieces(request.map(|body| vec![body]), timeout).await
+    }
+
+    /// The same for a body in pieces, which are not copied together.
+    pub async fn send_pieces(&self, mut request: Request<Vec<Bytes>>, timeout: Duration) -> Result<Answer, SendError> {
         request.headers_mut().entry(header::USER_AGENT).or_insert(header::HeaderValue::from_static(USER_AGENT));
         let exchange = async {
-            let response = self.client.request(request.map(Full::new)).await.map_err(|error| chain(&error))?;
+            let response = self.client.request(request.map(Pieces::new)).await.map_err(|error| chain(&error))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| chain(&*error))?;
             let trailers = body.trailers().cloned().unwrap_or_default();
@@ -212,6 +221,40 @@ fn chain(error: &dyn std::error::Error) -> SendError {
         cause = error.source();
     }
     SendError::Connection(text)
+}
+
+/// A body in pieces.
+#[derive(Debug)]
+struct Pieces {
+    pieces: std::vec::IntoIter<Bytes>,
+    bytes: u64,
+}
+
+impl Pieces {
+    fn new(mut pieces: Vec<Bytes>) -> Self {
+        pieces.retain(|piece| !piece.is_empty());
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self { pieces: pieces.into_iter(), bytes }
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.pieces.next();
+        self.bytes -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes)
+    }
 }
 
 /// For `insecure_skip_verify`.

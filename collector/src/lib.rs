@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod dedup;
 pub mod evaluator;
+pub mod exporter;
 pub mod grpc_code;
 pub mod http_client;
 #[cfg(test)]

@@ -51,6 +51,11 @@ impl MemoryLog {
         self.state().frames.clone()
     }
 
+    /// Where the cursor of that name stands.
+    pub(crate) fn committed(&self, cursor: &str) -> Option<Position> {
+        self.state().cursors.get(cursor).copied()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap()
     }

@@ -1,0 +1,97 @@
+//! What the exporters tell of themselves. How far each is behind and what it lost to the logs' size cap, the logs tell, by cursor.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use watchbell_proto::otlp::Signal;
+
+/// The exporters' metrics; clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    sent: Family<Labels, Counter>,
+    dropped: Family<Labels, Counter>,
+    retries: Family<Labels, Counter>,
+    requests: Family<Outcome, Counter>,
+    duration: Family<Labels, Histogram, fn() -> Histogram>,
+    queue_bytes: Family<Labels, Gauge>,
+}
+
+/// One exporter's, for one signal.
+#[derive(Clone, Debug)]
+pub(super) struct WorkerMetrics {
+    pub(super) sent: Counter,
+    pub(super) dropped: Counter,
+    pub(super) retries: Counter,
+    pub(super) duration: Histogram,
+    pub(super) queue_bytes: Gauge,
+    requests: Family<Outcome, Counter>,
+    labels: Labels,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    exporter: String,
+    signal: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    exporter: String,
+    signal: String,
+    outcome: &'static str,
+}
+
+impl Metrics {
+    /// Makes the metrics and puts them into `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            sent: Family::default(),
+            dropped: Family::default(),
+            retries: Family::default(),
+            requests: Family::default(),
+            duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            queue_bytes: Family::default(),
+        };
+        let Self { sent, dropped, retries, requests, duration, queue_bytes } = metrics.clone();
+        registry.register("watchbell_exporter_sent_records", "Records that the endpoint took", sent);
+        registry.register("watchbell_exporter_dropped_records", "Records given up: refused for good", dropped);
+        registry.register("watchbell_exporter_retries", "Requests that failed and are sent again", retries);
+        registry.register("watchbell_exporter_requests", "Requests by how they ended", requests);
+        registry.register(
+            "watchbell_exporter_request_duration_seconds",
+            "From sending a request to its answer",
+            duration,
+        );
+        registry.register(
+            "watchbell_exporter_queue_bytes",
+            "Read of the log and not yet delivered; the limit is sending_queue.queue_bytes_max",
+            queue_bytes,
+        );
+        metrics
+    }
+
+    pub(super) fn of(&self, exporter: &str, signal: Signal) -> WorkerMetrics {
+        let labels = Labels { exporter: exporter.to_owned(), signal: signal.name().to_owned() };
+        WorkerMetrics {
+            sent: self.sent.get_or_create_owned(&labels),
+            dropped: self.dropped.get_or_create_owned(&labels),
+            retries: self.retries.get_or_create_owned(&labels),
+            duration: self.duration.get_or_create_owned(&labels),
+            queue_bytes: self.queue_bytes.get_or_create_owned(&labels),
+            requests: self.requests.clone(),
+            labels,
+        }
+    }
+}
+
+impl WorkerMetrics {
+    pub(super) fn count_request(&self, outcome: &'static str) {
+        let Labels { exporter, signal } = self.labels.clone();
+        self.requests.get_or_create(&Outcome { exporter, signal, outcome }).inc();
+    }
+}
+
+const DURATION_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
