@@ -17,7 +17,7 @@ use crate::dedup::DedupConfig;
 use crate::evaluator::rule_set::RuleFileText;
 use crate::outbox::OutboxConfig;
 use crate::wal::WalConfig;
-use crate::{notify, receiver};
+use crate::{exporter, notify, receiver};
 
 /// The whole file. Every key has a default.
 #[derive(Debug, Deserialize)]
@@ -25,6 +25,8 @@ use crate::{notify, receiver};
 pub struct Config {
     /// Where records come in.
     pub receivers: receiver::Config,
+    /// Where records and samples go on to.
+    pub exporters: exporter::Config,
     /// Rule files: paths and globs. Default `./rules/*.yaml` and `./rules/*.yml`.
     pub rule_files: Vec<String>,
     /// The folder of the logs and snapshots. Default `./data`.
@@ -63,6 +65,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             receivers: receiver::Config::default(),
+            exporters: exporter::Config::default(),
             rule_files: vec!["./rules/*.yaml".to_owned(), "./rules/*.yml".to_owned()],
             data_dir: PathBuf::from("./data"),
             api: ApiConfig::default(),

@@ -2,9 +2,11 @@
 
 pub mod compression;
 pub mod headers;
+pub mod loki;
 mod metrics;
 pub mod otlp_grpc;
 pub mod otlp_http;
+pub mod prometheus;
 pub mod queue;
 mod worker;
 
@@ -20,7 +22,9 @@ use tokio::task::JoinSet;
 use watchbell_proto::otlp::Signal;
 
 pub use self::metrics::Metrics;
+pub use self::prometheus::Samples;
 
+use self::prometheus::Waiting;
 use self::queue::{Queue, Request, SendResult};
 use self::worker::Worker;
 use crate::clock::SharedClock;
@@ -37,6 +41,10 @@ pub enum ExporterConfig {
     OtlpGrpc(otlp_grpc::Config),
     /// `otlp_http`, or `otlphttp`.
     OtlpHttp(otlp_http::Config),
+    /// `loki`.
+    Loki(loki::Config),
+    /// `prometheus_remote_write`, or `prometheusremotewrite`.
+    PrometheusRemoteWrite(prometheus::Config),
 }
 
 /// A signal, as `signals:` names it.
@@ -51,8 +59,11 @@ pub enum SignalName {
 
 /// The running exporters. Dropping it ends them at once; what they had not delivered is delivered after the next start.
 pub struct Exporters {
+    clock: SharedClock,
+    metrics: Metrics,
     stop: watch::Sender<bool>,
     workers: JoinSet<()>,
+    samples: Samples,
 }
 
 impl Exporters {
@@ -61,29 +72,53 @@ impl Exporters {
         config: &Config,
         log_of: impl Fn(Signal) -> Arc<dyn Log>,
         clock: SharedClock,
-        metrics: &Metrics,
+        metrics: Metrics,
     ) -> Result<Self, StartError> {
-        let mut exporters = Self { stop: watch::Sender::new(false), workers: JoinSet::new() };
+        config.check(&clock)?;
+        let (stop, workers, samples) = (watch::Sender::new(false), JoinSet::new(), Samples::default());
+        let mut exporters = Self { clock, metrics, stop, workers, samples };
+        let mut waiting = Vec::new();
         for (name, config) in &config.0 {
-            let error = |why: String| StartError { exporter: name.clone(), why };
             for signal in config.signals() {
-                let log = log_of(signal);
-                let cursor = log.cursor(name).map_err(|why| error(format!("cannot open its cursor: {why}")))?;
-                let (queue, retry) = config.queue();
-                let queue = Queue::new(queue.clone(), retry.clone(), cursor.position(), fastrand::u64(..));
-                let worker = Worker {
-                    name: format!("{name} ({})", signal.name()),
-                    log,
-                    cursor,
-                    queue,
-                    sender: config.sender(signal).map_err(error)?,
-                    clock: clock.clone(),
-                    metrics: metrics.of(name, signal),
-                };
-                exporters.workers.spawn(worker.run(exporters.stop.subscribe()));
+                exporters.add(name, config, signal.name(), signal, log_of(signal))?;
+            }
+            if let ExporterConfig::PrometheusRemoteWrite(settings) = config {
+                let samples = Waiting::new(settings, exporters.metrics.lost(name, SAMPLES));
+                waiting.push(samples.clone());
+                exporters.add(name, config, SAMPLES, Signal::Metrics, Arc::new(samples))?;
             }
         }
+        exporters.samples = Samples::new(waiting);
         Ok(exporters)
+    }
+
+    /// Takes the samples that rules compute, for Prometheus.
+    pub fn samples(&self) -> Samples {
+        self.samples.clone()
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        config: &ExporterConfig,
+        what: &str,
+        signal: Signal,
+        log: Arc<dyn Log>,
+    ) -> Result<(), StartError> {
+        let error = |why: String| StartError { exporter: name.to_owned(), why };
+        let cursor = log.cursor(name).map_err(|why| error(format!("cannot open its cursor: {why}")))?;
+        let (queue, retry) = config.queue();
+        let worker = Worker {
+            name: format!("{name} ({what})"),
+            log,
+            queue: Queue::new(queue, retry, cursor.position(), fastrand::u64(..)),
+            cursor,
+            sender: config.sender(signal, &self.clock).map_err(error)?,
+            clock: self.clock.clone(),
+            metrics: self.metrics.of(name, what),
+        };
+        self.workers.spawn(worker.run(self.stop.subscribe()));
+        Ok(())
     }
 
     /// Lets them send what the logs hold by now, for at most so long; the rest is for the next start.
@@ -117,27 +152,50 @@ trait Sender: Send + Sync + 'static {
     fn send(self: Arc<Self>, request: Request) -> BoxFuture<SendResult>;
 }
 
+impl Config {
+    /// Whether all of it can be: URLs, headers, certificates.
+    pub fn check(&self, clock: &SharedClock) -> Result<(), StartError> {
+        for (name, config) in &self.0 {
+            for signal in config.signals().into_iter().chain(config.sends_samples().then_some(Signal::Metrics)) {
+                config.sender(signal, clock).map_err(|why| StartError { exporter: name.clone(), why })?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl ExporterConfig {
+    /// The signals whose logs it reads.
     fn signals(&self) -> Vec<Signal> {
         let names = match self {
-            Self::OtlpGrpc(config) => &config.signals,
-            Self::OtlpHttp(config) => &config.signals,
+            Self::OtlpGrpc(config) => &*config.signals,
+            Self::OtlpHttp(config) => &*config.signals,
+            Self::Loki(_) => &[SignalName::Logs],
+            Self::PrometheusRemoteWrite(_) => &[],
         };
         Signal::ALL.into_iter().filter(|signal| names.iter().any(|name| name.signal() == *signal)).collect()
     }
 
-    fn queue(&self) -> (&queue::Config, &queue::RetryConfig) {
+    fn sends_samples(&self) -> bool {
+        matches!(self, Self::PrometheusRemoteWrite(_))
+    }
+
+    fn queue(&self) -> (queue::Config, queue::RetryConfig) {
         match self {
-            Self::OtlpGrpc(config) => (&config.sending_queue, &config.retry_on_failure),
-            Self::OtlpHttp(config) => (&config.sending_queue, &config.retry_on_failure),
+            Self::OtlpGrpc(config) => (config.sending_queue.clone(), config.retry_on_failure.clone()),
+            Self::OtlpHttp(config) => (config.sending_queue.clone(), config.retry_on_failure.clone()),
+            Self::Loki(config) => (config.sending_queue.clone(), config.retry_on_failure.clone()),
+            Self::PrometheusRemoteWrite(config) => (config.sending_queue(), config.retry_on_failure.clone()),
         }
     }
 
-    fn sender(&self, signal: Signal) -> Result<Arc<dyn Sender>, String> {
-        Ok(match self {
-            Self::OtlpGrpc(config) => Arc::new(otlp_grpc::OtlpGrpc::new(config, signal)?),
-            Self::OtlpHttp(config) => Arc::new(otlp_http::OtlpHttp::new(config, signal)?),
-        })
+    fn sender(&self, signal: Signal, clock: &SharedClock) -> Result<Arc<dyn Sender>, String> {
+        match self {
+            Self::OtlpGrpc(config) => Ok(Arc::new(otlp_grpc::OtlpGrpc::new(config, signal)?)),
+            Self::OtlpHttp(config) => Ok(Arc::new(otlp_http::OtlpHttp::new(config, signal)?)),
+            Self::Loki(config) => config.sender(clock.clone()),
+            Self::PrometheusRemoteWrite(config) => config.sender(),
+        }
     }
 }
 
@@ -178,6 +236,10 @@ impl<'de> Deserialize<'de> for Config {
                     let config = match name.split('/').next().unwrap_or_default() {
                         "otlp_grpc" | "otlp" => ExporterConfig::OtlpGrpc(map.next_value()?),
                         "otlp_http" | "otlphttp" => ExporterConfig::OtlpHttp(map.next_value()?),
+                        "loki" => ExporterConfig::Loki(map.next_value()?),
+                        "prometheus_remote_write" | "prometheusremotewrite" => {
+                            ExporterConfig::PrometheusRemoteWrite(map.next_value()?)
+                        }
                         other => return Err(de::Error::custom(unknown(other))),
                     };
                     exporters.insert(name, config);
@@ -190,8 +252,13 @@ impl<'de> Deserialize<'de> for Config {
     }
 }
 
+/// What samples are called where signals stand.
+const SAMPLES: &str = "samples";
+
 fn unknown(exporter: &str) -> String {
-    format!("there is no exporter `{exporter}`: there are `otlp_grpc` and `otlp_http`")
+    format!(
+        "there is no exporter `{exporter}`: there are `otlp_grpc`, `otlp_http`, `loki` and `prometheus_remote_write`"
+    )
 }
 
 #[cfg(test)]

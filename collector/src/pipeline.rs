@@ -21,6 +21,7 @@ use crate::evaluator::frame_of;
 use crate::evaluator::rule_set::RuleSet;
 use crate::evaluator::runner::{self, Parts, Request};
 use crate::evaluator::snapshot::SnapshotStore;
+use crate::exporter::{self, Exporters};
 use crate::notify::{Notifier, Notifiers, Tools};
 use crate::outbox::{self, Outbox};
 use crate::receiver::{self, Doors, Receiver};
@@ -32,6 +33,7 @@ pub struct Pipeline {
     shared: Arc<Shared>,
     wals: Vec<Arc<Wal>>,
     receiver: Receiver,
+    exporters: Exporters,
     evaluator: thread::JoinHandle<()>,
     api: tokio::task::JoinHandle<io::Result<()>>,
     api_stop: oneshot::Sender<()>,
@@ -63,7 +65,9 @@ impl Pipeline {
             .map_err(system(format!("api.endpoint: cannot listen on `{}`", config.api.endpoint)))?;
         let (wals, doors) = open_logs(&data_dir, &config, &clock, &metrics)?;
         let log = Arc::clone(doors.of(Signal::Logs).log());
-        let (requests, notifier, evaluator) = start_evaluator(&config, &log, notifiers, &clock, &metrics)?;
+        let exporters = start_exporters(&config, &doors, &clock, &metrics)?;
+        let (requests, notifier, evaluator) =
+            start_evaluator(&config, &log, notifiers, exporters.samples(), &clock, &metrics)?;
         let shared = Arc::new(Shared {
             config_path,
             engine: config.engine(),
@@ -91,6 +95,7 @@ impl Pipeline {
             shared,
             wals,
             receiver,
+            exporters,
             evaluator,
             api,
             api_stop,
@@ -119,6 +124,7 @@ impl Pipeline {
         if tokio::time::timeout(self.drain_timeout, evaluator).await.is_err() {
             tracing::warn!("messages are still on their way; they are sent again at the next start");
         }
+        self.exporters.drain(self.drain_timeout).await;
         let _ = self.api_stop.send(());
         let _ = self.api.await;
         for wal in self.wals {
@@ -139,6 +145,7 @@ fn load(config: &Config, clock: &SharedClock) -> Result<(RuleSet, Notifiers), Co
         Notifiers::new(config.alerting.as_ref(), &tools).map_err(|error| ConfigError(format!("alerting: {error}")))?;
     let rules = RuleSet { files: config.read_rule_files()?, policy };
     rules.compile(&config.engine()).map_err(|error| ConfigError(error.to_string()))?;
+    config.exporters.check(clock).map_err(|error| ConfigError(error.to_string()))?;
     Ok((rules, notifiers))
 }
 
@@ -173,12 +180,25 @@ fn open_logs(
     Ok((wals, doors))
 }
 
+fn start_exporters(
+    config: &Config,
+    doors: &Doors,
+    clock: &SharedClock,
+    metrics: &Metrics,
+) -> Result<Exporters, StartError> {
+    let log_of = |signal| Arc::clone(doors.of(signal).log());
+    let metrics = metrics.register(exporter::Metrics::register);
+    Exporters::start(&config.exporters, log_of, Arc::clone(clock), metrics)
+        .map_err(|error| StartError::Config(ConfigError(error.to_string())))
+}
+
 type EvaluatorHandles = (mpsc::Sender<Request>, watch::Sender<Arc<dyn Notifier>>, thread::JoinHandle<()>);
 
 fn start_evaluator(
     config: &Config,
     log: &Arc<dyn Log>,
     notifiers: Notifiers,
+    samples: exporter::Samples,
     clock: &SharedClock,
     metrics: &Metrics,
 ) -> Result<EvaluatorHandles, StartError> {
@@ -196,7 +216,7 @@ fn start_evaluator(
         clock: Arc::clone(clock),
         notifier: current_notifier,
         runtime: tokio::runtime::Handle::current(),
-        samples: Box::new(|_, _| {}),
+        samples: Box::new(move |_, sample| samples.send(&sample)),
         transitions: Box::new(|_| {}),
         requests: requested,
         metrics: metrics.register(runner::Metrics::register),

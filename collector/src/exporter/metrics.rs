@@ -6,13 +6,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use watchbell_proto::otlp::Signal;
 
 /// The exporters' metrics; clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     sent: Family<Labels, Counter>,
     dropped: Family<Labels, Counter>,
+    partly_refused: Family<Labels, Counter>,
+    lost: Family<Labels, Counter>,
     retries: Family<Labels, Counter>,
     requests: Family<Outcome, Counter>,
     duration: Family<Labels, Histogram, fn() -> Histogram>,
@@ -24,6 +25,7 @@ pub struct Metrics {
 pub(super) struct WorkerMetrics {
     pub(super) sent: Counter,
     pub(super) dropped: Counter,
+    pub(super) partly_refused: Counter,
     pub(super) retries: Counter,
     pub(super) duration: Histogram,
     pub(super) queue_bytes: Gauge,
@@ -50,14 +52,26 @@ impl Metrics {
         let metrics = Self {
             sent: Family::default(),
             dropped: Family::default(),
+            partly_refused: Family::default(),
+            lost: Family::default(),
             retries: Family::default(),
             requests: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             queue_bytes: Family::default(),
         };
-        let Self { sent, dropped, retries, requests, duration, queue_bytes } = metrics.clone();
+        let Self { sent, dropped, partly_refused, lost, retries, requests, duration, queue_bytes } = metrics.clone();
         registry.register("watchbell_exporter_sent_records", "Records that the endpoint took", sent);
         registry.register("watchbell_exporter_dropped_records", "Records given up: refused for good", dropped);
+        registry.register(
+            "watchbell_exporter_partly_refused_records",
+            "Records of requests of which the endpoint refused some and did not say how many",
+            partly_refused,
+        );
+        registry.register(
+            "watchbell_exporter_lost_records",
+            "Samples lost to a full queue in memory (samples_max), or older than their series' last",
+            lost,
+        );
         registry.register("watchbell_exporter_retries", "Requests that failed and are sent again", retries);
         registry.register("watchbell_exporter_requests", "Requests by how they ended", requests);
         registry.register(
@@ -73,17 +87,22 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn of(&self, exporter: &str, signal: Signal) -> WorkerMetrics {
-        let labels = Labels { exporter: exporter.to_owned(), signal: signal.name().to_owned() };
+    pub(super) fn of(&self, exporter: &str, signal: &str) -> WorkerMetrics {
+        let labels = Labels { exporter: exporter.to_owned(), signal: signal.to_owned() };
         WorkerMetrics {
             sent: self.sent.get_or_create_owned(&labels),
             dropped: self.dropped.get_or_create_owned(&labels),
+            partly_refused: self.partly_refused.get_or_create_owned(&labels),
             retries: self.retries.get_or_create_owned(&labels),
             duration: self.duration.get_or_create_owned(&labels),
             queue_bytes: self.queue_bytes.get_or_create_owned(&labels),
             requests: self.requests.clone(),
             labels,
         }
+    }
+
+    pub(super) fn lost(&self, exporter: &str, signal: &str) -> Counter {
+        self.lost.get_or_create_owned(&Labels { exporter: exporter.to_owned(), signal: signal.to_owned() })
     }
 }
 

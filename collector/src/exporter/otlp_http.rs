@@ -104,10 +104,11 @@ pub(super) fn parse_url(url: &str) -> Result<Uri, String> {
 pub(super) struct OtlpHttp {
     client: HttpClient,
     url: Uri,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     compression: Compression,
     timeout: Duration,
     signal: Signal,
+    pub(super) read_answer: fn(&Answer, Signal) -> SendResult,
 }
 
 impl OtlpHttp {
@@ -124,6 +125,7 @@ impl OtlpHttp {
             compression: config.compression,
             timeout: config.timeout,
             signal,
+            read_answer,
         })
     }
 }
@@ -137,7 +139,7 @@ impl Sender for OtlpHttp {
             );
             *request.headers_mut() = self.headers.clone();
             match self.client.send_pieces(request, self.timeout).await {
-                Ok(answer) => read_answer(&answer, self.signal),
+                Ok(answer) => (self.read_answer)(&answer, self.signal),
                 Err(error) => not_answered(&error),
             }
         })

@@ -113,6 +113,11 @@ pub enum SendResult {
         /// What went wrong.
         reason: String,
     },
+    /// The endpoint took some of its records, refused others for good, and did not say how many.
+    PartlyRefused {
+        /// What it said.
+        reason: String,
+    },
     /// It will never be taken.
     Permanent {
         /// What went wrong.
@@ -138,6 +143,13 @@ pub enum Event {
         /// Records.
         records: u64,
         /// What went wrong.
+        reason: String,
+    },
+    /// Of so many records the endpoint refused some, it did not say how many.
+    PartlyRefused {
+        /// Records.
+        records: u64,
+        /// What it said.
         reason: String,
     },
     /// A request waits for another try.
@@ -241,6 +253,11 @@ impl Queue {
                 self.failures = 0;
                 self.finish(at, rejected, "the endpoint refused single records (partial success)".to_owned());
             }
+            SendResult::PartlyRefused { reason } => {
+                self.failures = 0;
+                let records = self.settle(at);
+                self.events.push_back(Event::PartlyRefused { records, reason });
+            }
             SendResult::Permanent { reason } => {
                 self.failures = 0;
                 self.finish(at, u64::MAX, reason);
@@ -312,18 +329,24 @@ impl Queue {
     }
 
     fn finish(&mut self, at: usize, lost: u64, reason: String) {
-        let entry = &mut self.entries[at];
-        let records = entry.request.records();
+        let records = self.settle(at);
         let lost = lost.min(records);
-        self.bytes -= entry.request.bytes();
-        entry.state = State::Done;
-        entry.request.payloads = Vec::new();
         if records > lost {
             self.events.push_back(Event::Sent { records: records - lost });
         }
         if lost > 0 {
             self.events.push_back(Event::Dropped { records: lost, reason });
         }
+    }
+
+    /// Lets go of a request's bytes; tells how many records it had.
+    fn settle(&mut self, at: usize) -> u64 {
+        let entry = &mut self.entries[at];
+        let records = entry.request.records();
+        self.bytes -= entry.request.bytes();
+        entry.state = State::Done;
+        entry.request.payloads = Vec::new();
+        records
     }
 
     fn try_again(&mut self, at: usize, after: Option<Duration>, reason: String, now: Timestamp) {
@@ -520,7 +543,7 @@ mod tests {
                 while let Some(event) = queue.poll_event() {
                     counted += match event {
                         Event::Sent { records } | Event::Dropped { records, .. } => records as usize,
-                        Event::Retrying { .. } => 0,
+                        Event::PartlyRefused { .. } | Event::Retrying { .. } => 0,
                     };
                 }
             }

@@ -11,10 +11,19 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use prometheus_client::registry::Registry;
+use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use watchbell_proto::loki::PushRequest;
 use watchbell_proto::otlp::service::{ExportResponse, Status};
+use watchbell_rules::labels::Labels;
+use watchbell_rules::time::Timestamp;
+use watchbell_rules::transition::Sample;
 
 use super::*;
 use crate::clock::SystemClock;
@@ -158,6 +167,101 @@ async fn an_exporter_that_was_dead_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn loki_gets_streams_sorted_by_time_with_their_metadata() {
+    let endpoint = Endpoint::start(Kind::Loki, [Reply { status: 204, ..Reply::default() }]).await;
+    let log = MemoryLog::new();
+    log.push(logs("checkout", &[(3, "third"), (1, "first")]), 2);
+    log.push(logs("payment", &[(2, "other")]), 1);
+    log.push(logs("checkout", &[(2, "second")]), 1);
+    let exporter = endpoint.exporter(&log, "tenant_id: team-a");
+    let request = endpoint.request(1).await;
+    exporter.stop().await;
+    assert_eq!(
+        request.body,
+        r#"{service_name="checkout"} 1 first {detected_level=error,severity_number=17,span_id=0202020202020202,trace_id=01010101010101010101010101010101,zone=a}
+{service_name="checkout"} 2 second {detected_level=error,severity_number=17,span_id=0202020202020202,trace_id=01010101010101010101010101010101,zone=a}
+{service_name="checkout"} 3 third {detected_level=error,severity_number=17,span_id=0202020202020202,trace_id=01010101010101010101010101010101,zone=a}
+{service_name="payment"} 2 other {detected_level=error,severity_number=17,span_id=0202020202020202,trace_id=01010101010101010101010101010101,zone=a}
+"#
+    );
+    assert_eq!(
+        (request.path.as_str(), &request.headers["x-scope-orgid"]),
+        ("/loki/api/v1/push", &"team-a".parse().unwrap())
+    );
+    exporter.assert_counted("sent_records", 4);
+}
+
+#[tokio::test]
+async fn loki_s_answers_are_understood() {
+    let status = |status| Reply { status, headers: vec![("retry-after", "0".to_owned())], ..Reply::default() };
+    let endpoint = Endpoint::start(Kind::Loki, [429, 500, 503, 400].map(status)).await;
+    let log = MemoryLog::new();
+    log.push(logs("checkout", &[(1, "too old"), (2, "fine")]), 2);
+    let exporter = endpoint.exporter(&log, FAST_RETRY);
+    endpoint.request(4).await;
+    exporter.stop().await;
+    exporter.assert_counted("retries", 3);
+    exporter.assert_counted("partly_refused_records", 2);
+    exporter.assert_counted("dropped_records", 0);
+    assert_eq!(log.committed(NAME), Some(Position(1)));
+}
+
+#[tokio::test]
+async fn loki_gets_what_is_too_large_in_halves_and_one_entry_alone_is_lost() {
+    let status = |status| Reply { status, ..Reply::default() };
+    let endpoint = Endpoint::start(Kind::Loki, [413, 204, 413, 204, 413].map(status)).await;
+    let log = MemoryLog::new();
+    log.push(logs("checkout", &[(1, "a"), (2, "b"), (3, "c"), (4, "d")]), 4);
+    let exporter = endpoint.exporter(&log, "");
+    endpoint.request(5).await;
+    exporter.stop().await;
+    let lines: Vec<String> = endpoint
+        .bodies()
+        .iter()
+        .map(|body| body.lines().map(|line| line.split(' ').nth(2).unwrap().to_owned()).collect())
+        .collect();
+    assert_eq!(lines, ["abcd", "ab", "cd", "c", "d"]);
+    exporter.assert_counted("sent_records", 3);
+    exporter.assert_counted("dropped_records", 1);
+}
+
+#[tokio::test]
+async fn samples_go_to_prometheus_by_series_and_never_back_in_time() {
+    let slow = Reply { waits: true, ..Reply::default() };
+    let endpoint = Endpoint::start(Kind::RemoteWrite, [slow]).await;
+    let exporter = endpoint.exporter(&MemoryLog::new(), "external_labels: {cluster: eu}");
+    let samples = exporter.samples();
+    samples.send(&sample("up", 1, 1.0));
+    endpoint.request(1).await;
+    for (name, seconds, value) in [("b", 1, 5.0), ("a", 2, 6.0), ("b", 2, 7.0), ("b", 2, 8.0), ("up", 1, 9.0)] {
+        samples.send(&sample(name, seconds, value));
+    }
+    samples.send(&Sample { value: Sample::stale_marker(), ..sample("b", 3, 0.0) });
+    endpoint.go_on();
+    let second = endpoint.request(2).await;
+    exporter.stop().await;
+    assert_eq!(endpoint.bodies()[0], "__name__=up,cluster=eu 1000:1\n");
+    assert_eq!(second.body, "__name__=a,cluster=eu 2000:6\n__name__=b,cluster=eu 1000:5 2000:7 3000:stale\n");
+    assert_eq!(second.headers["x-prometheus-remote-write-version"], "0.1.0");
+    exporter.assert_counted("lost_records", 2);
+    exporter.assert_counted("sent_records", 5);
+}
+
+#[tokio::test]
+async fn samples_wait_for_a_dead_prometheus_up_to_their_limit() {
+    let endpoint =
+        Endpoint::start(Kind::RemoteWrite, [503, 429].map(|status| Reply { status, ..Reply::default() })).await;
+    let exporter = endpoint.exporter(&MemoryLog::new(), &format!("samples_max: 3\n  {FAST_RETRY}"));
+    for seconds in 1..=5 {
+        exporter.samples().send(&sample("up", seconds, 1.0));
+    }
+    endpoint.request(3).await;
+    exporter.stop().await;
+    assert_eq!(endpoint.bodies(), vec!["__name__=up 3000:1 4000:1 5000:1\n"; 3]);
+    exporter.assert_counted("lost_records", 2);
+}
+
+#[tokio::test]
 async fn headers_and_timeouts_go_along() {
     let endpoint = Endpoint::start(Kind::Grpc, []).await;
     let log = MemoryLog::new();
@@ -206,7 +310,7 @@ async fn settings_that_cannot_be_are_told_with_the_exporter_s_name() {
         let config = serde_saphyr::from_str::<Config>(yaml).unwrap();
         let log: Arc<dyn Log> = Arc::new(MemoryLog::new());
         let metrics = Metrics::register(&mut Registry::default());
-        let error = Exporters::start(&config, |_| log.clone(), SystemClock::shared(), &metrics).err().unwrap();
+        let error = Exporters::start(&config, |_| log.clone(), SystemClock::shared(), metrics).err().unwrap();
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
@@ -233,6 +337,8 @@ struct Shared {
 enum Kind {
     Grpc,
     Http,
+    Loki,
+    RemoteWrite,
 }
 
 impl Kind {
@@ -240,6 +346,17 @@ impl Kind {
         match self {
             Self::Grpc => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             Self::Http => "/v1/logs",
+            Self::Loki => "/loki/api/v1/push",
+            Self::RemoteWrite => "/api/v1/write",
+        }
+    }
+
+    fn settings(self, address: SocketAddr) -> String {
+        match self {
+            Self::Grpc => format!("otlp_grpc:\n  signals: [logs]\n  endpoint: http://{address}"),
+            Self::Http => format!("otlp_http:\n  signals: [logs]\n  endpoint: http://{address}"),
+            Self::Loki => format!("loki:\n  endpoint: http://{address}"),
+            Self::RemoteWrite => format!("prometheus_remote_write:\n  endpoint: http://{address}/api/v1/write"),
         }
     }
 }
@@ -307,7 +424,11 @@ impl Endpoint {
         let body = body.collect().await.unwrap().to_bytes();
         let encoding = head.headers.get("content-encoding").or(head.headers.get("grpc-encoding"));
         let compressed = if self.0.kind == Kind::Grpc { &body[5..] } else { &body[..] };
-        let body = decompress(encoding.map_or("", |value| value.to_str().unwrap()), compressed);
+        let body = match self.0.kind {
+            Kind::Loki => loki_text(compressed),
+            Kind::RemoteWrite => remote_write_text(compressed),
+            _ => decompress(encoding.map_or("", |value| value.to_str().unwrap()), compressed),
+        };
         let reply = self.0.replies.lock().unwrap().pop_front().unwrap_or_default();
         self.count_open(1);
         let received = Received { path: head.uri.path().to_owned(), headers: head.headers, body };
@@ -374,17 +495,102 @@ impl Endpoint {
 
     /// An exporter of logs to here, with these settings beside.
     fn exporter(&self, log: &MemoryLog, settings: &str) -> Running {
-        let url = format!("http://{}", self.0.address);
-        let name = if self.0.kind == Kind::Grpc { "otlp_grpc" } else { "otlp_http" };
-        let yaml = format!("{name}:\n  endpoint: {url}\n  signals: [logs]\n  {settings}\n");
+        let yaml = format!("{}\n  {settings}\n", self.0.kind.settings(self.0.address));
         let config = serde_saphyr::from_str::<Config>(&yaml).unwrap();
         let config = Config(config.0.into_values().map(|config| (NAME.to_owned(), config)).collect());
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let log: Arc<dyn Log> = Arc::new(log.clone());
-        let exporters = Exporters::start(&config, |_| log.clone(), SystemClock::shared(), &metrics).unwrap();
+        let exporters = Exporters::start(&config, |_| log.clone(), SystemClock::shared(), metrics).unwrap();
         Running { exporters: Mutex::new(Some(exporters)), registry }
     }
+}
+
+/// A Loki push as lines.
+fn loki_text(body: &[u8]) -> String {
+    let body = watchbell_proto::snappy::decompress(body, 1 << 20).unwrap();
+    let mut text = String::new();
+    for stream in PushRequest::validate(&body).unwrap().streams() {
+        for entry in stream.entries() {
+            let mut metadata: Vec<_> =
+                entry.structured_metadata().map(|(name, value)| format!("{name}={value}")).collect();
+            metadata.sort();
+            let (labels, time, line) = (stream.labels(), entry.time_unix_nano(), entry.line());
+            text += &format!("{labels} {time} {line} {{{}}}\n", metadata.join(","));
+        }
+    }
+    text
+}
+
+/// A remote write as lines.
+fn remote_write_text(body: &[u8]) -> String {
+    let body = watchbell_proto::snappy::decompress(body, 1 << 20).unwrap();
+    let mut text = String::new();
+    for series in WriteRequest::decode(&*body).unwrap().timeseries {
+        let labels: Vec<_> = series.labels.iter().map(|label| format!("{}={}", label.name, label.value)).collect();
+        text += &labels.join(",");
+        for sample in series.samples {
+            let stale = sample.value.to_bits() == Sample::STALE_BITS;
+            let value = if stale { "stale".to_owned() } else { sample.value.to_string() };
+            text += &format!(" {}:{value}", sample.timestamp);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WriteRequest {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<TimeSeries>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TimeSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<WireSample>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Label {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireSample {
+    #[prost(double, tag = "1")]
+    value: f64,
+    #[prost(int64, tag = "2")]
+    timestamp: i64,
+}
+
+fn sample(name: &str, seconds: i64, value: f64) -> Sample {
+    Sample { labels: Labels::new([("__name__", name)]), time: Timestamp(seconds * 1_000_000_000), value }
+}
+
+/// Error records of one service, in a trace.
+fn logs(service: &str, records: &[(u64, &str)]) -> Vec<u8> {
+    let text = |text: &str| Some(AnyValue { value: Some(any_value::Value::StringValue(text.to_owned())) });
+    let attribute =
+        |key: &str, value: &str| KeyValue { key: key.to_owned(), value: text(value), ..KeyValue::default() };
+    let record = |(time, body): &(u64, &str)| LogRecord {
+        time_unix_nano: *time,
+        severity_number: 17,
+        body: text(body),
+        attributes: vec![attribute("zone", "a")],
+        trace_id: vec![1; 16],
+        span_id: vec![2; 8],
+        ..LogRecord::default()
+    };
+    let scope_logs = vec![ScopeLogs { log_records: records.iter().map(record).collect(), ..ScopeLogs::default() }];
+    let resource = Some(Resource { attributes: vec![attribute("service.name", service)], ..Resource::default() });
+    let resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
+    ExportLogsServiceRequest { resource_logs }.encode_to_vec()
 }
 
 struct Running {
@@ -393,6 +599,10 @@ struct Running {
 }
 
 impl Running {
+    fn samples(&self) -> Samples {
+        self.exporters.lock().unwrap().as_ref().unwrap().samples()
+    }
+
     async fn stop(&self) {
         let exporters = self.exporters.lock().unwrap().take().unwrap();
         exporters.drain(Duration::from_secs(20)).await;

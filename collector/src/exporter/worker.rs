@@ -93,6 +93,7 @@ impl Worker {
             metrics.count_request(match &result {
                 SendResult::Delivered { .. } => "delivered",
                 SendResult::Retryable { .. } => "retryable",
+                SendResult::PartlyRefused { .. } => "partly_refused",
                 SendResult::Permanent { .. } => "permanent",
                 SendResult::TooLarge { .. } => "too_large",
             });
@@ -110,6 +111,10 @@ impl Worker {
                 Event::Dropped { records, reason } => {
                     self.metrics.dropped.inc_by(records);
                     told.tell(now, || tracing::warn!("{}: {records} records are lost: {reason}", self.name));
+                }
+                Event::PartlyRefused { records, reason } => {
+                    self.metrics.partly_refused.inc_by(records);
+                    told.tell(now, || tracing::warn!("{}: some of {records} records are lost: {reason}", self.name));
                 }
                 Event::Retrying { reason } => {
                     self.metrics.retries.inc();
