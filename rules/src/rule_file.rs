@@ -527,9 +527,13 @@ fn quoted(names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::sample::select;
+
     use super::*;
     use crate::datadriven;
     use crate::diagnostic::render_all;
+    use crate::lint::lint;
 
     #[test]
     fn files_and_their_mistakes() {
@@ -538,6 +542,57 @@ mod tests {
             Err(mistakes) => render_all(&mistakes, text),
         });
     }
+
+    proptest::proptest! {
+        /// Whatever stands in a file, it is read or refused, with every mistake inside of it.
+        #[test]
+        fn any_file_is_read_or_refused(edits in vec((0..FILE.len(), 0..40_usize, select(FRAGMENTS)), 1..6)) {
+            let mut text = FILE.to_owned();
+            for (start, len, fragment) in edits {
+                let start = (0..=start.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+                let end = (start + len..).find(|at| *at >= text.len() || text.is_char_boundary(*at)).unwrap();
+                text.replace_range(start..end.min(text.len()), fragment);
+            }
+            match parse("rules.yaml", &text) {
+                Ok(file) => { lint("rules.yaml", &text, &file, |_| false); }
+                Err(mistakes) => {
+                    let is_inside = |mistake: &Diagnostic| {
+                        mistake.span.start <= mistake.span.end && mistake.span.end <= text.len()
+                    };
+                    assert!(!mistakes.is_empty() && mistakes.iter().all(is_inside), "{text}");
+                    render_all(&mistakes, &text);
+                }
+            }
+        }
+    }
+
+    const FILE: &str = r#"groups:
+  - name: "ä\tb"
+    interval: 1m
+    rules:
+      - &a
+        alert: A
+        expr: >-
+          sum by (x) (rate({a="é"} |~ "b\\d"
+            | json [5m])) > 5
+        labels: {severity: '{{ $labels.x }}', "\u00e4\L": 1}
+        annotations:
+          summary: |2+
+              {{ $value | humanize }}
+
+      - <<: *a
+        expr: 'count_over_time({a="it''s"}[1h])'
+      - record: r
+        expr: "vector(1) \
+          + sum(rate({a=\"b\"}[5m]))"
+tests: [{name: x}]
+"#;
+
+    const FRAGMENTS: &[&str] = &[
+        "", " ", "\n", "\n  ", "\t", ":", ": ", "- ", "|", ">-\n", "\"", "'", "\\", "{", "}", "[", "]", "{{", "}}",
+        "&a ", "*a", "<<: *a", "!!str ", "é", "\u{feff}", "\r\n", "~", "5x", "(", ")", "# ", "---\n", "? ", "%",
+        "\u{0}",
+    ];
 
     fn describe(file: &RuleFile) -> String {
         let mut out = String::new();
@@ -552,6 +607,11 @@ mod tests {
             out += &format!("tests at {tests:?}\n");
         }
         out
+    }
+
+    #[test]
+    fn the_file_that_is_edited_is_sound() {
+        assert_eq!(parse("rules.yaml", FILE).map_err(|mistakes| render_all(&mistakes, FILE)).unwrap().groups.len(), 1);
     }
 
     #[test]
