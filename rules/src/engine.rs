@@ -71,7 +71,8 @@ pub struct Engine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) clock: Timestamp,
-    pub(crate) watermark: Watermark,
+    /// One for each of the plan's `idle_timeouts`.
+    pub(crate) watermarks: Vec<Watermark>,
     /// What the groups' evidence takes together.
     pub(crate) evidence_bytes: usize,
     pub(crate) leaves: Vec<LeafState>,
@@ -92,7 +93,7 @@ impl Engine {
     pub fn new(plan: Arc<Plan>, now: Timestamp) -> Self {
         let state = State {
             clock: now,
-            watermark: Watermark::new(now, plan.config.idle_timeout),
+            watermarks: plan.idle_timeouts.iter().map(|idle_timeout| Watermark::new(now, *idle_timeout)).collect(),
             evidence_bytes: 0,
             leaves: plan.leaves.iter().map(|_| LeafState::new(now)).collect(),
             rules: plan.rules.iter().map(|rule| RuleState::new(rule, now)).collect(),
@@ -129,8 +130,8 @@ impl Engine {
                 runs.iter().for_each(|run| self.fold(*leaf, run, &batch));
             }
         }
-        for (source, reached) in &matched.sources {
-            self.state.watermark.handle_source(*source, *reached);
+        for watermark in &mut self.state.watermarks {
+            matched.sources.iter().for_each(|(source, reached)| watermark.handle_source(*source, *reached));
         }
         self.run_steps();
     }

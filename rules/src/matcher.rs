@@ -187,7 +187,9 @@ impl<'a> Matcher<'a> {
                     reached = reached.max(self.record(&labels, &scope, record));
                 }
             }
-            self.matched.sources.push((xxhash_rust::xxh3::xxh3_64(resource.raw), reached));
+            if reached > Timestamp::MIN {
+                self.matched.sources.push((xxhash_rust::xxh3::xxh3_64(resource.raw), reached));
+            }
         }
         self.finish()
     }

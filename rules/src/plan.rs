@@ -90,6 +90,8 @@ pub struct Plan {
     pub(crate) feeds: Vec<Feed>,
     pub(crate) leaves: Vec<Leaf>,
     pub(crate) rules: Vec<Rule>,
+    /// Each `idle_timeout` that a rule asks for: a watermark for each is kept.
+    pub(crate) idle_timeouts: Vec<Duration>,
     pub(crate) literals: LiteralIndex,
 }
 
@@ -193,6 +195,8 @@ pub(crate) struct Rule {
     pub(crate) interval: Duration,
     pub(crate) limit: usize,
     pub(crate) lateness: Duration,
+    /// Index into the plan's `idle_timeouts`.
+    pub(crate) watermark: usize,
     pub(crate) samples: usize,
     pub(crate) labels: Texts,
     pub(crate) kind: RuleKind,
@@ -292,3 +296,27 @@ pub(crate) const STEP: Duration = Duration::from_secs(1);
 
 /// Stamps of one group that a batch keeps apart, at least and at most.
 pub(crate) const BATCH_CELLS: std::ops::RangeInclusive<usize> = 32..=1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule_file;
+
+    #[test]
+    fn rules_share_what_they_have_in_common() {
+        let text = r#"
+groups:
+  - name: g
+    rules:
+      - {alert: A, expr: 'sum by (a) (count_over_time({x="1"} |= "e" [1m])) > 1'}
+      - {alert: B, expr: 'sum by (a) (rate({x="1"} |= "e" [1m])) > 1'}
+      - {alert: C, expr: 'sum by (a) (count_over_time({x="1"} |= "e" [5m])) > 1'}
+      - {alert: D, expr: 'sum by (b) (count_over_time({x="1"} |= "e" [1m])) > 1'}
+      - {alert: E, expr: 'sum by (a) (bytes_over_time({x="1"} [1m])) > 1'}
+"#;
+        let file = rule_file::parse("rules.yaml", text).unwrap();
+        let plan = Plan::compile(&[file], &EngineConfig::default()).unwrap();
+        let counts = (plan.selectors.len(), plan.filters.len(), plan.feeds.len(), plan.leaves.len(), plan.rules.len());
+        assert_eq!(counts, (1, 2, 3, 4, 5));
+    }
+}

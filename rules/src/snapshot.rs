@@ -38,7 +38,7 @@ impl std::error::Error for SnapshotError {}
 #[derive(Debug, Serialize, Deserialize)]
 struct Keyed {
     clock: Timestamp,
-    watermark: Watermark,
+    watermarks: Vec<Watermark>,
     leaves: BTreeMap<String, LeafState>,
     rules: BTreeMap<String, RuleState>,
 }
@@ -81,7 +81,7 @@ impl Engine {
         let rules = fresh.rules.into_iter().zip(&plan.rules);
         let mut state = State {
             clock: fresh.clock,
-            watermark: keyed.watermark.with_idle_timeout(plan.config.idle_timeout),
+            watermarks: fresh.watermarks.into_iter().map(|fresh| taken_over(&keyed.watermarks, fresh)).collect(),
             evidence_bytes: 0,
             leaves: leaves.map(|(fresh, leaf)| keyed.leaves.remove(&leaf.key).unwrap_or(fresh)).collect(),
             rules: rules.map(|(fresh, rule)| keyed.rules.remove(&rule.key).unwrap_or(fresh)).collect(),
@@ -93,10 +93,17 @@ impl Engine {
     }
 }
 
+/// The watermark of the same `idle_timeout`, else another one's sources.
+fn taken_over(before: &[Watermark], fresh: Watermark) -> Watermark {
+    let same = before.iter().find(|other| other.idle_timeout() == fresh.idle_timeout());
+    let idle_timeout = fresh.idle_timeout();
+    same.or(before.first()).map_or(fresh, |other| other.clone().with_idle_timeout(idle_timeout))
+}
+
 fn keyed(plan: &Plan, state: State) -> Keyed {
     Keyed {
         clock: state.clock,
-        watermark: state.watermark,
+        watermarks: state.watermarks,
         leaves: plan.leaves.iter().map(|leaf| leaf.key.clone()).zip(state.leaves).collect(),
         rules: plan.rules.iter().map(|rule| rule.key.clone()).zip(state.rules).collect(),
     }

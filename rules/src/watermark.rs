@@ -51,6 +51,11 @@ impl Watermark {
         self.low
     }
 
+    /// By how much a source may be behind the clock.
+    pub fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
+    }
+
     /// How many sources it waits for.
     pub fn sources(&self) -> usize {
         self.reached.len()

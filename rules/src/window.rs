@@ -80,6 +80,11 @@ impl Window {
         self.sum
     }
 
+    /// When the last record in it happened.
+    pub fn last(&self) -> Option<Timestamp> {
+        self.cells.back().map(|cell| cell.at)
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty()

@@ -248,18 +248,14 @@ impl Engine {
         let planned = &self.plan.rules[rule];
         let leaves = planned.leaves.iter().map(|leaf| &self.state.leaves[*leaf]);
         let is_behind = |group: &Labels| labels.iter().all(|(name, value)| group.get(name) == Some(value));
-        let mut records: Vec<EvidenceRecord> = match &entry.group {
-            Some(key) => leaves
-                .filter_map(|leaf| leaf.get(key))
-                .flat_map(|group| group.evidence.read(&self.plan.config))
-                .collect(),
-            None => {
-                let groups = leaves.flat_map(|leaf| leaf.iter()).filter(|group| is_behind(&group.labels));
-                groups.flat_map(|group| group.evidence.read(&self.plan.config)).collect()
-            }
-        };
-        records.sort_by_key(|record| record.time);
-        records.split_off(records.len().saturating_sub(planned.samples))
+        let groups = leaves.flat_map(|leaf| match &entry.group {
+            Some(key) => leaf.get(key).into_iter().collect::<Vec<_>>(),
+            None => leaf.iter().filter(|group| is_behind(&group.labels)).collect(),
+        });
+        let mut records: Vec<_> = groups.flat_map(|group| group.evidence.iter()).collect();
+        records.sort_by_key(|record| record.at);
+        let last = &records[records.len().saturating_sub(planned.samples)..];
+        last.iter().map(|record| record.show(&self.plan.config)).collect()
     }
 
     fn new_alert(&self, rule: usize, labels: &Labels, seen: &Observation<'_>) -> Alert {

@@ -26,8 +26,8 @@ pub(crate) struct Evidence {
 
 /// A record's bytes, or, where they are many, what a page shows of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Kept {
-    at: Timestamp,
+pub(super) struct Kept {
+    pub(super) at: Timestamp,
     service: String,
     record: Vec<u8>,
     read: Option<Box<EvidenceRecord>>,
@@ -53,16 +53,19 @@ impl Evidence {
         self.records.iter().map(bytes).sum()
     }
 
-    /// The records as a page shows them.
-    pub(super) fn read(&self, config: &EngineConfig) -> impl Iterator<Item = EvidenceRecord> {
-        let bytes_max = config.evidence_body_bytes_max;
-        self.records
-            .iter()
-            .map(move |kept| kept.read.as_deref().cloned().unwrap_or_else(|| kept.read(&kept.record, bytes_max)))
+    /// The records, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Kept> {
+        self.records.iter()
     }
 }
 
 impl Kept {
+    /// The record as a page shows it.
+    pub(super) fn show(&self, config: &EngineConfig) -> EvidenceRecord {
+        let read = || self.read(&self.record, config.evidence_body_bytes_max);
+        self.read.as_deref().cloned().unwrap_or_else(read)
+    }
+
     fn take(&mut self, record: &RecordRef, batch: &Batch<'_>, config: &EngineConfig) {
         let raw = &batch.bytes[record.start as usize..][..record.len as usize];
         self.at = record.at;

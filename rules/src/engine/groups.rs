@@ -91,9 +91,9 @@ impl LeafState {
         self.groups.len()
     }
 
-    /// Whether no window has a record.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.groups.values().all(|group| group.window.is_empty())
+    /// Whether no window has a record later than `time`.
+    pub(crate) fn is_empty_after(&self, time: Timestamp) -> bool {
+        self.groups.values().all(|group| group.window.last().is_none_or(|last| last <= time))
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Engine, LeafState};
 use crate::plan::{Eval, RuleKind};
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState};
+use crate::watermark::Watermark;
 
 /// A rule, and how it fares.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +73,7 @@ pub struct EngineStats {
     pub evidence_bytes: usize,
     /// Sources that the watermark waits for; at most [`SOURCES_MAX`](crate::watermark::SOURCES_MAX).
     pub sources: usize,
-    /// The event time that every active source has reached.
+    /// The event time that every active source has reached; the clock where no rule waits for it.
     pub watermark: Timestamp,
     /// Alerts that are pending.
     pub pending: usize,
@@ -90,8 +91,8 @@ impl Engine {
             groups: leaves.iter().map(LeafState::len).sum(),
             groups_refused: leaves.iter().map(|leaf| leaf.refused).sum(),
             evidence_bytes: self.state.evidence_bytes,
-            sources: self.state.watermark.sources(),
-            watermark: self.state.watermark.low(),
+            sources: self.state.watermarks.iter().map(Watermark::sources).max().unwrap_or_default(),
+            watermark: self.state.watermarks.iter().map(Watermark::low).min().unwrap_or(self.state.clock),
             pending: alerts.count() - firing,
             firing,
         }

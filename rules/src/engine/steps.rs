@@ -14,13 +14,12 @@ use crate::vector::{self, Element, ManyToMany, Operand, Vector};
 impl Engine {
     /// Evaluates what the watermark has passed.
     pub(super) fn run_steps(&mut self) {
-        self.state.watermark.handle_timeout(self.state.clock);
+        self.state.watermarks.iter_mut().for_each(|watermark| watermark.handle_timeout(self.state.clock));
         let plan = self.plan.clone();
         for (index, rule) in plan.rules.iter().enumerate() {
             let Eval::Steps { node, step, .. } = &rule.eval else { continue };
-            let passed = self.state.watermark.low() - rule.lateness;
+            let passed = self.state.watermarks[rule.watermark].low() - rule.lateness;
             while self.state.rules[index].next_step <= passed {
-                rule.leaves.iter().for_each(|leaf| self.evict(*leaf));
                 if self.is_dormant(index) {
                     self.state.rules[index].next_step = next_multiple(passed, *step);
                     break;
@@ -30,14 +29,23 @@ impl Engine {
                 self.state.rules[index].next_step = next_multiple(time, *step);
             }
         }
+        self.sweep(
+            plan.rules.iter().filter(|rule| matches!(rule.eval, Eval::Steps { .. })).flat_map(|rule| &rule.leaves),
+        );
     }
 
     /// When the watermark passes the next step of a rule that can change by that.
     pub(super) fn next_step(&self) -> Option<Timestamp> {
         let rules = self.plan.rules.iter().enumerate();
         let steps = rules.filter(|(index, rule)| matches!(rule.eval, Eval::Steps { .. }) && !self.is_dormant(*index));
-        let first = steps.map(|(index, rule)| self.state.rules[index].next_step + rule.lateness).min();
-        first.map(|time| self.state.watermark.reaches(time))
+        let mut first: Vec<Option<Timestamp>> = vec![None; self.state.watermarks.len()];
+        for (index, rule) in steps {
+            let time = self.state.rules[index].next_step + rule.lateness;
+            let first = &mut first[rule.watermark];
+            *first = Some(first.map_or(time, |other| other.min(time)));
+        }
+        let watermarks = first.into_iter().zip(&self.state.watermarks);
+        watermarks.filter_map(|(time, watermark)| Some(watermark.reaches(time?))).min()
     }
 
     /// Whether no step can change anything until a record comes.
@@ -49,11 +57,13 @@ impl Engine {
             && state.series.is_empty()
             && state.last_evaluation.is_some_and(|last| last >= self.warm_at(rule))
             && state.alerts.values().all(|entry| is_settled(entry.phase))
-            && self.has_no_records(rule)
+            && self.has_no_records(rule, state.next_step)
     }
 
-    fn has_no_records(&self, rule: usize) -> bool {
-        self.plan.rules[rule].leaves.iter().all(|leaf| self.state.leaves[*leaf].is_empty())
+    /// Whether nothing is left at `time` that the rule looks at.
+    fn has_no_records(&self, rule: usize, time: Timestamp) -> bool {
+        let leaves = &self.plan.rules[rule].leaves;
+        leaves.iter().all(|leaf| self.state.leaves[*leaf].is_empty_after(time - self.plan.leaves[*leaf].retention))
     }
 
     /// From when on an absence can be told.
@@ -67,7 +77,7 @@ impl Engine {
 
     fn evaluate(&mut self, rule: usize, node: &Node, time: Timestamp) {
         let result = self.value(node, time);
-        let seen_empty = self.has_no_records(rule);
+        let seen_empty = self.has_no_records(rule, time);
         let state = &mut self.state.rules[rule];
         state.last_evaluation = Some(time);
         state.seen_empty = seen_empty;

@@ -318,6 +318,7 @@ const NESTING_MAX: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn values(line: &str) -> (String, bool) {
         let mut out = Vec::new();
@@ -331,6 +332,20 @@ mod tests {
         assert_eq!(values(line), ("a=1.50 b.c=x\ny b.d.e=true f=[1, {\"g\": 2}] h=".to_owned(), true));
         assert_eq!(values("{}"), (String::new(), true));
         assert_eq!(values(r#"{"\u00e9\"": "\ud83d\ude00"}"#), ("é\"=😀".to_owned(), true));
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_too_odd(line in r#"[{}\[\]":,a1\\ u\-.ntrfé]{0,40}"#) {
+            let _ = values(&line);
+            let _ = parse_path(&line);
+        }
+
+        #[test]
+        fn objects_are_read_as_serde_json_reads_them(fields in prop::collection::btree_map("[a-z\"\\\\é]{1,6}", ".{0,8}", 0..5)) {
+            let expected: Vec<String> = fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            prop_assert_eq!(values(&serde_json::to_string(&fields).unwrap()), (expected.join(" "), true));
+        }
     }
 
     #[test]

@@ -140,12 +140,20 @@ impl<'a> Iterator for Pairs<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn pairs(line: &str) -> String {
         let show = |pair: Result<(&str, Cow<'_, str>), Malformed>| {
             pair.map_or("!".to_owned(), |(key, value)| format!("{key}:{value}"))
         };
         Pairs::new(line).map(show).collect::<Vec<_>>().join("|")
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_too_odd(line in r#"[a= "\\é\x01]{0,40}"#) {
+            let _ = pairs(&line);
+        }
     }
 
     #[test]

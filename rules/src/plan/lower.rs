@@ -75,11 +75,12 @@ impl Compiler {
             rule_file::RuleKind::Alert { .. } => rule.options.samples.unwrap_or(config.samples),
             rule_file::RuleKind::Record { .. } => 0,
         };
-        let lookback = lateness + config.idle_timeout + STEP;
+        let idle_timeout = rule.options.idle_timeout.unwrap_or(config.idle_timeout);
+        let lookback = lateness + idle_timeout + STEP;
         let mut context = Context { rule, lookback, samples, leaves: BTreeSet::new() };
         let node = self.node(&rule.expr, &mut context)?;
         let eval = self.eval(rule, node, interval);
-        let (labels, kind) = (self.texts(rule, &rule.labels), self.kind(rule));
+        let (labels, kind, watermark) = (self.texts(rule, &rule.labels), self.kind(rule), self.watermark(idle_timeout));
         self.plan.rules.push(Rule {
             key: self.key(group, rule),
             file: group.file.clone(),
@@ -89,6 +90,7 @@ impl Compiler {
             interval,
             limit: group.limit,
             lateness,
+            watermark,
             samples,
             labels,
             kind,
@@ -97,6 +99,14 @@ impl Compiler {
             bound: bound(&rule.expr).map(|(op, value)| (op.name().to_owned(), value)),
         });
         Ok(())
+    }
+
+    fn watermark(&mut self, idle_timeout: Duration) -> usize {
+        let known = &mut self.plan.idle_timeouts;
+        known.iter().position(|other| *other == idle_timeout).unwrap_or_else(|| {
+            known.push(idle_timeout);
+            known.len() - 1
+        })
     }
 
     fn kind(&mut self, rule: &rule_file::Rule) -> RuleKind {

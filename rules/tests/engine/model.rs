@@ -166,7 +166,7 @@ groups:
       - {alert: Rate, expr: 'sum(rate({service_name=~".+"} | severity_number >= 17 [20s])) >= 0.2', keep_firing_for: 20s}
       - {alert: Bytes, expr: 'sum(bytes_over_time({service_name="a"}[10s])) > 10'}
       - {alert: Few, expr: 'sum by (service_name) (count_over_time({service_name=~".+"}[10s])) < 2', for: 2s}
-      - {alert: Silent, expr: 'absent_over_time({service_name="b"}[8s])'}
+      - {alert: Silent, expr: 'absent_over_time({service_name="b"}[8s])', watchbell: {idle_timeout: 20s}}
       - {alert: Ratio, expr: 'sum(count_over_time({service_name="a"}[10s])) / sum(count_over_time({service_name=~".+"}[10s])) > 0.6'}
       - {alert: Ticked, expr: 'sum(count_over_time({service_name="a"}[10s])) > 1', watchbell: {eval: tick}}
       - {record: r, expr: 'avg(sum by (service_name) (count_over_time({service_name=~".+"}[10s])))'}

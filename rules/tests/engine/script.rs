@@ -7,6 +7,7 @@
 //! - `records`: a record a line, each in a batch of its own, received at its time.
 //! - `batch TIME`: the same, all in one batch that is received at TIME.
 //! - `clock TIME`: nothing comes until then; timers run when they are due.
+//! - `jump TIME`: the same, but the clock is moved on once.
 //! - `evidence`: the records behind the alerts that there are.
 //! - `restart`: the engine is made again from its snapshot.
 //! - `reload`: as `rules`, but the engine goes on.
@@ -82,6 +83,7 @@ impl Runner {
                 self.handle(&records, time(argument));
             }
             "clock" => self.clock(time(argument)),
+            "jump" => self.engine.as_mut().unwrap().handle_timeout(time(argument)),
             "restart" => {
                 let engine = self.engine.as_mut().unwrap();
                 *engine = Engine::restore(engine.plan().clone(), &engine.snapshot()).unwrap();
