@@ -41,6 +41,7 @@ use crate::plan::{Edge, Eval, Plan};
 use crate::time::Timestamp;
 use crate::transition::{Sample, Transition};
 use crate::watermark::Watermark;
+use crate::window::{WINDOW_CELLS_MAX, WINDOW_CELLS_MAX_OVER_BUDGET};
 use alerts::Observation;
 use evidence::{Batch, Evidence};
 
@@ -124,7 +125,7 @@ impl Engine {
         self.handle_timeout(received);
         let plan = self.plan.clone();
         let batch = Batch { bytes: batch, received, services: &matched.services };
-        self.sweep(matched.feeds.iter().flat_map(|(feed, _)| &plan.feeds[*feed].leaves));
+        self.sweep();
         for (feed, runs) in &matched.feeds {
             for leaf in &plan.feeds[*feed].leaves {
                 runs.iter().for_each(|run| self.fold(*leaf, run, &batch));
@@ -176,6 +177,7 @@ impl Engine {
         let plan = self.plan.clone();
         let planned = &plan.leaves[leaf];
         let Some(group) = self.state.leaves[leaf].group(&plan, planned, &run.key) else { return };
+        let cells_before = group.window.len();
         group.window.evict(self.state.clock - planned.retention);
         let (key, sum) = (group.key.clone(), group.window.sum() + run.weight);
         let rules: Vec<usize> = planned.edges.iter().copied().filter(|rule| edge(&plan, *rule).holds(sum)).collect();
@@ -188,17 +190,25 @@ impl Engine {
         cells.iter().for_each(|cell| group.window.insert(*cell));
         self.keep_evidence(leaf, &key, run, batch, may_cross);
         rules.iter().for_each(|rule| self.judge_edge(*rule, leaf, &key, cells[0].at, batch.received));
-        if let Some(group) = self.state.leaves[leaf].get_mut(&key) {
-            group.window.compact(planned.range);
-        }
+        self.compact(leaf, &key, cells_before);
     }
 
-    /// Looks for groups of which nothing is left, now and then.
-    fn sweep<'a>(&mut self, leaves: impl Iterator<Item = &'a usize>) {
-        let now = self.state.clock;
-        for leaf in leaves {
-            if self.state.leaves[*leaf].next_sweep <= now {
-                self.evict(*leaf);
+    fn compact(&mut self, leaf: usize, key: &[u8], cells_before: usize) {
+        let cells: usize = self.state.leaves.iter().map(|leaf| leaf.cells).sum();
+        let is_over = cells > self.plan.config.window_cells_max;
+        let cells_max = if is_over { WINDOW_CELLS_MAX_OVER_BUDGET } else { WINDOW_CELLS_MAX };
+        let state = &mut self.state.leaves[leaf];
+        let Some(group) = state.get_mut(key) else { return };
+        group.window.compact(self.plan.leaves[leaf].range, cells_max);
+        let len = group.window.len();
+        state.cells = state.cells + len - cells_before;
+    }
+
+    /// Looks for groups of which nothing is left, now and then; at batches alone, so that it does not matter how often the clock moves.
+    fn sweep(&mut self) {
+        for leaf in 0..self.state.leaves.len() {
+            if self.state.leaves[leaf].next_sweep <= self.state.clock {
+                self.evict(leaf);
             }
         }
     }

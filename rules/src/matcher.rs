@@ -72,10 +72,7 @@ impl Run {
     fn push(&mut self, feed: &Feed, cells_max: usize, cell: Cell, record: RecordRef) {
         self.weight += cell.weight;
         match self.cells.last_mut() {
-            Some(last) if last.at == cell.at => {
-                last.weight += cell.weight;
-                self.merged = true;
-            }
+            Some(last) if last.at == cell.at => last.weight += cell.weight,
             Some(last) if self.records >= cells_max && cell.at > last.at && cell.at.since(last.at) < feed.grain => {
                 *last = Cell { at: cell.at, weight: last.weight + cell.weight };
                 self.merged = true;

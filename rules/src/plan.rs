@@ -55,6 +55,9 @@ pub struct EngineConfig {
     /// Groups that one range aggregation keeps at a time. Further ones are counted together as `__overflow__` (without grouping: not
     /// at all) until old ones have emptied.
     pub groups_per_rule_max: usize,
+    /// Cells of 16 bytes that all windows have together. At the limit each window keeps fewer, and a record is counted for up to
+    /// `range / 64` too long instead of `range / 512`.
+    pub window_cells_max: usize,
     /// Bytes of a record's body that evidence keeps; a longer one is cut and ends in `…`.
     pub evidence_body_bytes_max: usize,
     /// Bytes of evidence that all groups keep together. At the limit groups without an alert keep none: an alert then shows the
@@ -75,6 +78,7 @@ impl Default for EngineConfig {
             max_skew: Duration::from_secs(10),
             samples: 10,
             groups_per_rule_max: 10_000,
+            window_cells_max: 512 * 1024,
             evidence_body_bytes_max: 4096,
             evidence_bytes_max: 8 * 1024 * 1024,
         }

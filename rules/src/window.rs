@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// Greatest number of cells in a window. At the limit neighbours are merged into sums over `range / 512`; a sum leaves with its
-/// last record, so that an earlier one is counted for up to `range / 512` too long. Nothing is ever counted too short.
+/// Greatest number of cells in a window. At the limit neighbours are merged into sums over a grain of `range / 512`; a sum leaves
+/// with its last record, so that an earlier one is counted for up to a grain too long. Nothing is ever counted too short.
 pub const WINDOW_CELLS_MAX: usize = 1024;
+
+/// The same where all windows together have more cells than the engine's `window_cells_max`: the grain is then `range / 64`.
+pub const WINDOW_CELLS_MAX_OVER_BUDGET: usize = 128;
 
 /// Weight that fell at one time: a number of records, or their bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,13 +52,13 @@ impl Window {
         }
     }
 
-    /// Keeps to [`WINDOW_CELLS_MAX`].
-    pub fn compact(&mut self, range: Duration) {
-        if self.cells.len() <= WINDOW_CELLS_MAX {
+    /// Merges cells where there are more than `cells_max`.
+    pub fn compact(&mut self, range: Duration, cells_max: usize) {
+        if self.cells.len() <= cells_max {
             return;
         }
-        let grain = (range.as_nanos() as i64 / (WINDOW_CELLS_MAX as i64 / 2)).max(1);
-        let mut merged: VecDeque<Cell> = VecDeque::with_capacity(WINDOW_CELLS_MAX + 1);
+        let grain = (range.as_nanos() as i64 / (cells_max as i64 / 2)).max(1);
+        let mut merged: VecDeque<Cell> = VecDeque::with_capacity(cells_max);
         for cell in &self.cells {
             match merged.back_mut() {
                 Some(last) if last.at.0.div_euclid(grain) == cell.at.0.div_euclid(grain) => {
@@ -83,6 +86,11 @@ impl Window {
     /// When the last record in it happened.
     pub fn last(&self) -> Option<Timestamp> {
         self.cells.back().map(|cell| cell.at)
+    }
+
+    /// How many cells it has.
+    pub fn len(&self) -> usize {
+        self.cells.len()
     }
 
     /// Whether nothing is in it.
@@ -171,7 +179,7 @@ mod tests {
         let mut window = Window::default();
         for (at, weight) in cells {
             window.insert(Cell { at: Timestamp(*at), weight: *weight });
-            window.compact(RANGE);
+            window.compact(RANGE, WINDOW_CELLS_MAX);
         }
         window
     }
@@ -218,7 +226,7 @@ mod tests {
         let step = Duration::from_millis(1);
         let last = (0..60_000).fold(Timestamp(0), |t, _| {
             window.insert(Cell { at: t, weight: 1 });
-            window.compact(range);
+            window.compact(range, WINDOW_CELLS_MAX);
             t + step
         });
         assert!(window.cells.len() <= WINDOW_CELLS_MAX);

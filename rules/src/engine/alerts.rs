@@ -102,7 +102,7 @@ impl Engine {
             if entry.phase.state == AlertState::Pending && seen.held.start > entry.phase.until {
                 entry.phase.active_at = seen.held.start; // there was a gap: `for` begins anew
             }
-            entry.phase.until = seen.held.end;
+            entry.phase.until = entry.phase.until.max(seen.held.end);
         } else if limit > 0 && state.alerts.len() >= limit {
             state.last_error = Some(format!("more than `limit: {limit}` alerts: {labels} is left out"));
             return;

@@ -18,6 +18,8 @@ pub(crate) struct LeafState {
     pub(crate) since: Timestamp,
     /// How often records of a batch found no place among the groups.
     pub(crate) refused: u64,
+    /// How many cells the windows have together.
+    pub(crate) cells: usize,
     /// When empty groups are looked for.
     pub(crate) next_sweep: Timestamp,
     groups: BTreeMap<Box<[u8]>, Group>,
@@ -36,7 +38,7 @@ pub(crate) struct Group {
 
 impl LeafState {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { since: now, refused: 0, next_sweep: now, groups: BTreeMap::new() }
+        Self { since: now, refused: 0, cells: 0, next_sweep: now, groups: BTreeMap::new() }
     }
 
     /// The group of that key, made if it is new. Where there are too many, the overflow group; without grouping none.
@@ -77,6 +79,7 @@ impl LeafState {
             bytes += if keep { 0 } else { group.evidence.bytes() };
             keep
         });
+        self.cells = self.groups.values().map(|group| group.window.len()).sum();
         self.next_sweep = now + leaf.range / 4;
         bytes
     }

@@ -69,6 +69,8 @@ pub struct EngineStats {
     pub groups: usize,
     /// How often records of a batch found no place under `groups_per_rule_max`, since the rules were loaded.
     pub groups_refused: u64,
+    /// Cells of all windows; above `window_cells_max` each keeps fewer.
+    pub window_cells: usize,
     /// Bytes of evidence that groups keep; at most about `evidence_bytes_max`.
     pub evidence_bytes: usize,
     /// Sources that the watermark waits for; at most [`SOURCES_MAX`](crate::watermark::SOURCES_MAX).
@@ -90,6 +92,7 @@ impl Engine {
         EngineStats {
             groups: leaves.iter().map(LeafState::len).sum(),
             groups_refused: leaves.iter().map(|leaf| leaf.refused).sum(),
+            window_cells: leaves.iter().map(|leaf| leaf.cells).sum(),
             evidence_bytes: self.state.evidence_bytes,
             sources: self.state.watermarks.iter().map(Watermark::sources).max().unwrap_or_default(),
             watermark: self.state.watermarks.iter().map(Watermark::low).min().unwrap_or(self.state.clock),

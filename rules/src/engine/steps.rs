@@ -29,9 +29,6 @@ impl Engine {
                 self.state.rules[index].next_step = next_multiple(time, *step);
             }
         }
-        self.sweep(
-            plan.rules.iter().filter(|rule| matches!(rule.eval, Eval::Steps { .. })).flat_map(|rule| &rule.leaves),
-        );
     }
 
     /// When the watermark passes the next step of a rule that can change by that.

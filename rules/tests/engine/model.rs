@@ -197,7 +197,9 @@ fn first_difference(a: &[Output], b: &[Output]) -> Option<(String, String)> {
     let lines = |outputs: &[Output]| outputs.iter().map(|output| format!("{output:?}")).collect::<Vec<_>>();
     let (a, b) = (lines(a), lines(b));
     let at = (0..a.len().max(b.len())).find(|at| a.get(*at) != b.get(*at))?;
-    Some((a.get(at).cloned().unwrap_or_default(), b.get(at).cloned().unwrap_or_default()))
+    let (a, b) = (a.get(at).cloned().unwrap_or_default(), b.get(at).cloned().unwrap_or_default());
+    let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count().saturating_sub(100);
+    Some((a.chars().skip(same).take(300).collect(), b.chars().skip(same).take(300).collect()))
 }
 
 /// What does not depend on when records were received: samples of recording rules, and each alert's path.

@@ -2,7 +2,7 @@
 //!
 //! A file is a list of commands, each with its input, a line `----`, and what comes out up to the next empty line:
 //!
-//! - `rules [samples] [groups=N] [evidence=BYTES]`: a rule file; the engine begins anew at 0s. With `samples` the samples of series
+//! - `rules [samples] [groups=N] [cells=N] [evidence=BYTES]`: a rule file; the engine begins anew at 0s. With `samples` the samples of series
 //!   are shown too; the others are limits.
 //! - `records`: a record a line, each in a batch of its own, received at its time.
 //! - `batch TIME`: the same, all in one batch that is received at TIME.
@@ -168,6 +168,7 @@ fn config(argument: &str) -> EngineConfig {
     for (name, value) in argument.split(' ').filter_map(|word| word.split_once('=')) {
         match name {
             "groups" => config.groups_per_rule_max = value.parse().unwrap(),
+            "cells" => config.window_cells_max = value.parse().unwrap(),
             "evidence" => config.evidence_bytes_max = value.parse().unwrap(),
             other => panic!("no such limit: {other}"),
         }
