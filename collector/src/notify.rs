@@ -3,15 +3,23 @@
 //! `alerting:` is Alertmanager's own YAML. Routing is decided in `watchbell_rules::alerting`; here each integration turns a notification
 //! into what its service takes, evidence included, and tells a failure that will pass from one that will not.
 
+pub mod alertmanager;
+pub mod email;
+mod message;
+pub mod pagerduty;
+mod page;
+pub mod slack;
 pub mod stdout;
 pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use secrecy::SecretString;
 use serde::Deserialize;
 use watchbell_rules::alerting::config::{IntegrationPolicy, PolicyConfig, ReceiverPolicy, RouteConfig};
 use watchbell_rules::alerting::notification::Notification;
@@ -58,10 +66,56 @@ pub trait Notifier: Send + Sync + 'static {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlertingConfig {
+    /// What receivers leave out.
+    #[serde(default)]
+    pub global: Global,
     /// The routing tree.
     pub route: RouteConfig,
     /// The contact points that routes name.
     pub receivers: Vec<ContactPointConfig>,
+}
+
+/// `alerting.global`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Global {
+    /// `host:port` of the mail server.
+    pub smtp_smarthost: Option<String>,
+    /// Who mail comes from.
+    pub smtp_from: Option<String>,
+    /// The name we give in EHLO.
+    pub smtp_hello: Option<String>,
+    /// For AUTH.
+    pub smtp_auth_username: Option<String>,
+    /// For AUTH.
+    pub smtp_auth_password: Option<SecretString>,
+    /// A file that holds it.
+    pub smtp_auth_password_file: Option<PathBuf>,
+    /// Whether a server without STARTTLS is refused. Default true.
+    pub smtp_require_tls: bool,
+    /// Slack's webhook URL.
+    pub slack_api_url: Option<SecretString>,
+    /// A file that holds it.
+    pub slack_api_url_file: Option<PathBuf>,
+    /// Where PagerDuty's events go. Default `https://events.pagerduty.com/v2/enqueue`.
+    pub pagerduty_url: String,
+}
+
+impl Default for Global {
+    fn default() -> Self {
+        Self {
+            smtp_smarthost: None,
+            smtp_from: None,
+            smtp_hello: None,
+            smtp_auth_username: None,
+            smtp_auth_password: None,
+            smtp_auth_password_file: None,
+            smtp_require_tls: true,
+            slack_api_url: None,
+            slack_api_url_file: None,
+            pagerduty_url: "https://events.pagerduty.com/v2/enqueue".to_owned(),
+        }
+    }
 }
 
 /// One of `alerting.receivers`.
@@ -70,6 +124,15 @@ pub struct AlertingConfig {
 pub struct ContactPointConfig {
     /// What routes call it.
     pub name: String,
+    /// Mail.
+    #[serde(default)]
+    pub email_configs: Vec<email::Config>,
+    /// Messages in Slack.
+    #[serde(default)]
+    pub slack_configs: Vec<slack::Config>,
+    /// Incidents in PagerDuty.
+    #[serde(default)]
+    pub pagerduty_configs: Vec<pagerduty::Config>,
     /// HTTP requests with Alertmanager's payload.
     #[serde(default)]
     pub webhook_configs: Vec<webhook::Config>,
@@ -102,13 +165,27 @@ impl ContactPointConfig {
 
     fn policy(&self) -> ReceiverPolicy {
         let policy = |kind: &str, send_resolved| IntegrationPolicy { kind: kind.to_owned(), send_resolved };
-        let webhooks = self.webhook_configs.iter().map(|config| policy("webhook", config.send_resolved));
-        let stdouts = self.stdout_configs.iter().map(|config| policy("stdout", config.send_resolved));
-        ReceiverPolicy { name: self.name.clone(), integrations: webhooks.chain(stdouts).collect() }
+        let mut integrations = Vec::new();
+        integrations.extend(self.email_configs.iter().map(|config| policy("email", config.send_resolved)));
+        integrations.extend(self.slack_configs.iter().map(|config| policy("slack", config.send_resolved)));
+        integrations.extend(self.pagerduty_configs.iter().map(|config| policy("pagerduty", config.send_resolved)));
+        integrations.extend(self.webhook_configs.iter().map(|config| policy("webhook", config.send_resolved)));
+        integrations.extend(self.stdout_configs.iter().map(|config| policy("stdout", config.send_resolved)));
+        ReceiverPolicy { name: self.name.clone(), integrations }
     }
 
-    fn build(&self, tools: &Tools) -> Result<Vec<Arc<dyn Notifier>>, String> {
+    /// In the order of [`policy`](Self::policy).
+    fn build(&self, global: &Global, tools: &Tools) -> Result<Vec<Arc<dyn Notifier>>, String> {
         let mut integrations: Vec<Arc<dyn Notifier>> = Vec::new();
+        for config in &self.email_configs {
+            integrations.push(Arc::new(email::Email::new(config, global, tools)?));
+        }
+        for config in &self.slack_configs {
+            integrations.push(Arc::new(slack::Slack::new(config, global, tools)?));
+        }
+        for config in &self.pagerduty_configs {
+            integrations.push(Arc::new(pagerduty::PagerDuty::new(config, global, tools)?));
+        }
         for config in &self.webhook_configs {
             integrations.push(Arc::new(webhook::Webhook::new(config, tools)?));
         }
@@ -141,17 +218,17 @@ impl Notifiers {
     /// # Errors
     /// A setting that cannot be used, or a file that cannot be read.
     pub fn new(config: Option<&AlertingConfig>, tools: &Tools) -> Result<(Self, PolicyConfig), String> {
-        let (policy, receivers) = match config {
-            Some(config) => (config.policy()?, config.receivers.clone()),
+        let (policy, receivers, global) = match config {
+            Some(config) => (config.policy()?, config.receivers.clone(), config.global.clone()),
             None => {
                 let policy = PolicyConfig::default();
                 let receivers = ContactPointConfig::default_stdout(&policy);
-                (policy, receivers)
+                (policy, receivers, Global::default())
             }
         };
         let mut contact_points = BTreeMap::new();
         for receiver in receivers {
-            let built = receiver.build(tools).map_err(|error| format!("receiver `{}`: {error}", receiver.name))?;
+            let built = receiver.build(&global, tools).map_err(|error| format!("receiver `{}`: {error}", receiver.name))?;
             contact_points.insert(receiver.name.into(), built);
         }
         Ok((Self { contact_points }, policy))

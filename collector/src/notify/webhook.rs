@@ -15,7 +15,7 @@ use watchbell_rules::record::EvidenceRecord;
 use watchbell_rules::time::Timestamp;
 use watchbell_rules::transition::Alert;
 
-use super::{DeliveryResult, Links, Notifier, Tools, delivery_result};
+use super::{DeliveryResult, Links, Notifier, Tools, delivery_result, message};
 use crate::http_client::{HttpClient, Protocol, TlsConfig};
 use crate::wal::BoxFuture;
 
@@ -126,7 +126,7 @@ impl Notifier for Webhook {
 }
 
 impl Authorization {
-    fn header(&self) -> Result<SecretString, String> {
+    pub(super) fn header(&self) -> Result<SecretString, String> {
         let credentials = secret("credentials", self.credentials.as_ref(), self.credentials_file.as_ref())?;
         let credentials = credentials.ok_or("`authorization` needs `credentials` or `credentials_file`")?;
         let kind = self.kind.as_deref().unwrap_or("Bearer");
@@ -212,7 +212,7 @@ impl<'a> Payload<'a> {
             version: "4",
             group_key: &notification.group_key,
             truncated_alerts: total - shown,
-            status: if notification.is_firing() { "firing" } else { "resolved" },
+            status: message::status(notification.is_firing()),
             receiver: &notification.contact_point,
             group_labels: notification.group_labels.iter().collect(),
             common_labels: notification.common_labels.iter().collect(),
@@ -226,13 +226,13 @@ impl<'a> Payload<'a> {
 impl<'a> PayloadAlert<'a> {
     fn new(alert: &'a Alert, tools: &Tools, now: Timestamp) -> Self {
         Self {
-            status: if alert.resolved_at.is_some() { "resolved" } else { "firing" },
+            status: message::status(alert.resolved_at.is_none()),
             labels: alert.labels.iter().collect(),
             annotations: alert.annotations.iter().collect(),
             starts_at: alert.active_at.to_string(),
             // The zero time is how Alertmanager says that there is no end yet.
             ends_at: alert.resolved_at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()),
-            generator_url: format!("{}/api/v1/rules?rule_group[]={}", tools.external_url, alert.group),
+            generator_url: message::generator_url(alert, tools),
             fingerprint: format!("{:016x}", alert.labels.fingerprint()),
             value: alert.value,
             samples: alert.samples.iter().map(|record| PayloadSample::new(record, &tools.links, now)).collect(),

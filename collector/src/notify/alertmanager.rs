@@ -1,0 +1,256 @@
+//! `alertmanagers:`: Alertmanagers that are told of every alert beside our own routing, as Prometheus does it: each change at once, what
+//! fires again every minute with an `endsAt` some minutes ahead, so that an alert we forget of ends by itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use watchbell_rules::labels::Labels;
+use watchbell_rules::time::Timestamp;
+use watchbell_rules::transition::{Alert, AlertState, Transition};
+
+use super::webhook::Authorization;
+use super::{DeliveryError, Tools, delivery_result, message, page};
+use crate::http_client::{HttpClient, Protocol, TlsConfig};
+
+/// One of `alertmanagers:`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `http://host:9093`, with the path prefix if it has one.
+    pub url: String,
+    /// How long an answer may take. Default 10 s.
+    #[serde(default = "ten_seconds", deserialize_with = "crate::config::duration::deserialize")]
+    pub timeout: Duration,
+    /// The `Authorization` header.
+    #[serde(default)]
+    pub authorization: Option<Authorization>,
+    /// TLS.
+    #[serde(default)]
+    pub tls_config: TlsConfig,
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
+}
+
+/// What one Alertmanager is to know, and a task that tells it.
+pub struct Feed {
+    client: HttpClient,
+    url: String,
+    authorization: Option<secrecy::SecretString>,
+    timeout: Duration,
+    tools: Tools,
+    alerts: Mutex<BTreeMap<Labels, Entry>>,
+    changed: Notify,
+    counts: Counts,
+}
+
+struct Entry {
+    alert: Arc<Alert>,
+    /// When it is told (again); a failed try moves it on.
+    due: Timestamp,
+}
+
+/// Alertmanager's `postableAlert`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PostableAlert {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    starts_at: String,
+    ends_at: String,
+    #[serde(rename = "generatorURL")]
+    generator_url: String,
+}
+
+impl Feed {
+    /// A feed of one Alertmanager, which does not run yet.
+    ///
+    /// # Errors
+    /// The URL is none, or a file cannot be read.
+    pub fn new(config: &Config, tools: &Tools, metrics: &Metrics) -> Result<Self, String> {
+        let url = url::Url::parse(&config.url).map_err(|error| format!("`{}` is no URL: {error}", config.url))?;
+        let url = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self {
+            client: HttpClient::new(&config.tls_config, Protocol::Any)?,
+            counts: metrics.of(&url),
+            url: format!("{url}/api/v2/alerts"),
+            authorization: config.authorization.as_ref().map(Authorization::header).transpose()?,
+            timeout: config.timeout,
+            tools: tools.clone(),
+            alerts: Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// An alert has changed its state.
+    pub fn handle_transition(&self, transition: &Transition) {
+        if transition.from != AlertState::Firing && transition.to != AlertState::Firing {
+            return;
+        }
+        let entry = Entry { alert: Arc::clone(&transition.alert), due: Timestamp::MIN };
+        let mut alerts = self.alerts();
+        alerts.insert(entry.alert.labels.clone(), entry);
+        self.counts.alerts.set(alerts.len() as i64);
+        self.changed.notify_one();
+    }
+
+    /// Tells the Alertmanager until `stopped` is true.
+    pub async fn run(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let mut failures = 0;
+        while !*stopped.borrow() {
+            let now = self.tools.clock.now();
+            let due = self.due_alerts(now);
+            if due.is_empty() {
+                let wait = self.next_due().map_or(RESEND_INTERVAL, |due| due.since(now).min(RESEND_INTERVAL));
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = tokio::time::sleep(wait) => {}
+                    _ = stopped.changed() => {}
+                }
+                continue;
+            }
+            match self.tell(&due, now).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    self.counts.failures.inc();
+                    tracing::warn!(url = %self.url, %error, "an Alertmanager could not be told");
+                    let pause = RETRY_INTERVAL * failures.min(RETRY_FACTOR_MAX);
+                    let permanent = matches!(error, DeliveryError::Permanent(_));
+                    self.postpone(&due, now + if permanent { RESEND_INTERVAL } else { pause });
+                }
+            }
+        }
+    }
+
+    /// The next batch that is due.
+    fn due_alerts(&self, now: Timestamp) -> Vec<Arc<Alert>> {
+        let alerts = self.alerts();
+        let due = alerts.values().filter(|entry| entry.due <= now);
+        due.take(ALERTS_PER_REQUEST_MAX).map(|entry| Arc::clone(&entry.alert)).collect()
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        self.alerts().values().map(|entry| entry.due).min()
+    }
+
+    async fn tell(&self, alerts: &[Arc<Alert>], now: Timestamp) -> Result<(), DeliveryError> {
+        let body: Vec<PostableAlert> = alerts.iter().map(|alert| self.postable(alert, now)).collect();
+        let body = serde_json::to_vec(&body).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
+        let mut request = Request::post(&self.url).header(header::CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, secrecy::ExposeSecret::expose_secret(authorization));
+        }
+        let request =
+            request.body(Bytes::from(body)).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
+        delivery_result(self.client.send(request, self.timeout).await)?;
+        self.counts.told.inc_by(alerts.len() as u64);
+        self.told(alerts, now);
+        Ok(())
+    }
+
+    /// A resolved alert that was told is done with; one that fires is told again. One that changed meanwhile stays due.
+    fn told(&self, told: &[Arc<Alert>], now: Timestamp) {
+        let mut alerts = self.alerts();
+        for alert in told {
+            match alerts.get_mut(&alert.labels).filter(|entry| Arc::ptr_eq(&entry.alert, alert)) {
+                Some(_) if alert.resolved_at.is_some() => drop(alerts.remove(&alert.labels)),
+                Some(entry) => entry.due = now + RESEND_INTERVAL,
+                None => {}
+            }
+        }
+        self.counts.alerts.set(alerts.len() as i64);
+    }
+
+    fn postpone(&self, untold: &[Arc<Alert>], due: Timestamp) {
+        let mut alerts = self.alerts();
+        for alert in untold {
+            if let Some(entry) = alerts.get_mut(&alert.labels).filter(|entry| Arc::ptr_eq(&entry.alert, alert)) {
+                entry.due = due;
+            }
+        }
+    }
+
+    fn postable(&self, alert: &Alert, now: Timestamp) -> PostableAlert {
+        let map =
+            |labels: &Labels| labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut annotations: BTreeMap<String, String> = map(&alert.annotations);
+        if !alert.samples.is_empty() {
+            annotations.insert(EVIDENCE.to_owned(), page::evidence(alert, &self.tools.links, now));
+        }
+        PostableAlert {
+            labels: map(&alert.labels),
+            annotations,
+            starts_at: alert.active_at.to_string(),
+            ends_at: alert.resolved_at.unwrap_or(now + VALID_FOR).to_string(),
+            generator_url: message::generator_url(alert, &self.tools),
+        }
+    }
+
+    fn alerts(&self) -> MutexGuard<'_, BTreeMap<Labels, Entry>> {
+        self.alerts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the feeds count.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    told: Family<Url, Counter>,
+    failures: Family<Url, Counter>,
+    alerts: Family<Url, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Url {
+    alertmanager: String,
+}
+
+struct Counts {
+    told: Counter,
+    failures: Counter,
+    alerts: Gauge,
+}
+
+impl Metrics {
+    /// Registers all.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("watchbell_alertmanager");
+        registry.register("alerts_sent", "Alerts told to an Alertmanager", metrics.told.clone());
+        registry.register("failures", "Requests that an Alertmanager did not take", metrics.failures.clone());
+        registry.register("alerts", "Alerts that an Alertmanager is kept told of", metrics.alerts.clone());
+        metrics
+    }
+
+    fn of(&self, url: &str) -> Counts {
+        let url = Url { alertmanager: url.to_owned() };
+        Counts {
+            told: self.told.get_or_create(&url).clone(),
+            failures: self.failures.get_or_create(&url).clone(),
+            alerts: self.alerts.get_or_create(&url).clone(),
+        }
+    }
+}
+
+/// The annotation that the records behind an alert stand in.
+const EVIDENCE: &str = "evidence";
+/// How often a firing alert is told again.
+const RESEND_INTERVAL: Duration = Duration::from_secs(60);
+/// How far ahead a firing alert's `endsAt` is: four times the interval, as Prometheus has it.
+const VALID_FOR: Duration = Duration::from_secs(240);
+/// The pause after a failure; it grows by itself with each further one, up to so many times.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+const RETRY_FACTOR_MAX: u32 = 30;
+/// Alerts of one request, as Prometheus has it.
+const ALERTS_PER_REQUEST_MAX: usize = 64;

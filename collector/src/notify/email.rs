@@ -1,0 +1,218 @@
+//! `email_configs`: mail by SMTP, with STARTTLS or TLS, as text and HTML.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use watchbell_rules::alerting::notification::Notification;
+use watchbell_rules::template::{Escape, Template};
+
+use super::webhook::secret;
+use super::{DeliveryError, DeliveryResult, Global, Notifier, Tools, message, page};
+use crate::http_client::TlsConfig;
+use crate::wal::BoxFuture;
+
+/// One of a receiver's `email_configs`; what is left out comes from `global`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Who is told: addresses, with commas between them.
+    pub to: String,
+    /// Who it comes from. Default `global.smtp_from`.
+    pub from: Option<String>,
+    /// `host:port` of the mail server. Port 465 speaks TLS from the first byte. Default `global.smtp_smarthost`.
+    pub smarthost: Option<String>,
+    /// The name we give in EHLO. Default `global.smtp_hello`, else this machine's.
+    pub hello: Option<String>,
+    /// Default `global.smtp_auth_username`.
+    pub auth_username: Option<String>,
+    /// Default `global.smtp_auth_password`.
+    pub auth_password: Option<SecretString>,
+    /// A file that holds it.
+    pub auth_password_file: Option<PathBuf>,
+    /// Whether a server without STARTTLS is refused. Default `global.smtp_require_tls`, which is true.
+    pub require_tls: Option<bool>,
+    /// TLS.
+    pub tls_config: TlsConfig,
+    /// Further headers; values are templates. `Subject` replaces the default one.
+    pub headers: BTreeMap<String, String>,
+    /// The HTML part, a template. Default: the text in a fixed-width font.
+    pub html: Option<String>,
+    /// The text part, a template. Default: each alert with the records behind it.
+    pub text: Option<String>,
+    /// Whether resolved alerts are told, too. Default false, as in Alertmanager.
+    pub send_resolved: bool,
+}
+
+/// A mail server and who is told through it.
+pub struct Email {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+    to: Vec<Mailbox>,
+    subject: Template,
+    headers: Vec<(HeaderName, Template)>,
+    html: Option<Template>,
+    text: Option<Template>,
+    tools: Tools,
+}
+
+impl Email {
+    /// Reads the files it names and parses addresses and templates.
+    ///
+    /// # Errors
+    /// Something needed is missing or cannot be read.
+    pub fn new(config: &Config, global: &Global, tools: &Tools) -> Result<Self, String> {
+        let from = config.from.as_ref().or(global.smtp_from.as_ref()).ok_or("`from` is needed, or `global.smtp_from`")?;
+        let mut headers = Vec::new();
+        let mut subject = message::parse("Subject", message::SUBJECT)?;
+        for (name, text) in &config.headers {
+            let template = message::parse(name, text)?;
+            if name.eq_ignore_ascii_case("subject") {
+                subject = template;
+            } else {
+                let name = HeaderName::new_from_ascii(name.clone()).map_err(|_| format!("`{name}` is no header's name"))?;
+                headers.push((name, template));
+            }
+        }
+        let part = |name: &str, text: Option<&String>| text.map(|text| message::parse(name, text)).transpose();
+        Ok(Self {
+            transport: transport(config, global)?,
+            from: mailbox("from", from)?,
+            to: config.to.split(',').map(|to| mailbox("to", to)).collect::<Result<_, _>>()?,
+            subject,
+            headers,
+            html: part("html", config.html.as_ref())?,
+            text: part("text", config.text.as_ref())?,
+            tools: tools.clone(),
+        })
+    }
+
+    fn message(&self, notification: &Notification) -> Result<Message, DeliveryError> {
+        let now = self.tools.clock.now();
+        let data = message::data(notification, &self.tools, now);
+        let expand = |template: &Template, escape| message::expand(template, &data, now, escape);
+        let page = || page::text(notification, &page::Style::PLAIN, &self.tools.links, now);
+        let text = self.text.as_ref().map_or_else(|| Ok(page()), |text| expand(text, Escape::None))?;
+        let html = self.html.as_ref().map_or_else(|| Ok(preformatted(&page())), |html| expand(html, Escape::Html))?;
+        let subject = one_line(&expand(&self.subject, Escape::None)?);
+        let mut builder = Message::builder().from(self.from.clone()).subject(subject);
+        for to in &self.to {
+            builder = builder.to(to.clone());
+        }
+        // The same message sent again after a restart has the same id, so that mail programs show it once.
+        let id = format!("<{}@watchbell>", notification.key.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+        let mut mail = builder
+            .message_id(Some(id))
+            .multipart(MultiPart::alternative_plain_html(text, html))
+            .map_err(|error| DeliveryError::Permanent(error.to_string()))?;
+        for (name, template) in &self.headers {
+            let value = one_line(&expand(template, Escape::None)?);
+            mail.headers_mut().insert_raw(HeaderValue::new(name.clone(), value));
+        }
+        Ok(mail)
+    }
+}
+
+impl Notifier for Email {
+    fn send(&self, notification: Arc<Notification>) -> BoxFuture<DeliveryResult> {
+        let (mail, transport) = (self.message(&notification), self.transport.clone());
+        Box::pin(async move {
+            let sent = transport.send(mail?).await;
+            sent.map(|_| ()).map_err(|error| match error.is_permanent() {
+                true => DeliveryError::Permanent(error.to_string()),
+                false => DeliveryError::Retryable { reason: chain(&error), after: None },
+            })
+        })
+    }
+}
+
+fn transport(config: &Config, global: &Global) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
+    let smarthost = config.smarthost.as_ref().or(global.smtp_smarthost.as_ref());
+    let smarthost = smarthost.ok_or("`smarthost` is needed, or `global.smtp_smarthost`")?;
+    let (host, port) = smarthost.rsplit_once(':').ok_or_else(|| format!("`smarthost` `{smarthost}` is not `host:port`"))?;
+    let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
+    let tls = tls_parameters(host, &config.tls_config)?;
+    let tls = match (port, config.require_tls.unwrap_or(global.smtp_require_tls)) {
+        (465, _) => Tls::Wrapper(tls),
+        (_, true) => Tls::Required(tls),
+        (_, false) => Tls::Opportunistic(tls),
+    };
+    let mut builder =
+        AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host).port(port).tls(tls).timeout(Some(TIMEOUT));
+    if let Some(name) = config.hello.as_ref().or(global.smtp_hello.as_ref()) {
+        builder = builder.hello_name(lettre::transport::smtp::extension::ClientId::Domain(name.clone()));
+    }
+    if let Some(username) = config.auth_username.as_ref().or(global.smtp_auth_username.as_ref()) {
+        let password = password(config, global)?.ok_or("`auth_username` needs `auth_password` or `auth_password_file`")?;
+        builder = builder.credentials(Credentials::new(username.clone(), password.expose_secret().to_owned()));
+    }
+    Ok(builder.build())
+}
+
+fn password(config: &Config, global: &Global) -> Result<Option<SecretString>, String> {
+    match secret("auth_password", config.auth_password.as_ref(), config.auth_password_file.as_ref())? {
+        Some(password) => Ok(Some(password)),
+        None => secret(
+            "smtp_auth_password",
+            global.smtp_auth_password.as_ref(),
+            global.smtp_auth_password_file.as_ref(),
+        ),
+    }
+}
+
+fn tls_parameters(host: &str, config: &TlsConfig) -> Result<TlsParameters, String> {
+    let host = config.server_name_override.as_deref().unwrap_or(host);
+    let mut builder =
+        TlsParameters::builder(host.to_owned()).dangerous_accept_invalid_certs(config.insecure_skip_verify);
+    if let Some(path) = &config.ca_file {
+        let unusable = |error: &dyn std::fmt::Display| format!("`ca_file` `{}`: {error}", path.display());
+        let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
+        builder = builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|error| unusable(&error))?);
+    }
+    builder.build().map_err(|error| format!("tls_config: {error}"))
+}
+
+fn mailbox(name: &str, text: &str) -> Result<Mailbox, String> {
+    text.trim().parse().map_err(|error| format!("`{name}`: `{}` is no mail address: {error}", text.trim()))
+}
+
+/// Text for a header: a line break would begin another one.
+fn one_line(text: &str) -> String {
+    text.split(['\r', '\n']).collect::<Vec<_>>().join(" ")
+}
+
+fn preformatted(text: &str) -> String {
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    format!("<html><body><pre style=\"font-family: monospace\">{}</pre></body></html>", linked(&escaped))
+}
+
+/// Makes the words that are URLs lead there.
+fn linked(escaped: &str) -> String {
+    let link = |word: &str| match word.starts_with("https://") || word.starts_with("http://") {
+        true => format!("<a href=\"{}\">{word}</a>", word.replace('"', "&quot;")),
+        false => word.to_owned(),
+    };
+    let line = |line: &str| line.split(' ').map(link).collect::<Vec<_>>().join(" ");
+    escaped.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// How long the mail server may take for each step.
+const TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,0 +1,219 @@
+//! A message as text, evidence included: what stdout prints and mail carries.
+
+use std::fmt::Write as _;
+
+use watchbell_rules::alerting::notification::Notification;
+use watchbell_rules::record::EvidenceRecord;
+use watchbell_rules::time::Timestamp;
+use watchbell_rules::transition::Alert;
+
+use super::Links;
+
+/// Escape sequences before and after what stands out.
+pub(super) struct Style {
+    firing: &'static str,
+    resolved: &'static str,
+    bold: &'static str,
+    dim: &'static str,
+    reset: &'static str,
+}
+
+impl Style {
+    pub(super) const PLAIN: Self = Self { firing: "", resolved: "", bold: "", dim: "", reset: "" };
+    pub(super) const ANSI: Self =
+        Self { firing: "\x1b[1;31m", resolved: "\x1b[1;32m", bold: "\x1b[1m", dim: "\x1b[2m", reset: "\x1b[0m" };
+}
+
+/// The text of a message. It cannot fail: it is written into a `String`.
+pub(super) fn text(notification: &Notification, style: &Style, links: &Links, now: Timestamp) -> String {
+    let mut page = String::new();
+    for alert in &notification.alerts {
+        let _ = write_alert(&mut page, alert, style, links, now);
+    }
+    page
+}
+
+/// The records behind an alert, two or three lines each.
+pub(super) fn evidence(alert: &Alert, links: &Links, now: Timestamp) -> String {
+    let mut evidence = String::new();
+    for record in &alert.samples {
+        let _ = write_record(&mut evidence, record, &Style::PLAIN, links, now);
+    }
+    evidence
+}
+
+fn write_alert(page: &mut String, alert: &Alert, style: &Style, links: &Links, now: Timestamp) -> std::fmt::Result {
+    let Style { firing, resolved, bold, dim, reset } = style;
+    let (color, state) = if alert.resolved_at.is_some() { (resolved, "RESOLVED") } else { (firing, "FIRING") };
+    let name = alert.labels.get("alertname").unwrap_or_default();
+    writeln!(page, "\n{color}━━━━ {state} ━━━━ {name}{reset}")?;
+    for (name, text) in alert.annotations.iter() {
+        writeln!(page, "  {dim}{name:<9}{reset} {}", shown(text))?;
+    }
+    let labels: Vec<String> = alert
+        .labels
+        .iter()
+        .filter(|(name, _)| *name != "alertname")
+        .map(|(name, value)| format!("{name}={}", quoted(value)))
+        .collect();
+    writeln!(page, "  {dim}labels   {reset} {}", labels.join(" "))?;
+    write_value(page, alert, style)?;
+    write_times(page, alert, style, now)?;
+    if alert.resolved_at.is_some() {
+        return Ok(());
+    }
+    writeln!(page, "  {dim}rule     {reset} {} in group {}: {}", name, alert.group, one_line(&alert.expr))?;
+    writeln!(page, "  {bold}{}{reset}", evidence_title(alert.samples.len()))?;
+    alert.samples.iter().try_for_each(|record| write_record(page, record, style, links, now))
+}
+
+fn write_value(page: &mut String, alert: &Alert, style: &Style) -> std::fmt::Result {
+    let Style { bold, dim, reset, .. } = style;
+    write!(page, "  {dim}value    {reset} {bold}{}{reset}", alert.value)?;
+    match &alert.bound {
+        Some((operator, bound)) => writeln!(page, ", fires {operator} {bound}"),
+        None => writeln!(page),
+    }
+}
+
+fn write_times(page: &mut String, alert: &Alert, style: &Style, now: Timestamp) -> std::fmt::Result {
+    let Style { bold, dim, reset, .. } = style;
+    write!(page, "  {dim}since    {reset} {}", alert.active_at)?;
+    match (alert.resolved_at, alert.fired_at) {
+        (Some(resolved_at), _) => {
+            writeln!(page, ", resolved {resolved_at}, {:.1} s later", resolved_at.since(alert.active_at).as_secs_f64())
+        }
+        (None, Some(fired_at)) => {
+            let after = if alert.hold.is_zero() { "the crossing record came in" } else { "`for` had passed" };
+            writeln!(
+                page,
+                ", this page left {bold}{:.1} ms{reset} after {after}",
+                now.since(fired_at).as_secs_f64() * 1e3
+            )
+        }
+        (None, None) => writeln!(page),
+    }
+}
+
+fn evidence_title(records: usize) -> String {
+    match records {
+        0 => "no record is behind it: its condition is that none came".to_owned(),
+        1 => "the record behind it".to_owned(),
+        n => format!("the last {n} records behind it"),
+    }
+}
+
+fn write_record(
+    page: &mut String,
+    record: &EvidenceRecord,
+    style: &Style,
+    links: &Links,
+    now: Timestamp,
+) -> std::fmt::Result {
+    let Style { dim, reset, bold, .. } = style;
+    writeln!(page, "  {dim}{}{reset} {bold}{:<5}{reset} {}", record.time, record.severity, shown(&record.body))?;
+    let attributes: Vec<String> =
+        record.attributes.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
+    if !attributes.is_empty() {
+        writeln!(page, "      {dim}{}{reset}", attributes.join(" "))?;
+    }
+    if !record.trace_id.is_empty() {
+        let links = links.expand(record, now);
+        let shown: Vec<&str> = links.values().map(String::as_str).collect();
+        writeln!(page, "      trace {} {}", record.trace_id, shown.join(" "))?;
+    }
+    Ok(())
+}
+
+/// A label's or attribute's value: bare where it is one word, quoted where it is more.
+fn quoted(value: &str) -> String {
+    let is_word = !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"');
+    if is_word { value.to_owned() } else { format!("{value:?}") }
+}
+
+/// Text from outside, in which no control character reaches the terminal.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use watchbell_rules::alerting::notification::NotifyReason;
+    use watchbell_rules::labels::Labels;
+
+    use super::*;
+
+    fn alert(resolved_at: Option<Timestamp>) -> Alert {
+        Alert {
+            group: "checkout".into(),
+            expr: "sum by (upstream) (\n  count_over_time({service_name=\"checkout\"} [10s])\n) > 5".into(),
+            hold: Duration::ZERO,
+            keep_firing_for: Duration::ZERO,
+            labels: Labels::new([("alertname", "Burst"), ("upstream", "payment eu")]),
+            annotations: Labels::new([("summary", "6 errors\x1b[2J")]),
+            value: 6.0,
+            bound: Some((">".to_owned(), 5.0)),
+            active_at: Timestamp(1_700_000_000_000_000_000),
+            fired_at: Some(Timestamp(1_700_000_000_001_000_000)),
+            resolved_at,
+            samples: vec![EvidenceRecord {
+                time: Timestamp(1_700_000_000_000_000_000),
+                severity_number: 17,
+                severity: "ERROR".to_owned(),
+                body: "payment upstream answered 503".to_owned(),
+                attributes: vec![("order.id".to_owned(), "4711".to_owned())],
+                trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
+                span_id: "00f067aa0ba902b7".to_owned(),
+            }],
+        }
+    }
+
+    fn page_of(alert: Alert) -> String {
+        let notification = Notification {
+            key: "k".to_owned(),
+            group_key: "g".to_owned(),
+            contact_point: "stdout".into(),
+            integration: 0,
+            reason: NotifyReason::FirstNotification,
+            due: Timestamp(0),
+            group_labels: Labels::default(),
+            common_labels: Labels::default(),
+            common_annotations: Labels::default(),
+            alerts: vec![Arc::new(alert)],
+        };
+        let links = Links::new([("trace", "https://traces.example.com/{{ .TraceID }}")]).unwrap();
+        text(&notification, &Style::PLAIN, &links, Timestamp(1_700_000_000_003_500_000))
+    }
+
+    #[test]
+    fn a_page_shows_rule_value_labels_and_evidence() {
+        let expected = r#"
+━━━━ FIRING ━━━━ Burst
+  summary   6 errors [2J
+  labels    upstream="payment eu"
+  value     6, fires > 5
+  since     2023-11-14T22:13:20Z, this page left 2.5 ms after the crossing record came in
+  rule      Burst in group checkout: sum by (upstream) ( count_over_time({service_name="checkout"} [10s]) ) > 5
+  the record behind it
+  2023-11-14T22:13:20Z ERROR payment upstream answered 503
+      order.id=4711
+      trace 4bf92f3577b34da6a3ce929d0e0e4736 https://traces.example.com/4bf92f3577b34da6a3ce929d0e0e4736
+"#;
+        assert_eq!(page_of(alert(None)), expected);
+    }
+
+    #[test]
+    fn a_resolved_notice_is_short() {
+        let page = page_of(alert(Some(Timestamp(1_700_000_012_500_000_000))));
+        assert!(page.contains("RESOLVED ━━━━ Burst"), "{page}");
+        assert!(page.contains("resolved 2023-11-14T22:13:32.5Z, 12.5 s later"), "{page}");
+        assert!(!page.contains("4bf92f"), "{page}");
+    }
+}

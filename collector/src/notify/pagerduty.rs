@@ -1,0 +1,235 @@
+//! `pagerduty_configs`: PagerDuty's Events API, version 2. A group of alerts is one incident, by its dedup key.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use watchbell_rules::alerting::notification::Notification;
+use watchbell_rules::template::value::Value;
+use watchbell_rules::template::{Escape, Template};
+use watchbell_rules::time::Timestamp;
+
+use super::webhook::secret;
+use super::{DeliveryError, DeliveryResult, Global, Notifier, Tools, delivery_result, message, page};
+use crate::http_client::{HttpClient, Protocol, TlsConfig};
+use crate::wal::BoxFuture;
+
+/// One of a receiver's `pagerduty_configs`. `description`, `severity`, `class`, `component`, `group`, `source`, `client`, `client_url` and the
+/// values of `details` are templates.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The integration key, a secret.
+    pub routing_key: Option<SecretString>,
+    /// A file that holds it.
+    pub routing_key_file: Option<PathBuf>,
+    /// Where to post. Default `global.pagerduty_url`.
+    pub url: Option<String>,
+    /// The incident's title; PagerDuty takes 1,024 characters, the rest is cut.
+    pub description: String,
+    /// `critical`, `error`, `warning` or `info`.
+    pub severity: String,
+    /// What kind of event it is.
+    pub class: String,
+    /// What is broken.
+    pub component: String,
+    /// What that belongs to.
+    pub group: String,
+    /// Who saw it.
+    pub source: String,
+    /// What the incident says it comes from.
+    pub client: String,
+    /// Where that leads.
+    pub client_url: String,
+    /// Further details, beside the alerts and the records behind them.
+    pub details: BTreeMap<String, String>,
+    /// Whether resolved alerts are told, too. Default true.
+    pub send_resolved: bool,
+    /// How long an answer may take. Default 10 s.
+    #[serde(deserialize_with = "crate::config::duration::deserialize")]
+    pub timeout: Duration,
+    /// TLS.
+    pub tls_config: TlsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            routing_key: None,
+            routing_key_file: None,
+            url: None,
+            description: message::SUBJECT.to_owned(),
+            severity: "error".to_owned(),
+            class: String::new(),
+            component: String::new(),
+            group: String::new(),
+            source: "{{ .ExternalURL }}".to_owned(),
+            client: "Watchbell".to_owned(),
+            client_url: "{{ .ExternalURL }}".to_owned(),
+            details: BTreeMap::new(),
+            send_resolved: true,
+            timeout: Duration::from_secs(10),
+            tls_config: TlsConfig::default(),
+        }
+    }
+}
+
+/// A service of PagerDuty's.
+pub struct PagerDuty {
+    client: HttpClient,
+    url: String,
+    routing_key: SecretString,
+    templates: BTreeMap<&'static str, Template>,
+    details: Vec<(String, Template)>,
+    timeout: Duration,
+    tools: Tools,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    routing_key: &'a str,
+    event_action: &'static str,
+    dedup_key: String,
+    client: String,
+    client_url: String,
+    payload: Payload,
+    links: Vec<Link>,
+}
+
+#[derive(Serialize)]
+struct Payload {
+    summary: String,
+    source: String,
+    severity: String,
+    timestamp: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    class: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    component: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    group: String,
+    custom_details: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct Link {
+    href: String,
+    text: String,
+}
+
+impl PagerDuty {
+    /// Reads the files it names and parses its templates.
+    ///
+    /// # Errors
+    /// There is no key, a file cannot be read, or a template does not parse.
+    pub fn new(config: &Config, global: &Global, tools: &Tools) -> Result<Self, String> {
+        let routing_key = secret("routing_key", config.routing_key.as_ref(), config.routing_key_file.as_ref())?
+            .ok_or("`routing_key` or `routing_key_file` is needed")?;
+        let mut templates = BTreeMap::new();
+        for (name, text) in [
+            ("description", &config.description),
+            ("severity", &config.severity),
+            ("class", &config.class),
+            ("component", &config.component),
+            ("group", &config.group),
+            ("source", &config.source),
+            ("client", &config.client),
+            ("client_url", &config.client_url),
+        ] {
+            templates.insert(name, message::parse(name, text)?);
+        }
+        let details = config.details.iter();
+        let details = details.map(|(name, text)| Ok((name.clone(), message::parse(name, text)?)));
+        Ok(Self {
+            client: HttpClient::new(&config.tls_config, Protocol::Any)?,
+            url: config.url.clone().unwrap_or_else(|| global.pagerduty_url.clone()),
+            routing_key,
+            templates,
+            details: details.collect::<Result<_, String>>()?,
+            timeout: config.timeout,
+            tools: tools.clone(),
+        })
+    }
+
+    fn request(&self, notification: &Notification) -> Result<Request<Bytes>, DeliveryError> {
+        let now = self.tools.clock.now();
+        let data = message::data(notification, &self.tools, now);
+        let text = |name: &str| match self.templates.get(name) {
+            Some(template) => message::expand(template, &data, now, Escape::None),
+            None => Ok(String::new()),
+        };
+        let event = Event {
+            routing_key: self.routing_key.expose_secret(),
+            event_action: if notification.is_firing() { "trigger" } else { "resolve" },
+            dedup_key: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(notification.group_key.as_bytes())),
+            client: text("client")?,
+            client_url: text("client_url")?,
+            payload: Payload {
+                summary: truncated(&text("description")?),
+                source: text("source")?,
+                severity: text("severity")?,
+                timestamp: notification.due.to_string(),
+                class: text("class")?,
+                component: text("component")?,
+                group: text("group")?,
+                custom_details: self.custom_details(notification, &data, now)?,
+            },
+            links: self.links(notification, now),
+        };
+        let body = serde_json::to_vec(&event).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
+        Request::post(&self.url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Bytes::from(body))
+            .map_err(|error| DeliveryError::Permanent(error.to_string()))
+    }
+
+    fn custom_details(
+        &self,
+        notification: &Notification,
+        data: &Value,
+        now: Timestamp,
+    ) -> Result<BTreeMap<String, String>, DeliveryError> {
+        let firing = notification.alerts.iter().filter(|alert| alert.resolved_at.is_none()).count();
+        let mut details = BTreeMap::from([
+            ("num_firing".to_owned(), firing.to_string()),
+            ("num_resolved".to_owned(), (notification.alerts.len() - firing).to_string()),
+            ("alerts".to_owned(), page::text(notification, &page::Style::PLAIN, &self.tools.links, now)),
+        ]);
+        for (name, template) in &self.details {
+            details.insert(name.clone(), message::expand(template, data, now, Escape::None)?);
+        }
+        Ok(details)
+    }
+
+    /// The links of the records behind the alerts, each once.
+    fn links(&self, notification: &Notification, now: Timestamp) -> Vec<Link> {
+        let records = notification.alerts.iter().flat_map(|alert| &alert.samples);
+        let links = records.flat_map(|record| self.tools.links.expand(record, now));
+        let by_href: BTreeMap<String, String> = links.map(|(text, href)| (href, text)).collect();
+        by_href.into_iter().take(LINKS_MAX).map(|(href, text)| Link { href, text }).collect()
+    }
+}
+
+impl Notifier for PagerDuty {
+    fn send(&self, notification: Arc<Notification>) -> BoxFuture<DeliveryResult> {
+        let (request, client, timeout) = (self.request(&notification), self.client.clone(), self.timeout);
+        Box::pin(async move { delivery_result(client.send(request?, timeout).await) })
+    }
+}
+
+fn truncated(summary: &str) -> String {
+    match summary.char_indices().nth(SUMMARY_CHARS_MAX) {
+        None => summary.to_owned(),
+        Some(_) => summary.chars().take(SUMMARY_CHARS_MAX - 1).chain(['…']).collect(),
+    }
+}
+
+/// What PagerDuty takes of a summary.
+const SUMMARY_CHARS_MAX: usize = 1024;
+/// Links of one event; more are left out, they stand in the details.
+const LINKS_MAX: usize = 10;
