@@ -35,6 +35,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// Who is told of which alerts, in Alertmanager's own syntax. Without it pages go to stdout.
     pub alerting: Option<notify::AlertingConfig>,
+    /// Alertmanagers that are told of every alert beside our own routing.
+    pub alertmanagers: Vec<notify::alertmanager::Config>,
     /// Where a page's links lead.
     pub links: notify::Links,
     /// The address under which people reach this collector, for links back to it. Default `http://` and `api.endpoint`.
@@ -70,6 +72,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./data"),
             api: ApiConfig::default(),
             alerting: None,
+            alertmanagers: Vec::new(),
             links: notify::Links::default(),
             external_url: None,
             engine: EngineConfig::default(),

@@ -6,8 +6,8 @@
 pub mod alertmanager;
 pub mod email;
 mod message;
-pub mod pagerduty;
 mod page;
+pub mod pagerduty;
 pub mod slack;
 pub mod stdout;
 pub mod webhook;
@@ -228,7 +228,8 @@ impl Notifiers {
         };
         let mut contact_points = BTreeMap::new();
         for receiver in receivers {
-            let built = receiver.build(&global, tools).map_err(|error| format!("receiver `{}`: {error}", receiver.name))?;
+            let built =
+                receiver.build(&global, tools).map_err(|error| format!("receiver `{}`: {error}", receiver.name))?;
             contact_points.insert(receiver.name.into(), built);
         }
         Ok((Self { contact_points }, policy))

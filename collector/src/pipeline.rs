@@ -22,6 +22,7 @@ use crate::evaluator::rule_set::RuleSet;
 use crate::evaluator::runner::{self, Parts, Request};
 use crate::evaluator::snapshot::SnapshotStore;
 use crate::exporter::{self, Exporters};
+use crate::notify::alertmanager::{self, Feed};
 use crate::notify::{Notifier, Notifiers, Tools};
 use crate::outbox::{self, Outbox};
 use crate::receiver::{self, Doors, Receiver};
@@ -37,6 +38,7 @@ pub struct Pipeline {
     evaluator: thread::JoinHandle<()>,
     api: tokio::task::JoinHandle<io::Result<()>>,
     api_stop: oneshot::Sender<()>,
+    feeds_stop: watch::Sender<bool>,
     drain_timeout: Duration,
     /// Held until the end: one process a data folder.
     _data_dir: DataDir,
@@ -66,8 +68,11 @@ impl Pipeline {
         let (wals, doors) = open_logs(&data_dir, &config, &clock, &metrics)?;
         let log = Arc::clone(doors.of(Signal::Logs).log());
         let exporters = start_exporters(&config, &doors, &clock, &metrics)?;
+        let feeds = feeds(&config, &clock, &metrics)?;
         let (requests, notifier, evaluator) =
-            start_evaluator(&config, &log, notifiers, exporters.samples(), &clock, &metrics)?;
+            start_evaluator(&config, &log, notifiers, exporters.samples(), feeds.clone(), &clock, &metrics)?;
+        let (feeds_stop, stopped) = watch::channel(false);
+        feeds.into_iter().for_each(|feed| drop(tokio::spawn(feed.run(stopped.clone()))));
         let shared = Arc::new(Shared {
             config_path,
             engine: config.engine(),
@@ -99,6 +104,7 @@ impl Pipeline {
             evaluator,
             api,
             api_stop,
+            feeds_stop,
             drain_timeout: config.drain_timeout,
             _data_dir: data_dir,
         })
@@ -125,6 +131,7 @@ impl Pipeline {
             tracing::warn!("messages are still on their way; they are sent again at the next start");
         }
         self.exporters.drain(self.drain_timeout).await;
+        self.feeds_stop.send_replace(true);
         let _ = self.api_stop.send(());
         let _ = self.api.await;
         for wal in self.wals {
@@ -149,12 +156,22 @@ fn load(config: &Config, clock: &SharedClock) -> Result<(RuleSet, Notifiers), Co
     Ok((rules, notifiers))
 }
 
+fn tools(config: &Config, clock: &SharedClock) -> Tools {
+    Tools {
+        clock: Arc::clone(clock),
+        links: Arc::new(config.links.clone()),
+        external_url: config.external_url().into(),
+    }
+}
+
 /// Checks a config as far as that goes without starting anything.
 ///
 /// # Errors
 /// What is wrong.
 pub fn check(config: &Config) -> Result<(), ConfigError> {
-    load(config, &crate::clock::SystemClock::shared()).map(|_| ())
+    let clock = crate::clock::SystemClock::shared();
+    feeds(config, &clock, &Metrics::default())?;
+    load(config, &clock).map(|_| ())
 }
 
 fn open_logs(
@@ -192,6 +209,15 @@ fn start_exporters(
         .map_err(|error| StartError::Config(ConfigError(error.to_string())))
 }
 
+/// One for each of `alertmanagers:`.
+fn feeds(config: &Config, clock: &SharedClock, metrics: &Metrics) -> Result<Vec<Arc<Feed>>, ConfigError> {
+    let metrics = metrics.register(alertmanager::Metrics::register);
+    let tools = tools(config, clock);
+    let feed = |config| Feed::new(config, &tools, &metrics).map(Arc::new);
+    let feeds = config.alertmanagers.iter().map(feed).collect::<Result<_, _>>();
+    feeds.map_err(|error| ConfigError(format!("alertmanagers: {error}")))
+}
+
 type EvaluatorHandles = (mpsc::Sender<Request>, watch::Sender<Arc<dyn Notifier>>, thread::JoinHandle<()>);
 
 fn start_evaluator(
@@ -199,6 +225,7 @@ fn start_evaluator(
     log: &Arc<dyn Log>,
     notifiers: Notifiers,
     samples: exporter::Samples,
+    feeds: Vec<Arc<Feed>>,
     clock: &SharedClock,
     metrics: &Metrics,
 ) -> Result<EvaluatorHandles, StartError> {
@@ -217,7 +244,7 @@ fn start_evaluator(
         notifier: current_notifier,
         runtime: tokio::runtime::Handle::current(),
         samples: Box::new(move |_, sample| samples.send(&sample)),
-        transitions: Box::new(|_| {}),
+        transitions: Box::new(move |transition| feeds.iter().for_each(|feed| feed.handle_transition(&transition))),
         requests: requested,
         metrics: metrics.register(runner::Metrics::register),
         snapshot_interval: config.snapshot_interval,

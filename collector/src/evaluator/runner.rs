@@ -14,7 +14,7 @@ use watchbell_rules::engine::RuleStatus;
 use watchbell_rules::matcher::Matched;
 use watchbell_rules::plan::{EngineConfig, Plan};
 use watchbell_rules::time::Timestamp;
-use watchbell_rules::transition::{Sample, Transition};
+use watchbell_rules::transition::{AlertState, Sample, Transition};
 
 use super::snapshot::SnapshotStore;
 use super::{Evaluator, Output};
@@ -242,6 +242,18 @@ impl Runner {
         let progress = *self.progress.borrow();
         self.evaluator.replay_until(progress.appended);
         self.evaluator.handle_durable(progress.durable);
+        self.announce_firing();
+    }
+
+    /// Tells what fires already: an Alertmanager forgets what it is not told again.
+    fn announce_firing(&self) {
+        let at = self.evaluator.clock();
+        for alerting in self.evaluator.status().iter().filter_map(|status| status.alerting.as_ref()) {
+            for (_, alert) in alerting.alerts.iter().filter(|(state, _)| *state == AlertState::Firing) {
+                let (from, to) = (AlertState::Firing, AlertState::Firing);
+                (self.parts.transitions)(Transition { from, to, alert: Arc::clone(alert), at, cause: None });
+            }
+        }
     }
 
     /// Does what the evaluator wants done.

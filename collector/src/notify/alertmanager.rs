@@ -152,8 +152,7 @@ impl Feed {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, secrecy::ExposeSecret::expose_secret(authorization));
         }
-        let request =
-            request.body(Bytes::from(body)).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
+        let request = request.body(Bytes::from(body)).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
         delivery_result(self.client.send(request, self.timeout).await)?;
         self.counts.told.inc_by(alerts.len() as u64);
         self.told(alerts, now);
@@ -183,8 +182,7 @@ impl Feed {
     }
 
     fn postable(&self, alert: &Alert, now: Timestamp) -> PostableAlert {
-        let map =
-            |labels: &Labels| labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let map = |labels: &Labels| labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let mut annotations: BTreeMap<String, String> = map(&alert.annotations);
         if !alert.samples.is_empty() {
             annotations.insert(EVIDENCE.to_owned(), page::evidence(alert, &self.tools.links, now));

@@ -70,7 +70,8 @@ impl Email {
     /// # Errors
     /// Something needed is missing or cannot be read.
     pub fn new(config: &Config, global: &Global, tools: &Tools) -> Result<Self, String> {
-        let from = config.from.as_ref().or(global.smtp_from.as_ref()).ok_or("`from` is needed, or `global.smtp_from`")?;
+        let from =
+            config.from.as_ref().or(global.smtp_from.as_ref()).ok_or("`from` is needed, or `global.smtp_from`")?;
         let mut headers = Vec::new();
         let mut subject = message::parse("Subject", message::SUBJECT)?;
         for (name, text) in &config.headers {
@@ -78,7 +79,8 @@ impl Email {
             if name.eq_ignore_ascii_case("subject") {
                 subject = template;
             } else {
-                let name = HeaderName::new_from_ascii(name.clone()).map_err(|_| format!("`{name}` is no header's name"))?;
+                let name =
+                    HeaderName::new_from_ascii(name.clone()).map_err(|_| format!("`{name}` is no header's name"))?;
                 headers.push((name, template));
             }
         }
@@ -137,7 +139,8 @@ impl Notifier for Email {
 fn transport(config: &Config, global: &Global) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
     let smarthost = config.smarthost.as_ref().or(global.smtp_smarthost.as_ref());
     let smarthost = smarthost.ok_or("`smarthost` is needed, or `global.smtp_smarthost`")?;
-    let (host, port) = smarthost.rsplit_once(':').ok_or_else(|| format!("`smarthost` `{smarthost}` is not `host:port`"))?;
+    let (host, port) =
+        smarthost.rsplit_once(':').ok_or_else(|| format!("`smarthost` `{smarthost}` is not `host:port`"))?;
     let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
     let tls = tls_parameters(host, &config.tls_config)?;
     let tls = match (port, config.require_tls.unwrap_or(global.smtp_require_tls)) {
@@ -151,7 +154,8 @@ fn transport(config: &Config, global: &Global) -> Result<AsyncSmtpTransport<Toki
         builder = builder.hello_name(lettre::transport::smtp::extension::ClientId::Domain(name.clone()));
     }
     if let Some(username) = config.auth_username.as_ref().or(global.smtp_auth_username.as_ref()) {
-        let password = password(config, global)?.ok_or("`auth_username` needs `auth_password` or `auth_password_file`")?;
+        let password =
+            password(config, global)?.ok_or("`auth_username` needs `auth_password` or `auth_password_file`")?;
         builder = builder.credentials(Credentials::new(username.clone(), password.expose_secret().to_owned()));
     }
     Ok(builder.build())
@@ -160,11 +164,9 @@ fn transport(config: &Config, global: &Global) -> Result<AsyncSmtpTransport<Toki
 fn password(config: &Config, global: &Global) -> Result<Option<SecretString>, String> {
     match secret("auth_password", config.auth_password.as_ref(), config.auth_password_file.as_ref())? {
         Some(password) => Ok(Some(password)),
-        None => secret(
-            "smtp_auth_password",
-            global.smtp_auth_password.as_ref(),
-            global.smtp_auth_password_file.as_ref(),
-        ),
+        None => {
+            secret("smtp_auth_password", global.smtp_auth_password.as_ref(), global.smtp_auth_password_file.as_ref())
+        }
     }
 }
 

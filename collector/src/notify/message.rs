@@ -25,7 +25,12 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Template, String> {
 ///
 /// # Errors
 /// It fails on this message; it would fail again.
-pub(super) fn expand(template: &Template, data: &Value, now: Timestamp, escape: Escape) -> Result<String, DeliveryError> {
+pub(super) fn expand(
+    template: &Template,
+    data: &Value,
+    now: Timestamp,
+    escape: Escape,
+) -> Result<String, DeliveryError> {
     template.expand(data, now, escape).map_err(|error| DeliveryError::Permanent(format!("template: {error}")))
 }
 
