@@ -4,4 +4,5 @@
 mod support;
 
 mod promtool_oracle;
+mod simulation;
 mod tidy;
