@@ -121,13 +121,15 @@ impl Exporters {
         Ok(())
     }
 
-    /// Lets them send what the logs hold by now, for at most so long; the rest is for the next start.
-    pub async fn drain(mut self, deadline: Duration) {
+    /// Lets them send what the logs hold by now, for at most so long; the rest is for the next start. Tells whether that was enough.
+    pub async fn drain(mut self, deadline: Duration) -> bool {
         self.stop.send_replace(true);
         let all = async { while self.workers.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, all).await.is_err() {
+        let ended = tokio::time::timeout(deadline, all).await.is_ok();
+        if !ended {
             tracing::warn!("exporters did not catch up within {deadline:?}; they go on after the next start");
         }
+        ended
     }
 }
 

@@ -304,6 +304,11 @@ impl Queue {
         self.entries.iter().all(|entry| entry.state == State::Done)
     }
 
+    /// Whether the endpoint failed when last asked.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// What is held in memory.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -262,6 +262,17 @@ async fn samples_wait_for_a_dead_prometheus_up_to_their_limit() {
 }
 
 #[tokio::test]
+async fn a_dead_endpoint_does_not_hold_up_the_end() {
+    let endpoint = Endpoint::start(Kind::Http, [Reply { status: 503, ..Reply::default() }]).await;
+    let log = MemoryLog::new();
+    log.push(&b"batch"[..], 1);
+    let exporter = endpoint.exporter(&log, "retry_on_failure: {initial_interval: 1h, max_interval: 1h}");
+    endpoint.request(1).await;
+    exporter.stop().await;
+    assert_eq!((endpoint.bodies().len(), log.committed(NAME)), (1, Some(Position(0))));
+}
+
+#[tokio::test]
 async fn headers_and_timeouts_go_along() {
     let endpoint = Endpoint::start(Kind::Grpc, []).await;
     let log = MemoryLog::new();
@@ -605,7 +616,7 @@ impl Running {
 
     async fn stop(&self) {
         let exporters = self.exporters.lock().unwrap().take().unwrap();
-        exporters.drain(Duration::from_secs(20)).await;
+        assert!(exporters.drain(Duration::from_secs(20)).await, "did not end");
     }
 
     fn assert_counted(&self, what: &str, expected: u64) {

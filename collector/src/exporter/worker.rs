@@ -40,7 +40,7 @@ impl Worker {
             }
             self.settle(&mut told, now);
             let stopping = *stop.borrow();
-            if (stopping || closed) && all_read && self.queue.is_idle() {
+            if (stopping || closed) && self.is_done(all_read, under_way.is_empty()) {
                 return;
             }
             let pause = self.queue.poll_timeout().map(|until| until.since(now));
@@ -55,6 +55,11 @@ impl Worker {
                 _ = stop.changed(), if !stopping => {}
             }
         }
+    }
+
+    /// Whether nothing is left to do before the end: all is sent, or the endpoint is down and the log keeps it for the next start.
+    fn is_done(&self, all_read: bool, none_under_way: bool) -> bool {
+        (all_read && self.queue.is_idle()) || (none_under_way && self.queue.is_failing())
     }
 
     /// Reads as much as there is room for, up to the durable position: what a power cut takes back is never passed on. Tells whether

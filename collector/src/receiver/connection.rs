@@ -105,7 +105,7 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, port: A
 
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(BODY_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -294,6 +294,9 @@ const DISCARD_BYTES_MAX: usize = 128 << 20;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an HTTP/1 connection waits for a request: longer than the minute after which clients send metrics.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a body may take to come in; until then it holds memory.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);

@@ -370,6 +370,46 @@ async fn a_real_grpc_client_is_understood_over_tls() {
 }
 
 #[tokio::test]
+async fn clients_show_a_certificate_where_one_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tls, _) = certificates(folder.path());
+    let mut config = Config::ephemeral();
+    let client_ca_file = Some(tls.cert_file.clone());
+    let server_tls = tls::Config { client_ca_file, min_version: Some("1.3".to_owned()), ..tls.clone() };
+    config.otlp.protocols.http.as_mut().unwrap().tls = Some(server_tls);
+    let server = Server::with(&config, &Limits::default()).await;
+
+    let client_tls = |identity: bool| crate::http_client::TlsConfig {
+        ca_file: Some(tls.cert_file.clone()),
+        cert_file: identity.then(|| tls.cert_file.clone()),
+        key_file: identity.then(|| tls.key_file.clone()),
+        ..crate::http_client::TlsConfig::default()
+    };
+    for (identity, served) in [(true, true), (false, false)] {
+        let client =
+            crate::http_client::HttpClient::new(&client_tls(identity), crate::http_client::Protocol::Any).unwrap();
+        let url = format!("https://localhost:{}/v1/logs", server.http.port());
+        let request = Request::post(url).header("content-type", PROTOBUF).body(untimed()).unwrap();
+        let answer = client.send(request, Duration::from_secs(20)).await;
+        assert_eq!(answer.is_ok_and(|answer| answer.status == 200), served, "with identity: {identity}");
+    }
+    assert_eq!(server.logs.payloads().len(), 1);
+}
+
+#[test]
+fn wrong_tls_files_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tls, _) = certificates(folder.path());
+    let empty = folder.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let read = |tls: tls::Config| tls.read().err().unwrap();
+    assert!(read(tls::Config { cert_file: "/no/cert.pem".into(), ..tls.clone() }).contains("/no/cert.pem"));
+    assert!(read(tls::Config { key_file: "/no/key.pem".into(), ..tls.clone() }).contains("/no/key.pem"));
+    assert!(read(tls::Config { client_ca_file: Some(empty.clone()), ..tls.clone() }).contains("holds no certificate"));
+    assert!(read(tls::Config { min_version: Some("1.1".to_owned()), ..tls }).contains("`1.1`"));
+}
+
+#[tokio::test]
 async fn a_real_grpc_client_reads_our_errors() {
     let server = Server::start().await;
     server.logs.refuse(Some(AppendError::Full));
