@@ -186,9 +186,10 @@ fn diagnostic(error: &serde_saphyr::Error) -> Diagnostic {
     let span = place.unwrap_or(0..0);
     match error {
         serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-            let known = expected.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let known: Vec<&str> = expected.iter().copied().filter(|name| !FOREIGN_KEYS.contains(name)).collect();
+            let shown = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             let diagnostic = Diagnostic::error(codes::UNKNOWN_FIELD, span, format!("unknown key `{field}`"));
-            diagnostic.label(format!("known here: {known}")).suggest(field, expected.iter().copied())
+            diagnostic.label(format!("known here: {shown}")).suggest(field, known)
         }
         _ => Diagnostic::error(codes::CONFIG, span, message(&error.to_string())),
     }
@@ -224,6 +225,8 @@ impl<'de, Why: Explanation> Deserialize<'de> for Foreign<Why> {
     }
 }
 
+const FOREIGN_KEYS: [&str; 4] = ["service", "processors", "extensions", "connectors"];
+
 trait Explanation {
     const TEXT: &'static str;
 }
@@ -245,4 +248,60 @@ explain! {
                  each exporter and of `limits`; delete the block";
     Extensions: "`extensions` are the OpenTelemetry Collector's: health is on `api.endpoint` (`/-/healthy`, `/-/ready`); delete the block";
     Connectors: "`connectors` are the OpenTelemetry Collector's: computed series come from recording rules; delete the block";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Config::parse("config.yaml", text, |_| None).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        for text in ["", "# nothing\n", "{}"] {
+            let config = Config::parse("config.yaml", text, |_| None).unwrap();
+            assert_eq!(config.api.endpoint.to_string(), "127.0.0.1:9430");
+            assert!(config.exporters.0.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_examples_are_right() {
+        let parse = |text| Config::parse("config.yaml", text, |name| Some(format!("/nowhere/{name}")));
+        let config = parse(include_str!("../../examples/config/watchbell.yaml")).unwrap();
+        assert_eq!(config.exporters.0.len(), 4);
+        let config = Config { rule_files: Vec::new(), ..config };
+        crate::pipeline::check(&config).unwrap();
+        let demo = include_str!("../../examples/config/demo.yaml").replace("${env:DEMO_API}", "127.0.0.1:9430");
+        Config::parse("demo.yaml", &demo, |name| Some(name.to_owned())).unwrap();
+    }
+
+    #[test]
+    fn an_unknown_key_is_shown_with_what_was_meant() {
+        assert_eq!(
+            error("data_dir: x\napi: {endpint: '127.0.0.1:1'}\n"),
+            "error[WB002]: unknown key `endpint`\n --> config.yaml:2:7\n  |\n2 | api: {endpint: '127.0.0.1:1'}\n  |       ^^^^^^^ known here: `endpoint`\n  |\n  = help: did you mean `endpoint`?"
+        );
+    }
+
+    #[test]
+    fn the_collectors_own_keys_are_explained() {
+        for key in FOREIGN_KEYS {
+            let said = error(&format!("{key}: {{x: 1}}\n"));
+            assert!(
+                said.contains("are the OpenTelemetry Collector's") || said.contains("is the OpenTelemetry"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_rule_file_that_is_named_and_not_there_is_an_error() {
+        let config = Config { rule_files: vec!["/nowhere/x.yaml".to_owned()], ..Config::default() };
+        assert!(config.read_rule_files().unwrap_err().to_string().contains("there is no file `/nowhere/x.yaml`"));
+        let config = Config { rule_files: vec!["/nowhere/*.yaml".to_owned()], ..Config::default() };
+        assert_eq!(config.read_rule_files().unwrap(), []);
+    }
 }
