@@ -120,10 +120,12 @@ impl Engine {
         engine
     }
 
-    /// Takes in a batch, in the log's order. `matched` is what its plan made of it, `received` its frame's receive time.
+    /// Takes in a batch, in the log's order. `matched` is what the plan made of it, `received` its frame's receive time. What another
+    /// plan made of it (the rules were replaced meanwhile) is made anew.
     pub fn handle_batch(&mut self, matched: Matched, batch: &[u8], received: Timestamp) {
         self.handle_timeout(received);
         let plan = self.plan.clone();
+        let matched = if matched.plan == plan.id { matched } else { plan.match_batch(batch, received) };
         let batch = Batch { bytes: batch, received, services: &matched.services };
         self.sweep();
         for (feed, runs) in &matched.feeds {

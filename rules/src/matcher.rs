@@ -28,6 +28,8 @@ pub struct Matched {
     pub failed: u64,
     /// Services whose records were stamped more than `max_skew` after they were received, and how many.
     pub skewed: Vec<(String, u64)>,
+    /// Which plan's feeds these are.
+    pub(crate) plan: u64,
     pub(crate) feeds: Vec<(usize, Vec<Run>)>,
     pub(crate) sources: Vec<(u64, Timestamp)>,
     pub(crate) services: Vec<String>,
@@ -168,7 +170,7 @@ impl<'a> Matcher<'a> {
             extracted: Extracted::default(),
             attributes: Vec::new(),
             key: Vec::new(),
-            matched: Matched::default(),
+            matched: Matched { plan: plan.id, ..Matched::default() },
         }
     }
 

@@ -97,6 +97,8 @@ pub struct Plan {
     /// Each `idle_timeout` that a rule asks for: a watermark for each is kept.
     pub(crate) idle_timeouts: Vec<Duration>,
     pub(crate) literals: LiteralIndex,
+    /// Tells this plan from others: a hash of what its feeds are.
+    pub(crate) id: u64,
 }
 
 impl Plan {
@@ -256,11 +258,18 @@ impl Edge {
 pub(crate) struct Scale {
     /// 1 for counts, the range's seconds for rates.
     pub(crate) divisor: f64,
+    /// `* 60` or `/ 60` behind it.
+    pub(crate) then: Option<(BinaryOp, f64)>,
 }
 
 impl Scale {
     pub(crate) fn value(self, sum: u64) -> f64 {
-        sum as f64 / self.divisor
+        let value = sum as f64 / self.divisor;
+        match self.then {
+            Some((BinaryOp::Mul, factor)) => value * factor,
+            Some((_, divisor)) => value / divisor,
+            None => value,
+        }
     }
 }
 

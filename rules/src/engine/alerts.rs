@@ -107,6 +107,7 @@ impl Engine {
             state.last_error = Some(format!("more than `limit: {limit}` alerts: {labels} is left out"));
             return;
         } else {
+            state.last_error = None;
             self.insert(rule, labels, seen);
         }
         self.proceed(rule, labels, seen.judged, Some(seen.value), seen.cause);

@@ -64,6 +64,8 @@ impl Compiler {
             }
         }
         self.compile_filters();
+        let leaves: Vec<&str> = self.plan.leaves.iter().map(|leaf| leaf.key.as_str()).collect();
+        self.plan.id = xxhash_rust::xxh3::xxh3_64(leaves.join("\n").as_bytes());
         if self.mistakes.is_empty() { Ok(self.plan) } else { Err(self.mistakes) }
     }
 
@@ -169,7 +171,7 @@ impl Compiler {
     /// Sees to it that a batch keeps as many stamps of a group apart as the bound needs.
     fn keep_apart(&mut self, edge: &Edge) {
         let feed = &mut self.plan.feeds[self.plan.leaves[edge.leaf].feed];
-        let wanted = edge.bound.map_or(1.0, |(_, bound)| bound * edge.scale.divisor + 1.0);
+        let wanted = edge.bound.map_or(1.0, |(_, bound)| bound / edge.scale.value(1) + 1.0);
         if feed.measure == Measure::Records && wanted <= *BATCH_CELLS.end() as f64 {
             feed.cells_max = feed.cells_max.max(wanted.max(0.0) as usize);
         }
@@ -240,7 +242,7 @@ impl Compiler {
             return Ok(Node::Absent { leaf, labels: absent_labels(&log.log), offset });
         }
         let leaf = self.leaf(&log.log, sum_groups.unwrap_or_else(own_groups), measure, log.range, offset, context)?;
-        Ok(Node::Leaf { leaf, scale: Scale { divisor }, offset })
+        Ok(Node::Leaf { leaf, scale: Scale { divisor, then: None }, offset })
     }
 
     fn leaf(
@@ -400,8 +402,23 @@ fn edge(expr: &MetricExpr, node: &Node) -> Option<Edge> {
         (node, None) => node,
         _ => return None,
     };
+    let (leaf, scale) = scaled_leaf(leaf)?;
+    Some(Edge { leaf, scale, bound })
+}
+
+/// A leaf, or one times or by a positive number.
+fn scaled_leaf(node: &Node) -> Option<(usize, Scale)> {
+    let (leaf, then) = match node {
+        Node::Leaf { .. } => (node, None),
+        Node::Binary { op: op @ (BinaryOp::Mul | BinaryOp::Div), lhs, rhs, .. } => match (&**lhs, &**rhs) {
+            (leaf, Node::Number(number)) if *number > 0.0 => (leaf, Some((*op, *number))),
+            (Node::Number(number), leaf) if *number > 0.0 && *op == BinaryOp::Mul => (leaf, Some((*op, *number))),
+            _ => return None,
+        },
+        _ => return None,
+    };
     match leaf {
-        Node::Leaf { leaf, scale, offset } if offset.is_zero() => Some(Edge { leaf: *leaf, scale: *scale, bound }),
+        Node::Leaf { leaf, scale, offset } if offset.is_zero() => Some((*leaf, Scale { then, ..*scale })),
         _ => None,
     }
 }

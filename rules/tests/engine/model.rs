@@ -270,6 +270,18 @@ proptest! {
 }
 
 #[test]
+fn a_batch_that_was_matched_by_rules_since_replaced_is_judged_by_the_new_ones() {
+    let other =
+        plan("groups: [{name: g, rules: [{alert: B, expr: 'sum(count_over_time({service_name=\"b\"}[1m])) > 0'}]}]");
+    let (bytes, received) = (batch(&[record("a", 1, 9)]), after(Duration::from_secs(1)));
+    let mut engine = Engine::new(other.clone(), START);
+    engine.replace(edge_rule(0, 0), START);
+    engine.handle_batch(other.match_batch(&bytes, received), &bytes, received);
+    let outputs: Vec<_> = std::iter::from_fn(|| engine.poll_output()).collect();
+    assert_eq!(changes(&outputs), [(AlertState::Firing, 1, 1)]);
+}
+
+#[test]
 fn a_damaged_snapshot_is_refused() {
     use watchbell_rules::snapshot::SnapshotError;
     let snapshot = Engine::new(MIXED.clone(), START).snapshot();
