@@ -253,6 +253,47 @@ mod tests {
         }
     }
 
+    /// What Go's own `text/template` says: `go.test` is filled in by `testdata/template/oracle`. Of errors only that there is one.
+    #[test]
+    #[allow(clippy::disallowed_methods)] // the cases are a file
+    fn expands_as_go_does() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/template/go.test");
+        let text = String::from_utf8(std::fs::read(path).unwrap()).unwrap();
+        let mut differ = Vec::new();
+        for case in text.split("===\n") {
+            let (template, expected) = case.split_once("---\n").unwrap();
+            let (template, expected) = (template.strip_suffix('\n').unwrap(), expected.strip_suffix('\n').unwrap());
+            let ours = expanded_as_go(template).unwrap_or_else(|_| "error".into());
+            if ours != expected {
+                differ.push(format!("{template}\n  go   {expected}\n  ours {ours}"));
+            }
+        }
+        assert!(differ.is_empty(), "{}", differ.join("\n"));
+    }
+
+    fn expanded_as_go(text: &str) -> Result<String, TemplateError> {
+        let sample =
+            |body, n| Value::structure("main.sample", vec![("Body", Value::string(body)), ("N", Value::Int(n))]);
+        let labels = Value::string_map(MapKind::Strings, [("a", "x"), ("b", "<y> & 'z'")]);
+        let fields = vec![
+            ("Labels", labels.clone()),
+            ("Value", Value::Float(20.5)),
+            ("Samples", Value::flat_list(ListKind::Any, vec![sample("first", 1), sample("second", 2)])),
+            ("Names", Value::strings(["n1", "n 2"])),
+            ("Start", Value::time(Some(Timestamp(1_700_000_000_120_000_000)))),
+            ("Took", Value::Duration(90_500_000_000)),
+        ];
+        let tree = parser::parse(text, Dialect::Rule, &["$labels", "$value"])?;
+        let environment = Environment {
+            now: Timestamp(0),
+            external_url: "",
+            escape: Escape::None,
+            output_bytes_max: RULE_OUTPUT_BYTES_MAX,
+        };
+        let variables = vec![("$labels", labels), ("$value", Value::Float(20.5))];
+        exec::run(&tree, &Value::structure("main.data", fields), variables, &environment)
+    }
+
     fn rewritten(case: &str, rule: bool) -> String {
         let (template, _) = case.split_once("---\n").unwrap_or((case, ""));
         let text = template.strip_suffix('\n').unwrap_or(template);

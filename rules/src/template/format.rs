@@ -252,9 +252,14 @@ impl Verb {
         }
     }
 
+    /// `%!d(string=abc)`: the operand keeps the width and so on that it was to have; methods are not called.
     fn bad(&self, output: &mut Output, value: &Value) -> Result<(), String> {
-        output.push(&format!("%!{}(", self.letter))?;
-        typed(output, value)?;
+        output.push(&format!("%!{}({}=", self.letter, value.type_name()))?;
+        let plain = Self { letter: 'v', ..self.clone() };
+        match value {
+            Value::Duration(nanos) => plain.value(output, &Value::Int(*nanos))?,
+            _ => plain.value(output, value)?,
+        }
         output.push(")")
     }
 
@@ -346,13 +351,13 @@ impl Verb {
         let (prefix, digits) = match self.letter {
             'v' | 'd' => ("", magnitude.to_string()),
             'b' => (if self.sharp { "0b" } else { "" }, format!("{magnitude:b}")),
-            'o' => (if self.sharp { "0" } else { "" }, format!("{magnitude:o}")),
+            'o' => (if self.sharp && number != 0 { "0" } else { "" }, format!("{magnitude:o}")),
             'O' => ("0o", format!("{magnitude:o}")),
             'x' => (if self.sharp { "0x" } else { "" }, format!("{magnitude:x}")),
             'X' => (if self.sharp { "0X" } else { "" }, format!("{magnitude:X}")),
             'c' => return self.padded(output, &to_char(number).to_string()),
-            'q' => return self.padded(output, &quote_char(to_char(number))),
-            'U' => return self.padded(output, &format!("U+{magnitude:04X}")),
+            'q' => return self.padded(output, &quote_char(to_char(number), self.plus)),
+            'U' => return self.padded(output, &format!("U+{:04X}", number as u64)),
             _ => return self.bad(output, value),
         };
         if self.precision == Some(0) && number == 0 {
@@ -492,12 +497,12 @@ fn to_char(number: i64) -> char {
     u32::try_from(number).ok().and_then(char::from_u32).unwrap_or('\u{fffd}')
 }
 
-fn quote_char(c: char) -> String {
+fn quote_char(c: char, ascii: bool) -> String {
     match c {
         '\'' => r"'\''".into(),
         '"' => "'\"'".into(),
         c => {
-            let quoted = quote(&c.to_string(), false);
+            let quoted = quote(&c.to_string(), ascii);
             format!("'{}'", &quoted[1..quoted.len() - 1])
         }
     }
@@ -528,7 +533,7 @@ pub(super) fn quote(text: &str, ascii: bool) -> String {
 }
 
 /// Go's `strconv.IsPrint`, near enough: no controls, no white space but the blank.
-fn is_printable(c: char) -> bool {
+pub(super) fn is_printable(c: char) -> bool {
     c == ' '
         || !(c.is_control()
             || c.is_whitespace()
