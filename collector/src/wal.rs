@@ -247,4 +247,9 @@ pub trait Cursor: Send {
     /// From now on the cap takes nothing that this cursor has not passed: appends get [`AppendError::Full`] instead. For the reader that
     /// must be able to go back to its snapshot.
     fn hold(&mut self) {}
+
+    /// Whether the segments that it has not passed take more than half of the cap: one that holds the log does well to move on.
+    fn is_far_behind(&self) -> bool {
+        false
+    }
 }

@@ -47,7 +47,7 @@ pub struct Parts {
     pub requests: mpsc::Receiver<Request>,
     /// What it counts.
     pub metrics: Metrics,
-    /// Least time between two snapshots.
+    /// Time between two snapshots; less where the log fills up sooner.
     pub snapshot_interval: Duration,
 }
 
@@ -301,12 +301,13 @@ impl Runner {
         }
     }
 
-    /// Takes a snapshot when one is due, stores it when the log is durable up to it.
+    /// Takes a snapshot when one is due, by time or because the log waits to drop what the older one still needs; stores it when the
+    /// log is durable up to it.
     fn take_snapshot(&mut self) {
         let (position, at) = self.last_snapshot;
         let now = self.parts.clock.monotonic();
-        let due = self.evaluator.position() != position && now.saturating_sub(at) >= self.parts.snapshot_interval;
-        if due && self.pending_snapshot.is_none() {
+        let due = now.saturating_sub(at) >= self.parts.snapshot_interval || self.cursor.is_far_behind();
+        if due && self.evaluator.position() != position && self.pending_snapshot.is_none() {
             self.pending_snapshot = Some((self.evaluator.position(), self.evaluator.snapshot()));
             self.last_snapshot = (self.evaluator.position(), now);
         }

@@ -134,6 +134,12 @@ impl<D: Disk> Cursor for WalCursor<D> {
     fn hold(&mut self) {
         self.change(|state| state.holds = true);
     }
+
+    fn is_far_behind(&self) -> bool {
+        let segments = self.shared.segments();
+        let kept = segments.range(self.state().position.sequence()..).map(|(_, segment)| segment.bytes).sum::<u64>();
+        kept > self.shared.config.bytes_max() / 2
+    }
 }
 
 impl<D: Disk> Drop for WalCursor<D> {

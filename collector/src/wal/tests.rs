@@ -253,7 +253,9 @@ fn a_cursor_that_holds_the_log_is_waited_for() {
     let mut clock = machine.wal().append(NewFrame { kind: FrameKind::Clock, ..new_frame(&payload) });
     machine.sync();
     assert_eq!(now(&mut clock), None, "our own frames wait");
+    assert!(cursor.is_far_behind());
     cursor.commit(machine.wal().progress().borrow().durable).unwrap();
+    assert!(!cursor.is_far_behind());
     machine.append_all([payload.as_str()]);
     assert!(matches!(now(&mut clock), Some(Ok(_))));
     assert_eq!(cursor.lost(), 0);
