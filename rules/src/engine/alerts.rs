@@ -254,7 +254,9 @@ impl Engine {
             None => leaf.iter().filter(|group| is_behind(&group.labels)).collect(),
         });
         let mut records: Vec<_> = groups.flat_map(|group| group.evidence.iter()).collect();
-        records.sort_by_key(|record| record.at);
+        // An expression that reads a record twice has it in two places.
+        records.sort_by(|a, b| a.order().cmp(&b.order()));
+        records.dedup();
         let last = &records[records.len().saturating_sub(planned.samples)..];
         last.iter().map(|record| record.show(&self.plan.config)).collect()
     }

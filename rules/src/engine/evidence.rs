@@ -60,6 +60,11 @@ impl Evidence {
 }
 
 impl Kept {
+    /// By time; among records of one time any order will do that is always the same.
+    pub(super) fn order(&self) -> (Timestamp, &str, &[u8]) {
+        (self.at, &self.service, &self.record)
+    }
+
     /// The record as a page shows it.
     pub(super) fn show(&self, config: &EngineConfig) -> EvidenceRecord {
         let read = || self.read(&self.record, config.evidence_body_bytes_max);
