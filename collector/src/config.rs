@@ -51,7 +51,7 @@ pub struct Config {
     pub dedup: DedupConfig,
     /// How messages are sent and tried again.
     pub outbox: OutboxConfig,
-    /// Least time between two snapshots of the evaluator; a restart replays at most about as much of the log. Default 30 s.
+    /// Time between two snapshots of the evaluator, less where the log fills up sooner; a restart replays at most about as much of the log. Default 30 s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub snapshot_interval: Duration,
     /// How long a stop waits for what is under way. Default 20 s.

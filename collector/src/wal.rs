@@ -62,7 +62,7 @@
 //!
 //! One thread a log (group commit): it takes all that is queued and fits the segment, writes it with one call, tells the readers,
 //! syncs once, tells the readers and the waiting appends, and begins again; what came in meanwhile is the next group.
-//! When a frame does not fit, the next segment begins; its header goes out with its first group. Segments are written in
+//! When a frame does not fit, the next segment begins, in a file that was made aside in time; its header goes out with its first group. Segments are written in
 //! order, and the next one begins only when the one before is synced. When the log would grow over `bytes_max`, the oldest
 //! segment is used again instead; what a cursor had not read of it is counted as lost for that cursor, unless the cursor
 //! [holds](Cursor::hold) the log: then appends get [`AppendError::Full`].

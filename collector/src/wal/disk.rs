@@ -70,9 +70,9 @@ impl Disk for RealDisk {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<File> {
         let path = self.directory.join(name);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
         if bytes > 0 {
-            preallocate(&file, bytes)?;
+            preallocate(&file, bytes).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         }
         file.sync_all()?;
         self.sync_names()?;

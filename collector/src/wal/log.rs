@@ -320,6 +320,7 @@ impl<D: Disk> WalWriter<D> {
         loop {
             while self.write() {
                 self.sync();
+                self.prepare_next();
             }
             let now = shared.clock.monotonic();
             if shared.cursors().dirty {
@@ -333,6 +334,7 @@ impl<D: Disk> WalWriter<D> {
                 break;
             }
         }
+        self.finish_preparing();
         self.save_cursors();
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
@@ -20,6 +21,8 @@ pub struct WalWriter<D: Disk = RealDisk> {
     active: Option<Arc<Segment<D::File>>>,
     /// Files that hold nothing.
     spares: Vec<Room<D::File>>,
+    /// Makes a spare file.
+    preparing: Option<JoinHandle<io::Result<Room<D::File>>>>,
     next_sequence: u32,
     next_name: u64,
     /// Written, not synced.
@@ -49,7 +52,8 @@ impl<D: Disk> WalWriter<D> {
         let Start { active, spares, next_sequence, next_name } = start;
         let index = active.as_ref().map(|segment| *segment.index()).unwrap_or_default();
         let durable_records = shared.records();
-        Self { shared, active, spares, next_sequence, next_name, group: Vec::new(), durable_records, index }
+        let (preparing, group) = (None, Vec::new());
+        Self { shared, active, spares, preparing, next_sequence, next_name, group, durable_records, index }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared<D>> {
@@ -108,6 +112,36 @@ impl<D: Disk> WalWriter<D> {
             tracing::warn!(signal = self.shared.signal, %error, "cursors not saved");
             self.shared.cursors().dirty = true;
         }
+    }
+
+    /// Has the next segment's file made aside when this one's is half full, so that no append waits for that.
+    pub(super) fn prepare_next(&mut self) {
+        let half_full = self.active.as_ref().is_some_and(|segment| segment.end() > segment.bytes / 2);
+        let bytes = self.shared.config.segment_bytes(0);
+        if !half_full || self.preparing.is_some() || !self.spares.is_empty() || !self.has_room_for(bytes) {
+            return;
+        }
+        let (shared, name) = (Arc::clone(&self.shared), self.new_name());
+        let thread = std::thread::Builder::new().name("wal-prepare".to_owned());
+        let create = move || shared.disk.create(&name, bytes).map(|file| Room { name, file, bytes });
+        self.preparing = thread.spawn(create).ok();
+    }
+
+    /// Waits for the file that is being made, if one is. If that fails, the next one to need a file finds out why.
+    pub(super) fn finish_preparing(&mut self) {
+        if let Some(Ok(Ok(room))) = self.preparing.take().map(JoinHandle::join) {
+            self.shared.disk_bytes.fetch_add(room.bytes, Ordering::Relaxed);
+            self.spares.push(room);
+        }
+    }
+
+    fn has_room_for(&self, bytes: u64) -> bool {
+        self.shared.disk_bytes.load(Ordering::Relaxed) + bytes <= self.shared.config.bytes_max()
+    }
+
+    fn new_name(&mut self) -> String {
+        self.next_name += 1;
+        format!("{:08}.segment", self.next_name - 1)
     }
 
     fn take_group(&self, room: u64) -> Vec<Queued> {
@@ -243,6 +277,7 @@ impl<D: Disk> WalWriter<D> {
 
     /// A file for the next segment: a spare one, the oldest segment's if the log is at its cap, or a new one.
     fn room(&mut self, bytes: u64) -> Result<Room<D::File>, AppendError> {
+        self.finish_preparing();
         loop {
             while let Some(spare) = self.spares.pop() {
                 if spare.bytes == bytes {
@@ -250,13 +285,11 @@ impl<D: Disk> WalWriter<D> {
                 }
                 self.remove(&spare.name, spare.bytes);
             }
-            let under_cap = self.shared.disk_bytes.load(Ordering::Relaxed) + bytes <= self.shared.config.bytes_max();
-            if under_cap || !self.drop_oldest()? {
+            if self.has_room_for(bytes) || !self.drop_oldest()? {
                 break;
             }
         }
-        let name = format!("{:08}.segment", self.next_name);
-        self.next_name += 1;
+        let name = self.new_name();
         let file = self.shared.disk.create(&name, bytes).map_err(|error| {
             tracing::error!(signal = self.shared.signal, %error, "no new segment: appends are refused");
             AppendError::Failed(error.to_string().into())
