@@ -38,7 +38,8 @@ pub struct TlsConfig {
     pub cert_file: Option<PathBuf>,
     /// PEM file with its private key.
     pub key_file: Option<PathBuf>,
-    /// The name that the server's certificate must bear, where it is not the URL's host.
+    /// The name that the server's certificate must bear, where it is not the URL's host. In Prometheus's spelling `server_name`.
+    #[serde(alias = "server_name")]
     pub server_name_override: Option<String>,
 }
 

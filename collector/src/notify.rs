@@ -10,6 +10,8 @@ mod page;
 pub mod pagerduty;
 pub mod slack;
 pub mod stdout;
+#[cfg(test)]
+mod tests;
 pub mod webhook;
 
 use std::collections::BTreeMap;
@@ -21,9 +23,10 @@ use std::time::Duration;
 use http::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
-use watchbell_rules::alerting::config::{IntegrationPolicy, PolicyConfig, ReceiverPolicy, RouteConfig};
+use watchbell_rules::alerting::config::{IntegrationPolicy, NotSupported, PolicyConfig, ReceiverPolicy, RouteConfig};
 use watchbell_rules::alerting::notification::Notification;
 pub use watchbell_rules::template::Links;
+use watchbell_rules::template::Template;
 
 use crate::clock::SharedClock;
 use crate::http_client::{Answer, SendError};
@@ -73,6 +76,18 @@ pub struct AlertingConfig {
     pub route: RouteConfig,
     /// The contact points that routes name.
     pub receivers: Vec<ContactPointConfig>,
+    /// Files with templates to call by name (globs).
+    #[serde(default)]
+    pub templates: Vec<String>,
+    /// Refused: not evaluated yet.
+    #[serde(default)]
+    pub inhibit_rules: NotSupported,
+    /// Refused: not evaluated yet.
+    #[serde(default)]
+    pub time_intervals: NotSupported,
+    /// Refused: not evaluated yet.
+    #[serde(default)]
+    pub mute_time_intervals: NotSupported,
 }
 
 /// `alerting.global`
@@ -99,6 +114,9 @@ pub struct Global {
     pub slack_api_url_file: Option<PathBuf>,
     /// Where PagerDuty's events go. Default `https://events.pagerduty.com/v2/enqueue`.
     pub pagerduty_url: String,
+    /// Taken and not needed: our alerts say themselves when they are resolved.
+    #[serde(deserialize_with = "crate::config::duration::option::deserialize")]
+    pub resolve_timeout: Option<Duration>,
 }
 
 impl Default for Global {
@@ -114,6 +132,7 @@ impl Default for Global {
             slack_api_url: None,
             slack_api_url_file: None,
             pagerduty_url: "https://events.pagerduty.com/v2/enqueue".to_owned(),
+            resolve_timeout: None,
         }
     }
 }
@@ -174,25 +193,41 @@ impl ContactPointConfig {
         ReceiverPolicy { name: self.name.clone(), integrations }
     }
 
-    /// In the order of [`policy`](Self::policy).
-    fn build(&self, global: &Global, tools: &Tools) -> Result<Vec<Arc<dyn Notifier>>, String> {
-        let mut integrations: Vec<Arc<dyn Notifier>> = Vec::new();
-        for config in &self.email_configs {
-            integrations.push(Arc::new(email::Email::new(config, global, tools)?));
+    /// In the order of [`policy`](Self::policy); all mistakes at once.
+    fn build(&self, global: &Global, library: &Template, tools: &Tools) -> Result<Vec<Arc<dyn Notifier>>, Vec<String>> {
+        let mut built = Building::default();
+        for (i, config) in self.email_configs.iter().enumerate() {
+            built.add("email", i, email::Email::new(config, global, library, tools));
         }
-        for config in &self.slack_configs {
-            integrations.push(Arc::new(slack::Slack::new(config, global, tools)?));
+        for (i, config) in self.slack_configs.iter().enumerate() {
+            built.add("slack", i, slack::Slack::new(config, global, library, tools));
         }
-        for config in &self.pagerduty_configs {
-            integrations.push(Arc::new(pagerduty::PagerDuty::new(config, global, tools)?));
+        for (i, config) in self.pagerduty_configs.iter().enumerate() {
+            built.add("pagerduty", i, pagerduty::PagerDuty::new(config, global, library, tools));
         }
-        for config in &self.webhook_configs {
-            integrations.push(Arc::new(webhook::Webhook::new(config, tools)?));
+        for (i, config) in self.webhook_configs.iter().enumerate() {
+            built.add("webhook", i, webhook::Webhook::new(config, tools));
         }
-        for config in &self.stdout_configs {
-            integrations.push(Arc::new(stdout::Stdout::new(config, tools)));
+        for (i, config) in self.stdout_configs.iter().enumerate() {
+            built.add("stdout", i, Ok(stdout::Stdout::new(config, tools)));
         }
-        Ok(integrations)
+        if built.errors.is_empty() { Ok(built.integrations) } else { Err(built.errors) }
+    }
+}
+
+/// The integrations of one contact point, or what is wrong with them.
+#[derive(Default)]
+struct Building {
+    integrations: Vec<Arc<dyn Notifier>>,
+    errors: Vec<String>,
+}
+
+impl Building {
+    fn add<N: Notifier>(&mut self, kind: &str, at: usize, built: Result<N, String>) {
+        match built {
+            Ok(notifier) => self.integrations.push(Arc::new(notifier)),
+            Err(error) => self.errors.push(format!("{kind}_configs[{at}]: {error}")),
+        }
     }
 }
 
@@ -218,19 +253,26 @@ impl Notifiers {
     /// # Errors
     /// A setting that cannot be used, or a file that cannot be read.
     pub fn new(config: Option<&AlertingConfig>, tools: &Tools) -> Result<(Self, PolicyConfig), String> {
-        let (policy, receivers, global) = match config {
-            Some(config) => (config.policy()?, config.receivers.clone(), config.global.clone()),
+        let (policy, receivers, global, templates) = match config {
+            Some(config) => {
+                (config.policy()?, config.receivers.clone(), config.global.clone(), config.templates.as_slice())
+            }
             None => {
                 let policy = PolicyConfig::default();
                 let receivers = ContactPointConfig::default_stdout(&policy);
-                (policy, receivers, Global::default())
+                (policy, receivers, Global::default(), &[][..])
             }
         };
-        let mut contact_points = BTreeMap::new();
+        let library = message::library(templates)?;
+        let (mut contact_points, mut errors) = (BTreeMap::new(), Vec::new());
         for receiver in receivers {
-            let built =
-                receiver.build(&global, tools).map_err(|error| format!("receiver `{}`: {error}", receiver.name))?;
-            contact_points.insert(receiver.name.into(), built);
+            match receiver.build(&global, &library, tools) {
+                Ok(built) => _ = contact_points.insert(receiver.name.into(), built),
+                Err(wrong) => errors.extend(wrong.iter().map(|error| format!("receiver `{}`: {error}", receiver.name))),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors.join("\n"));
         }
         Ok((Self { contact_points }, policy))
     }
@@ -267,7 +309,7 @@ pub(crate) fn delivery_result(answer: Result<Answer, SendError>) -> DeliveryResu
 }
 
 #[cfg(test)]
-mod tests {
+mod answer_tests {
     use bytes::Bytes;
     use http::HeaderMap;
 

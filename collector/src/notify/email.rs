@@ -69,13 +69,13 @@ impl Email {
     ///
     /// # Errors
     /// Something needed is missing or cannot be read.
-    pub fn new(config: &Config, global: &Global, tools: &Tools) -> Result<Self, String> {
+    pub fn new(config: &Config, global: &Global, library: &Template, tools: &Tools) -> Result<Self, String> {
         let from =
             config.from.as_ref().or(global.smtp_from.as_ref()).ok_or("`from` is needed, or `global.smtp_from`")?;
         let mut headers = Vec::new();
-        let mut subject = message::parse("Subject", message::SUBJECT)?;
+        let mut subject = message::parse(library, "Subject", message::SUBJECT)?;
         for (name, text) in &config.headers {
-            let template = message::parse(name, text)?;
+            let template = message::parse(library, name, text)?;
             if name.eq_ignore_ascii_case("subject") {
                 subject = template;
             } else {
@@ -84,7 +84,7 @@ impl Email {
                 headers.push((name, template));
             }
         }
-        let part = |name: &str, text: Option<&String>| text.map(|text| message::parse(name, text)).transpose();
+        let part = |name: &str, text: Option<&String>| text.map(|text| message::parse(library, name, text)).transpose();
         Ok(Self {
             transport: transport(config, global)?,
             from: mailbox("from", from)?,

@@ -13,12 +13,40 @@ pub(super) const SUBJECT: &str = "[{{ .Status | toUpper }}{{ if eq .Status \"fir
     {{ .GroupLabels.SortedPairs.Values | join \" \" }}\
     {{ if gt (len .CommonLabels) (len .GroupLabels) }} ({{ with .CommonLabels.Remove .GroupLabels.Names }}{{ .Values | join \" \" }}{{ end }}){{ end }}";
 
-/// A setting that is a template.
+/// The templates that settings can call by name: those of the files, and our own where no file has one of that name.
+///
+/// # Errors
+/// A file cannot be read or does not parse.
+pub(super) fn library(globs: &[String]) -> Result<Template, String> {
+    let mut library = parse_file("", "")?;
+    for pattern in globs {
+        let paths = glob::glob(pattern).map_err(|error| format!("`templates`: `{pattern}`: {error}"))?;
+        for path in paths.flatten() {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read `{name}`: {error}"))?;
+            library.include(&parse_file(&name, &text)?);
+        }
+    }
+    library.include(&parse_file("the built-in templates", include_str!("default.tmpl"))?);
+    Ok(library)
+}
+
+fn parse_file(name: &str, text: &str) -> Result<Template, String> {
+    Template::parse_notification(text).map_err(|error| {
+        let line = 1 + text[..error.span.start as usize].matches('\n').count();
+        format!("`{name}`, line {line}: {error}")
+    })
+}
+
+/// A setting that is a template, and may call those of the library.
 ///
 /// # Errors
 /// It does not parse.
-pub(super) fn parse(name: &str, text: &str) -> Result<Template, String> {
-    Template::parse_notification(text).map_err(|error| format!("`{name}` is no template: {error}"))
+pub(super) fn parse(library: &Template, name: &str, text: &str) -> Result<Template, String> {
+    let template = Template::parse_notification(text);
+    let mut template = template.map_err(|error| format!("`{name}` is no template: {error}"))?;
+    template.include(library);
+    Ok(template)
 }
 
 /// Runs a template over a message.
@@ -63,9 +91,16 @@ fn alert_data(alert: &Alert, tools: &Tools, now: Timestamp) -> Value {
             ("GeneratorURL", Value::string(generator_url(alert, tools))),
             ("Fingerprint", Value::string(format!("{:016x}", alert.labels.fingerprint()))),
             ("Value", Value::Float(alert.value)),
+            ("Bound", Value::string(bound(alert))),
+            ("Expr", Value::string(&*alert.expr)),
             ("Samples", template::samples(&alert.samples, &tools.links, now)),
         ],
     )
+}
+
+/// `> 20`; empty where the rule compares with no number.
+fn bound(alert: &Alert) -> String {
+    alert.bound.as_ref().map(|(operator, bound)| format!("{operator} {bound}")).unwrap_or_default()
 }
 
 /// `firing` or `resolved`.

@@ -14,9 +14,9 @@ use watchbell_rules::template::value::Value;
 use watchbell_rules::template::{Escape, Template};
 use watchbell_rules::time::Timestamp;
 
-use super::webhook::secret;
+use super::webhook::{HttpConfig, secret};
 use super::{DeliveryError, DeliveryResult, Global, Notifier, Tools, delivery_result, message, page};
-use crate::http_client::{HttpClient, Protocol, TlsConfig};
+use crate::http_client::{HttpClient, Protocol};
 use crate::wal::BoxFuture;
 
 /// One of a receiver's `pagerduty_configs`. `description`, `severity`, `class`, `component`, `group`, `source`, `client`, `client_url` and the
@@ -53,8 +53,8 @@ pub struct Config {
     /// How long an answer may take. Default 10 s.
     #[serde(deserialize_with = "crate::config::duration::deserialize")]
     pub timeout: Duration,
-    /// TLS.
-    pub tls_config: TlsConfig,
+    /// How to speak HTTP.
+    pub http_config: HttpConfig,
 }
 
 impl Default for Config {
@@ -74,7 +74,7 @@ impl Default for Config {
             details: BTreeMap::new(),
             send_resolved: true,
             timeout: Duration::from_secs(10),
-            tls_config: TlsConfig::default(),
+            http_config: HttpConfig::default(),
         }
     }
 }
@@ -82,6 +82,7 @@ impl Default for Config {
 /// A service of PagerDuty's.
 pub struct PagerDuty {
     client: HttpClient,
+    authorization: Option<SecretString>,
     url: String,
     routing_key: SecretString,
     templates: BTreeMap<&'static str, Template>,
@@ -127,7 +128,7 @@ impl PagerDuty {
     ///
     /// # Errors
     /// There is no key, a file cannot be read, or a template does not parse.
-    pub fn new(config: &Config, global: &Global, tools: &Tools) -> Result<Self, String> {
+    pub fn new(config: &Config, global: &Global, library: &Template, tools: &Tools) -> Result<Self, String> {
         let routing_key = secret("routing_key", config.routing_key.as_ref(), config.routing_key_file.as_ref())?
             .ok_or("`routing_key` or `routing_key_file` is needed")?;
         let mut templates = BTreeMap::new();
@@ -141,12 +142,13 @@ impl PagerDuty {
             ("client", &config.client),
             ("client_url", &config.client_url),
         ] {
-            templates.insert(name, message::parse(name, text)?);
+            templates.insert(name, message::parse(library, name, text)?);
         }
         let details = config.details.iter();
-        let details = details.map(|(name, text)| Ok((name.clone(), message::parse(name, text)?)));
+        let details = details.map(|(name, text)| Ok((name.clone(), message::parse(library, name, text)?)));
         Ok(Self {
-            client: HttpClient::new(&config.tls_config, Protocol::Any)?,
+            client: HttpClient::new(&config.http_config.tls_config, Protocol::Any)?,
+            authorization: config.http_config.authorization()?,
             url: config.url.clone().unwrap_or_else(|| global.pagerduty_url.clone()),
             routing_key,
             templates,
@@ -182,10 +184,11 @@ impl PagerDuty {
             links: self.links(notification, now),
         };
         let body = serde_json::to_vec(&event).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
-        Request::post(&self.url)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Bytes::from(body))
-            .map_err(|error| DeliveryError::Permanent(error.to_string()))
+        let mut request = Request::post(&self.url).header(header::CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization.expose_secret());
+        }
+        request.body(Bytes::from(body)).map_err(|error| DeliveryError::Permanent(error.to_string()))
     }
 
     fn custom_details(

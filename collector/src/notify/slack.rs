@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::template::{Escape, Template};
 
-use super::webhook::secret;
+use super::webhook::{HttpConfig, secret};
 use super::{DeliveryError, DeliveryResult, Global, Notifier, Tools, delivery_result, message, page};
-use crate::http_client::{HttpClient, Protocol, TlsConfig};
+use crate::http_client::{HttpClient, Protocol};
 use crate::wal::BoxFuture;
 
 /// One of a receiver's `slack_configs`. `channel`, `username`, `color`, `title`, `title_link` and `text` are templates.
@@ -41,8 +41,8 @@ pub struct Config {
     /// How long an answer may take. Default 10 s.
     #[serde(deserialize_with = "crate::config::duration::deserialize")]
     pub timeout: Duration,
-    /// TLS.
-    pub tls_config: TlsConfig,
+    /// How to speak HTTP.
+    pub http_config: HttpConfig,
 }
 
 impl Default for Config {
@@ -58,7 +58,7 @@ impl Default for Config {
             text: None,
             send_resolved: false,
             timeout: Duration::from_secs(10),
-            tls_config: TlsConfig::default(),
+            http_config: HttpConfig::default(),
         }
     }
 }
@@ -67,6 +67,7 @@ impl Default for Config {
 pub struct Slack {
     client: HttpClient,
     api_url: SecretString,
+    authorization: Option<SecretString>,
     templates: Templates,
     timeout: Duration,
     tools: Tools,
@@ -104,7 +105,7 @@ impl Slack {
     ///
     /// # Errors
     /// There is no URL, a file cannot be read, or a template does not parse.
-    pub fn new(config: &Config, global: &Global, tools: &Tools) -> Result<Self, String> {
+    pub fn new(config: &Config, global: &Global, library: &Template, tools: &Tools) -> Result<Self, String> {
         let own = secret("api_url", config.api_url.as_ref(), config.api_url_file.as_ref())?;
         let api_url = match own {
             Some(url) => url,
@@ -112,15 +113,16 @@ impl Slack {
                 .ok_or("`api_url` or `api_url_file` is needed, or `global.slack_api_url`")?,
         };
         let templates = Templates {
-            channel: message::parse("channel", &config.channel)?,
-            username: message::parse("username", &config.username)?,
-            color: message::parse("color", &config.color)?,
-            title: message::parse("title", &config.title)?,
-            title_link: message::parse("title_link", &config.title_link)?,
-            text: config.text.as_deref().map(|text| message::parse("text", text)).transpose()?,
+            channel: message::parse(library, "channel", &config.channel)?,
+            username: message::parse(library, "username", &config.username)?,
+            color: message::parse(library, "color", &config.color)?,
+            title: message::parse(library, "title", &config.title)?,
+            title_link: message::parse(library, "title_link", &config.title_link)?,
+            text: config.text.as_deref().map(|text| message::parse(library, "text", text)).transpose()?,
         };
-        let client = HttpClient::new(&config.tls_config, Protocol::Any)?;
-        Ok(Self { client, api_url, templates, timeout: config.timeout, tools: tools.clone() })
+        let client = HttpClient::new(&config.http_config.tls_config, Protocol::Any)?;
+        let authorization = config.http_config.authorization()?;
+        Ok(Self { client, authorization, api_url, templates, timeout: config.timeout, tools: tools.clone() })
     }
 
     fn request(&self, notification: &Notification) -> Result<Request<Bytes>, DeliveryError> {
@@ -145,10 +147,11 @@ impl Slack {
             }],
         };
         let body = serde_json::to_vec(&message).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
-        Request::post(self.api_url.expose_secret())
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Bytes::from(body))
-            .map_err(|error| DeliveryError::Permanent(error.to_string()))
+        let mut request = Request::post(self.api_url.expose_secret()).header(header::CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization.expose_secret());
+        }
+        request.body(Bytes::from(body)).map_err(|error| DeliveryError::Permanent(error.to_string()))
     }
 
     fn default_text(&self, notification: &Notification) -> String {
@@ -170,8 +173,20 @@ impl Slack {
 impl Notifier for Slack {
     fn send(&self, notification: Arc<Notification>) -> BoxFuture<DeliveryResult> {
         let (request, client, timeout) = (self.request(&notification), self.client.clone(), self.timeout);
-        Box::pin(async move { delivery_result(client.send(request?, timeout).await) })
+        Box::pin(async move {
+            let answer = client.send(request?, timeout).await;
+            let refused = answer.as_ref().ok().and_then(|answer| refusal(&answer.body));
+            delivery_result(answer)?;
+            refused.map_or(Ok(()), |reason| Err(DeliveryError::Permanent(reason)))
+        })
     }
+}
+
+/// `chat.postMessage` answers 200 also where it refuses.
+fn refusal(body: &[u8]) -> Option<String> {
+    let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let reason = answer.get("error").and_then(serde_json::Value::as_str).unwrap_or("no reason given");
+    (answer.get("ok")? == false).then(|| format!("Slack refused it: {reason}"))
 }
 
 /// What Slack's markup needs escaped.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Request, header};
 use secrecy::{ExposeSecret, SecretString};
@@ -47,10 +49,24 @@ pub struct Config {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// The `Authorization` header.
+    /// User and password.
+    pub basic_auth: Option<BasicAuth>,
+    /// Another `Authorization` header.
     pub authorization: Option<Authorization>,
     /// TLS.
     pub tls_config: TlsConfig,
+}
+
+/// `basic_auth`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BasicAuth {
+    /// The user.
+    pub username: String,
+    /// The password.
+    pub password: Option<SecretString>,
+    /// A file that holds it.
+    pub password_file: Option<PathBuf>,
 }
 
 /// `authorization`.
@@ -97,7 +113,7 @@ impl Webhook {
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(format!("`url` begins with `{}:`, not with `http:` or `https:`", parsed.scheme()));
         }
-        let authorization = config.http_config.authorization.as_ref().map(Authorization::header).transpose()?;
+        let authorization = config.http_config.authorization()?;
         let client = HttpClient::new(&config.http_config.tls_config, Protocol::Any)?;
         Ok(Self { client, url, authorization, config: config.clone(), tools: tools.clone() })
     }
@@ -122,6 +138,25 @@ impl Notifier for Webhook {
             let request = request.map_err(super::DeliveryError::Permanent)?;
             delivery_result(client.send(request, timeout).await)
         })
+    }
+}
+
+impl HttpConfig {
+    /// The value of the `Authorization` header.
+    pub(super) fn authorization(&self) -> Result<Option<SecretString>, String> {
+        match (&self.basic_auth, &self.authorization) {
+            (Some(_), Some(_)) => Err("`basic_auth` and `authorization` are both set; one is enough".to_owned()),
+            (Some(basic), None) => basic.header().map(Some),
+            (None, other) => other.as_ref().map(Authorization::header).transpose(),
+        }
+    }
+}
+
+impl BasicAuth {
+    fn header(&self) -> Result<SecretString, String> {
+        let password = secret("password", self.password.as_ref(), self.password_file.as_ref())?.unwrap_or_default();
+        let pair = format!("{}:{}", self.username, password.expose_secret());
+        Ok(format!("Basic {}", BASE64_STANDARD.encode(pair)).into())
     }
 }
 
