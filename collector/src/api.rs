@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use watchbell_rules::engine::RuleStatus;
 
-use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
+use crate::telemetry::{Metrics, OPENMETRICS, PROMETHEUS_TEXT};
 use crate::wal::BoxFuture;
 
 /// `api:` in the config.
@@ -98,8 +98,14 @@ async fn reload(State(api): State<Api>) -> Response {
     }
 }
 
-async fn metrics(State(api): State<Api>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], api.metrics.encode()).into_response()
+/// As OpenMetrics where the client asks for it, which Prometheus does.
+async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let (content_type, text) = match accept.contains("application/openmetrics-text") {
+        true => (OPENMETRICS, api.metrics.encode_openmetrics()),
+        false => (PROMETHEUS_TEXT, api.metrics.encode_prometheus()),
+    };
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
 /// How long an answer waits for the evaluator before it is 503.
