@@ -3,6 +3,16 @@
 
 mod support;
 
+mod bad_input;
+mod crash;
+mod end_to_end;
+mod foreign_clients;
+mod grafana;
+mod helm;
+mod otelcol;
+mod prometheus;
 mod promtool_oracle;
+mod python_service;
 mod simulation;
 mod tidy;
+mod victoria_logs;

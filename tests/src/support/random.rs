@@ -20,6 +20,10 @@ impl Random {
         (self.next() >> 16) % end
     }
 
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| (self.next() >> 24) as u8).collect()
+    }
+
     /// Of any magnitude between 1e-12 and 1e12.
     pub(crate) fn float(&mut self) -> f64 {
         let digits = self.below(2_000_000) as f64 - 1_000_000.0;

@@ -1,0 +1,96 @@
+//! The provisioned dashboards: every query gives something on a real Prometheus that scraped a collector at work and took its samples.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::prometheus::Prometheus;
+use crate::support::sink::Sink;
+use crate::support::watchbell::Watchbell;
+use crate::support::webhook::Webhook;
+use crate::support::{free_port, http, otlp, root, until};
+
+const RULES: &str = "
+groups:
+  - name: checkout
+    interval: 1s
+    rules:
+      - alert: ErrorBurst
+        expr: sum by (service_name) (count_over_time({service_name=~`.+`} | severity_number >= 17 [1h])) > 2
+      - alert: SlowBurn
+        expr: sum by (service_name) (count_over_time({service_name=~`.+`} | severity_number >= 17 [1h])) > 2
+        for: 1h
+";
+
+#[test]
+fn every_query_of_the_dashboards_gives_something() {
+    let api = free_port();
+    let prometheus = Prometheus::start(&[api]);
+    let sink = Sink::start();
+    let webhook = Webhook::start();
+    webhook.answer_next(&[500, 400]);
+    let refusing = Webhook::start();
+    refusing.answer_next(&[400]);
+    let config = format!(
+        "{}  otlp_grpc: {{endpoint: 'http://127.0.0.1:{}'}}\n  otlp_http: {{endpoint: 'http://127.0.0.1:{}'}}\n{}",
+        prometheus.exporter(),
+        sink.grpc,
+        refusing.port,
+        webhook.alerting()
+    );
+    let watchbell = Watchbell::start_with_ports(&config, RULES, [free_port(), free_port(), api]);
+
+    let refused = http::post(&watchbell.http_url("/v1/logs"), "application/x-protobuf", "garbage").unwrap();
+    assert_eq!(refused.status, 400);
+
+    let queries: Vec<_> = ["alerts", "collector"].into_iter().flat_map(queries).collect();
+    assert!(queries.len() > 20, "{queries:?}");
+    let mut sent = 0;
+    for (panel, query) in queries {
+        // Everything that is counted has happened, so no name that is wrong can hide behind a zero.
+        let query = query.replace(" or vector(0)", "");
+        let query = query.replace("$__rate_interval", "5s").replace("$__range", "1m");
+        until(&format!("{panel} has data: {query}"), || {
+            sent += 1;
+            watchbell
+                .send(&otlp::logs(&format!("service-{sent}"), (0..3).map(|n| otlp::error(&format!("refused {n}")))));
+            let answer = prometheus.query(&query).unwrap_or_else(|error| panic!("{panel}: {query}: {error}"));
+            (!answer.is_empty()).then_some(())
+        });
+    }
+}
+
+#[test]
+fn the_provisioned_data_sources_are_the_ones_that_panels_and_links_name() {
+    let text = fs::read_to_string(root().join("examples/grafana/provisioning/datasources/watchbell.yaml")).unwrap();
+    let provisioned: Value = serde_saphyr::from_str(&text).unwrap();
+    let sources = provisioned["datasources"].as_array().unwrap();
+    let uids: Vec<_> = sources.iter().map(|source| source["uid"].as_str().unwrap()).collect();
+    assert_eq!(uids, ["prometheus", "loki", "tempo", "alertmanager"]);
+    for named in text.lines().filter(|line| line.contains("Uid:")) {
+        let uid = named.rsplit(' ').next().unwrap();
+        assert!(uids.contains(&uid), "{named}");
+    }
+    for dashboard in ["alerts", "collector"] {
+        for panel in dashboard_panels(dashboard) {
+            assert_eq!(panel["datasource"]["uid"], "prometheus", "{panel}");
+            assert_ne!(panel["title"], "", "{panel}");
+        }
+    }
+}
+
+/// Each query with the title of its panel.
+fn queries(dashboard: &str) -> Vec<(String, String)> {
+    let queries = |panel: Value| {
+        let targets = panel["targets"].as_array().unwrap().clone();
+        let title = panel["title"].as_str().unwrap().to_owned();
+        targets.into_iter().map(move |target| (title.clone(), target["expr"].as_str().unwrap().to_owned()))
+    };
+    dashboard_panels(dashboard).into_iter().flat_map(queries).collect()
+}
+
+fn dashboard_panels(dashboard: &str) -> Vec<Value> {
+    let path = root().join(format!("examples/grafana/dashboards/{dashboard}.json"));
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    dashboard["panels"].as_array().unwrap().clone()
+}
