@@ -378,6 +378,99 @@ mod tests {
         assert!(Template::parse(&nested).unwrap_err().message.contains("depth_max"));
     }
 
+    /// Pieces of templates, right and wrong ones, to be put together at random.
+    const PIECES: &[&str] = &[
+        "{{",
+        "}}",
+        "{{- ",
+        " -}}",
+        "{{/* ",
+        "*/}}",
+        " ",
+        "é",
+        "\n",
+        ".",
+        ".Value",
+        ".Labels.a",
+        "$",
+        "$x",
+        "$value",
+        "$samples",
+        ":=",
+        "=",
+        "|",
+        ",",
+        "(",
+        ")",
+        "if ",
+        "else ",
+        "end",
+        "range ",
+        "with ",
+        "break",
+        "continue",
+        "define ",
+        "template ",
+        "block ",
+        "\"t\"",
+        "\"\\x4\"",
+        "'é'",
+        "`r`",
+        "1",
+        "-1",
+        "9223372036854775807",
+        "1e308",
+        "0x",
+        "0.5",
+        "nil",
+        "true",
+        "printf ",
+        "\"%v %[2]*.[1]*d %q\"",
+        "print ",
+        "len ",
+        "index ",
+        "slice ",
+        "eq ",
+        "lt ",
+        "and ",
+        "or ",
+        "not ",
+        "html ",
+        "match ",
+        "reReplaceAll ",
+        "humanize ",
+        "humanizeDuration ",
+        "humanizeTimestamp ",
+        "toTime ",
+        "toDuration ",
+        "args ",
+        "first ",
+        "title ",
+        "stripDomain ",
+        ".Round ",
+        ".Add ",
+        ".Format ",
+        ".SortedPairs",
+        "{{ end }}",
+        "{{ else }}",
+        "{{ range 3 }}",
+        "{{ if 1 }}",
+    ];
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_expanded_or_refused_inside_of_it(pieces in proptest::collection::vec(0..PIECES.len(), 0..40)) {
+            let text: String = pieces.iter().map(|piece| PIECES[*piece]).collect();
+            let wrapped = format!("{{{{ {text} }}}}");
+            for text in [&text, &wrapped] {
+                if let Err(error) = expanded_rule(text) {
+                    let place = text.get(error.span.start as usize..error.span.end as usize);
+                    proptest::prop_assert!(place.is_some(), "{:?} in {}", error, text);
+                }
+            }
+        }
+    }
+
     #[test]
     fn an_annotation_says_what_went_wrong() {
         let template = Template::parse("{{ .Nope }}").unwrap();
