@@ -83,7 +83,9 @@ impl Exporters {
                 exporters.add(name, config, signal.name(), signal, log_of(signal))?;
             }
             if let ExporterConfig::PrometheusRemoteWrite(settings) = config {
-                let samples = Waiting::new(settings, exporters.metrics.lost(name, SAMPLES));
+                let metrics = &exporters.metrics;
+                let (lost, in_memory) = (metrics.lost(name, SAMPLES), metrics.waiting(name, SAMPLES));
+                let samples = Waiting::new(settings, lost, in_memory);
                 waiting.push(samples.clone());
                 exporters.add(name, config, SAMPLES, Signal::Metrics, Arc::new(samples))?;
             }

@@ -123,8 +123,8 @@ impl Sender for Push {
                     SendResult::Delivered { .. } => {}
                     SendResult::PartlyRefused { reason } => partly_refused = Some(reason),
                     // What was delivered of it comes again with the rest: Loki takes an entry that it has as one.
-                    SendResult::TooLarge { .. } if streams.entries() > 1 => waiting.extend(streams.halves()),
-                    SendResult::TooLarge { .. } => rejected += 1,
+                    SendResult::Split { .. } if streams.entries() > 1 => waiting.extend(streams.halves()),
+                    SendResult::Split { .. } => rejected += 1,
                     other => return other,
                 }
             }
@@ -158,7 +158,7 @@ fn read_answer(answer: &Answer) -> SendResult {
     match answer.status {
         StatusCode::TOO_MANY_REQUESTS => SendResult::Retryable { after: answer.retry_after(), reason },
         status if status.is_server_error() => SendResult::Retryable { after: answer.retry_after(), reason },
-        StatusCode::PAYLOAD_TOO_LARGE => SendResult::TooLarge { reason },
+        StatusCode::PAYLOAD_TOO_LARGE => SendResult::Split { reason },
         // Some entries were not to its liking, such as too old; it took the others and does not say how many those are.
         StatusCode::BAD_REQUEST => SendResult::PartlyRefused { reason },
         _ => SendResult::Permanent { reason },

@@ -14,6 +14,7 @@ pub struct Metrics {
     dropped: Family<Labels, Counter>,
     partly_refused: Family<Labels, Counter>,
     lost: Family<Labels, Counter>,
+    waiting: Family<Labels, Gauge>,
     retries: Family<Labels, Counter>,
     requests: Family<Outcome, Counter>,
     duration: Family<Labels, Histogram, fn() -> Histogram>,
@@ -54,12 +55,14 @@ impl Metrics {
             dropped: Family::default(),
             partly_refused: Family::default(),
             lost: Family::default(),
+            waiting: Family::default(),
             retries: Family::default(),
             requests: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             queue_bytes: Family::default(),
         };
-        let Self { sent, dropped, partly_refused, lost, retries, requests, duration, queue_bytes } = metrics.clone();
+        let Self { sent, dropped, partly_refused, lost, waiting, retries, requests, duration, queue_bytes } =
+            metrics.clone();
         registry.register("watchbell_exporter_sent_records", "Records that the endpoint took", sent);
         registry.register("watchbell_exporter_dropped_records", "Records given up: refused for good", dropped);
         registry.register(
@@ -71,6 +74,11 @@ impl Metrics {
             "watchbell_exporter_lost_records",
             "Samples lost to a full queue in memory (samples_max), or older than their series' last",
             lost,
+        );
+        registry.register(
+            "watchbell_exporter_waiting_samples",
+            "Samples in the queue in memory; the limit is samples_max",
+            waiting,
         );
         registry.register("watchbell_exporter_retries", "Requests that failed and are sent again", retries);
         registry.register("watchbell_exporter_requests", "Requests by how they ended", requests);
@@ -99,6 +107,10 @@ impl Metrics {
             requests: self.requests.clone(),
             labels,
         }
+    }
+
+    pub(super) fn waiting(&self, exporter: &str, signal: &str) -> Gauge {
+        self.waiting.get_or_create_owned(&Labels { exporter: exporter.to_owned(), signal: signal.to_owned() })
     }
 
     pub(super) fn lost(&self, exporter: &str, signal: &str) -> Counter {

@@ -159,8 +159,8 @@ fn read_answer(answer: &Answer) -> SendResult {
     let reason = format!("the endpoint answered {code:?}: {message}");
     match code {
         // Servers answer so what is over their message size, and there a smaller one may pass.
-        Code::ResourceExhausted if after.is_none() => SendResult::TooLarge { reason },
-        Code::OutOfRange if message.contains("too large") => SendResult::TooLarge { reason },
+        Code::ResourceExhausted if after.is_none() => SendResult::Split { reason },
+        Code::OutOfRange if message.contains("too large") => SendResult::Split { reason },
         Code::ResourceExhausted => SendResult::Retryable { after, reason },
         code if code.is_retryable() => SendResult::Retryable { after, reason },
         _ => SendResult::Permanent { reason },

@@ -161,7 +161,7 @@ fn read_answer(answer: &Answer, signal: Signal) -> SendResult {
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => SendResult::Retryable { after: answer.retry_after(), reason },
-        StatusCode::PAYLOAD_TOO_LARGE => SendResult::TooLarge { reason },
+        StatusCode::PAYLOAD_TOO_LARGE => SendResult::Split { reason },
         _ => SendResult::Permanent { reason },
     }
 }

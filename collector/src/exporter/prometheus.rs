@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use serde::Deserialize;
 use tokio::sync::watch;
 use watchbell_proto::prometheus::{CONTENT_TYPE_V1, Sample as WireSample, put_time_series};
@@ -122,12 +123,14 @@ fn read_answer(answer: &Answer) -> SendResult {
     match answer.status {
         StatusCode::TOO_MANY_REQUESTS => SendResult::Retryable { after: answer.retry_after(), reason },
         status if status.is_server_error() => SendResult::Retryable { after: answer.retry_after(), reason },
-        StatusCode::PAYLOAD_TOO_LARGE => SendResult::TooLarge { reason },
+        // Prometheus takes back a whole request for one sample that it does not like, such as one that a replay computes again.
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::BAD_REQUEST => SendResult::Split { reason },
         _ => SendResult::Permanent { reason },
     }
 }
 
-/// The samples that wait for one exporter. As a log its positions count samples, and its frames are `WriteRequest`s.
+/// The samples that wait for one exporter. As a log its positions count samples, and its frames are `WriteRequest`s, one a stamp: should
+/// Prometheus refuse what is older than what it has, the rest gets through.
 #[derive(Clone)]
 pub(super) struct Waiting(Arc<Shared>);
 
@@ -137,6 +140,7 @@ struct Shared {
     external_labels: BTreeMap<String, String>,
     samples_max: usize,
     lost: Counter,
+    waiting: Gauge,
 }
 
 #[derive(Default)]
@@ -150,13 +154,14 @@ struct State {
 }
 
 impl Waiting {
-    pub(super) fn new(config: &Config, lost: Counter) -> Self {
+    pub(super) fn new(config: &Config, lost: Counter, waiting: Gauge) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
             progress: watch::Sender::default(),
             external_labels: config.external_labels.clone(),
             samples_max: config.samples_max.max(1),
             lost,
+            waiting,
         }))
     }
 
@@ -171,6 +176,7 @@ impl Waiting {
         state.samples.drain(..over);
         state.oldest += over as u64;
         self.lose(&mut state, over as u64);
+        self.0.waiting.set(state.samples.len() as i64);
         let end = Position(state.oldest + state.samples.len() as u64);
         drop(state);
         self.0.progress.send_modify(|progress| (progress.appended, progress.durable) = (end, end));
@@ -181,7 +187,7 @@ impl Waiting {
         self.0.lost.inc_by(samples);
     }
 
-    /// The samples as a `WriteRequest`, each series once, its samples in order of time.
+    /// The samples as a `WriteRequest`, by series.
     fn encode(&self, samples: &[&Sample]) -> Bytes {
         let mut series: BTreeMap<&Labels, Vec<WireSample>> = BTreeMap::new();
         for sample in samples {
@@ -237,17 +243,22 @@ impl Log for Waiting {
         let position = from.0.max(state.oldest);
         let samples: Vec<&Sample> =
             state.samples.iter().skip((position - state.oldest) as usize).take(SAMPLES_PER_REQUEST_MAX).collect();
-        let Some(last) = samples.last() else { return Ok(Vec::new()) };
-        Ok(vec![Frame {
-            position: Position(position),
-            next: Position(position + samples.len() as u64),
-            kind: FrameKind::Batch,
-            received: last.time,
-            hash: 0,
-            event_span: None,
-            records: samples.len() as u32,
-            payload: self.encode(&samples),
-        }])
+        let mut next = position;
+        let frame = |samples: &[&Sample]| {
+            let position = next;
+            next += samples.len() as u64;
+            Frame {
+                position: Position(position),
+                next: Position(next),
+                kind: FrameKind::Batch,
+                received: samples[0].time,
+                hash: 0,
+                event_span: None,
+                records: samples.len() as u32,
+                payload: self.encode(samples),
+            }
+        };
+        Ok(samples.chunk_by(|a, b| a.time.millis() == b.time.millis()).map(frame).collect())
     }
 
     fn cursor(&self, _: &str) -> std::io::Result<Box<dyn Cursor>> {
@@ -268,6 +279,7 @@ impl Cursor for WaitingCursor {
         let done = position.0.saturating_sub(state.oldest).min(state.samples.len() as u64);
         state.samples.drain(..done as usize);
         state.oldest += done;
+        self.0.0.waiting.set(state.samples.len() as i64);
         Ok(())
     }
 

@@ -123,8 +123,8 @@ pub enum SendResult {
         /// What went wrong.
         reason: String,
     },
-    /// It is larger than the endpoint takes.
-    TooLarge {
+    /// Not as one request: it is larger than the endpoint takes, or a part of it is what the endpoint refuses.
+    Split {
         /// What went wrong.
         reason: String,
     },
@@ -262,7 +262,7 @@ impl Queue {
                 self.failures = 0;
                 self.finish(at, u64::MAX, reason);
             }
-            SendResult::TooLarge { reason } => {
+            SendResult::Split { reason } => {
                 self.failures = 0;
                 self.split(at, reason);
             }
@@ -380,7 +380,7 @@ impl Queue {
         Duration::try_from_secs_f64(seconds * (1.0 + jitter)).unwrap_or(self.retry.max_interval)
     }
 
-    /// Sends a request that is too large as two, or drops it where it is one frame. The second half takes its place in the log's order.
+    /// Sends a request as two, or drops it where it is one frame. The second half takes its place in the log's order.
     fn split(&mut self, at: usize, reason: String) {
         let second = self.id();
         let entry = &mut self.entries[at];
@@ -500,9 +500,9 @@ mod tests {
         while let Some(request) = queue.poll_send(NOW) {
             sent.push(sizes(&request));
             let result = match request.payloads.len() {
-                1 if sent.len() > 4 => SendResult::TooLarge { reason: "large".to_owned() },
+                1 if sent.len() > 4 => SendResult::Split { reason: "large".to_owned() },
                 1 => delivered(),
-                _ => SendResult::TooLarge { reason: "large".to_owned() },
+                _ => SendResult::Split { reason: "large".to_owned() },
             };
             queue.handle_result(request.id, result, NOW);
         }
@@ -534,7 +534,7 @@ mod tests {
                 let result = match answer {
                     0 | 1 => delivered(),
                     2 => SendResult::Permanent { reason: String::new() },
-                    3 => SendResult::TooLarge { reason: String::new() },
+                    3 => SendResult::Split { reason: String::new() },
                     _ => retryable(None),
                 };
                 if answer < 3 || (answer == 3 && single) {

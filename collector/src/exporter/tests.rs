@@ -241,7 +241,10 @@ async fn samples_go_to_prometheus_by_series_and_never_back_in_time() {
     let second = endpoint.request(2).await;
     exporter.stop().await;
     assert_eq!(endpoint.bodies()[0], "__name__=up,cluster=eu 1000:1\n");
-    assert_eq!(second.body, "__name__=a,cluster=eu 2000:6\n__name__=b,cluster=eu 1000:5 2000:7 3000:stale\n");
+    assert_eq!(
+        second.body,
+        "__name__=b,cluster=eu 1000:5\n__name__=a,cluster=eu 2000:6\n__name__=b,cluster=eu 2000:7\n__name__=b,cluster=eu 3000:stale\n"
+    );
     assert_eq!(second.headers["x-prometheus-remote-write-version"], "0.1.0");
     exporter.assert_counted("lost_records", 2);
     exporter.assert_counted("sent_records", 5);
@@ -257,8 +260,29 @@ async fn samples_wait_for_a_dead_prometheus_up_to_their_limit() {
     }
     endpoint.request(3).await;
     exporter.stop().await;
-    assert_eq!(endpoint.bodies(), vec!["__name__=up 3000:1 4000:1 5000:1\n"; 3]);
+    assert_eq!(endpoint.bodies(), vec!["__name__=up 3000:1\n__name__=up 4000:1\n__name__=up 5000:1\n"; 3]);
     exporter.assert_counted("lost_records", 2);
+}
+
+#[tokio::test]
+async fn samples_that_prometheus_has_already_take_no_new_one_with_them() {
+    let waits = Reply { waits: true, ..Reply::default() };
+    let status = |status| Reply { status, ..Reply::default() };
+    let replies = [waits].into_iter().chain([400, 400, 400, 204, 204].map(status));
+    let endpoint = Endpoint::start(Kind::RemoteWrite, replies).await;
+    let exporter = endpoint.exporter(&MemoryLog::new(), FAST_RETRY);
+    exporter.samples().send(&sample("first", 1, 1.0));
+    endpoint.request(1).await;
+    for seconds in 2..=5 {
+        exporter.samples().send(&sample("up", seconds, 1.0));
+    }
+    endpoint.go_on();
+    endpoint.request(6).await;
+    exporter.stop().await;
+    let stamps: Vec<String> =
+        endpoint.bodies()[1..].iter().map(|body| body.replace("__name__=up ", "").replace("000:1\n", "")).collect();
+    assert_eq!(stamps, ["2345", "23", "2", "3", "45"]);
+    exporter.assert_counted("dropped_records", 1);
 }
 
 #[tokio::test]

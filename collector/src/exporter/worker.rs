@@ -100,7 +100,7 @@ impl Worker {
                 SendResult::Retryable { .. } => "retryable",
                 SendResult::PartlyRefused { .. } => "partly_refused",
                 SendResult::Permanent { .. } => "permanent",
-                SendResult::TooLarge { .. } => "too_large",
+                SendResult::Split { .. } => "split",
             });
             (id, result)
         }

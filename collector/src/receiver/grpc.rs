@@ -36,8 +36,11 @@ async fn take(
 ) -> Result<Accepted, Refusal> {
     port.admit(request.headers())?;
     let signal = signal.ok_or_else(|| Refusal::NotFound(request.uri().path().to_owned()))?;
-    if request.method() != Method::POST || request.version() != Version::HTTP_2 {
+    if request.method() != Method::POST {
         return Err(Refusal::MethodNotAllowed);
+    }
+    if request.version() != Version::HTTP_2 {
+        return Err(Refusal::UnsupportedMediaType("application/grpc over HTTP/1.1".to_owned()));
     }
     let encoding = Encoding::parse(request.headers().get("grpc-encoding"))?;
     let body = call.read(request.into_body(), port.bytes_max + PREFIX_BYTES).await?;
