@@ -3,12 +3,14 @@
 
 mod support;
 
+mod alertmanager;
 mod bad_input;
 mod crash;
 mod end_to_end;
 mod foreign_clients;
 mod grafana;
 mod helm;
+mod mailpit;
 mod otelcol;
 mod prometheus;
 mod promtool_oracle;

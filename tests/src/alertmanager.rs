@@ -1,0 +1,89 @@
+//! A real Alertmanager is told of our alerts, groups them, and hears when they resolve.
+
+use serde_json::Value;
+
+use crate::support::peer::{self, Server};
+use crate::support::watchbell::Watchbell;
+use crate::support::webhook::Webhook;
+use crate::support::{free_port, http, otlp, until};
+
+const RULES: &str = "
+groups:
+  - name: checkout
+    interval: 1s
+    rules:
+      - alert: ErrorBurst
+        expr: sum by (service_name) (count_over_time({service_name=~`.+`} | severity_number >= 17 [3s])) > 2
+        labels: {severity: page}
+        annotations: {summary: '{{ $labels.service_name }}: {{ $value }} errors'}
+";
+
+#[test]
+fn alerts_arrive_are_grouped_and_resolve() {
+    let webhook = Webhook::start();
+    let alertmanager = Alertmanager::start(&webhook);
+    let config = format!("alertmanagers: [{{url: 'http://127.0.0.1:{}'}}]\n", alertmanager.port);
+    let watchbell = Watchbell::start(&config, RULES);
+    for service in ["checkout", "payment"] {
+        watchbell.send(&otlp::logs(service, (0..3).map(|n| otlp::error(&format!("refused {n}")))));
+    }
+
+    let alerts = alertmanager.wait_alerts(2);
+    let checkout = alerts.iter().find(|alert| alert["labels"]["service_name"] == "checkout").unwrap();
+    assert_eq!(checkout["labels"]["severity"], "page", "{checkout}");
+    assert_eq!(checkout["annotations"]["summary"], "checkout: 3 errors", "{checkout}");
+    let groups = http::get_json(&alertmanager.url("/api/v2/alerts/groups"));
+    assert_eq!(groups.as_array().unwrap().len(), 1, "one group of both services: {groups}");
+
+    let page = webhook.wait("both in one page", |body| status_count(body, "firing") == 2);
+    assert_eq!(page.body["groupLabels"]["alertname"], "ErrorBurst");
+    webhook.wait("both resolved", |body| status_count(body, "resolved") == 2);
+    until("Alertmanager has no alert", || alertmanager.alerts().is_empty().then_some(()));
+}
+
+fn status_count(body: &Value, status: &str) -> usize {
+    body["alerts"].as_array().map_or(0, |alerts| alerts.iter().filter(|alert| alert["status"] == status).count())
+}
+
+struct Alertmanager {
+    _server: Server,
+    port: u16,
+}
+
+impl Alertmanager {
+    #[track_caller]
+    fn start(webhook: &Webhook) -> Self {
+        let port = free_port();
+        let config = format!(
+            "route: {{receiver: hook, group_by: [alertname], group_wait: 2s, group_interval: 1s}}\n\
+             receivers: [{{name: hook, webhook_configs: [{{url: '{}'}}]}}]\n",
+            webhook.url()
+        );
+        let arguments = [
+            "--config.file=alertmanager.yml".to_owned(),
+            "--storage.path=data".to_owned(),
+            "--cluster.listen-address=".to_owned(),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+        ];
+        let mut server = Server::start(&peer::program("alertmanager", "alertmanager"), &arguments, |dir| {
+            std::fs::write(dir.join("alertmanager.yml"), config).unwrap();
+        });
+        server.wait_ready(&format!("http://127.0.0.1:{port}/-/ready"));
+        Self { _server: server, port }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    fn alerts(&self) -> Vec<Value> {
+        http::get_json(&self.url("/api/v2/alerts")).as_array().unwrap().clone()
+    }
+
+    #[track_caller]
+    fn wait_alerts(&self, number: usize) -> Vec<Value> {
+        until(&format!("{number} alerts in Alertmanager"), || {
+            Some(self.alerts()).filter(|alerts| alerts.len() == number)
+        })
+    }
+}
