@@ -20,6 +20,11 @@ fn starttls() {
     check("--smtp-require-starttls", "require_tls: true");
 }
 
+#[test]
+fn implicit_tls() {
+    check("--smtp-require-tls", "force_implicit_tls: true");
+}
+
 /// A wrong password is a failure that no repetition mends: it is told, and no mail arrives.
 #[test]
 fn a_wrong_password_is_a_permanent_failure() {

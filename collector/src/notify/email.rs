@@ -40,6 +40,9 @@ pub struct Config {
     pub auth_password_file: Option<PathBuf>,
     /// Whether a server without STARTTLS is refused. Default `global.smtp_require_tls`, which is true.
     pub require_tls: Option<bool>,
+    /// Whether TLS is spoken from the first byte. Default: on port 465.
+    #[serde(default)]
+    pub force_implicit_tls: Option<bool>,
     /// TLS.
     pub tls_config: TlsConfig,
     /// Further headers; values are templates. `Subject` replaces the default one.
@@ -143,8 +146,9 @@ fn transport(config: &Config, global: &Global) -> Result<AsyncSmtpTransport<Toki
         smarthost.rsplit_once(':').ok_or_else(|| format!("`smarthost` `{smarthost}` is not `host:port`"))?;
     let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
     let tls = tls_parameters(host, &config.tls_config)?;
-    let tls = match (port, config.require_tls.unwrap_or(global.smtp_require_tls)) {
-        (465, _) => Tls::Wrapper(tls),
+    let is_implicit = config.force_implicit_tls.unwrap_or(port == 465);
+    let tls = match (is_implicit, config.require_tls.unwrap_or(global.smtp_require_tls)) {
+        (true, _) => Tls::Wrapper(tls),
         (_, true) => Tls::Required(tls),
         (_, false) => Tls::Opportunistic(tls),
     };
