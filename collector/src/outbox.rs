@@ -31,7 +31,7 @@ pub struct OutboxConfig {
     /// Pause after the first failed try; it doubles with each further one, with a jitter of a fifth. Default 1 s.
     #[serde(deserialize_with = "crate::config::duration::deserialize")]
     pub retry_initial_interval: Duration,
-    /// The longest pause. Default 1 m.
+    /// The longest pause, also where the service asks for a longer one. Default 1 m.
     #[serde(deserialize_with = "crate::config::duration::deserialize")]
     pub retry_max_interval: Duration,
     /// How long a message is tried before it is given up. Default 1 h.
@@ -221,7 +221,10 @@ impl Outbox {
             return self.give_up(number, format!("given up after {tried_for:?}: {reason}"));
         }
         entry.tries += 1;
-        let pause = after.unwrap_or_else(|| backoff(&self.config, entry.tries, self.random.f64()));
+        let pause = match after {
+            Some(after) => after.min(self.config.retry_max_interval),
+            None => backoff(&self.config, entry.tries, self.random.f64()),
+        };
         let due = now + pause;
         entry.due = Some(due);
         let notification = &entry.notification;
@@ -403,6 +406,16 @@ mod tests {
         assert!(pauses.iter().all(|pause| *pause <= 72.0), "{pauses:?}");
         let outcome = outbox.poll_outcome().unwrap();
         assert!(!outcome.delivered && outcome.reason.starts_with("given up after"), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_service_that_asks_for_a_day_is_tried_again_after_the_longest_pause() {
+        let mut outbox = outbox(OutboxConfig::default());
+        outbox.handle_notification(message("a", "g"));
+        sent(&mut outbox, 0);
+        let after = Some(Duration::from_secs(86_400));
+        outbox.handle_result("a", Err(DeliveryError::Retryable { reason: "503".into(), after }), Timestamp(0));
+        assert_eq!(outbox.poll_timeout(), Some(Timestamp(60_000_000_000)));
     }
 
     #[test]

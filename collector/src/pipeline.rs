@@ -272,8 +272,11 @@ impl Shared {
         let mut config = Config::load(self.config_path.as_deref()).map_err(|error| error.to_string())?;
         config.engine = self.engine.clone();
         let (rules, notifiers) = load(&config, &self.clock).map_err(|error| error.to_string())?;
-        self.notifier.send_replace(Arc::new(notifiers));
-        self.put_in_force(&rules).await?;
+        let before = self.notifier.send_replace(Arc::new(notifiers));
+        if let Err(error) = self.put_in_force(&rules).await {
+            self.notifier.send_replace(before);
+            return Err(error);
+        }
         tracing::info!(rule_files = rules.files.len(), "reloaded");
         Ok(())
     }

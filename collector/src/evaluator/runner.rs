@@ -19,7 +19,7 @@ use watchbell_rules::transition::{AlertState, Sample, Transition};
 use super::snapshot::SnapshotStore;
 use super::{Evaluator, Output};
 use crate::clock::SharedClock;
-use crate::notify::{DeliveryResult, Notifier};
+use crate::notify::{DeliveryError, DeliveryResult, Notifier};
 use crate::outbox::Outbox;
 use crate::wal::{Cursor, Frame, FrameKind, Log, Position, Progress};
 
@@ -96,9 +96,23 @@ pub fn start(parts: Parts) -> io::Result<thread::JoinHandle<()>> {
     let mut cursor = parts.log.cursor(CURSOR)?;
     cursor.hold();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    thread::Builder::new()
-        .name("evaluator".to_owned())
-        .spawn(move || runtime.block_on(Runner::new(parts, cursor).run()))
+    thread::Builder::new().name("evaluator".to_owned()).spawn(move || {
+        let _guard = AbortOnPanic;
+        runtime.block_on(Runner::new(parts, cursor).run());
+    })
+}
+
+/// A collector that takes records and judges none would break its word in silence: when the evaluator panics, the process ends, and the next
+/// start judges what the log holds.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("the evaluator has panicked");
+            std::process::abort();
+        }
+    }
 }
 
 struct Runner {
@@ -278,7 +292,11 @@ impl Runner {
         self.sending += 1;
         self.parts.runtime.spawn(async move {
             let key = notification.key.clone();
-            let result = notifier.send(notification).await;
+            // In a task of its own, so that one that panics is reported, too.
+            let sent = tokio::spawn(notifier.send(notification)).await;
+            let result = sent.unwrap_or_else(|error| {
+                Err(DeliveryError::Retryable { reason: format!("sending failed: {error}"), after: None })
+            });
             // The receiver is gone only when the evaluator has ended.
             let _ = report.send((key, result));
         });
@@ -306,15 +324,22 @@ impl Runner {
     fn take_snapshot(&mut self) {
         let (position, at) = self.last_snapshot;
         let now = self.parts.clock.monotonic();
-        let due = now.saturating_sub(at) >= self.parts.snapshot_interval || self.cursor.is_far_behind();
+        let since = now.saturating_sub(at);
+        let due = since >= self.parts.snapshot_interval || (since >= IDLE && self.cursor.is_far_behind());
         if due && self.evaluator.position() != position && self.pending_snapshot.is_none() {
             self.pending_snapshot = Some((self.evaluator.position(), self.evaluator.snapshot()));
             self.last_snapshot = (self.evaluator.position(), now);
         }
-        let durable = self.progress.borrow().durable;
+        let durable = self.durable();
         if let Some((position, snapshot)) = self.pending_snapshot.take_if(|(position, _)| *position <= durable) {
             self.store(position, &snapshot);
         }
+    }
+
+    /// How far the log is durable; nowhere while it has failed under frames that may have been folded.
+    fn durable(&self) -> Position {
+        let progress = *self.progress.borrow();
+        if progress.failures == self.failures { progress.durable } else { Position::default() }
     }
 
     fn store(&mut self, position: Position, snapshot: &[u8]) {
@@ -325,14 +350,14 @@ impl Runner {
                 self.parts.metrics.snapshot_bytes.set(snapshot.len() as i64);
             }
             Err(error) => {
-                tracing::error!(%error, "a snapshot cannot be stored; the next start replays more of the log")
+                tracing::error!(%error, "a snapshot cannot be stored; another is tried, and the log is held until then");
+                self.last_snapshot.0 = Position::default();
             }
         }
     }
 
     fn finish(mut self) {
-        let durable = self.progress.borrow().durable;
-        if self.evaluator.position() <= durable {
+        if self.evaluator.position() <= self.durable() {
             let snapshot = self.evaluator.snapshot();
             self.store(self.evaluator.position(), &snapshot);
         }
