@@ -116,6 +116,7 @@ impl Engine {
 
     pub(crate) fn with_state(plan: Arc<Plan>, state: State) -> Self {
         let mut engine = Self { plan, state, timers: BTreeSet::new(), outputs: VecDeque::new() };
+        engine.count_alerts();
         engine.arm_all();
         engine
     }

@@ -84,7 +84,7 @@ impl Engine {
             watermarks: fresh.watermarks.into_iter().map(|fresh| taken_over(&keyed.watermarks, fresh)).collect(),
             evidence_bytes: 0,
             leaves: leaves.map(|(fresh, leaf)| keyed.leaves.remove(&leaf.key).unwrap_or(fresh)).collect(),
-            rules: rules.map(|(fresh, rule)| keyed.rules.remove(&rule.key).unwrap_or(fresh)).collect(),
+            rules: rules.map(|(fresh, rule)| taken_over_rule(keyed.rules.remove(&rule.key), fresh)).collect(),
         };
         state.evidence_bytes = state.leaves.iter().map(LeafState::evidence_bytes).sum();
         let mut engine = Self::with_state(plan, state);
@@ -98,6 +98,17 @@ fn taken_over(before: &[Watermark], fresh: Watermark) -> Watermark {
     let same = before.iter().find(|other| other.idle_timeout() == fresh.idle_timeout());
     let idle_timeout = fresh.idle_timeout();
     same.or(before.first()).map_or(fresh, |other| other.clone().with_idle_timeout(idle_timeout))
+}
+
+/// The rule's state from before, which may have gone by a longer `interval`.
+fn taken_over_rule(before: Option<RuleState>, fresh: RuleState) -> RuleState {
+    match before {
+        Some(mut before) => {
+            before.next_step = before.next_step.min(fresh.next_step);
+            before
+        }
+        None => fresh,
+    }
 }
 
 fn keyed(plan: &Plan, state: State) -> Keyed {

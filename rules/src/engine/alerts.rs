@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Due, Engine, Output, edge};
+use super::{Due, Engine, LeafState, Output, edge};
 use crate::alert::{self, Patience, Phase};
 use crate::labels::Labels;
 use crate::plan::{Eval, Rule, RuleKind, Texts};
@@ -23,7 +23,7 @@ pub(crate) struct RuleState {
     pub(crate) alerts: BTreeMap<Labels, Entry>,
     /// The series that a recording rule last wrote.
     pub(crate) series: BTreeSet<Labels>,
-    /// The next step of event time at which it is evaluated.
+    /// The next step of event time at which it is evaluated: at the latest the one after the clock.
     pub(crate) next_step: Timestamp,
     pub(crate) last_evaluation: Option<Timestamp>,
     pub(crate) last_error: Option<String>,
@@ -202,15 +202,41 @@ impl Engine {
         }
     }
 
-    /// Sets the timers anew, which follow from the alerts.
+    /// Sets the timers anew, which follow from the alerts. Where a rule has become less patient an alert may be due already.
     pub(super) fn arm_all(&mut self) {
         self.timers.clear();
+        let now = self.state.clock;
         for rule in 0..self.plan.rules.len() {
-            let labels: Vec<Labels> = self.state.rules[rule].alerts.keys().cloned().collect();
-            labels.iter().for_each(|labels| self.arm(rule, labels, self.state.clock));
-            if !labels.is_empty() {
+            let patience = self.plan.rules[rule].patience();
+            let alerts = self.state.rules[rule].alerts.iter();
+            let alerts = alerts.map(|(labels, entry)| (labels.clone(), entry.phase));
+            let alerts: Vec<_> = alerts.collect();
+            for (labels, phase) in &alerts {
+                self.arm(rule, labels, now);
+                if self.is_edge(rule) && alert::next(*phase, patience, now) != phase.state {
+                    self.timers.insert((now, Due::Alert(rule, labels.clone())));
+                }
+            }
+            if !alerts.is_empty() {
                 let next = next_multiple(self.state.clock, self.plan.rules[rule].interval);
                 self.timers.insert((next, Due::Sample(rule)));
+            }
+        }
+    }
+
+    fn is_edge(&self, rule: usize) -> bool {
+        matches!(self.plan.rules[rule].eval, Eval::Edge(_))
+    }
+
+    /// Counts anew which groups are looked at: the alerts of a rule that is no more do not.
+    pub(super) fn count_alerts(&mut self) {
+        self.state.leaves.iter_mut().for_each(LeafState::forget_alerts);
+        for (rule, state) in self.plan.rules.iter().zip(&self.state.rules) {
+            let Some(leaf) = rule.leaves.first() else { continue };
+            for key in state.alerts.values().filter_map(|entry| entry.group.as_deref()) {
+                if let Some(group) = self.state.leaves[*leaf].get_mut(key) {
+                    group.alerts += 1;
+                }
             }
         }
     }

@@ -84,6 +84,11 @@ impl LeafState {
         bytes
     }
 
+    /// As if no alert looked at any group.
+    pub(crate) fn forget_alerts(&mut self) {
+        self.groups.values_mut().for_each(|group| group.alerts = 0);
+    }
+
     /// What the groups' evidence takes.
     pub(crate) fn evidence_bytes(&self) -> usize {
         self.groups.values().map(|group| group.evidence.bytes()).sum()

@@ -9,6 +9,7 @@
 //! - `clock TIME`: nothing comes until then; timers run when they are due.
 //! - `jump TIME`: the same, but the clock is moved on once.
 //! - `evidence`: the records behind the alerts that there are.
+//! - `groups`: how many groups have a window.
 //! - `restart`: the engine is made again from its snapshot.
 //! - `reload`: as `rules`, but the engine goes on.
 //!
@@ -96,6 +97,7 @@ impl Runner {
                 Err(mistakes) => return mistakes,
             },
             "evidence" => return self.evidence(),
+            "groups" => return self.engine.as_ref().unwrap().stats().groups.to_string(),
             other => panic!("no such command: {other}"),
         }
         self.outputs()
