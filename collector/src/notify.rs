@@ -23,7 +23,10 @@ use std::time::Duration;
 use http::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
-use watchbell_rules::alerting::config::{IntegrationPolicy, NotSupported, PolicyConfig, ReceiverPolicy, RouteConfig};
+use tokio::sync::watch;
+use watchbell_rules::alerting::config::{
+    IntegrationPolicy, NotSupported, PolicyConfig, ReceiverPolicy, RouteConfig, integration_name,
+};
 use watchbell_rules::alerting::notification::Notification;
 pub use watchbell_rules::template::Links;
 use watchbell_rules::template::Template;
@@ -193,8 +196,8 @@ impl ContactPointConfig {
         ReceiverPolicy { name: self.name.clone(), integrations }
     }
 
-    /// In the order of [`policy`](Self::policy); all mistakes at once.
-    fn build(&self, global: &Global, library: &Template, tools: &Tools) -> Result<Vec<Arc<dyn Notifier>>, Vec<String>> {
+    /// Its integrations by the names that the policy gives them; all mistakes at once.
+    fn build(&self, global: &Global, library: &Template, tools: &Tools) -> Result<Integrations, Vec<String>> {
         let mut built = Building::default();
         for (i, config) in self.email_configs.iter().enumerate() {
             built.add("email", i, email::Email::new(config, global, library, tools));
@@ -215,17 +218,20 @@ impl ContactPointConfig {
     }
 }
 
+/// The integrations of one contact point, by name: `webhook[1]`.
+type Integrations = BTreeMap<Arc<str>, Arc<dyn Notifier>>;
+
 /// The integrations of one contact point, or what is wrong with them.
 #[derive(Default)]
 struct Building {
-    integrations: Vec<Arc<dyn Notifier>>,
+    integrations: Integrations,
     errors: Vec<String>,
 }
 
 impl Building {
     fn add<N: Notifier>(&mut self, kind: &str, at: usize, built: Result<N, String>) {
         match built {
-            Ok(notifier) => self.integrations.push(Arc::new(notifier)),
+            Ok(notifier) => _ = self.integrations.insert(integration_name(kind, at), Arc::new(notifier)),
             Err(error) => self.errors.push(format!("{kind}_configs[{at}]: {error}")),
         }
     }
@@ -242,17 +248,18 @@ pub struct Tools {
     pub external_url: Arc<str>,
 }
 
-/// All contact points of a config.
+/// All contact points of a config, and the policy that goes with them.
 pub struct Notifiers {
-    contact_points: BTreeMap<Arc<str>, Vec<Arc<dyn Notifier>>>,
+    contact_points: BTreeMap<Arc<str>, Integrations>,
+    policy: PolicyConfig,
 }
 
 impl Notifiers {
-    /// The contact points of `alerting:`, or the one on stdout, and the policy that goes with them.
+    /// The contact points of `alerting:`, or the one on stdout.
     ///
     /// # Errors
     /// A setting that cannot be used, or a file that cannot be read.
-    pub fn new(config: Option<&AlertingConfig>, tools: &Tools) -> Result<(Self, PolicyConfig), String> {
+    pub fn new(config: Option<&AlertingConfig>, tools: &Tools) -> Result<Self, String> {
         let (policy, receivers, global, templates) = match config {
             Some(config) => {
                 (config.policy()?, config.receivers.clone(), config.global.clone(), config.templates.as_slice())
@@ -274,21 +281,51 @@ impl Notifiers {
         if !errors.is_empty() {
             return Err(errors.join("\n"));
         }
-        Ok((Self { contact_points }, policy))
+        Ok(Self { contact_points, policy })
+    }
+
+    /// Who is told of which alerts, as far as the contact points do not decide it.
+    pub fn policy(&self) -> &PolicyConfig {
+        &self.policy
     }
 }
 
 impl Notifier for Notifiers {
     fn send(&self, notification: Arc<Notification>) -> BoxFuture<DeliveryResult> {
         let integrations = self.contact_points.get(&notification.contact_point);
-        match integrations.and_then(|integrations| integrations.get(notification.integration)) {
+        match integrations.and_then(|integrations| integrations.get(&notification.integration)) {
             Some(integration) => integration.send(notification),
             // Made under a config that has been replaced since.
             None => Box::pin(async move {
-                let reason = format!("the config has no `{}` of that kind any more", notification.contact_point);
+                let Notification { contact_point, integration, .. } = &*notification;
+                let reason = format!("the config has no `{integration}` of `{contact_point}` any more");
                 Err(DeliveryError::Permanent(reason))
             }),
         }
+    }
+}
+
+/// The contact points to send by. Those of a reload are used from when the policy that came with them is in force: no sooner, since
+/// the messages of the policy before are theirs who it names, and no later.
+pub struct CurrentNotifiers {
+    current: Arc<Notifiers>,
+    latest: watch::Receiver<Arc<Notifiers>>,
+}
+
+impl CurrentNotifiers {
+    /// Those that are there, then those that come.
+    pub fn new(latest: watch::Receiver<Arc<Notifiers>>) -> Self {
+        let current = Arc::clone(&latest.borrow());
+        Self { current, latest }
+    }
+
+    /// The contact points to send by while `policy` is in force.
+    pub fn under(&mut self, policy: &PolicyConfig) -> Arc<Notifiers> {
+        let latest = self.latest.borrow();
+        if !Arc::ptr_eq(&latest, &self.current) && latest.policy() == policy {
+            self.current = Arc::clone(&latest);
+        }
+        Arc::clone(&self.current)
     }
 }
 

@@ -91,8 +91,8 @@ pub struct Outbox {
     metrics: Metrics,
 }
 
-/// A contact point's name and the index of one of its integrations.
-type Address = (Arc<str>, usize);
+/// The names of a contact point and of one of its integrations.
+type Address = (Arc<str>, Arc<str>);
 
 #[derive(Debug)]
 struct Entry {
@@ -285,7 +285,7 @@ impl Outbox {
 }
 
 fn address(notification: &Notification) -> Address {
-    (Arc::clone(&notification.contact_point), notification.integration)
+    (Arc::clone(&notification.contact_point), Arc::clone(&notification.integration))
 }
 
 /// Twice the pause for each try, at most the longest, a fifth more or less.
@@ -343,7 +343,7 @@ mod tests {
             key: key.to_owned(),
             group_key: group.to_owned(),
             contact_point: "team".into(),
-            integration: 0,
+            integration: "webhook[0]".into(),
             reason: NotifyReason::FirstNotification,
             due: Timestamp(0),
             group_labels: Labels::default(),

@@ -23,7 +23,7 @@ use crate::evaluator::runner::{self, Parts, Request};
 use crate::evaluator::snapshot::SnapshotStore;
 use crate::exporter::{self, Exporters};
 use crate::notify::alertmanager::{self, Feed};
-use crate::notify::{Notifier, Notifiers, Tools};
+use crate::notify::{CurrentNotifiers, Notifiers, Tools};
 use crate::outbox::{self, Outbox};
 use crate::receiver::{self, Doors, Receiver};
 use crate::telemetry::Metrics;
@@ -69,7 +69,7 @@ impl Pipeline {
         let log = Arc::clone(doors.of(Signal::Logs).log());
         let exporters = start_exporters(&config, &doors, &clock, &metrics)?;
         let feeds = feeds(&config, &clock, &metrics)?;
-        let (requests, notifier, evaluator) =
+        let (requests, notifiers, evaluator) =
             start_evaluator(&config, &log, notifiers, exporters.samples(), feeds.clone(), &clock, &metrics)?;
         let (feeds_stop, stopped) = watch::channel(false);
         feeds.into_iter().for_each(|feed| drop(tokio::spawn(feed.run(stopped.clone()))));
@@ -78,7 +78,7 @@ impl Pipeline {
             engine: config.engine(),
             log,
             requests,
-            notifier,
+            notifiers,
             clock: Arc::clone(&clock),
             reloading: tokio::sync::Mutex::new(()),
             draining: Mutex::new(false),
@@ -148,9 +148,9 @@ fn load(config: &Config, clock: &SharedClock) -> Result<(RuleSet, Notifiers), Co
         links: Arc::new(config.links.clone()),
         external_url: config.external_url().into(),
     };
-    let (notifiers, policy) =
+    let notifiers =
         Notifiers::new(config.alerting.as_ref(), &tools).map_err(|error| ConfigError(format!("alerting: {error}")))?;
-    let rules = RuleSet { files: config.read_rule_files()?, policy };
+    let rules = RuleSet { files: config.read_rule_files()?, policy: notifiers.policy().clone() };
     rules.compile(&config.engine()).map_err(|error| ConfigError(error.to_string()))?;
     config.exporters.check(clock).map_err(|error| ConfigError(error.to_string()))?;
     Ok((rules, notifiers))
@@ -218,7 +218,7 @@ fn feeds(config: &Config, clock: &SharedClock, metrics: &Metrics) -> Result<Vec<
     feeds.map_err(|error| ConfigError(format!("alertmanagers: {error}")))
 }
 
-type EvaluatorHandles = (mpsc::Sender<Request>, watch::Sender<Arc<dyn Notifier>>, thread::JoinHandle<()>);
+type EvaluatorHandles = (mpsc::Sender<Request>, watch::Sender<Arc<Notifiers>>, thread::JoinHandle<()>);
 
 fn start_evaluator(
     config: &Config,
@@ -230,7 +230,7 @@ fn start_evaluator(
     metrics: &Metrics,
 ) -> Result<EvaluatorHandles, StartError> {
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
-    let (notifier, current_notifier) = watch::channel(Arc::new(notifiers) as Arc<dyn Notifier>);
+    let (notifiers, latest_notifiers) = watch::channel(Arc::new(notifiers));
     let outbox_metrics = metrics.register(outbox::Metrics::register);
     let outbox_config = config.outbox.clone();
     let seed = clock.now().nanos().unsigned_abs();
@@ -241,7 +241,7 @@ fn start_evaluator(
         engine: config.engine(),
         outbox: Box::new(move || Outbox::new(outbox_config.clone(), seed, outbox_metrics.clone())),
         clock: Arc::clone(clock),
-        notifier: current_notifier,
+        notifiers: CurrentNotifiers::new(latest_notifiers),
         runtime: tokio::runtime::Handle::current(),
         samples: Box::new(move |_, sample| samples.send(&sample)),
         transitions: Box::new(move |transition| feeds.iter().for_each(|feed| feed.handle_transition(&transition))),
@@ -250,7 +250,7 @@ fn start_evaluator(
         snapshot_interval: config.snapshot_interval,
     })
     .map_err(system("cannot start the evaluator"))?;
-    Ok((requests, notifier, thread))
+    Ok((requests, notifiers, thread))
 }
 
 /// What the API and the signals work on.
@@ -259,7 +259,7 @@ struct Shared {
     engine: EngineConfig,
     log: Arc<dyn Log>,
     requests: mpsc::Sender<Request>,
-    notifier: watch::Sender<Arc<dyn Notifier>>,
+    notifiers: watch::Sender<Arc<Notifiers>>,
     clock: SharedClock,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
@@ -272,9 +272,10 @@ impl Shared {
         let mut config = Config::load(self.config_path.as_deref()).map_err(|error| error.to_string())?;
         config.engine = self.engine.clone();
         let (rules, notifiers) = load(&config, &self.clock).map_err(|error| error.to_string())?;
-        let before = self.notifier.send_replace(Arc::new(notifiers));
+        // Before the policy is in the log: the evaluator takes them when it comes to it.
+        let before = self.notifiers.send_replace(Arc::new(notifiers));
         if let Err(error) = self.put_in_force(&rules).await {
-            self.notifier.send_replace(before);
+            self.notifiers.send_replace(before);
             return Err(error);
         }
         tracing::info!(rule_files = rules.files.len(), "reloaded");

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::labels::Labels;
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState, Transition};
-use config::{IntegrationPolicy, PolicyConfig};
+use config::{IntegrationPolicy, PolicyConfig, integration_name};
 use dedup::{Told, decide};
 use group::{Group, GroupId};
 use notification::{Notification, NotifyReason};
@@ -252,7 +252,7 @@ impl Alerting {
         }
         let now = group.look(at);
         let integrations = self.integrations.get(&route.receiver).map_or(&[][..], Vec::as_slice);
-        for (index, integration) in integrations.iter().enumerate() {
+        for integration in integrations {
             let key = log_key(&id, &route, integration);
             let entry = self.log.entry(key.clone()).or_default();
             let Some(reason) = decide(entry.last(), &now, integration.send_resolved, route.repeat_interval) else {
@@ -266,7 +266,7 @@ impl Alerting {
                 entry.delivered = Some(now.clone());
                 continue;
             }
-            let notification = notification(&route, &id, integration, index, reason, at, alerts);
+            let notification = notification(&route, &id, integration, reason, at, alerts);
             entry.sent = Some((notification.key.clone(), now.clone()));
             self.pending.insert(notification.key.clone(), key);
             self.output.push_back(notification);
@@ -363,7 +363,7 @@ fn integrations(config: &PolicyConfig) -> BTreeMap<Arc<str>, Vec<Integration>> {
         let mut named = Vec::new();
         for integration in list {
             let count = counts.entry(&integration.kind).or_default();
-            let name = format!("{}[{count}]", integration.kind).into();
+            let name = integration_name(&integration.kind, *count);
             *count += 1;
             named.push(Integration { name, send_resolved: integration.send_resolved });
         }
@@ -389,7 +389,6 @@ fn notification(
     route: &Route,
     id: &GroupId,
     integration: &Integration,
-    index: usize,
     reason: NotifyReason,
     due: Timestamp,
     alerts: Vec<Arc<Alert>>,
@@ -401,7 +400,7 @@ fn notification(
         key: format!("{:016x}-{}", xxhash_rust::xxh3::xxh3_64(named.as_bytes()), due.nanos()),
         group_key,
         contact_point: route.receiver.clone(),
-        integration: index,
+        integration: integration.name.clone(),
         reason,
         due,
         group_labels: id.labels.clone(),
@@ -512,14 +511,14 @@ mod tests {
         assert_eq!(alerting.poll_timeout(), Some(at(7)));
         alerting.handle_timeout(at(7));
         let notification = alerting.poll_notification().unwrap();
-        assert_eq!(told(&notification), "7s stdout/0 FirstNotification +1 +2");
+        assert_eq!(told(&notification), "7s stdout/stdout[0] FirstNotification +1 +2");
         assert_eq!(notification.group_key, r#"{}:{alertname="X", service_name="s"}"#);
         assert_eq!(notification.common_labels, Labels::new([("alertname", "X"), ("service_name", "s")]));
         assert_eq!(notification.common_annotations, Labels::new([("summary", "s")]));
         alerting.handle_outcome(&notification.key, true, at(7));
         alerting.handle_transition(&resolves(&[("alertname", "X"), ("service_name", "s"), ("a", "1")], 8));
         alerting.handle_transition(&resolves(&[("alertname", "X"), ("service_name", "s"), ("a", "2")], 9));
-        assert_eq!(run(&mut alerting, 60), ["17s stdout/0 AllAlertsResolved -1 -2"]);
+        assert_eq!(run(&mut alerting, 60), ["17s stdout/stdout[0] AllAlertsResolved -1 -2"]);
         assert_eq!(alerting.groups_len(), 0);
         assert!(alerting.log.is_empty() && alerting.pending.is_empty());
     }
@@ -531,14 +530,14 @@ mod tests {
         alerting.handle_transition(&fires(&[("a", "1")], 0));
         assert_eq!(run(&mut alerting, 20), [""; 0]);
         alerting.handle_transition(&fires(&[("a", "2")], 20));
-        let first = ["30s r/0 FirstNotification +1 +2", "30s r/1 FirstNotification +1 +2"];
+        let first = ["30s r/slack[0] FirstNotification +1 +2", "30s r/webhook[0] FirstNotification +1 +2"];
         assert_eq!(run(&mut alerting, 100), first);
         alerting.handle_transition(&resolves(&[("a", "1")], 100));
-        assert_eq!(run(&mut alerting, 400), ["330s r/1 NewResolvedAlerts +2 -1"]);
-        let reminders = ["3630s r/0 RepeatInterval +2", "3930s r/1 RepeatInterval +2"];
+        assert_eq!(run(&mut alerting, 400), ["330s r/webhook[0] NewResolvedAlerts +2 -1"]);
+        let reminders = ["3630s r/slack[0] RepeatInterval +2", "3930s r/webhook[0] RepeatInterval +2"];
         assert_eq!(run(&mut alerting, 4000), reminders);
         alerting.handle_transition(&resolves(&[("a", "2")], 5000));
-        assert_eq!(run(&mut alerting, 9000), ["5030s r/1 AllAlertsResolved -2"]);
+        assert_eq!(run(&mut alerting, 9000), ["5030s r/webhook[0] AllAlertsResolved -2"]);
         alerting.handle_transition(&fires(&[("a", "2")], 9000));
         alerting.handle_transition(&resolves(&[("a", "2")], 9010));
         assert_eq!(run(&mut alerting, 20_000), [""; 0], "fired and resolved within group_wait");
@@ -555,12 +554,12 @@ mod tests {
         alerting.handle_outcome(&first.key, false, at(5));
         alerting.handle_timeout(at(60));
         let second = alerting.poll_notification().unwrap();
-        assert_eq!(told(&second), "60s r/0 FirstNotification +1");
+        assert_eq!(told(&second), "60s r/webhook[0] FirstNotification +1");
         assert_ne!(first.key, second.key);
         alerting.handle_transition(&resolves(&[("a", "1")], 61));
         alerting.handle_timeout(at(120));
         let third = alerting.poll_notification().unwrap();
-        assert_eq!(told(&third), "120s r/0 AllAlertsResolved -1");
+        assert_eq!(told(&third), "120s r/webhook[0] AllAlertsResolved -1");
         alerting.handle_outcome(&second.key, false, at(121));
         alerting.handle_outcome(&third.key, false, at(122));
         assert_eq!(run(&mut alerting, 9999), [""; 0], "a refused all-clear is not repeated");
@@ -572,12 +571,12 @@ mod tests {
         let yaml = "{receiver: r, group_wait: 10s, group_interval: 1m}";
         let mut alerting = Alerting::new(config(yaml, &[("r", &[("webhook", true)])]));
         alerting.handle_transition(&fires(&[("a", "1")], 0));
-        assert_eq!(run(&mut alerting, 20), ["10s r/0 FirstNotification +1"]);
+        assert_eq!(run(&mut alerting, 20), ["10s r/webhook[0] FirstNotification +1"]);
         alerting.replace(config(yaml, &[("r", &[("slack", true), ("webhook", true)])]), at(20));
-        assert_eq!(run(&mut alerting, 100), ["70s r/0 FirstNotification +1"], "the webhook knows already");
+        assert_eq!(run(&mut alerting, 100), ["70s r/slack[0] FirstNotification +1"], "the webhook knows already");
         let yaml = "{receiver: r, group_wait: 10s, group_interval: 1m, routes: [{receiver: s, matchers: [a=1]}]}";
         alerting.replace(config(yaml, &[("r", &[("webhook", true)]), ("s", &[("webhook", true)])]), at(200));
-        assert_eq!(run(&mut alerting, 1000), ["210s s/0 FirstNotification +1"]);
+        assert_eq!(run(&mut alerting, 1000), ["210s s/webhook[0] FirstNotification +1"]);
     }
 
     #[derive(Clone, Debug)]
@@ -647,12 +646,12 @@ mod tests {
     }
 
     /// What a receiver of all messages knows to fire, by group and integration.
-    fn known(outputs: &[Notification]) -> BTreeMap<(String, Arc<str>, usize), BTreeSet<String>> {
+    fn known(outputs: &[Notification]) -> BTreeMap<(String, Arc<str>, Arc<str>), BTreeSet<String>> {
         let mut known = BTreeMap::new();
         for output in outputs {
             let firing = output.alerts.iter().filter(|alert| alert.resolved_at.is_none());
             let firing: BTreeSet<String> = firing.map(|alert| alert.labels.to_string()).collect();
-            known.insert((output.group_key.clone(), output.contact_point.clone(), output.integration), firing);
+            known.insert((output.group_key.clone(), output.contact_point.clone(), output.integration.clone()), firing);
         }
         known
     }
@@ -672,7 +671,7 @@ mod tests {
             let mut last = BTreeMap::new();
             for output in &outputs {
                 let firing = output.alerts.iter().any(|alert| alert.resolved_at.is_none());
-                let channel = (&output.group_key, &output.contact_point, output.integration);
+                let channel = (&output.group_key, &output.contact_point, &output.integration);
                 if let Some((before, was_firing)) = last.insert(channel, (output.due, firing)) {
                     let least = if was_firing { 100 } else { 30 };
                     prop_assert!(output.due >= before + Duration::from_secs(least), "{}", told(output));
@@ -718,12 +717,11 @@ mod tests {
             }
             let known = known(&outputs);
             for ((group, receiver), labels) in &expected {
-                let integration = usize::from(&**receiver == "r"); // the one that is told of resolved alerts
-                prop_assert_eq!(known.get(&(group.clone(), receiver.clone(), integration)), Some(labels));
+                let webhook = "webhook[0]".into(); // it is told of resolved alerts
+                prop_assert_eq!(known.get(&(group.clone(), receiver.clone(), webhook)), Some(labels));
             }
             for ((group, receiver, integration), labels) in &known {
-                let slack = &**receiver == "r" && *integration == 0;
-                prop_assert!(slack || labels.is_empty() || expected.contains_key(&(group.clone(), receiver.clone())));
+                prop_assert!(&**integration == "slack[0]" || labels.is_empty() || expected.contains_key(&(group.clone(), receiver.clone())));
             }
             for n in (0..6).filter(|n| firing[*n]) {
                 alerting.handle_transition(&resolves(&model_labels(n), now + 200));

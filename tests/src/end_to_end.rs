@@ -229,6 +229,26 @@ fn a_reload_takes_new_rules_and_refuses_bad_ones() {
     );
 }
 
+/// A message in retry keeps to its contact point when a reload puts another before it, which has a page of its own.
+#[test]
+fn a_page_in_retry_finds_its_way_over_a_reload() {
+    let (webhook, slack) = (Webhook::start(), Webhook::start());
+    webhook.answer_next(&[503; 1000]);
+    let watchbell = Watchbell::start(&webhook.alerting(), &lasting_rules());
+    watchbell.send(&burst("checkout"));
+    until("the page is in retry", || (!webhook.deliveries().is_empty()).then_some(()));
+    let config = watchbell.server.path().join("config.yaml");
+    let both = format!("slack_configs: [{{api_url: '{}', send_resolved: true}}]\n      webhook_configs", slack.url());
+    std::fs::write(&config, std::fs::read_to_string(&config).unwrap().replace("webhook_configs", &both)).unwrap();
+    let reloaded = http::post(&watchbell.api_url("/-/reload"), "text/plain", "").unwrap();
+    assert!(reloaded.status.is_success(), "{}", reloaded.text());
+    webhook.answer_next(&[]);
+    let page = webhook.wait_alert("ErrorBurst", "firing");
+    assert_eq!(page.headers["idempotency-key"], webhook.deliveries()[0].headers["idempotency-key"]);
+    slack.wait("Slack is told", |body| body["attachments"][0]["title"].to_string().contains("ErrorBurst"));
+    assert_eq!(slack.deliveries().len(), 1, "of its own page alone");
+}
+
 #[test]
 fn wrong_configs_are_refused_with_their_place() {
     for (config, complaints) in [

@@ -19,7 +19,7 @@ use watchbell_rules::transition::{AlertState, Sample, Transition};
 use super::snapshot::SnapshotStore;
 use super::{Evaluator, Output};
 use crate::clock::SharedClock;
-use crate::notify::{DeliveryError, DeliveryResult, Notifier};
+use crate::notify::{CurrentNotifiers, DeliveryError, DeliveryResult, Notifier};
 use crate::outbox::Outbox;
 use crate::wal::{Cursor, Frame, FrameKind, Log, Position, Progress};
 
@@ -36,7 +36,7 @@ pub struct Parts {
     /// The time.
     pub clock: SharedClock,
     /// Sends messages.
-    pub notifier: watch::Receiver<Arc<dyn Notifier>>,
+    pub notifiers: CurrentNotifiers,
     /// Where sends run.
     pub runtime: tokio::runtime::Handle,
     /// Takes the points of computed series.
@@ -288,12 +288,13 @@ impl Runner {
     }
 
     fn send(&mut self, notification: Arc<Notification>) {
-        let (notifier, report) = (Arc::clone(&self.parts.notifier.borrow()), self.report.clone());
+        let notifiers = self.parts.notifiers.under(&self.evaluator.rule_set().policy);
+        let report = self.report.clone();
         self.sending += 1;
         self.parts.runtime.spawn(async move {
             let key = notification.key.clone();
             // In a task of its own, so that one that panics is reported, too.
-            let sent = tokio::spawn(notifier.send(notification)).await;
+            let sent = tokio::spawn(notifiers.send(notification)).await;
             let result = sent.unwrap_or_else(|error| {
                 Err(DeliveryError::Retryable { reason: format!("sending failed: {error}"), after: None })
             });

@@ -180,7 +180,7 @@ mod tests {
             key: "k".to_owned(),
             group_key: "g".to_owned(),
             contact_point: "stdout".into(),
-            integration: 0,
+            integration: "stdout[0]".into(),
             reason: NotifyReason::FirstNotification,
             due: Timestamp(0),
             group_labels: Labels::default(),

@@ -79,7 +79,7 @@ fn notification(resolved_at: Option<Timestamp>) -> Arc<Notification> {
         key: "00c0ffee-1".into(),
         group_key: r#"{}:{alertname="ErrorBurst"}"#.into(),
         contact_point: "team".into(),
-        integration: 0,
+        integration: "webhook[0]".into(),
         reason: NotifyReason::FirstNotification,
         due: at(1_000),
         group_labels: Labels::new([("alertname", "ErrorBurst")]),
@@ -127,11 +127,15 @@ async fn read_request(stream: &mut BufReader<tokio::net::TcpStream>) -> Got {
 
 fn notifiers(yaml: &str) -> Notifiers {
     let config: AlertingConfig = serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{error}"));
-    Notifiers::new(Some(&config), &tools()).unwrap_or_else(|error| panic!("{error}")).0
+    Notifiers::new(Some(&config), &tools()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn send(notifiers: &Notifiers, notification: &Arc<Notification>) -> Result<(), DeliveryError> {
     notifiers.send(notification.clone()).await
+}
+
+async fn send_to(integration: &str, notifiers: &Notifiers, notification: &Notification) -> Result<(), DeliveryError> {
+    send(notifiers, &Arc::new(Notification { integration: integration.into(), ..notification.clone() })).await
 }
 
 #[tokio::test]
@@ -192,6 +196,39 @@ async fn what_may_pass_is_told_from_what_never_will() {
 }
 
 #[tokio::test]
+async fn a_message_keeps_to_its_integration_when_others_come_and_go() {
+    let (url, mut requests) = server(&[("200 OK", "")]).await;
+    let webhook = format!("webhook_configs: [{{url: '{url}'}}]");
+    let with = |integrations: &str| {
+        notifiers(&format!("{{route: {{receiver: team}}, receivers: [{{name: team, {integrations}}}]}}"))
+    };
+    let more = with(&format!("slack_configs: [{{api_url: 'http://127.0.0.1:1'}}], {webhook}, stdout_configs: [{{}}]"));
+    assert_eq!(send(&more, &notification(None)).await, Ok(()));
+    assert_eq!(requests.recv().await.unwrap().body["version"], "4");
+
+    let fewer = with("stdout_configs: [{}]");
+    let gone = DeliveryError::Permanent("the config has no `webhook[0]` of `team` any more".into());
+    assert_eq!(send(&fewer, &notification(None)).await, Err(gone));
+}
+
+#[test]
+fn contact_points_are_used_under_the_policy_they_came_with() {
+    let named =
+        |name: &str| Arc::new(notifiers(&format!("{{route: {{receiver: {name}}}, receivers: [{{name: {name}}}]}}")));
+    let (old, new) = (named("old"), named("new"));
+    let (sender, latest) = watch::channel(Arc::clone(&old));
+    let mut current = CurrentNotifiers::new(latest);
+    let mut is_new = |policy| Arc::ptr_eq(&current.under(policy), &new);
+    assert!(!is_new(new.policy()), "there are no others");
+    sender.send_replace(Arc::clone(&new));
+    assert!(!is_new(old.policy()), "the new policy is in the log, but not folded yet");
+    assert!(is_new(new.policy()));
+    assert!(is_new(old.policy()), "folded again after a disk failure: the new policy comes again");
+    sender.send_replace(Arc::clone(&old));
+    assert!(!is_new(old.policy()), "the reload failed");
+}
+
+#[tokio::test]
 async fn slack_gets_an_attachment_and_may_refuse_with_200() {
     let (url, mut requests) =
         server(&[("200 OK", "ok"), ("200 OK", r#"{"ok":false,"error":"channel_not_found"}"#)]).await;
@@ -199,7 +236,7 @@ async fn slack_gets_an_attachment_and_may_refuse_with_200() {
         "{{global: {{slack_api_url: '{url}'}}, route: {{receiver: team}}, receivers: [{{name: team, slack_configs: \
          [{{channel: '#{{{{ .CommonLabels.service_name }}}}', send_resolved: true}}]}}]}}"
     ));
-    assert_eq!(send(&notifiers, &notification(None)).await, Ok(()));
+    assert_eq!(send_to("slack[0]", &notifiers, &notification(None)).await, Ok(()));
     let message = requests.recv().await.unwrap().body;
     assert_eq!(message["channel"], "#checkout");
     let attachment = &message["attachments"][0];
@@ -215,7 +252,7 @@ async fn slack_gets_an_attachment_and_may_refuse_with_200() {
         assert!(text.contains(part), "{part} in {text}");
     }
     let refused = DeliveryError::Permanent("Slack refused it: channel_not_found".into());
-    assert_eq!(send(&notifiers, &notification(None)).await, Err(refused));
+    assert_eq!(send_to("slack[0]", &notifiers, &notification(None)).await, Err(refused));
 }
 
 #[tokio::test]
@@ -224,8 +261,8 @@ async fn pagerduty_opens_and_closes_one_incident() {
     let notifiers = notifiers(&format!(
         "{{route: {{receiver: team}}, receivers: [{{name: team, pagerduty_configs: [{{routing_key: k3y, url: '{url}'}}]}}]}}"
     ));
-    assert_eq!(send(&notifiers, &notification(None)).await, Ok(()));
-    assert_eq!(send(&notifiers, &notification(Some(at(60_000)))).await, Ok(()));
+    assert_eq!(send_to("pagerduty[0]", &notifiers, &notification(None)).await, Ok(()));
+    assert_eq!(send_to("pagerduty[0]", &notifiers, &notification(Some(at(60_000)))).await, Ok(()));
     let (opened, closed) = (requests.recv().await.unwrap().body, requests.recv().await.unwrap().body);
     assert_eq!((&opened["event_action"], &closed["event_action"]), (&json!("trigger"), &json!("resolve")));
     assert_eq!(opened["dedup_key"], closed["dedup_key"]);
@@ -248,7 +285,7 @@ async fn a_mail_has_text_html_and_headers() {
          route: {{receiver: team}}, receivers: [{{name: team, email_configs: [{{to: 'a@example.org, B <b@example.org>', \
          headers: {{X-Team: '{{{{ .Receiver }}}}'}}}}]}}]}}"
     ));
-    assert_eq!(send(&notifiers, &notification(None)).await, Ok(()));
+    assert_eq!(send_to("email[0]", &notifiers, &notification(None)).await, Ok(()));
     let (commands, mail) = mailbox.await.unwrap();
     assert!(commands.contains("RCPT TO:<a@example.org>") && commands.contains("RCPT TO:<b@example.org>"), "{commands}");
     for part in ["Message-ID: <00c0ffee-1@watchbell>", "X-Team: team", "text/plain", "text/html", "From: "] {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -35,6 +36,12 @@ pub struct IntegrationPolicy {
     pub kind: String,
     /// Whether it is told of resolved alerts.
     pub send_resolved: bool,
+}
+
+/// How an integration is named in messages and in the log of what was told: `webhook[1]`, the second of its receiver's
+/// `webhook_configs`, as Alertmanager does it.
+pub fn integration_name(kind: &str, at: usize) -> Arc<str> {
+    format!("{kind}[{at}]").into()
 }
 
 /// A node of the routing tree, in Alertmanager's spelling. What is absent is as in the parent.

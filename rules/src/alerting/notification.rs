@@ -17,8 +17,9 @@ pub struct Notification {
     pub group_key: String,
     /// Name of the receiver in `alerting.receivers`.
     pub contact_point: Arc<str>,
-    /// Which of its integrations: its index among all of that contact point's, in the order email, slack, pagerduty, webhook, stdout.
-    pub integration: usize,
+    /// Which of its integrations, as Alertmanager names it: `webhook[1]`, the second of the receiver's `webhook_configs`. Integrations of
+    /// other kinds come and go without changing it.
+    pub integration: Arc<str>,
     /// Why it is sent.
     pub reason: NotifyReason,
     /// When it became due, by the log's clock.
