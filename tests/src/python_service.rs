@@ -44,7 +44,8 @@ fn node_example_pages() {
     let webhook = Webhook::start();
     let watchbell = Watchbell::start(&webhook.alerting(), RULES);
     // The example's imports are looked up from where it lies.
-    let example = folder("node-client").join("checkout.mjs");
+    let dir = tempfile::tempdir_in(folder("node-client")).unwrap();
+    let example = dir.path().join("checkout.mjs");
     std::fs::copy(root().join("examples/node/checkout.mjs"), &example).unwrap();
     let output = Command::new("node")
         .arg(example)

@@ -18,7 +18,7 @@ impl Prometheus {
         let port = free_port();
         let targets: Vec<_> = targets.iter().map(|port| format!("'127.0.0.1:{port}'")).collect();
         let config = format!(
-            "global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}\n\
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
              scrape_configs: [{{job_name: watchbell, static_configs: [{{targets: [{}]}}]}}]\n",
             targets.join(", ")
         );
