@@ -8,9 +8,12 @@
 pub mod rule_set;
 pub mod runner;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use watchbell_rules::alerting::Alerting;
@@ -66,6 +69,8 @@ enum Effect {
     Notify(Notification),
     Transition(Transition),
     Sample(Sample),
+    /// The outcome of the message with this key is in the log.
+    Outcome(String),
 }
 
 impl Evaluator {
@@ -139,7 +144,7 @@ impl Evaluator {
             }
             FrameKind::Clock => self.engine.handle_timeout(frame.received),
             FrameKind::Rules => self.handle_rules(&frame.payload, frame.received),
-            FrameKind::Outcome => self.handle_outcome(&frame.payload, frame.received),
+            FrameKind::Outcome => self.handle_outcome(frame),
         }
         self.settle(frame);
     }
@@ -159,12 +164,13 @@ impl Evaluator {
         }
     }
 
-    fn handle_outcome(&mut self, payload: &[u8], now: Timestamp) {
-        match Outcome::from_bytes(payload) {
+    fn handle_outcome(&mut self, frame: &Frame) {
+        match Outcome::from_bytes(&frame.payload) {
             Ok(outcome) => {
                 self.waiting.retain(|(_, effect)| !matches!(effect, Effect::Notify(n) if n.key == outcome.key));
                 self.outbox.handle_outcome(&outcome);
-                self.alerting.handle_outcome(&outcome.key, outcome.delivered, now);
+                self.alerting.handle_outcome(&outcome.key, outcome.delivered, frame.received);
+                self.waiting.push_back((frame.next, Effect::Outcome(outcome.key)));
             }
             Err(error) => {
                 tracing::error!(%error, "the log holds an outcome that cannot be read; its message is sent again")
@@ -206,21 +212,27 @@ impl Evaluator {
                 Effect::Notify(notification) => self.outbox.handle_notification(notification),
                 Effect::Transition(transition) => self.outputs.push_back(Output::Transition(transition)),
                 Effect::Sample(sample) => self.outputs.push_back(Output::Sample(position, sample)),
+                Effect::Outcome(key) => self.outbox.handle_outcome_durable(&key),
             }
         }
     }
 
-    /// Says how sending a message ended.
-    pub fn handle_result(&mut self, key: &str, result: DeliveryResult, now: Timestamp) {
+    /// Takes over from the evaluator before a disk failure how messages ended that this one may make again.
+    pub fn handle_told(&mut self, before: &Self) {
+        before.outbox.told().for_each(|outcome| self.outbox.handle_told(outcome.clone()));
+    }
+
+    /// Says how sending a message ended. `now` is the monotonic clock's.
+    pub fn handle_result(&mut self, key: &str, result: DeliveryResult, now: Duration) {
         self.outbox.handle_result(key, result, now);
     }
 
-    /// What is to be done next. `now` is the wall clock's.
-    pub fn poll_output(&mut self, now: Timestamp) -> Option<Output> {
+    /// What is to be done next. `now` is the monotonic clock's.
+    pub fn poll_output(&mut self, now: Duration) -> Option<Output> {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        if let Some(outcome) = self.outbox.poll_outcome() {
+        if let Some(outcome) = self.outbox.poll_outcome(now) {
             return Some(Output::Append(frame_of(FrameKind::Outcome, outcome.to_bytes())));
         }
         if self.position < self.replay_until {
@@ -235,8 +247,8 @@ impl Evaluator {
         (self.clock_frame_for != Some(due)).then_some(due)
     }
 
-    /// When a message is to be tried again, by the wall clock.
-    pub fn poll_send_timeout(&self) -> Option<Timestamp> {
+    /// When a message is to be tried again, by the monotonic clock.
+    pub fn poll_send_timeout(&self) -> Option<Duration> {
         self.outbox.poll_timeout()
     }
 

@@ -1,11 +1,16 @@
 //! Messages that are due and not known to be sent. A state machine: it decides what is sent when, and tried again when; sending is
 //! for whoever polls it.
 //!
-//! That a message is due follows from the log, so a restart makes it again; only its [`Outcome`] is written, as a frame of its own.
+//! That a message is due follows from the log, so a restart makes it again; only its [`Outcome`] is written, as a frame of its own. Until
+//! that is durable the outbox knows of it: it is written again where the log did not take it, and the message is not sent again
+//! though a replay makes it again.
+//!
+//! Time is monotonic here: a wall clock that is set delays nothing and gives nothing up.
+//!
 //! Messages to one contact point about one group never overtake one another: there is one on its way at a time, and a newer one
 //! takes the place of one that still waits, since it tells all that the older did and more.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +21,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use watchbell_rules::alerting::notification::Notification;
-use watchbell_rules::time::Timestamp;
 
 use crate::notify::{DeliveryError, DeliveryResult};
 
@@ -37,6 +41,9 @@ pub struct OutboxConfig {
     /// How long a message is tried before it is given up. Default 1 h.
     #[serde(deserialize_with = "crate::config::duration::deserialize")]
     pub retry_max_elapsed_time: Duration,
+    /// Outcomes that the log has not got yet. At the limit nothing more is sent until it has some; what is given up then is not
+    /// written, and due again after a restart. Default 10,000.
+    pub unwritten_outcomes_max: usize,
 }
 
 impl Default for OutboxConfig {
@@ -47,6 +54,7 @@ impl Default for OutboxConfig {
             retry_initial_interval: Duration::from_secs(1),
             retry_max_interval: Duration::from_secs(60),
             retry_max_elapsed_time: Duration::from_secs(3600),
+            unwritten_outcomes_max: 10_000,
         }
     }
 }
@@ -85,7 +93,9 @@ pub struct Outbox {
     entries: BTreeMap<u64, Entry>,
     by_key: BTreeMap<String, u64>,
     integrations: BTreeMap<Address, Integration>,
-    outcomes: VecDeque<Outcome>,
+    told: BTreeMap<String, Told>,
+    /// When an outcome is to be appended (again); its number, so that the order is that of the ends; its key.
+    unwritten: BTreeSet<(Duration, u64, String)>,
     next_number: u64,
     random: fastrand::Rng,
     metrics: Metrics,
@@ -98,14 +108,25 @@ type Address = (Arc<str>, Arc<str>);
 struct Entry {
     notification: Arc<Notification>,
     tries: u32,
-    first_try: Option<Timestamp>,
-    /// When it is sent (again), by the wall clock; `None` while it is on its way.
-    due: Option<Timestamp>,
+    first_try: Option<Duration>,
+    /// When it is sent (again); `None` while it is on its way.
+    due: Option<Duration>,
+}
+
+/// How a message ended, until that is durable.
+#[derive(Debug)]
+struct Told {
+    outcome: Outcome,
+    number: u64,
+    /// How often it was given out to be appended.
+    appends: u32,
+    /// When it is given out next; `None` once the log holds it.
+    due: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
 struct Integration {
-    waiting: BTreeSet<(Timestamp, u64)>,
+    waiting: BTreeSet<(Duration, u64)>,
     /// Group keys of the messages on their way.
     sending: BTreeSet<String>,
 }
@@ -118,7 +139,8 @@ impl Outbox {
             entries: BTreeMap::new(),
             by_key: BTreeMap::new(),
             integrations: BTreeMap::new(),
-            outcomes: VecDeque::new(),
+            told: BTreeMap::new(),
+            unwritten: BTreeSet::new(),
             next_number: 0,
             random: fastrand::Rng::with_seed(seed),
             metrics,
@@ -127,7 +149,7 @@ impl Outbox {
 
     /// A message is due. One whose key is here already is the same one.
     pub fn handle_notification(&mut self, notification: Notification) {
-        if self.by_key.contains_key(&notification.key) {
+        if self.by_key.contains_key(&notification.key) || self.told.contains_key(&notification.key) {
             return;
         }
         self.supersede(&notification);
@@ -138,15 +160,18 @@ impl Outbox {
         self.next_number += 1;
         self.by_key.insert(notification.key.clone(), number);
         let integration = self.integrations.entry(address(&notification)).or_default();
-        integration.waiting.insert((Timestamp::MIN, number));
+        integration.waiting.insert((Duration::ZERO, number));
         let entry =
-            Entry { notification: Arc::new(notification), tries: 0, first_try: None, due: Some(Timestamp::MIN) };
+            Entry { notification: Arc::new(notification), tries: 0, first_try: None, due: Some(Duration::ZERO) };
         self.entries.insert(number, entry);
         self.count_waiting();
     }
 
     /// The next message to send now; [`handle_result`](Self::handle_result) is to follow.
-    pub fn poll_send(&mut self, now: Timestamp) -> Option<Arc<Notification>> {
+    pub fn poll_send(&mut self, now: Duration) -> Option<Arc<Notification>> {
+        if self.told.len() >= self.config.unwritten_outcomes_max {
+            return None;
+        }
         for integration in self.integrations.values_mut() {
             if integration.sending.len() >= self.config.sending_per_integration_max {
                 continue;
@@ -165,9 +190,14 @@ impl Outbox {
         None
     }
 
-    /// Says how a try ended. A message that was taken out meanwhile is not missed.
-    pub fn handle_result(&mut self, key: &str, result: DeliveryResult, now: Timestamp) {
-        let Some(&number) = self.by_key.get(key) else { return };
+    /// Says how a try ended, also one of before a disk failure: the replay that makes its message again may be under way.
+    pub fn handle_result(&mut self, key: &str, result: DeliveryResult, now: Duration) {
+        let Some(&number) = self.by_key.get(key) else {
+            if result.is_ok() && !self.told.contains_key(key) {
+                self.handle_told(Outcome { key: key.to_owned(), delivered: true, reason: String::new() });
+            }
+            return;
+        };
         match result {
             Ok(()) => self.finish(number, true, String::new()),
             Err(DeliveryError::Permanent(reason)) => self.give_up(number, reason),
@@ -175,20 +205,58 @@ impl Outbox {
         }
     }
 
-    /// Reads an outcome out of the log: that message needs nothing more.
+    /// Reads an outcome out of the log: that message needs nothing more, once the log is durable up to there.
     pub fn handle_outcome(&mut self, outcome: &Outcome) {
         if let Some(&number) = self.by_key.get(&outcome.key) {
             self.remove(number);
         }
+        if let Some(told) = self.told.get_mut(&outcome.key)
+            && let Some(due) = told.due.take()
+        {
+            self.unwritten.remove(&(due, told.number, outcome.key.clone()));
+        }
     }
 
-    /// The next outcome to write into the log.
-    pub fn poll_outcome(&mut self) -> Option<Outcome> {
-        self.outcomes.pop_front()
+    /// The log is durable up to the outcome of that message.
+    pub fn handle_outcome_durable(&mut self, key: &str) {
+        self.told.remove(key);
+        self.count_told();
     }
 
-    /// When the next message is to be tried again, by the wall clock.
-    pub fn poll_timeout(&self) -> Option<Timestamp> {
+    /// Takes over how a message ended that the log may not tell.
+    pub fn handle_told(&mut self, outcome: Outcome) {
+        if let Some(&number) = self.by_key.get(&outcome.key) {
+            self.remove(number);
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.unwritten.insert((Duration::ZERO, number, outcome.key.clone()));
+        let key = outcome.key.clone();
+        self.told.insert(key, Told { outcome, number, appends: 0, due: Some(Duration::ZERO) });
+        self.count_told();
+    }
+
+    /// The next outcome to write into the log. One that does not come back by [`handle_outcome`](Self::handle_outcome) is given again:
+    /// the log did not take it.
+    pub fn poll_outcome(&mut self, now: Duration) -> Option<Outcome> {
+        let (due, number, key) = self.unwritten.first().filter(|(due, ..)| *due <= now)?.clone();
+        self.unwritten.remove(&(due, number, key.clone()));
+        let told = self.told.get_mut(&key)?;
+        told.appends += 1;
+        let again = now + doubled(OUTCOME_APPEND_INTERVAL, told.appends).min(OUTCOME_APPEND_INTERVAL_MAX);
+        told.due = Some(again);
+        self.unwritten.insert((again, number, key));
+        Some(told.outcome.clone())
+    }
+
+    /// When a message is to be tried again, or an outcome to be appended again.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let outcome = self.unwritten.first().map(|(due, ..)| *due);
+        let send = self.next_send().filter(|_| self.told.len() < self.config.unwritten_outcomes_max);
+        outcome.into_iter().chain(send).min()
+    }
+
+    fn next_send(&self) -> Option<Duration> {
         let free = |integration: &&Integration| integration.sending.len() < self.config.sending_per_integration_max;
         let first = |integration: &Integration| {
             let free = |number: &u64| !integration.sending.contains(&self.entries[number].notification.group_key);
@@ -202,6 +270,16 @@ impl Outbox {
         self.entries.values().map(|entry| Arc::clone(&entry.notification))
     }
 
+    /// How messages ended of which the log does not tell it yet.
+    pub fn unwritten(&self) -> impl Iterator<Item = &Outcome> {
+        self.told.values().filter(|told| told.due.is_some()).map(|told| &told.outcome)
+    }
+
+    /// How messages ended of which the log may not tell it after a disk failure.
+    pub fn told(&self) -> impl Iterator<Item = &Outcome> {
+        self.told.values().map(|told| &told.outcome)
+    }
+
     /// Takes out what still waits about the same group for the same integration.
     fn supersede(&mut self, newer: &Notification) {
         let Some(integration) = self.integrations.get(&address(newer)) else { return };
@@ -213,10 +291,10 @@ impl Outbox {
         }
     }
 
-    fn try_again(&mut self, number: u64, reason: String, after: Option<Duration>, now: Timestamp) {
+    fn try_again(&mut self, number: u64, reason: String, after: Option<Duration>, now: Duration) {
         // One that waits already was made again meanwhile: the try that failed was of a former life.
         let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.due.is_none()) else { return };
-        let tried_for = entry.first_try.map_or(Duration::ZERO, |first| now.since(first));
+        let tried_for = entry.first_try.map_or(Duration::ZERO, |first| now.saturating_sub(first));
         if tried_for >= self.config.retry_max_elapsed_time {
             return self.give_up(number, format!("given up after {tried_for:?}: {reason}"));
         }
@@ -258,7 +336,9 @@ impl Outbox {
             if delivered {
                 self.metrics.of(&entry.notification, |metrics| &metrics.delivered).inc();
             }
-            self.outcomes.push_back(Outcome { key: entry.notification.key.clone(), delivered, reason });
+            if self.told.len() < self.config.unwritten_outcomes_max {
+                self.handle_told(Outcome { key: entry.notification.key.clone(), delivered, reason });
+            }
         }
     }
 
@@ -282,6 +362,10 @@ impl Outbox {
     fn count_waiting(&self) {
         self.metrics.notifications.set(self.entries.len() as i64);
     }
+
+    fn count_told(&self) {
+        self.metrics.unwritten_outcomes.set(self.told.len() as i64);
+    }
 }
 
 fn address(notification: &Notification) -> Address {
@@ -290,14 +374,22 @@ fn address(notification: &Notification) -> Address {
 
 /// Twice the pause for each try, at most the longest, a fifth more or less.
 fn backoff(config: &OutboxConfig, tries: u32, random: f64) -> Duration {
-    let doubled = config.retry_initial_interval.saturating_mul(1 << tries.saturating_sub(1).min(20));
-    doubled.min(config.retry_max_interval).mul_f64(0.8 + 0.4 * random)
+    doubled(config.retry_initial_interval, tries).min(config.retry_max_interval).mul_f64(0.8 + 0.4 * random)
 }
+
+fn doubled(pause: Duration, tries: u32) -> Duration {
+    pause.saturating_mul(1 << tries.saturating_sub(1).min(20))
+}
+
+/// When an outcome that was given out has not come back by then, the log did not take it; the pause doubles each time.
+const OUTCOME_APPEND_INTERVAL: Duration = Duration::from_secs(5);
+const OUTCOME_APPEND_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// What the outbox counts.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     notifications: Gauge,
+    unwritten_outcomes: Gauge,
     delivered: Family<ContactPoint, Counter>,
     lost: Family<ContactPoint, Counter>,
     retries: Family<ContactPoint, Counter>,
@@ -316,6 +408,8 @@ impl Metrics {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("watchbell_outbox");
         registry.register("notifications", "Messages that wait or are on their way", metrics.notifications.clone());
+        let help = "Messages whose end the log does not hold durably yet";
+        registry.register("unwritten_outcomes", help, metrics.unwritten_outcomes.clone());
         registry.register("delivered", "Messages that arrived", metrics.delivered.clone());
         registry.register("lost", "Messages that were given up", metrics.lost.clone());
         registry.register("retries", "Tries that failed and were repeated", metrics.retries.clone());
@@ -335,6 +429,7 @@ impl Metrics {
 mod tests {
     use watchbell_rules::alerting::notification::NotifyReason;
     use watchbell_rules::labels::Labels;
+    use watchbell_rules::time::Timestamp;
 
     use super::*;
 
@@ -357,8 +452,16 @@ mod tests {
         Outbox::new(config, 7, Metrics::default())
     }
 
-    fn sent(outbox: &mut Outbox, now: i64) -> Vec<String> {
-        std::iter::from_fn(|| outbox.poll_send(Timestamp(now))).map(|sent| sent.key.clone()).collect()
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn sent(outbox: &mut Outbox, now: Duration) -> Vec<String> {
+        std::iter::from_fn(|| outbox.poll_send(now)).map(|sent| sent.key.clone()).collect()
+    }
+
+    fn outcome(key: &str, delivered: bool, reason: &str) -> Outcome {
+        Outcome { key: key.to_owned(), delivered, reason: reason.to_owned() }
     }
 
     fn passing() -> DeliveryResult {
@@ -370,10 +473,11 @@ mod tests {
         let mut outbox = outbox(OutboxConfig::default());
         outbox.handle_notification(message("a", "g"));
         outbox.handle_notification(message("a", "g"));
-        assert_eq!(sent(&mut outbox, 0), ["a"]);
-        outbox.handle_result("a", Ok(()), Timestamp(1));
-        assert_eq!(outbox.poll_outcome(), Some(Outcome { key: "a".into(), delivered: true, reason: String::new() }));
+        assert_eq!(sent(&mut outbox, at(0)), ["a"]);
+        outbox.handle_result("a", Ok(()), at(1));
+        assert_eq!(outbox.poll_outcome(at(1)), Some(outcome("a", true, "")));
         assert_eq!(outbox.undelivered().count(), 0);
+        outbox.handle_outcome(&outcome("a", true, ""));
         assert_eq!(outbox.poll_timeout(), None);
     }
 
@@ -381,30 +485,30 @@ mod tests {
     fn a_failure_from_before_the_state_was_folded_again_changes_nothing() {
         let mut outbox = outbox(OutboxConfig::default());
         outbox.handle_notification(message("a", "g"));
-        outbox.handle_result("a", passing(), Timestamp(0));
-        assert_eq!(sent(&mut outbox, 0), ["a"]);
-        outbox.handle_result("a", Ok(()), Timestamp(1));
-        assert_eq!((sent(&mut outbox, i64::MAX), outbox.undelivered().count()), (vec![], 0));
+        outbox.handle_result("a", passing(), at(0));
+        assert_eq!(sent(&mut outbox, at(0)), ["a"]);
+        outbox.handle_result("a", Ok(()), at(1));
+        assert_eq!((sent(&mut outbox, Duration::MAX), outbox.undelivered().count()), (vec![], 0));
     }
 
     #[test]
     fn a_passing_failure_is_tried_again_after_a_growing_pause_until_time_is_up() {
         let mut outbox = outbox(OutboxConfig::default());
         outbox.handle_notification(message("a", "g"));
-        let mut now = 0;
+        let mut now = at(0);
         let mut pauses = Vec::new();
         while outbox.undelivered().count() > 0 {
             assert_eq!(sent(&mut outbox, now), ["a"]);
-            outbox.handle_result("a", passing(), Timestamp(now));
-            if let Some(due) = outbox.poll_timeout() {
-                assert!(sent(&mut outbox, due.0 - 1).is_empty());
-                pauses.push((due.0 - now) as f64 / 1e9);
-                now = due.0;
+            outbox.handle_result("a", passing(), now);
+            if let Some(due) = outbox.next_send() {
+                assert!(sent(&mut outbox, due - Duration::from_nanos(1)).is_empty());
+                pauses.push((due - now).as_secs_f64());
+                now = due;
             }
         }
         assert!((0.8..1.2).contains(&pauses[0]) && (1.6..2.4).contains(&pauses[1]), "{pauses:?}");
         assert!(pauses.iter().all(|pause| *pause <= 72.0), "{pauses:?}");
-        let outcome = outbox.poll_outcome().unwrap();
+        let outcome = outbox.poll_outcome(now).unwrap();
         assert!(!outcome.delivered && outcome.reason.starts_with("given up after"), "{outcome:?}");
     }
 
@@ -412,33 +516,33 @@ mod tests {
     fn a_service_that_asks_for_a_day_is_tried_again_after_the_longest_pause() {
         let mut outbox = outbox(OutboxConfig::default());
         outbox.handle_notification(message("a", "g"));
-        sent(&mut outbox, 0);
+        sent(&mut outbox, at(0));
         let after = Some(Duration::from_secs(86_400));
-        outbox.handle_result("a", Err(DeliveryError::Retryable { reason: "503".into(), after }), Timestamp(0));
-        assert_eq!(outbox.poll_timeout(), Some(Timestamp(60_000_000_000)));
+        outbox.handle_result("a", Err(DeliveryError::Retryable { reason: "503".into(), after }), at(0));
+        assert_eq!(outbox.poll_timeout(), Some(at(60)));
     }
 
     #[test]
     fn a_permanent_failure_is_given_up_at_once() {
         let mut outbox = outbox(OutboxConfig::default());
         outbox.handle_notification(message("a", "g"));
-        sent(&mut outbox, 0);
-        outbox.handle_result("a", Err(DeliveryError::Permanent("400".into())), Timestamp(0));
-        assert_eq!(outbox.poll_outcome(), Some(Outcome { key: "a".into(), delivered: false, reason: "400".into() }));
+        sent(&mut outbox, at(0));
+        outbox.handle_result("a", Err(DeliveryError::Permanent("400".into())), at(0));
+        assert_eq!(outbox.poll_outcome(at(0)), Some(outcome("a", false, "400")));
     }
 
     #[test]
     fn messages_about_one_group_keep_their_order_and_newer_ones_replace_waiting_ones() {
         let mut outbox = outbox(OutboxConfig::default());
         outbox.handle_notification(message("a", "g"));
-        assert_eq!(sent(&mut outbox, 0), ["a"]);
+        assert_eq!(sent(&mut outbox, at(0)), ["a"]);
         outbox.handle_notification(message("b", "g"));
         outbox.handle_notification(message("c", "g"));
         outbox.handle_notification(message("d", "other"));
-        assert_eq!(sent(&mut outbox, 0), ["d"], "`b` is replaced by `c`, which waits for `a`");
-        assert_eq!(outbox.poll_outcome().map(|outcome| outcome.key), Some("b".to_owned()));
-        outbox.handle_result("a", Ok(()), Timestamp(1));
-        assert_eq!(sent(&mut outbox, 1), ["c"]);
+        assert_eq!(sent(&mut outbox, at(0)), ["d"], "`b` is replaced by `c`, which waits for `a`");
+        assert_eq!(outbox.poll_outcome(at(0)).map(|outcome| outcome.key), Some("b".to_owned()));
+        outbox.handle_result("a", Ok(()), at(1));
+        assert_eq!(sent(&mut outbox, at(1)), ["c"]);
     }
 
     #[test]
@@ -448,9 +552,9 @@ mod tests {
         for key in ["a", "b", "c"] {
             outbox.handle_notification(message(key, key));
         }
-        assert_eq!(sent(&mut outbox, 0), ["a"]);
+        assert_eq!(sent(&mut outbox, at(0)), ["a"]);
         outbox.handle_notification(message("d", "d"));
-        let outcome = outbox.poll_outcome().unwrap();
+        let outcome = outbox.poll_outcome(at(0)).unwrap();
         assert_eq!((outcome.key.as_str(), outcome.delivered), ("b", false), "the oldest that waits goes");
         assert_eq!(outbox.undelivered().count(), 3);
     }
@@ -459,8 +563,53 @@ mod tests {
     fn an_outcome_from_the_log_takes_the_message_out() {
         let mut outbox = outbox(OutboxConfig::default());
         outbox.handle_notification(message("a", "g"));
-        outbox.handle_outcome(&Outcome { key: "a".into(), delivered: true, reason: String::new() });
-        assert_eq!(sent(&mut outbox, 0), Vec::<String>::new());
-        assert_eq!(outbox.poll_outcome(), None);
+        outbox.handle_outcome(&outcome("a", true, ""));
+        assert_eq!(sent(&mut outbox, at(0)), Vec::<String>::new());
+        assert_eq!(outbox.poll_outcome(at(0)), None);
+    }
+
+    #[test]
+    fn an_outcome_that_the_log_did_not_take_is_given_again() {
+        let mut outbox = outbox(OutboxConfig::default());
+        outbox.handle_notification(message("a", "g"));
+        sent(&mut outbox, at(0));
+        outbox.handle_result("a", Ok(()), at(0));
+        assert_eq!((outbox.poll_outcome(at(0)), outbox.poll_outcome(at(4))), (Some(outcome("a", true, "")), None));
+        assert_eq!(outbox.poll_timeout(), Some(at(5)));
+        assert_eq!((outbox.poll_outcome(at(5)), outbox.poll_outcome(at(14))), (Some(outcome("a", true, "")), None));
+        outbox.handle_outcome(&outcome("a", true, ""));
+        assert_eq!((outbox.poll_outcome(at(900)), outbox.poll_timeout()), (None, None));
+    }
+
+    #[test]
+    fn what_was_told_is_known_until_that_is_durable() {
+        let mut before = outbox(OutboxConfig::default());
+        before.handle_notification(message("a", "g"));
+        sent(&mut before, at(0));
+        before.handle_result("a", Ok(()), at(0));
+        before.handle_outcome(&outcome("a", true, ""));
+        assert_eq!((before.unwritten().count(), before.told().count()), (0, 1), "the log holds it, but not durably");
+
+        let mut after = outbox(OutboxConfig::default());
+        before.told().cloned().for_each(|outcome| after.handle_told(outcome));
+        after.handle_notification(message("a", "g"));
+        assert_eq!(sent(&mut after, at(9)), Vec::<String>::new(), "made again by a replay, not sent again");
+        assert_eq!(after.poll_outcome(at(9)), Some(outcome("a", true, "")));
+        after.handle_outcome(&outcome("a", true, ""));
+        after.handle_outcome_durable("a");
+        assert_eq!(after.told().count(), 0);
+    }
+
+    #[test]
+    fn while_the_log_takes_no_outcomes_nothing_more_is_sent() {
+        let mut outbox = outbox(OutboxConfig { unwritten_outcomes_max: 1, ..Default::default() });
+        outbox.handle_notification(message("a", "g"));
+        outbox.handle_notification(message("b", "h"));
+        assert_eq!(outbox.poll_send(at(0)).map(|sent| sent.key.clone()), Some("a".to_owned()));
+        outbox.handle_result("a", Ok(()), at(0));
+        assert_eq!(sent(&mut outbox, at(0)), Vec::<String>::new());
+        outbox.handle_outcome(&outcome("a", true, ""));
+        outbox.handle_outcome_durable("a");
+        assert_eq!(sent(&mut outbox, at(0)), ["b"]);
     }
 }

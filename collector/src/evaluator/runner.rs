@@ -13,7 +13,6 @@ use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::engine::RuleStatus;
 use watchbell_rules::matcher::Matched;
 use watchbell_rules::plan::{EngineConfig, Plan};
-use watchbell_rules::time::Timestamp;
 use watchbell_rules::transition::{AlertState, Sample, Transition};
 
 use super::snapshot::SnapshotStore;
@@ -192,8 +191,7 @@ impl Runner {
     }
 
     async fn next_event(&mut self, stopping: bool) -> Event {
-        let now = self.parts.clock.now();
-        let wait = self.next_timeout().map_or(IDLE, |due| due.since(now).min(IDLE));
+        let wait = self.until_timeout().map_or(IDLE, |wait| wait.min(IDLE));
         tokio::select! {
             biased;
             Some((key, result)) = self.results.recv() => Event::Result(key, result),
@@ -203,9 +201,11 @@ impl Runner {
         }
     }
 
-    fn next_timeout(&self) -> Option<Timestamp> {
-        let timeouts = [self.evaluator.poll_clock_timeout(), self.evaluator.poll_send_timeout()];
-        timeouts.into_iter().flatten().min()
+    fn until_timeout(&self) -> Option<Duration> {
+        let clock = &self.parts.clock;
+        let frame = self.evaluator.poll_clock_timeout().map(|due| due.since(clock.now()));
+        let send = self.evaluator.poll_send_timeout().map(|due| due.saturating_sub(clock.monotonic()));
+        frame.into_iter().chain(send).min()
     }
 
     /// Folds what the log has got since; tells whether that was anything.
@@ -247,7 +247,9 @@ impl Runner {
         self.failures = progress.failures;
         self.pending_snapshot = None;
         tracing::error!("the disk failed under what may be judged already; folding again from the last snapshot");
-        self.evaluator = restore(&self.parts);
+        let mut restored = restore(&self.parts);
+        restored.handle_told(&self.evaluator);
+        self.evaluator = restored;
         self.take_up_replay();
         self.parts.metrics.refolds.inc();
     }
@@ -272,8 +274,8 @@ impl Runner {
 
     /// Does what the evaluator wants done.
     fn act(&mut self) {
-        let now = self.parts.clock.now();
-        while let Some(output) = self.evaluator.poll_output(now) {
+        let (now, monotonic) = (self.parts.clock.now(), self.parts.clock.monotonic());
+        while let Some(output) = self.evaluator.poll_output(monotonic) {
             match output {
                 Output::Send(notification) => self.send(notification),
                 Output::Transition(transition) => (self.parts.transitions)(transition),
@@ -305,7 +307,7 @@ impl Runner {
 
     fn handle_result(&mut self, key: &str, result: DeliveryResult) {
         self.sending -= 1;
-        self.evaluator.handle_result(key, result, self.parts.clock.now());
+        self.evaluator.handle_result(key, result, self.parts.clock.monotonic());
     }
 
     /// Answers; tells whether it was the order to stop.

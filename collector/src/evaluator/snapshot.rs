@@ -19,7 +19,7 @@ use watchbell_rules::time::Timestamp;
 
 use super::rule_set::RuleSet;
 use super::{Effect, Evaluator};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Outcome};
 use crate::wal::Position;
 
 /// The evaluator's state, as it is written.
@@ -34,6 +34,8 @@ struct State {
     alerting: Vec<u8>,
     /// Messages of which the log does not tell that they were sent.
     undelivered: Vec<Arc<Notification>>,
+    /// How others ended of which the log does not tell it yet.
+    unwritten: Vec<Outcome>,
 }
 
 impl Evaluator {
@@ -42,7 +44,7 @@ impl Evaluator {
     pub fn snapshot(&self) -> Vec<u8> {
         let waiting = self.waiting.iter().filter_map(|(_, effect)| match effect {
             Effect::Notify(notification) => Some(Arc::new(notification.clone())),
-            Effect::Transition(_) | Effect::Sample(_) => None,
+            Effect::Transition(_) | Effect::Sample(_) | Effect::Outcome(_) => None,
         });
         let state = State {
             position: self.position,
@@ -51,6 +53,7 @@ impl Evaluator {
             engine: self.engine.snapshot(),
             alerting: self.alerting.snapshot(),
             undelivered: self.outbox.undelivered().chain(waiting).collect(),
+            unwritten: self.outbox.unwritten().cloned().collect(),
         };
         seal(&serde_json::to_vec(&state).unwrap_or_default())
     }
@@ -66,6 +69,9 @@ impl Evaluator {
         let alerting = Alerting::restore(compiled.policy, &state.alerting).map_err(|error| error.to_string())?;
         for notification in state.undelivered {
             outbox.handle_notification(Arc::unwrap_or_clone(notification));
+        }
+        for outcome in state.unwritten {
+            outbox.handle_told(outcome);
         }
         let mut evaluator = Self::new(state.position, config, outbox);
         evaluator.rules = state.rules;

@@ -1,5 +1,6 @@
 //! A collector's process: its state machines, put together as `pipeline` does it, without threads.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -41,6 +42,8 @@ pub(super) struct Process {
     queue: Queue,
     exported: Box<dyn Cursor>,
     under_way: usize,
+    /// Keys of the messages of which this process has learnt that they arrived.
+    delivered: BTreeSet<String>,
 }
 
 impl Process {
@@ -67,6 +70,7 @@ impl Process {
             door,
             answers: Vec::new(),
             under_way: 0,
+            delivered: BTreeSet::new(),
         };
         process.take_up_replay();
         process
@@ -119,7 +123,9 @@ impl Process {
         if progress.failures != self.failures {
             self.failures = progress.failures;
             self.pending_snapshot = None;
-            self.evaluator = restore(&*self.log, snapshots, self.seed);
+            let mut restored = restore(&*self.log, snapshots, self.seed);
+            restored.handle_told(&self.evaluator);
+            self.evaluator = restored;
             self.take_up_replay();
         }
         if self.evaluator.position() < progress.appended {
@@ -131,9 +137,9 @@ impl Process {
 
     /// Does what the evaluator wants done, but for the messages to send.
     pub(super) fn sends(&mut self) -> Vec<Arc<Notification>> {
-        let now = self.clock.now();
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
         let mut sends = Vec::new();
-        while let Some(output) = self.evaluator.poll_output(now) {
+        while let Some(output) = self.evaluator.poll_output(monotonic) {
             match output {
                 Output::Send(notification) => sends.push(notification),
                 Output::Append(frame) => drop(self.log.append(frame)),
@@ -150,7 +156,10 @@ impl Process {
 
     pub(super) fn handle_page_result(&mut self, key: &str, result: DeliveryResult) {
         self.under_way -= 1;
-        self.evaluator.handle_result(key, result, self.clock.now());
+        if result.is_ok() {
+            self.delivered.insert(key.to_owned());
+        }
+        self.evaluator.handle_result(key, result, self.clock.monotonic());
     }
 
     pub(super) fn snapshot(&mut self) {
@@ -218,8 +227,11 @@ impl Process {
         batches.map(|frame| frame.payload).collect()
     }
 
-    /// Whether the log says, and will say after a crash, that the message was delivered.
+    /// Whether this process has learnt that the message was delivered, or the log says so and will say so after a crash.
     pub(super) fn knows_delivered(&self, key: &str) -> bool {
+        if self.delivered.contains(key) {
+            return true;
+        }
         let durable = self.progress().durable;
         let frames = self.frames().into_iter().take_while(|frame| frame.position < durable);
         let mut outcomes = frames.filter(|frame| frame.kind == FrameKind::Outcome);

@@ -1,0 +1,111 @@
+//! What is known of a message that was sent, over snapshots and disk failures.
+
+use watchbell_proto::otlp::common::AnyValue;
+use watchbell_proto::otlp::encode;
+
+use super::rule_set::RuleFileText;
+use super::*;
+use crate::notify::DeliveryError;
+use crate::outbox::{Metrics, OutboxConfig};
+
+const RULES: &str = r#"
+groups:
+  - name: g
+    rules: [{alert: Boom, expr: 'sum by (service_name) (count_over_time({service_name="s"} |= "boom" [1h])) > 0'}]
+"#;
+
+fn outbox() -> Outbox {
+    Outbox::new(OutboxConfig::default(), 7, Metrics::default())
+}
+
+fn frame(at: u64, kind: FrameKind, payload: Bytes) -> Frame {
+    let received = Timestamp(1_700_000_000_000_000_000 + at as i64);
+    Frame {
+        position: Position(at),
+        next: Position(at + 1),
+        kind,
+        received,
+        hash: at,
+        event_span: None,
+        records: 1,
+        payload,
+    }
+}
+
+fn boom() -> Bytes {
+    let resource = encode::resource([("service.name", AnyValue::String("s"))]);
+    let mut out = Vec::new();
+    encode::put_resource_logs(&mut out, &resource, |out| {
+        encode::put_scope_logs(out, &encode::scope("test", ""), |out| {
+            encode::put_log_record(out, |record| {
+                record.time_unix_nano(1_700_000_000_000_000_000);
+                record.body_fmt(format_args!("boom"));
+            });
+        });
+    });
+    out.into()
+}
+
+/// An evaluator that has a message to send, and the message.
+fn paging() -> (Evaluator, Arc<Notification>) {
+    let files = vec![RuleFileText { path: "rules.yaml".to_owned(), text: RULES.to_owned() }];
+    let rules = RuleSet { files, ..RuleSet::default() };
+    let mut evaluator = Evaluator::new(Position(0), EngineConfig::default(), outbox());
+    evaluator.handle_frame(&frame(0, FrameKind::Rules, rules.to_bytes().into()));
+    evaluator.handle_frame(&frame(1, FrameKind::Batch, boom()));
+    evaluator.handle_durable(Position(2));
+    let sent = outputs(&mut evaluator).into_iter().find_map(|output| match output {
+        Output::Send(notification) => Some(notification),
+        _ => None,
+    });
+    (evaluator, sent.expect("the burst pages"))
+}
+
+fn outputs(evaluator: &mut Evaluator) -> Vec<Output> {
+    std::iter::from_fn(|| evaluator.poll_output(Duration::ZERO)).collect()
+}
+
+fn restored(snapshot: &[u8]) -> Evaluator {
+    Evaluator::restore(snapshot, EngineConfig::default(), outbox()).unwrap()
+}
+
+/// The outcomes that are to be appended; nothing else may be due.
+fn appended(evaluator: &mut Evaluator) -> Vec<Outcome> {
+    let outcome = |output| match output {
+        Output::Append(frame) => Outcome::from_bytes(&frame.payload).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    outputs(evaluator).into_iter().map(outcome).collect()
+}
+
+#[test]
+fn a_snapshot_between_a_result_and_its_frame_loses_neither() {
+    for result in [Ok(()), Err(DeliveryError::Permanent("400".to_owned()))] {
+        let (mut evaluator, sent) = paging();
+        evaluator.handle_result(&sent.key, result.clone(), Duration::ZERO);
+        let mut after = restored(&evaluator.snapshot());
+        let outcomes = appended(&mut after);
+        let told: Vec<_> = outcomes.iter().map(|outcome| (&outcome.key, outcome.delivered)).collect();
+        assert_eq!(told, [(&sent.key, result.is_ok())]);
+        after.handle_frame(&frame(2, FrameKind::Outcome, outcomes[0].to_bytes().into()));
+        after.handle_durable(Position(3));
+        assert_eq!(after.outbox().told().count(), 0);
+        after.handle_frame(&frame(600_000_000_000, FrameKind::Clock, Bytes::new()));
+        after.handle_durable(after.position());
+        let again = outputs(&mut after).iter().filter(|output| matches!(output, Output::Send(_))).count();
+        assert_eq!(again, usize::from(result.is_err()), "ten minutes later, a refused page is said again");
+    }
+}
+
+#[test]
+fn what_was_told_is_not_sent_again_when_the_state_is_folded_again() {
+    let (mut evaluator, sent) = paging();
+    let before = evaluator.snapshot();
+    evaluator.handle_result(&sent.key, Ok(()), Duration::ZERO);
+    let outcome = appended(&mut evaluator).remove(0);
+    evaluator.handle_frame(&frame(2, FrameKind::Outcome, outcome.to_bytes().into()));
+    // The disk fails under the outcome's frame.
+    let mut again = restored(&before);
+    again.handle_told(&evaluator);
+    assert_eq!(appended(&mut again), [outcome]);
+}
