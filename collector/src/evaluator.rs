@@ -252,7 +252,7 @@ impl Evaluator {
         self.outbox.poll_timeout()
     }
 
-    /// The clock frame that a timer asks for, once for each timer.
+    /// The clock frame that a timer asks for, once for each timer. `now` is the log's clock.
     pub fn clock_frame(&mut self, now: Timestamp) -> Option<NewFrame> {
         let due = self.poll_clock_timeout().filter(|due| *due <= now)?;
         self.clock_frame_for = Some(due);

@@ -85,6 +85,10 @@ impl Log for MemoryLog {
         })
     }
 
+    fn now(&self) -> Timestamp {
+        Timestamp(self.state().frames.len() as i64)
+    }
+
     fn progress(&self) -> watch::Receiver<Progress> {
         self.0.progress.subscribe()
     }

@@ -90,6 +90,7 @@ pub mod disk;
 mod frame;
 mod lock;
 mod log;
+pub(crate) mod log_clock;
 mod metrics;
 mod reader;
 mod recovery;
@@ -155,7 +156,7 @@ pub struct Frame {
     pub next: Position,
     /// What the payload is.
     pub kind: FrameKind,
-    /// When it was taken in; never before that of an earlier frame.
+    /// When it was taken in, by the log's clock; never before that of an earlier frame.
     pub received: Timestamp,
     /// As in [`NewFrame`].
     pub hash: u64,
@@ -201,6 +202,10 @@ pub trait Log: Send + Sync + 'static {
     /// Appends a frame. The future is ready when the frame is durable; dropping it does not take the frame back.
     /// `Closed` and `TooLarge` come at once, `Full` mostly, and for batches only: other frames wait until there is room.
     fn append(&self, frame: NewFrame) -> BoxFuture<Result<Position, AppendError>>;
+
+    /// The log's clock: what a frame that is appended now is received at. It is the wall clock while that goes forward; it never goes
+    /// back, and when the wall clock has been set back it runs on at half the speed until that has come up with it.
+    fn now(&self) -> Timestamp;
 
     /// How far the log has got; the receiver is told of each change.
     fn progress(&self) -> tokio::sync::watch::Receiver<Progress>;

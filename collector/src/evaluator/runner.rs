@@ -201,9 +201,10 @@ impl Runner {
         }
     }
 
+    /// The log's clock may run more slowly than the monotonic one: then this is less than it takes.
     fn until_timeout(&self) -> Option<Duration> {
-        let clock = &self.parts.clock;
-        let frame = self.evaluator.poll_clock_timeout().map(|due| due.since(clock.now()));
+        let Parts { clock, log, .. } = &self.parts;
+        let frame = self.evaluator.poll_clock_timeout().map(|due| due.since(log.now()));
         let send = self.evaluator.poll_send_timeout().map(|due| due.saturating_sub(clock.monotonic()));
         frame.into_iter().chain(send).min()
     }
@@ -274,7 +275,7 @@ impl Runner {
 
     /// Does what the evaluator wants done.
     fn act(&mut self) {
-        let (now, monotonic) = (self.parts.clock.now(), self.parts.clock.monotonic());
+        let monotonic = self.parts.clock.monotonic();
         while let Some(output) = self.evaluator.poll_output(monotonic) {
             match output {
                 Output::Send(notification) => self.send(notification),
@@ -284,7 +285,7 @@ impl Runner {
             }
         }
         let caught_up = self.evaluator.position() >= self.progress.borrow().appended;
-        if let Some(frame) = caught_up.then(|| self.evaluator.clock_frame(now)).flatten() {
+        if let Some(frame) = caught_up.then(|| self.evaluator.clock_frame(self.parts.log.now())).flatten() {
             drop(self.parts.log.append(frame));
         }
     }

@@ -230,6 +230,11 @@ impl Log for Waiting {
         Box::pin(std::future::ready(Err(AppendError::Closed)))
     }
 
+    /// The last sample's time.
+    fn now(&self) -> watchbell_rules::time::Timestamp {
+        self.state().samples.back().map_or(watchbell_rules::time::Timestamp::MIN, |sample| sample.time)
+    }
+
     fn progress(&self) -> watch::Receiver<Progress> {
         self.0.progress.subscribe()
     }

@@ -15,6 +15,7 @@ use super::cursor::{Cursors, WalCursor};
 use super::disk::{Disk, RealDisk};
 use super::frame::frame_bytes;
 use super::lock::DataDir;
+use super::log_clock::LogClock;
 use super::metrics::{CursorReport, LogMetrics, Metrics, Report, Reports};
 use super::reader::{Tail, frame};
 use super::segment::{DATA_START, Segment};
@@ -125,6 +126,11 @@ impl<D: Disk> Log for Wal<D> {
         }
     }
 
+    fn now(&self) -> Timestamp {
+        let clock = &self.shared.clock;
+        self.shared.queue().clock.now(clock.now(), clock.monotonic())
+    }
+
     fn progress(&self) -> watch::Receiver<Progress> {
         self.shared.progress.subscribe()
     }
@@ -185,8 +191,7 @@ pub(super) type Segments<D> = BTreeMap<u32, Arc<Segment<<D as Disk>::File>>>;
 pub(super) struct Queue {
     pub(super) frames: VecDeque<Queued>,
     pub(super) bytes: usize,
-    /// The log's clock.
-    pub(super) received: Timestamp,
+    pub(super) clock: LogClock,
     pub(super) closed: bool,
     /// Whether the writer has something to do beside the frames.
     pub(super) woken: bool,
@@ -232,10 +237,9 @@ impl<D: Disk> Shared<D> {
             self.metrics.refused.inc();
             return Err(AppendError::Full);
         }
-        queue.received = queue.received.max(self.clock.now());
+        let received = queue.clock.show(self.clock.now(), self.clock.monotonic());
         queue.bytes += bytes;
         queue.blocked = false;
-        let received = queue.received;
         queue.frames.push_back(Queued { frame, payload_crc, received, done });
         drop(queue);
         self.wake.notify_one();

@@ -12,6 +12,7 @@ use super::cursor::Cursors;
 use super::disk::{Disk, DiskFile};
 use super::frame::HEADER_BYTES;
 use super::log::{Queue, Segments, Shared, WalConfig};
+use super::log_clock::LogClock;
 use super::metrics::LogMetrics;
 use super::reader::{Tail, read_batch};
 use super::segment::{DATA_START, Index, Room, Segment, SegmentHeader};
@@ -49,7 +50,7 @@ pub(super) fn open<D: Disk>(
         spares,
         next_name,
     };
-    let received = found.received;
+    let log_clock = LogClock::new(found.received, clock.monotonic());
     let shared = Arc::new(Shared {
         signal: signal.to_owned(),
         tail: Mutex::new(Tail::new(end, config.tail_cache_bytes_max)),
@@ -62,7 +63,7 @@ pub(super) fn open<D: Disk>(
         queue: Mutex::new(Queue {
             frames: VecDeque::new(),
             bytes: 0,
-            received,
+            clock: log_clock,
             closed: false,
             woken: false,
             blocked: false,

@@ -154,15 +154,22 @@ fn one_sync_serves_all_that_waited() {
 }
 
 #[test]
-fn receive_times_never_go_back_over_steps_and_restarts() {
+fn receive_times_go_on_over_steps_and_restarts() {
     let mut machine = Machine::small(1);
     machine.append_all(["a"]);
     machine.clock.step(Timestamp(10));
     machine.append_all(["b"]);
-    machine.crash();
+    machine.clock.advance(Duration::from_nanos(50));
     machine.append_all(["c"]);
+    machine.crash();
+    machine.append_all(["d"]);
+    machine.clock.advance(Duration::from_nanos(50));
+    assert_eq!(machine.wal().now(), Timestamp(1_050));
+    machine.append_all(["e"]);
+    machine.clock.advance(Duration::from_nanos(1_000));
+    machine.append_all(["f"]);
     let received: Vec<_> = frames(machine.wal()).iter().map(|frame| frame.received.0).collect();
-    assert_eq!(received, [1_000, 1_000, 1_000]);
+    assert_eq!(received, [1_000, 1_000, 1_025, 1_025, 1_050, 1_550]);
 }
 
 #[test]

@@ -260,7 +260,7 @@ impl<D: Disk> WalWriter<D> {
             sequence: self.next_sequence,
             salt: fastrand::u64(..),
             records_before: self.shared.records(),
-            received: self.shared.queue().received,
+            received: self.shared.queue().clock.shown(),
             previous,
         };
         self.next_sequence += 1;

@@ -19,6 +19,7 @@ use watchbell_collector::wal::{
 };
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::plan::EngineConfig;
+use watchbell_rules::time::Timestamp;
 
 /// The newest snapshots, oldest first: storing one is atomic.
 #[derive(Default)]
@@ -137,7 +138,7 @@ impl Process {
 
     /// Does what the evaluator wants done, but for the messages to send.
     pub(super) fn sends(&mut self) -> Vec<Arc<Notification>> {
-        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let monotonic = self.clock.monotonic();
         let mut sends = Vec::new();
         while let Some(output) = self.evaluator.poll_output(monotonic) {
             match output {
@@ -147,7 +148,7 @@ impl Process {
             }
         }
         let caught_up = self.evaluator.position() >= self.progress().appended;
-        if let Some(frame) = caught_up.then(|| self.evaluator.clock_frame(now)).flatten() {
+        if let Some(frame) = caught_up.then(|| self.evaluator.clock_frame(self.log.now())).flatten() {
             drop(self.log.append(frame));
         }
         self.under_way += sends.len();
@@ -179,7 +180,7 @@ impl Process {
 
     /// What the export queue has to send.
     pub(super) fn exports(&mut self, bytes_max: usize) -> Vec<Request> {
-        let now = self.clock.now();
+        let now = self.now();
         self.queue.handle_timeout(now);
         if let Some((from, room)) = self.queue.poll_read() {
             let frames = self.log.read(from, room.min(bytes_max)).expect("memory does not fail");
@@ -195,7 +196,7 @@ impl Process {
 
     pub(super) fn handle_export_result(&mut self, id: u64, result: SendResult) {
         self.under_way -= 1;
-        self.queue.handle_result(id, result, self.clock.now());
+        self.queue.handle_result(id, result, self.now());
     }
 
     /// Whether nothing is left to do but wait for timers.
@@ -253,6 +254,11 @@ impl Process {
 
     fn progress(&self) -> Progress {
         *self.log.progress().borrow()
+    }
+
+    /// What the export queue goes by.
+    fn now(&self) -> Timestamp {
+        Timestamp(0) + self.clock.monotonic()
     }
 
     fn take_up_replay(&mut self) {
