@@ -110,10 +110,11 @@ impl Exporters {
         let error = |why: String| StartError { exporter: name.to_owned(), why };
         let cursor = log.cursor(name).map_err(|why| error(format!("cannot open its cursor: {why}")))?;
         let (queue, retry) = config.queue();
+        let queue = Queue::new(queue, retry, cursor.position(), fastrand::u64(..));
         let worker = Worker {
             name: format!("{name} ({what})"),
             log,
-            queue: Queue::new(queue, retry, cursor.position(), fastrand::u64(..)),
+            queue: if what == SAMPLES { queue } else { queue.of(signal) },
             cursor,
             sender: config.sender(signal, &self.clock).map_err(error)?,
             clock: self.clock.clone(),

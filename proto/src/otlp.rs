@@ -18,7 +18,7 @@ pub(crate) mod schema;
 pub mod service;
 pub mod validate;
 
-pub use rewrite::{Admitted, Cut, admit, cut, merge_repeated};
+pub use rewrite::{Admitted, Cut, admit, cut, merge_repeated, split_at};
 pub use validate::{Limits, Walked, validate};
 
 /// What a request carries.

@@ -6,6 +6,11 @@
 //! `scope_dropped_attributes_count` and `detected_level`. A name keeps letters and digits, any run of other characters becomes one
 //! `_`, and `key_` goes before a leading digit. A map is flattened, its keys joined with `_`. Of two values for one name the scope's
 //! counts before the resource's, that before the record's fields, those before the record's attributes.
+//!
+//! Compared record by record with Loki at its commit 65e30f8 of August 2026, over random attributes of every kind and name. It differs
+//! where Loki itself is of two minds: of two values for one name Loki takes any where a record has more than twelve labels, and none
+//! where one of them is empty. And Loki refuses a whole request for a name of which nothing is left, such as `日本`: here that label is
+//! left out.
 
 mod level;
 mod name;
@@ -185,6 +190,15 @@ impl<'e> OtlpEntry<'e, '_> {
         let from_resource = || self.resource.metadata(name).map(|value| LabelValue::Text(Cow::Borrowed(value)));
         let from_record = || self.field(name).or_else(|| attribute(self.attributes, name));
         from_scope().or_else(from_resource).or_else(from_record)
+    }
+
+    /// The first of what came with the record for a name, the record's own before its resource's and its scope's: a level is found there.
+    fn first_metadata(&self, name: &str) -> Option<LabelValue<'e>> {
+        let first =
+            |attributes: &'e [KeyValue<'_>]| attributes.iter().find_map(|attribute| name::value_of(*attribute, name));
+        let from_resource = || self.resource.metadata(name).map(|value| LabelValue::Text(Cow::Borrowed(value)));
+        let from_record = first(self.attributes).or_else(|| self.field(name));
+        from_record.or_else(from_resource).or_else(|| first(&self.scope.attributes)).or_else(|| self.scope_field(name))
     }
 
     fn field(&self, name: &str) -> Option<LabelValue<'e>> {
@@ -387,5 +401,53 @@ mod tests {
         assert_eq!(line(&AnyValue::Bytes(b"\0\xFF")), "AP8=");
         let map = map(&[("b", AnyValue::Double(1.5)), ("a", AnyValue::String("<&>\"")), ("c", AnyValue::Empty)]);
         assert_eq!(line(&AnyValue::new(&map)), r#"{"a":"<&>\"","b":1.5,"c":null}"#);
+    }
+
+    #[test]
+    fn maps_are_printed_as_go_prints_json() {
+        let printed = |value: &AnyValue<'_>| {
+            let map = map(&[("v", value.clone())]);
+            body_line(&LogRecord::new(&record(|out| out.body(&AnyValue::new(&map)))))
+                .strip_prefix("{\"v\":")
+                .map(|text| text.trim_end_matches('}').to_owned())
+        };
+        for (value, text) in [
+            (AnyValue::Double(1e15), "1000000000000000"),
+            (AnyValue::Double(1e20), "100000000000000000000"),
+            (AnyValue::Double(1e21), "1e+21"),
+            (AnyValue::Double(-0.0), "-0"),
+            (AnyValue::Double(1e-6), "0.000001"),
+            (AnyValue::Double(1e-7), "1e-7"),
+            (AnyValue::Bytes(b""), "null"),
+            (AnyValue::Empty, "null"),
+            (AnyValue::String(""), "\"\""),
+            (AnyValue::String("<\u{2028}\u{7f}\n\0>"), "\"<\\u2028\u{7f}\\n\\u0000>\""),
+        ] {
+            assert_eq!(printed(&value).as_deref(), Some(text), "{value:?}");
+        }
+        assert_eq!(
+            printed(&AnyValue::Double(f64::NAN)),
+            None,
+            "Go prints nothing of a map that holds what JSON has not"
+        );
+    }
+
+    #[test]
+    fn the_record_s_own_level_counts_before_its_resource_s() {
+        let resource = encode::resource([("severity", AnyValue::String("info"))]);
+        let record = record(|out| out.attribute("severity", &AnyValue::String("err")));
+        let labels = labels(&resource, b"", &record);
+        assert_eq!(labels, ["detected_level=error", "service_name=unknown_service", "severity=info"]);
+    }
+
+    #[test]
+    fn an_attribute_can_give_the_severity_number() {
+        let level = |value: &AnyValue<'_>| {
+            let labels = labels(b"", b"", &record(|out| out.attribute("severity.number", value)));
+            labels.into_iter().find_map(|label| label.strip_prefix("detected_level=").map(str::to_owned)).unwrap()
+        };
+        assert_eq!(level(&AnyValue::Int(17)), "error");
+        assert_eq!(level(&AnyValue::String("high")), "info");
+        assert_eq!(level(&AnyValue::Int(0)), "unknown");
     }
 }

@@ -1,5 +1,9 @@
 //! Loki, by its OTLP endpoint (the log's bytes as they are) or by its push API, for Lokis without one and for what else speaks it. Both
 //! give a record the same labels.
+//!
+//! Compared with Loki at its commit 65e30f8 of August 2026: what it shows of records that came by either way, and its answers. It takes
+//! the rest of a request whose single entries it refuses, answers 400 and says so for the last one only. A request larger than its
+//! `ingestion_burst_size_mb` it refuses for ever with 429: `sending_queue.request_bytes_max` must be smaller.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +24,7 @@ use watchbell_rules::time::Timestamp;
 
 use super::Sender;
 use super::headers::Headers;
-use super::otlp_http::{self, OtlpHttp, not_answered, parse_url};
+use super::otlp_http::{self, OtlpHttp, message, not_answered, parse_url};
 use super::queue::{self, Payload, Request, RetryConfig, SendResult};
 use crate::clock::SharedClock;
 use crate::config::duration;
@@ -154,16 +158,35 @@ fn read_answer(answer: &Answer) -> SendResult {
     if answer.status.is_success() {
         return SendResult::Delivered { rejected: 0 };
     }
-    let reason = format!("Loki answered {}: {}", answer.status, answer.excerpt());
+    let message = message(answer);
+    let reason = format!("Loki answered {}: {message}", answer.status);
     match answer.status {
         StatusCode::TOO_MANY_REQUESTS => SendResult::Retryable { after: answer.retry_after(), reason },
         status if status.is_server_error() => SendResult::Retryable { after: answer.retry_after(), reason },
         StatusCode::PAYLOAD_TOO_LARGE => SendResult::Split { reason },
-        // Some entries were not to its liking, such as too old; it took the others and does not say how many those are.
-        StatusCode::BAD_REQUEST => SendResult::PartlyRefused { reason },
+        StatusCode::BAD_REQUEST if ENTRY_ERRORS.iter().any(|error| message.contains(error)) => {
+            SendResult::PartlyRefused { reason }
+        }
+        // It took nothing for one record that it cannot read, such as one with a name of which no label can be made.
+        StatusCode::BAD_REQUEST => SendResult::Split { reason },
         _ => SendResult::Permanent { reason },
     }
 }
+
+/// What Loki says where it refuses single entries or streams, such as too old ones; it has taken the others and does not say how many.
+const ENTRY_ERRORS: &[&str] = &[
+    "ignored, reason:",
+    "has timestamp too ",
+    "max entry size ",
+    " structured metadata",
+    " label names; limit ",
+    " has label name too long",
+    " has label value too long",
+    " has duplicate label name",
+    "at least one label pair is required",
+    "missing required labels",
+    "error parsing labels",
+];
 
 /// Entries by their stream's labels, encoded one by one.
 #[derive(Debug, Default, PartialEq)]

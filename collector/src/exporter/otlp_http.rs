@@ -184,7 +184,8 @@ fn export_response(answer: &Answer, signal: Signal) -> Option<ExportResponse> {
     }
 }
 
-fn message(answer: &Answer) -> String {
+/// What an endpoint says of a refusal.
+pub(super) fn message(answer: &Answer) -> String {
     let status = (!is_json(answer)).then(|| Status::from_protobuf(&answer.body).ok()).flatten();
     status.map(|status| status.message).filter(|message| !message.is_empty()).unwrap_or_else(|| answer.excerpt())
 }

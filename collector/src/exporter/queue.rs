@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use watchbell_proto::otlp::{Signal, split_at};
 use watchbell_rules::time::Timestamp;
 
 use crate::config::duration;
@@ -175,6 +176,8 @@ pub struct Queue {
     bytes: usize,
     failures: u32,
     paused_until: Option<Timestamp>,
+    /// Whose requests the payloads are, where a single one can be split.
+    signal: Option<Signal>,
 }
 
 #[derive(Debug)]
@@ -209,7 +212,14 @@ impl Queue {
             bytes: 0,
             failures: 0,
             paused_until: None,
+            signal: None,
         }
+    }
+
+    /// Payloads are requests of that signal: one that an endpoint does not take as a whole is sent as two.
+    #[must_use]
+    pub fn of(self, signal: Signal) -> Self {
+        Self { signal: Some(signal), ..self }
     }
 
     /// Where to read on and how much, if there is room for more.
@@ -380,8 +390,11 @@ impl Queue {
         Duration::try_from_secs_f64(seconds * (1.0 + jitter)).unwrap_or(self.retry.max_interval)
     }
 
-    /// Sends a request as two, or drops it where it is one frame. The second half takes its place in the log's order.
+    /// Sends a request as two, or drops it where it is one record. The second half takes its place in the log's order.
     fn split(&mut self, at: usize, reason: String) {
+        if self.entries[at].request.payloads.len() == 1 {
+            self.split_payload(at);
+        }
         let second = self.id();
         let entry = &mut self.entries[at];
         if entry.request.payloads.len() < 2 {
@@ -393,6 +406,20 @@ impl Queue {
         let second = Entry { request, end: entry.end, state: State::Ready, first_sent: entry.first_sent };
         entry.end = Position(0); // the second half decides
         self.entries.insert(at + 1, second);
+    }
+
+    /// Makes two payloads of a request's only one, if it has several records.
+    fn split_payload(&mut self, at: usize) {
+        let request = &mut self.entries[at].request;
+        let payload = &request.payloads[0];
+        let (Some(signal), 2..) = (self.signal, payload.records) else { return };
+        let first = payload.records / 2;
+        let parts = split_at(signal, &payload.bytes, u64::from(first));
+        let bytes_before = payload.bytes.len();
+        let records = [first, payload.records - first];
+        request.payloads =
+            parts.into_iter().zip(records).map(|(part, records)| Payload { bytes: part.into(), records }).collect();
+        self.bytes = self.bytes - bytes_before + request.bytes();
     }
 }
 

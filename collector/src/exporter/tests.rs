@@ -193,7 +193,13 @@ async fn loki_gets_streams_sorted_by_time_with_their_metadata() {
 
 #[tokio::test]
 async fn loki_s_answers_are_understood() {
-    let status = |status| Reply { status, headers: vec![("retry-after", "0".to_owned())], ..Reply::default() };
+    let body = Bytes::from("entry for stream '{a=\"b\"}' has timestamp too old: 2026-11-14T16:14:03Z");
+    let status = |status| Reply {
+        status,
+        body: body.clone(),
+        headers: vec![("retry-after", "0".to_owned())],
+        ..Reply::default()
+    };
     let endpoint = Endpoint::start(Kind::Loki, [429, 500, 503, 400].map(status)).await;
     let log = MemoryLog::new();
     log.push(logs("checkout", &[(1, "too old"), (2, "fine")]), 2);
@@ -223,6 +229,26 @@ async fn loki_gets_what_is_too_large_in_halves_and_one_entry_alone_is_lost() {
     assert_eq!(lines, ["abcd", "ab", "cd", "c", "d"]);
     exporter.assert_counted("sent_records", 3);
     exporter.assert_counted("dropped_records", 1);
+}
+
+/// By either way, Loki takes nothing of a request that holds one record of which it can make no labels.
+#[tokio::test]
+async fn a_record_that_loki_cannot_read_takes_no_other_with_it() {
+    let refusal = Status::new(0, "symbolizer lookup: label name is empty").to_protobuf();
+    let refused = Reply { status: 400, body: refusal.into(), ..Reply::default() };
+    let taken = Reply { status: 204, ..Reply::default() };
+    for kind in [Kind::Loki, Kind::LokiOtlp] {
+        let replies = [&refused, &taken, &refused, &refused, &taken].map(Clone::clone);
+        let endpoint = Endpoint::start(kind, replies).await;
+        let log = MemoryLog::new();
+        log.push(logs("checkout", &[(1, "a"), (2, "b"), (3, "c"), (4, "d")]), 4);
+        let exporter = endpoint.exporter(&log, "");
+        endpoint.request(5).await;
+        exporter.stop().await;
+        exporter.assert_counted("sent_records", 3);
+        exporter.assert_counted("dropped_records", 1);
+        exporter.assert_counted("partly_refused_records", 0);
+    }
 }
 
 #[tokio::test]
@@ -373,6 +399,7 @@ enum Kind {
     Grpc,
     Http,
     Loki,
+    LokiOtlp,
     RemoteWrite,
 }
 
@@ -382,6 +409,7 @@ impl Kind {
             Self::Grpc => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             Self::Http => "/v1/logs",
             Self::Loki => "/loki/api/v1/push",
+            Self::LokiOtlp => "/otlp/v1/logs",
             Self::RemoteWrite => "/api/v1/write",
         }
     }
@@ -391,6 +419,7 @@ impl Kind {
             Self::Grpc => format!("otlp_grpc:\n  signals: [logs]\n  endpoint: http://{address}"),
             Self::Http => format!("otlp_http:\n  signals: [logs]\n  endpoint: http://{address}"),
             Self::Loki => format!("loki:\n  endpoint: http://{address}"),
+            Self::LokiOtlp => format!("loki:\n  endpoint: http://{address}/otlp"),
             Self::RemoteWrite => format!("prometheus_remote_write:\n  endpoint: http://{address}/api/v1/write"),
         }
     }
@@ -521,7 +550,7 @@ impl Endpoint {
     async fn request(&self, n: usize) -> Received {
         let mut requests = self.0.requests.subscribe();
         let requests = requests.wait_for(|requests| requests.len() >= n);
-        tokio::time::timeout(Duration::from_secs(20), requests).await.expect("no request").unwrap()[n - 1].clone()
+        tokio::time::timeout(Duration::from_secs(120), requests).await.expect("no request").unwrap()[n - 1].clone()
     }
 
     fn bodies(&self) -> Vec<String> {
@@ -640,7 +669,7 @@ impl Running {
 
     async fn stop(&self) {
         let exporters = self.exporters.lock().unwrap().take().unwrap();
-        assert!(exporters.drain(Duration::from_secs(20)).await, "did not end");
+        assert!(exporters.drain(Duration::from_secs(120)).await, "did not end");
     }
 
     fn assert_counted(&self, what: &str, expected: u64) {
@@ -667,13 +696,13 @@ impl Body for Frames {
 }
 
 fn decompress(encoding: &str, body: &[u8]) -> String {
-    let mut text = String::new();
+    let mut bytes = vec![];
     match encoding {
-        "gzip" => drop(flate2::read::GzDecoder::new(body).read_to_string(&mut text).unwrap()),
-        "zstd" => drop(zstd::stream::read::Decoder::new(body).unwrap().read_to_string(&mut text).unwrap()),
-        _ => text.push_str(std::str::from_utf8(body).unwrap()),
+        "gzip" => drop(flate2::read::GzDecoder::new(body).read_to_end(&mut bytes).unwrap()),
+        "zstd" => drop(zstd::stream::read::Decoder::new(body).unwrap().read_to_end(&mut bytes).unwrap()),
+        _ => bytes.extend_from_slice(body),
     }
-    text
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl MemoryLog {

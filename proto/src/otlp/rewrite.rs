@@ -71,19 +71,36 @@ pub fn admit(signal: Signal, request: Bytes, limits: &Limits) -> Result<Admitted
 
 /// A checked request without the records that are over a limit.
 pub fn cut(signal: Signal, request: &[u8], limits: &Limits) -> (Vec<u8>, Cut) {
-    let mut out = Vec::with_capacity(request.len());
     let mut cut = Cut::default();
-    copy_within_limits(Message::request(signal), request, limits, &mut out, &mut cut);
+    let out = keep_records(signal, request, &mut |message, content| within_limits(message, content, limits, &mut cut));
     (out, cut)
 }
 
-fn copy_within_limits(message: &Message, bytes: &[u8], limits: &Limits, out: &mut Vec<u8>, cut: &mut Cut) {
+/// A checked request as two: its first `records` records, and the rest.
+pub fn split_at(signal: Signal, request: &[u8], records: u64) -> [Vec<u8>; 2] {
+    [true, false].map(|first| {
+        let mut seen = 0;
+        keep_records(signal, request, &mut |_, _| {
+            seen += 1;
+            (seen <= records) == first
+        })
+    })
+}
+
+/// A request with those of its records that `keep` says yes to.
+fn keep_records(signal: Signal, request: &[u8], keep: &mut dyn FnMut(&Message, &[u8]) -> bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(request.len());
+    copy_records(Message::request(signal), request, &mut out, keep);
+    out
+}
+
+fn copy_records(message: &Message, bytes: &[u8], out: &mut Vec<u8>, keep: &mut dyn FnMut(&Message, &[u8]) -> bool) {
     for (number, value) in Fields::new(bytes) {
         match (message.field(number).map(|field| field.kind), value) {
             (Some(Kind::Message(child)), Value::Bytes(content)) if child.holds_records => {
-                put_message_field(out, number, |out| copy_within_limits(child, content, limits, out, cut));
+                put_message_field(out, number, |out| copy_records(child, content, out, keep));
             }
-            (Some(Kind::Message(child)), Value::Bytes(content)) if !within_limits(child, content, limits, cut) => {}
+            (Some(Kind::Message(child)), Value::Bytes(content)) if child.record.is_some() && !keep(child, content) => {}
             _ => put_field(out, number, value),
         }
     }
@@ -169,6 +186,7 @@ fn put_field(out: &mut Vec<u8>, number: u32, value: Value<'_>) {
 mod tests {
     use super::*;
     use crate::otlp::generate;
+    use crate::otlp::logs::LogsRequest;
     use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
     use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -209,6 +227,21 @@ mod tests {
             prop_assert_eq!(cut.records(), before.records_over_limit);
             prop_assert_eq!(after.records, before.records - cut.records());
             prop_assert_eq!(after.records_over_limit, 0);
+        }
+
+        #[test]
+        fn the_two_parts_hold_all_records(
+            (signal, bytes) in generate::signal().prop_flat_map(|s| (Just(s), generate::request(s))),
+            at in 0..9u64,
+        ) {
+            let bytes = merge_repeated(signal, &bytes);
+            let records = |bytes: &[u8]| validate(signal, bytes, &Limits::NONE).unwrap().records;
+            let [first, rest] = split_at(signal, &bytes, at);
+            prop_assert_eq!([records(&first), records(&rest)], [at.min(records(&bytes)), records(&bytes).saturating_sub(at)]);
+            if signal == Signal::Logs {
+                let raw = |bytes: &[u8]| -> Vec<_> { LogsRequest::new(bytes).records().map(|(.., record)| record.raw.to_vec()).collect() };
+                prop_assert_eq!([raw(&first), raw(&rest)].concat(), raw(&bytes));
+            }
         }
 
         #[test]

@@ -10,23 +10,28 @@ use crate::pipeline::{json, logfmt};
 pub(super) fn detected<'e>(entry: &OtlpEntry<'e, '_>) -> Cow<'e, str> {
     let given = entry.given_metadata("detected_level");
     let index = || LEVEL_LABELS.iter().find_map(|name| entry.resource.index(name)).map(Cow::Borrowed);
-    let metadata = || LEVEL_LABELS.iter().find_map(|name| entry.given_metadata(name)).map(|value| value.into_text());
+    let metadata = || LEVEL_LABELS.iter().find_map(|name| entry.first_metadata(name)).map(|value| value.into_text());
     match given.map(|value| value.into_text()).or_else(index).or_else(metadata) {
         Some(text) => canonical(&text).map_or(text, Cow::Borrowed),
-        None => Cow::Borrowed(by_number(entry.record.severity_number).unwrap_or_else(|| in_line(&entry.line()))),
+        None => Cow::Borrowed(by_number(entry).unwrap_or_else(|| in_line(&entry.line()))),
     }
 }
 
-fn by_number(severity_number: i32) -> Option<&'static str> {
-    Some(match severity_number {
-        0 => return None,
-        i32::MIN..=4 => "trace",
-        5..=8 => "debug",
-        9..=12 => "info",
-        13..=16 => "warn",
-        17..=20 => "error",
-        21..=24 => "fatal",
-        _ => "unknown",
+/// By the label `severity_number`, which an attribute can give too; one that is no number means `info`.
+fn by_number(entry: &OtlpEntry<'_, '_>) -> Option<&'static str> {
+    let number = entry.first_metadata("severity_number")?.into_text();
+    if number.is_empty() {
+        return None;
+    }
+    Some(match number.parse::<i64>() {
+        Ok(0) => "unknown",
+        Ok(i64::MIN..=4) => "trace",
+        Ok(5..=8) => "debug",
+        Ok(9..=12) | Err(_) => "info",
+        Ok(13..=16) => "warn",
+        Ok(17..=20) => "error",
+        Ok(21..=24) => "fatal",
+        Ok(_) => "unknown",
     })
 }
 

@@ -1,6 +1,7 @@
 //! Values as text, printed as OpenTelemetry's `AsString` prints them, which is what Loki stores.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
@@ -34,26 +35,67 @@ pub(super) fn label_value(value: AnyValue<'_>) -> LabelValue<'_> {
         AnyValue::Double(number) => Cow::Owned(float(number)),
         AnyValue::Bytes(bytes) => Cow::Owned(BASE64.encode(bytes)),
         AnyValue::StringIndex(index) => return LabelValue::Int(i64::from(index)),
-        value @ (AnyValue::Array(_) | AnyValue::KeyValueList(_)) => Cow::Owned(json(value).to_string()),
+        value @ (AnyValue::Array(_) | AnyValue::KeyValueList(_)) => Cow::Owned(json(value)),
     })
 }
 
-/// A map's keys come out sorted, as Go prints a map.
-fn json(value: AnyValue<'_>) -> serde_json::Value {
+/// A map or an array as Go's `encoding/json` prints it; nothing where it holds a number that JSON has not.
+fn json(value: AnyValue<'_>) -> String {
+    let mut text = String::new();
+    if put_json(&mut text, value) { text } else { String::new() }
+}
+
+/// Tells whether the value could be printed.
+fn put_json(out: &mut String, value: AnyValue<'_>) -> bool {
     match value {
-        AnyValue::Array(values) => values.map(json).collect(),
+        AnyValue::Array(values) => put_list(out, ['[', ']'], values, put_json),
         AnyValue::KeyValueList(entries) => {
-            entries.map(|entry| (entry.key().to_owned(), json(entry.value()))).collect::<serde_json::Map<_, _>>().into()
+            // Sorted, and the last of equal keys counts.
+            let entries: BTreeMap<_, _> = entries.map(|entry| (entry.key(), entry.value())).collect();
+            put_list(out, ['{', '}'], entries, |out, (key, value)| {
+                put_json_string(out, key);
+                out.push(':');
+                put_json(out, value)
+            })
         }
-        AnyValue::String(text) => text.into(),
-        AnyValue::Bool(value) => value.into(),
-        AnyValue::Int(number) => number.into(),
-        AnyValue::Double(number) if number.fract() == 0.0 && number.abs() < 1e15 => (number as i64).into(),
-        AnyValue::Double(number) => number.into(),
-        AnyValue::Bytes(bytes) => BASE64.encode(bytes).into(),
-        AnyValue::Empty => serde_json::Value::Null,
-        AnyValue::StringIndex(index) => index.into(),
+        AnyValue::Double(number) if !number.is_finite() => false,
+        AnyValue::Empty | AnyValue::Bytes(b"") => put(out, "null"),
+        AnyValue::Double(number) => put(out, &float(number)),
+        AnyValue::Bool(value) => put(out, if value { "true" } else { "false" }),
+        AnyValue::Int(number) => put(out, &number.to_string()),
+        AnyValue::StringIndex(index) => put(out, &index.to_string()),
+        AnyValue::String(text) => put_json_string(out, text),
+        AnyValue::Bytes(bytes) => put_json_string(out, &BASE64.encode(bytes)),
     }
+}
+
+fn put_list<T>(
+    out: &mut String,
+    [open, close]: [char; 2],
+    items: impl IntoIterator<Item = T>,
+    put_item: impl Fn(&mut String, T) -> bool,
+) -> bool {
+    out.push(open);
+    let mut all = true;
+    for (n, item) in items.into_iter().enumerate() {
+        if n > 0 {
+            out.push(',');
+        }
+        all &= put_item(out, item);
+    }
+    out.push(close);
+    all
+}
+
+/// Go escapes the two line separators that JavaScript once did not allow in a string.
+fn put_json_string(out: &mut String, text: &str) -> bool {
+    let quoted = serde_json::Value::from(text).to_string();
+    put(out, &quoted.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"))
+}
+
+fn put(out: &mut String, text: &str) -> bool {
+    out.push_str(text);
+    true
 }
 
 /// A number as JavaScript prints it.
