@@ -20,7 +20,7 @@ use watchbell_rules::alerting::Alerting;
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::engine::{Engine, Output as Judged, RuleStatus};
 use watchbell_rules::matcher::Matched;
-use watchbell_rules::plan::{EngineConfig, Plan};
+use watchbell_rules::plan::Plan;
 use watchbell_rules::time::Timestamp;
 use watchbell_rules::transition::{Sample, Transition};
 
@@ -44,7 +44,6 @@ pub enum Output {
 
 /// The state machine. Same frames, same outputs.
 pub struct Evaluator {
-    config: EngineConfig,
     rules: RuleSet,
     plan: Arc<Plan>,
     engine: Engine,
@@ -75,10 +74,9 @@ enum Effect {
 
 impl Evaluator {
     /// One that has seen nothing: it stands at `position`, with no rules until a frame brings some.
-    pub fn new(position: Position, config: EngineConfig, outbox: Outbox) -> Self {
+    pub fn new(position: Position, outbox: Outbox) -> Self {
         let plan = Arc::new(Plan::default());
         Self {
-            config,
             rules: RuleSet::default(),
             engine: Engine::new(Arc::clone(&plan), Timestamp::default()),
             plan,
@@ -151,7 +149,7 @@ impl Evaluator {
 
     /// A frame that this version cannot read leaves the rules as they are: it was checked before it was appended.
     fn handle_rules(&mut self, payload: &[u8], now: Timestamp) {
-        match RuleSet::from_bytes(payload).and_then(|rules| Ok((rules.compile(&self.config)?, rules))) {
+        match RuleSet::from_bytes(payload).and_then(|rules| Ok((rules.compile()?, rules))) {
             Ok((compiled, rules)) => {
                 self.plan = Arc::clone(&compiled.plan);
                 self.engine.replace(compiled.plan, now);

@@ -11,7 +11,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use watchbell_proto::otlp::Signal;
 use watchbell_rules::engine::RuleStatus;
-use watchbell_rules::plan::EngineConfig;
 
 use crate::api;
 use crate::clock::SharedClock;
@@ -75,7 +74,6 @@ impl Pipeline {
         feeds.into_iter().for_each(|feed| drop(tokio::spawn(feed.run(stopped.clone()))));
         let shared = Arc::new(Shared {
             config_path,
-            engine: config.engine(),
             log,
             requests,
             notifiers,
@@ -150,8 +148,9 @@ fn load(config: &Config, clock: &SharedClock) -> Result<(RuleSet, Notifiers), Co
     };
     let notifiers =
         Notifiers::new(config.alerting.as_ref(), &tools).map_err(|error| ConfigError(format!("alerting: {error}")))?;
-    let rules = RuleSet { files: config.read_rule_files()?, policy: notifiers.policy().clone() };
-    rules.compile(&config.engine()).map_err(|error| ConfigError(error.to_string()))?;
+    let (files, policy) = (config.read_rule_files()?, notifiers.policy().clone());
+    let rules = RuleSet { files, engine: config.engine(), policy };
+    rules.compile().map_err(|error| ConfigError(error.to_string()))?;
     config.exporters.check(clock).map_err(|error| ConfigError(error.to_string()))?;
     Ok((rules, notifiers))
 }
@@ -238,7 +237,6 @@ fn start_evaluator(
     let thread = runner::start(Parts {
         log: Arc::clone(log),
         store,
-        engine: config.engine(),
         outbox: Box::new(move || Outbox::new(outbox_config.clone(), seed, outbox_metrics.clone())),
         clock: Arc::clone(clock),
         notifiers: CurrentNotifiers::new(latest_notifiers),
@@ -256,7 +254,6 @@ fn start_evaluator(
 /// What the API and the signals work on.
 struct Shared {
     config_path: Option<PathBuf>,
-    engine: EngineConfig,
     log: Arc<dyn Log>,
     requests: mpsc::Sender<Request>,
     notifiers: watch::Sender<Arc<Notifiers>>,
@@ -269,8 +266,7 @@ struct Shared {
 impl Shared {
     async fn reload(&self) -> Result<(), String> {
         let _one_at_a_time = self.reloading.lock().await;
-        let mut config = Config::load(self.config_path.as_deref()).map_err(|error| error.to_string())?;
-        config.engine = self.engine.clone();
+        let config = Config::load(self.config_path.as_deref()).map_err(|error| error.to_string())?;
         let (rules, notifiers) = load(&config, &self.clock).map_err(|error| error.to_string())?;
         // Before the policy is in the log: the evaluator takes them when it comes to it.
         let before = self.notifiers.send_replace(Arc::new(notifiers));

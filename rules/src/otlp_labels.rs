@@ -18,7 +18,7 @@ mod value;
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use watchbell_proto::otlp::common::{KeyValue, Scope};
 use watchbell_proto::otlp::logs::LogRecord;
 use watchbell_proto::otlp::resource::Resource;
@@ -28,7 +28,7 @@ use crate::entry::{LabelValue, LogEntry};
 pub use value::{attribute_text, body_line, severity_name};
 
 /// Which resource attributes become index labels; the defaults are Loki's.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LabelConfig {
     /// Resource attributes that become index labels.

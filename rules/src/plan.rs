@@ -9,7 +9,7 @@ mod lower;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
 use crate::labels::Labels;
@@ -21,11 +21,11 @@ use crate::pipeline::label_filter::compare;
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::rule_file::RuleFile;
 use crate::template::{Links, Template};
-use crate::time::deserialize_duration;
+use crate::time::{deserialize_duration, serialize_duration};
 use crate::vector::{Join, LabelSet};
 
 /// How the engine judges; every field has a default.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineConfig {
     /// Which attributes are index labels.
@@ -36,19 +36,19 @@ pub struct EngineConfig {
     pub links: Links,
     /// The groups' `interval` where a file does not say: how long a condition must have been false before its alert resolves, and how
     /// often recording rules and `ALERTS` are sampled.
-    #[serde(deserialize_with = "deserialize_duration")]
+    #[serde(deserialize_with = "deserialize_duration", serialize_with = "serialize_duration")]
     pub interval: Duration,
     /// How late a record may come and still be judged as if it had been in time.
-    #[serde(deserialize_with = "deserialize_duration")]
+    #[serde(deserialize_with = "deserialize_duration", serialize_with = "serialize_duration")]
     pub lateness: Duration,
     /// A source whose records are behind the clock by this much is not waited for.
-    #[serde(deserialize_with = "deserialize_duration")]
+    #[serde(deserialize_with = "deserialize_duration", serialize_with = "serialize_duration")]
     pub idle_timeout: Duration,
     /// A record older than this when it is received is judged at its observed time, else at its receive time.
-    #[serde(deserialize_with = "deserialize_duration")]
+    #[serde(deserialize_with = "deserialize_duration", serialize_with = "serialize_duration")]
     pub max_age: Duration,
     /// Records stamped later than they were received by more than this are counted, and their service named.
-    #[serde(deserialize_with = "deserialize_duration")]
+    #[serde(deserialize_with = "deserialize_duration", serialize_with = "serialize_duration")]
     pub max_skew: Duration,
     /// Records that an alert keeps as evidence.
     pub samples: usize,
@@ -97,7 +97,7 @@ pub struct Plan {
     /// Each `idle_timeout` that a rule asks for: a watermark for each is kept.
     pub(crate) idle_timeouts: Vec<Duration>,
     pub(crate) literals: LiteralIndex,
-    /// Tells this plan from others: a hash of what its feeds are.
+    /// Tells this plan from others: a hash of what its feeds are and how records are read.
     pub(crate) id: u64,
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::labels::Labels;
 use crate::logql::ast::Span;
@@ -162,13 +162,20 @@ fn record_fields(record: &EvidenceRecord) -> Vec<(&'static str, Value)> {
 
 /// Links that a record gets, by name: `{trace: 'https://tempo.example/trace/{{ .TraceID }}'}`.
 #[derive(Clone, Debug, Default)]
-pub struct Links(BTreeMap<String, Template>);
+pub struct Links(BTreeMap<String, Link>);
+
+/// A template, and its text.
+#[derive(Clone, Debug)]
+struct Link {
+    text: String,
+    template: Template,
+}
 
 impl Links {
     /// The links of these names and templates.
     pub fn new<'a>(links: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, TemplateError> {
-        let parse = |(name, text): (&str, &str)| Ok((name.to_owned(), Template::parse_notification(text)?));
-        links.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+        let link = |text: &str| Ok(Link { text: text.to_owned(), template: Template::parse_notification(text)? });
+        links.into_iter().map(|(name, text)| Ok((name.to_owned(), link(text)?))).collect::<Result<_, _>>().map(Self)
     }
 
     /// The record's links; a record without a trace has none. One whose template fails says so.
@@ -181,7 +188,23 @@ impl Links {
             let text = template.expand(&data, now, Escape::None);
             text.unwrap_or_else(|error| format!("<error expanding template: {error}>"))
         };
-        self.0.iter().map(|(name, template)| (name.clone(), expand(template))).collect()
+        self.0.iter().map(|(name, link)| (name.clone(), expand(&link.template))).collect()
+    }
+
+    fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, link)| (name.as_str(), link.text.as_str()))
+    }
+}
+
+impl PartialEq for Links {
+    fn eq(&self, other: &Self) -> bool {
+        self.texts().eq(other.texts())
+    }
+}
+
+impl Serialize for Links {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.texts())
     }
 }
 

@@ -125,6 +125,11 @@ pub fn deserialize_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -
     parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
+/// For `#[serde(serialize_with = "...")]`: the inverse of [`deserialize_duration`].
+pub fn serialize_duration<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format_duration(*duration))
+}
+
 /// Like [`deserialize_duration`], for a field that may be absent (give it `#[serde(default)]` too).
 pub fn deserialize_duration_option<'de, D: serde::Deserializer<'de>>(
     deserializer: D,

@@ -1,4 +1,4 @@
-//! What a change of rules writes into the log: the text of the rule files and the alerting policy, so that a replay judges by them again.
+//! What a change of rules writes into the log: the text of the rule files, how they are judged and who is told, so that a replay goes by them again.
 
 use std::sync::Arc;
 
@@ -8,11 +8,14 @@ use watchbell_rules::diagnostic::Diagnostic;
 use watchbell_rules::plan::{EngineConfig, Plan};
 use watchbell_rules::rule_file;
 
-/// Rule files and policy. The engine's settings (`engine:` in the config) are not in it: they are those of the process.
+/// Rule files, the engine's settings and the policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RuleSet {
     /// In the order they are loaded.
     pub files: Vec<RuleFileText>,
+    /// `engine:` in the config; the defaults in a frame that was written before it held them.
+    #[serde(default)]
+    pub engine: EngineConfig,
     /// Who is told of which alerts.
     pub policy: PolicyConfig,
 }
@@ -63,7 +66,7 @@ impl RuleSet {
     ///
     /// # Errors
     /// All mistakes in all files.
-    pub fn compile(&self, engine: &EngineConfig) -> Result<Compiled, RuleSetError> {
+    pub fn compile(&self) -> Result<Compiled, RuleSetError> {
         let mut files = Vec::new();
         let mut mistakes = Vec::new();
         for file in &self.files {
@@ -73,7 +76,7 @@ impl RuleSet {
             }
         }
         if mistakes.is_empty() {
-            match Plan::compile(&files, engine) {
+            match Plan::compile(&files, &self.engine) {
                 Ok(plan) => return Ok(Compiled { plan: Arc::new(plan), policy: self.policy.clone() }),
                 Err(found) => mistakes = found,
             }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::engine::RuleStatus;
 use watchbell_rules::matcher::Matched;
-use watchbell_rules::plan::{EngineConfig, Plan};
+use watchbell_rules::plan::Plan;
 use watchbell_rules::transition::{AlertState, Sample, Transition};
 
 use super::snapshot::SnapshotStore;
@@ -28,8 +28,6 @@ pub struct Parts {
     pub log: Arc<dyn Log>,
     /// Where snapshots are.
     pub store: SnapshotStore,
-    /// How to judge.
-    pub engine: EngineConfig,
     /// Makes an empty outbox.
     pub outbox: Box<dyn Fn() -> Outbox + Send>,
     /// The time.
@@ -369,8 +367,8 @@ impl Runner {
 }
 
 fn restore(parts: &Parts) -> Evaluator {
-    let restored = parts.store.load(|bytes| Evaluator::restore(bytes, parts.engine.clone(), (parts.outbox)()));
-    restored.unwrap_or_else(|| Evaluator::new(parts.log.oldest(), parts.engine.clone(), (parts.outbox)()))
+    let restored = parts.store.load(|bytes| Evaluator::restore(bytes, (parts.outbox)()));
+    restored.unwrap_or_else(|| Evaluator::new(parts.log.oldest(), (parts.outbox)()))
 }
 
 /// Matches batches, on as many threads as there are cores where it pays.

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use watchbell_rules::alerting::Alerting;
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::engine::Engine;
-use watchbell_rules::plan::EngineConfig;
 use watchbell_rules::time::Timestamp;
 
 use super::rule_set::RuleSet;
@@ -62,9 +61,9 @@ impl Evaluator {
     ///
     /// # Errors
     /// The bytes are damaged, or of a version that this one cannot read.
-    pub fn restore(bytes: &[u8], config: EngineConfig, mut outbox: Outbox) -> Result<Self, String> {
+    pub fn restore(bytes: &[u8], mut outbox: Outbox) -> Result<Self, String> {
         let state: State = serde_json::from_slice(unseal(bytes)?).map_err(|error| error.to_string())?;
-        let compiled = state.rules.compile(&config).map_err(|error| error.to_string())?;
+        let compiled = state.rules.compile().map_err(|error| error.to_string())?;
         let engine = Engine::restore(Arc::clone(&compiled.plan), &state.engine).map_err(|error| error.to_string())?;
         let alerting = Alerting::restore(compiled.policy, &state.alerting).map_err(|error| error.to_string())?;
         for notification in state.undelivered {
@@ -73,7 +72,7 @@ impl Evaluator {
         for outcome in state.unwritten {
             outbox.handle_told(outcome);
         }
-        let mut evaluator = Self::new(state.position, config, outbox);
+        let mut evaluator = Self::new(state.position, outbox);
         evaluator.rules = state.rules;
         evaluator.plan = compiled.plan;
         evaluator.engine = engine;

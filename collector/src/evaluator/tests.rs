@@ -2,6 +2,7 @@
 
 use watchbell_proto::otlp::common::AnyValue;
 use watchbell_proto::otlp::encode;
+use watchbell_rules::plan::EngineConfig;
 
 use super::rule_set::RuleFileText;
 use super::*;
@@ -50,7 +51,7 @@ fn boom() -> Bytes {
 fn paging() -> (Evaluator, Arc<Notification>) {
     let files = vec![RuleFileText { path: "rules.yaml".to_owned(), text: RULES.to_owned() }];
     let rules = RuleSet { files, ..RuleSet::default() };
-    let mut evaluator = Evaluator::new(Position(0), EngineConfig::default(), outbox());
+    let mut evaluator = Evaluator::new(Position(0), outbox());
     evaluator.handle_frame(&frame(0, FrameKind::Rules, rules.to_bytes().into()));
     evaluator.handle_frame(&frame(1, FrameKind::Batch, boom()));
     evaluator.handle_durable(Position(2));
@@ -66,7 +67,7 @@ fn outputs(evaluator: &mut Evaluator) -> Vec<Output> {
 }
 
 fn restored(snapshot: &[u8]) -> Evaluator {
-    Evaluator::restore(snapshot, EngineConfig::default(), outbox()).unwrap()
+    Evaluator::restore(snapshot, outbox()).unwrap()
 }
 
 /// The outcomes that are to be appended; nothing else may be due.
@@ -108,4 +109,31 @@ fn what_was_told_is_not_sent_again_when_the_state_is_folded_again() {
     let mut again = restored(&before);
     again.handle_told(&evaluator);
     assert_eq!(appended(&mut again), [outcome]);
+}
+
+#[test]
+fn the_log_says_how_its_rules_are_judged() {
+    let files = vec![RuleFileText { path: "rules.yaml".to_owned(), text: RULES.to_owned() }];
+    let engine = EngineConfig { interval: Duration::from_secs(7), ..EngineConfig::default() };
+    let rules = RuleSet { files, engine, ..RuleSet::default() };
+    let mut evaluator = Evaluator::new(Position(0), outbox());
+    evaluator.handle_frame(&frame(0, FrameKind::Rules, rules.to_bytes().into()));
+    for evaluator in [restored(&evaluator.snapshot()), evaluator] {
+        assert_eq!(evaluator.status()[0].interval, Duration::from_secs(7));
+    }
+}
+
+#[test]
+fn a_rules_frame_holds_every_setting_and_one_of_before_is_read() {
+    let text = r#"{"labels": {"index_resource_attributes": ["a.b"], "discover_service_name": []}, "external_url": "http://x",
+        "links": {"trace": "http://x/{{ .TraceID }}"}, "interval": "1m30s", "lateness": "1ms", "idle_timeout": "1h", "max_age": "2d",
+        "max_skew": "0s", "samples": 1, "groups_per_rule_max": 2, "window_cells_max": 3, "evidence_body_bytes_max": 4,
+        "evidence_bytes_max": 5}"#;
+    let engine: EngineConfig = serde_json::from_str(text).unwrap();
+    let rules = RuleSet { engine, ..RuleSet::default() };
+    assert_eq!(RuleSet::from_bytes(&rules.to_bytes()).unwrap(), rules);
+    let mut before: serde_json::Value = serde_json::from_slice(&rules.to_bytes()).unwrap();
+    before.as_object_mut().unwrap().remove("engine");
+    let read = RuleSet::from_bytes(before.to_string().as_bytes()).unwrap();
+    assert_eq!(read, RuleSet::default());
 }

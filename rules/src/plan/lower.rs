@@ -65,7 +65,8 @@ impl Compiler {
         }
         self.compile_filters();
         let leaves: Vec<&str> = self.plan.leaves.iter().map(|leaf| leaf.key.as_str()).collect();
-        self.plan.id = xxhash_rust::xxh3::xxh3_64(leaves.join("\n").as_bytes());
+        let read_by = format!("{:?}", self.plan.config);
+        self.plan.id = xxhash_rust::xxh3::xxh3_64(format!("{read_by}\n{}", leaves.join("\n")).as_bytes());
         if self.mistakes.is_empty() { Ok(self.plan) } else { Err(self.mistakes) }
     }
 

@@ -18,7 +18,6 @@ use watchbell_collector::wal::{
     WalWriter,
 };
 use watchbell_rules::alerting::notification::Notification;
-use watchbell_rules::plan::EngineConfig;
 use watchbell_rules::time::Timestamp;
 
 /// The newest snapshots, oldest first: storing one is atomic.
@@ -81,7 +80,7 @@ impl Process {
     pub(super) fn load_rules(&mut self, text: &str) {
         let files = vec![RuleFileText { path: "rules.yaml".to_owned(), text: text.to_owned() }];
         let rules = RuleSet { files, ..RuleSet::default() };
-        rules.compile(&EngineConfig::default()).expect("good rules");
+        rules.compile().expect("good rules");
         drop(self.log.append(frame_of(FrameKind::Rules, rules.to_bytes())));
         self.write();
         self.sync();
@@ -271,7 +270,7 @@ impl Process {
 fn restore(log: &dyn Log, snapshots: &Snapshots, seed: u64) -> Evaluator {
     let outbox = Outbox::new(OutboxConfig::default(), seed, outbox::Metrics::default());
     match snapshots.0.last() {
-        Some((_, bytes)) => Evaluator::restore(bytes, EngineConfig::default(), outbox).expect("our own snapshot"),
-        None => Evaluator::new(log.oldest(), EngineConfig::default(), outbox),
+        Some((_, bytes)) => Evaluator::restore(bytes, outbox).expect("our own snapshot"),
+        None => Evaluator::new(log.oldest(), outbox),
     }
 }
