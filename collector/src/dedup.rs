@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use watchbell_rules::time::Timestamp;
@@ -37,6 +40,22 @@ impl Default for DedupConfig {
     }
 }
 
+/// What the doors tell of themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    batches: Family<Vec<(&'static str, &'static str)>, Gauge>,
+}
+
+impl Metrics {
+    /// Registers it.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let help = "Batches whose copies would be told; the limit is dedup_entries_max";
+        registry.register("watchbell_dedup_batches", help, metrics.batches.clone());
+        metrics
+    }
+}
+
 /// A batch that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -57,7 +76,7 @@ pub struct Door {
 impl Door {
     /// Puts the check before a log; reads back from it what was seen within the horizon.
     pub fn open(log: Arc<dyn Log>, config: DedupConfig, clock: SharedClock) -> io::Result<Self> {
-        let mut seen = Seen { config, batches: HashMap::new(), order: VecDeque::new() };
+        let mut seen = Seen { config, batches: HashMap::new(), order: VecDeque::new(), known: Gauge::default() };
         let since = clock.now() - seen.config.dedup_horizon;
         if !seen.config.dedup_horizon.is_zero() {
             log.headers(since, &mut |frame| {
@@ -67,6 +86,16 @@ impl Door {
             })?;
         }
         Ok(Self { log, clock, seen: Arc::new(Mutex::new(seen)) })
+    }
+
+    /// Tells of itself as the door of that signal.
+    #[must_use]
+    pub fn counted(self, metrics: &Metrics, signal: &'static str) -> Self {
+        let mut seen = self.seen();
+        seen.known = metrics.batches.get_or_create_owned(&vec![("signal", signal)]);
+        seen.known.set(seen.order.len() as i64);
+        drop(seen);
+        self
     }
 
     /// Appends a frame, unless it is a copy of a batch that is durable or about to be; a hash of 0 is never a copy. The future
@@ -130,6 +159,7 @@ struct Seen {
     batches: HashMap<u64, Batch>,
     /// The durable ones, oldest first.
     order: VecDeque<(Timestamp, u64)>,
+    known: Gauge,
 }
 
 enum Batch {
@@ -145,6 +175,7 @@ impl Seen {
         while self.order.len() > self.config.dedup_entries_max {
             self.forget_oldest();
         }
+        self.known.set(self.order.len() as i64);
     }
 
     fn expire(&mut self, now: Timestamp) {
@@ -152,6 +183,7 @@ impl Seen {
         while self.order.front().is_some_and(|(seen, _)| *seen < since) {
             self.forget_oldest();
         }
+        self.known.set(self.order.len() as i64);
     }
 
     fn forget_oldest(&mut self) {

@@ -5,6 +5,7 @@
 //! rules, the outcome of a send. Judging may run ahead of durability, its outputs may not: each waits here until the log is durable
 //! up to the frame that caused it.
 
+mod fill;
 pub mod rule_set;
 pub mod runner;
 pub mod snapshot;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use watchbell_rules::alerting::Alerting;
 use watchbell_rules::alerting::notification::Notification;
-use watchbell_rules::engine::{Engine, Output as Judged, RuleStatus};
+use watchbell_rules::engine::{Engine, EngineStats, Output as Judged, RuleStatus};
 use watchbell_rules::matcher::Matched;
 use watchbell_rules::plan::Plan;
 use watchbell_rules::time::Timestamp;
@@ -120,6 +121,16 @@ impl Evaluator {
     /// The rules as they stand.
     pub fn status(&self) -> Vec<RuleStatus> {
         self.engine.rules()
+    }
+
+    /// How full the engine is.
+    pub fn engine_stats(&self) -> EngineStats {
+        self.engine.stats()
+    }
+
+    /// The alerting policy, to look into.
+    pub fn alerting(&self) -> &Alerting {
+        &self.alerting
     }
 
     /// The outbox, to look into.

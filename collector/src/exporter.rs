@@ -83,9 +83,7 @@ impl Exporters {
                 exporters.add(name, config, signal.name(), signal, log_of(signal))?;
             }
             if let ExporterConfig::PrometheusRemoteWrite(settings) = config {
-                let metrics = &exporters.metrics;
-                let (lost, in_memory) = (metrics.lost(name, SAMPLES), metrics.waiting(name, SAMPLES));
-                let samples = Waiting::new(settings, lost, in_memory);
+                let samples = Waiting::new(settings, exporters.metrics.of_queue(name, SAMPLES));
                 waiting.push(samples.clone());
                 exporters.add(name, config, SAMPLES, Signal::Metrics, Arc::new(samples))?;
             }

@@ -15,7 +15,7 @@ use watchbell_rules::engine::RuleStatus;
 use crate::api;
 use crate::clock::SharedClock;
 use crate::config::{Config, ConfigError};
-use crate::dedup::Door;
+use crate::dedup::{self, Door};
 use crate::evaluator::frame_of;
 use crate::evaluator::rule_set::RuleSet;
 use crate::evaluator::runner::{self, Parts, Request};
@@ -180,12 +180,14 @@ fn open_logs(
     metrics: &Metrics,
 ) -> Result<(Vec<Arc<Wal>>, Doors), StartError> {
     let wal_metrics = metrics.register(wal::Metrics::register);
+    let door_metrics = metrics.register(dedup::Metrics::register);
     let mut wals = Vec::new();
     let mut open = |signal: Signal| {
         let wal = Wal::open(data_dir, signal.name(), config.wal.clone(), Arc::clone(clock), &wal_metrics)?;
         let wal = Arc::new(wal);
         wals.push(Arc::clone(&wal));
-        Door::open(wal, config.dedup.clone(), Arc::clone(clock))
+        let door = Door::open(wal, config.dedup.clone(), Arc::clone(clock))?;
+        Ok(door.counted(&door_metrics, signal.name()))
     };
     let failed = || system(format!("cannot open the log in `{}`", config.data_dir.display()));
     let doors = Doors {

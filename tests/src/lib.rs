@@ -10,6 +10,7 @@ mod end_to_end;
 mod foreign_clients;
 mod grafana;
 mod helm;
+mod limits;
 mod mailpit;
 mod otelcol;
 mod prometheus;

@@ -15,6 +15,7 @@ use watchbell_rules::matcher::Matched;
 use watchbell_rules::plan::Plan;
 use watchbell_rules::transition::{AlertState, Sample, Transition};
 
+use super::fill::Fill;
 use super::snapshot::SnapshotStore;
 use super::{Evaluator, Output};
 use crate::clock::SharedClock;
@@ -66,13 +67,14 @@ pub struct Metrics {
     snapshot_bytes: Gauge,
     refolds: Counter,
     caught_up: Gauge,
+    fill: Fill,
 }
 
 impl Metrics {
     /// Registers all.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("watchbell_evaluator");
+        let metrics = Self { fill: Fill::register(registry), ..Self::default() };
         registry.register("frames", "Frames folded", metrics.frames.clone());
         registry.register("records", "Log records judged", metrics.records.clone());
         registry.register("snapshots", "Snapshots stored", metrics.snapshots.clone());
@@ -167,6 +169,8 @@ impl Runner {
             });
             self.act();
             self.take_snapshot();
+            let Parts { metrics, requests, clock, .. } = &mut self.parts;
+            metrics.fill.look_at(&self.evaluator, requests.len(), clock.monotonic());
             if folded {
                 tokio::task::yield_now().await;
                 while let Ok((key, result)) = self.results.try_recv() {

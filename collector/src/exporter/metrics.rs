@@ -15,6 +15,7 @@ pub struct Metrics {
     partly_refused: Family<Labels, Counter>,
     lost: Family<Labels, Counter>,
     waiting: Family<Labels, Gauge>,
+    series: Family<Labels, Gauge>,
     retries: Family<Labels, Counter>,
     requests: Family<Outcome, Counter>,
     duration: Family<Labels, Histogram, fn() -> Histogram>,
@@ -32,6 +33,14 @@ pub(super) struct WorkerMetrics {
     pub(super) queue_bytes: Gauge,
     requests: Family<Outcome, Counter>,
     labels: Labels,
+}
+
+/// One exporter's queue in memory.
+#[derive(Clone, Debug)]
+pub(super) struct QueueMetrics {
+    pub(super) lost: Counter,
+    pub(super) waiting: Gauge,
+    pub(super) series: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,12 +65,13 @@ impl Metrics {
             partly_refused: Family::default(),
             lost: Family::default(),
             waiting: Family::default(),
+            series: Family::default(),
             retries: Family::default(),
             requests: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             queue_bytes: Family::default(),
         };
-        let Self { sent, dropped, partly_refused, lost, waiting, retries, requests, duration, queue_bytes } =
+        let Self { sent, dropped, partly_refused, lost, waiting, series, retries, requests, duration, queue_bytes } =
             metrics.clone();
         registry.register("watchbell_exporter_sent_records", "Records that the endpoint took", sent);
         registry.register("watchbell_exporter_dropped_records", "Records given up: refused for good", dropped);
@@ -80,6 +90,7 @@ impl Metrics {
             "Samples in the queue in memory; the limit is samples_max",
             waiting,
         );
+        registry.register("watchbell_exporter_series", "Series whose last stamp is remembered", series);
         registry.register("watchbell_exporter_retries", "Requests that failed and are sent again", retries);
         registry.register("watchbell_exporter_requests", "Requests by how they ended", requests);
         registry.register(
@@ -109,12 +120,14 @@ impl Metrics {
         }
     }
 
-    pub(super) fn waiting(&self, exporter: &str, signal: &str) -> Gauge {
-        self.waiting.get_or_create_owned(&Labels { exporter: exporter.to_owned(), signal: signal.to_owned() })
-    }
-
-    pub(super) fn lost(&self, exporter: &str, signal: &str) -> Counter {
-        self.lost.get_or_create_owned(&Labels { exporter: exporter.to_owned(), signal: signal.to_owned() })
+    /// Of a queue in memory.
+    pub(super) fn of_queue(&self, exporter: &str, signal: &str) -> QueueMetrics {
+        let labels = Labels { exporter: exporter.to_owned(), signal: signal.to_owned() };
+        QueueMetrics {
+            lost: self.lost.get_or_create_owned(&labels),
+            waiting: self.waiting.get_or_create_owned(&labels),
+            series: self.series.get_or_create_owned(&labels),
+        }
     }
 }
 

@@ -8,8 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 use serde::Deserialize;
 use tokio::sync::watch;
 use watchbell_proto::prometheus::{CONTENT_TYPE_V1, Sample as WireSample, put_time_series};
@@ -19,6 +17,7 @@ use watchbell_rules::transition::Sample;
 
 use super::Sender;
 use super::headers::Headers;
+use super::metrics::QueueMetrics;
 use super::otlp_http::{not_answered, parse_url};
 use super::queue::{self, Request, RetryConfig, SendResult};
 use crate::config::duration;
@@ -139,8 +138,7 @@ struct Shared {
     progress: watch::Sender<Progress>,
     external_labels: BTreeMap<String, String>,
     samples_max: usize,
-    lost: Counter,
-    waiting: Gauge,
+    metrics: QueueMetrics,
 }
 
 #[derive(Default)]
@@ -154,14 +152,13 @@ struct State {
 }
 
 impl Waiting {
-    pub(super) fn new(config: &Config, lost: Counter, waiting: Gauge) -> Self {
+    pub(super) fn new(config: &Config, metrics: QueueMetrics) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
             progress: watch::Sender::default(),
             external_labels: config.external_labels.clone(),
             samples_max: config.samples_max.max(1),
-            lost,
-            waiting,
+            metrics,
         }))
     }
 
@@ -176,7 +173,8 @@ impl Waiting {
         state.samples.drain(..over);
         state.oldest += over as u64;
         self.lose(&mut state, over as u64);
-        self.0.waiting.set(state.samples.len() as i64);
+        self.0.metrics.waiting.set(state.samples.len() as i64);
+        self.0.metrics.series.set(state.latest.len() as i64);
         let end = Position(state.oldest + state.samples.len() as u64);
         drop(state);
         self.0.progress.send_modify(|progress| (progress.appended, progress.durable) = (end, end));
@@ -184,7 +182,7 @@ impl Waiting {
 
     fn lose(&self, state: &mut State, samples: u64) {
         state.lost += samples;
-        self.0.lost.inc_by(samples);
+        self.0.metrics.lost.inc_by(samples);
     }
 
     /// The samples as a `WriteRequest`, by series.
@@ -284,7 +282,7 @@ impl Cursor for WaitingCursor {
         let done = position.0.saturating_sub(state.oldest).min(state.samples.len() as u64);
         state.samples.drain(..done as usize);
         state.oldest += done;
-        self.0.0.waiting.set(state.samples.len() as i64);
+        self.0.0.metrics.waiting.set(state.samples.len() as i64);
         Ok(())
     }
 

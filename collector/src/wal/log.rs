@@ -309,6 +309,7 @@ impl<D: Disk> Reports for Shared<D> {
         Report {
             signal: self.signal.clone(),
             pending_bytes: self.queue().bytes as u64,
+            tail_cache_bytes: self.tail().bytes() as u64,
             segments: self.segments().len() as u64,
             disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
             cursors: cursors.collect(),

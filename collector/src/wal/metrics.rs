@@ -44,6 +44,8 @@ pub struct Report {
     pub signal: String,
     /// Payload bytes that wait to be written.
     pub pending_bytes: u64,
+    /// Payload bytes of the newest frames, kept in memory for readers.
+    pub tail_cache_bytes: u64,
     /// Segments with frames.
     pub segments: u64,
     /// Bytes of all its files.
@@ -161,6 +163,8 @@ impl Collector for Logs {
             })
         };
         log_gauge("watchbell_wal_pending_bytes", "Payload bytes that wait to be written", |log| log.pending_bytes)?;
+        let help = "Payload bytes of the newest frames, in memory for readers; the limit is tail_cache_bytes_max";
+        log_gauge("watchbell_wal_tail_cache_bytes", help, |log| log.tail_cache_bytes)?;
         log_gauge("watchbell_wal_segments", "Segments with frames", |log| log.segments)?;
         log_gauge("watchbell_wal_disk_bytes", "Bytes of the log's segment files", |log| log.disk_bytes)?;
 

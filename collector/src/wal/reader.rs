@@ -97,6 +97,11 @@ impl Tail {
         Self { start, frames: VecDeque::new(), bytes: 0, bytes_max }
     }
 
+    /// Payload bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn push(&mut self, frame: Frame) {
         self.bytes += cost(&frame);
         self.frames.push_back(frame);

@@ -1,0 +1,81 @@
+//! How full the evaluator's state is: its limits are counts of what rules and records make of one another, so they are looked at now and then.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Evaluator;
+
+/// Gauges beside the evaluator's limits.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fill {
+    groups: Gauge,
+    groups_refused: Counter,
+    window_cells: Gauge,
+    evidence_bytes: Gauge,
+    sources: Gauge,
+    watermark: Gauge<f64, AtomicU64>,
+    pending: Gauge,
+    firing: Gauge,
+    alert_groups: Gauge,
+    alert_groups_overflowed: Counter,
+    requests: Gauge,
+    looked_at: Option<Duration>,
+}
+
+impl Fill {
+    /// Registers all.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let fill = Self::default();
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge(
+            "groups",
+            "Groups of all rules that have a window; the limit of each rule is groups_per_rule_max",
+            &fill.groups,
+        );
+        gauge("window_cells", "Cells of all windows; above window_cells_max each keeps fewer", &fill.window_cells);
+        gauge(
+            "evidence_bytes",
+            "Bytes of the records kept for pages; the limit is evidence_bytes_max",
+            &fill.evidence_bytes,
+        );
+        gauge("sources", "Sources that the watermark waits for", &fill.sources);
+        gauge("alerts_pending", "Alerts that are pending", &fill.pending);
+        gauge("alerts_firing", "Alerts that are firing", &fill.firing);
+        gauge("alert_groups", "Groups of alerts that messages are made of", &fill.alert_groups);
+        gauge("requests", "Questions that wait for the evaluator", &fill.requests);
+        let help = "Event time that all active sources have reached, in Unix time";
+        registry.register("watermark_timestamp_seconds", help, fill.watermark.clone());
+        let help = "Times a group found no place under groups_per_rule_max, since the rules were loaded";
+        registry.register("groups_refused", help, fill.groups_refused.clone());
+        let help = "Alerts that joined a group without labels, there being too many groups";
+        registry.register("alert_groups_overflowed", help, fill.alert_groups_overflowed.clone());
+        fill
+    }
+
+    /// Looks at the evaluator, at most once in [`INTERVAL`].
+    pub(super) fn look_at(&mut self, evaluator: &Evaluator, requests: usize, now: Duration) {
+        if self.looked_at.is_some_and(|before| now.saturating_sub(before) < INTERVAL) {
+            return;
+        }
+        self.looked_at = Some(now);
+        let (engine, alerting) = (evaluator.engine_stats(), evaluator.alerting());
+        self.groups.set(engine.groups as i64);
+        self.window_cells.set(engine.window_cells as i64);
+        self.evidence_bytes.set(engine.evidence_bytes as i64);
+        self.sources.set(engine.sources as i64);
+        self.watermark.set(engine.watermark.nanos() as f64 / 1e9);
+        self.pending.set(engine.pending as i64);
+        self.firing.set(engine.firing as i64);
+        self.alert_groups.set(alerting.groups_len() as i64);
+        self.requests.set(requests as i64);
+        self.groups_refused.inner().store(engine.groups_refused, Ordering::Relaxed);
+        self.alert_groups_overflowed.inner().store(alerting.overflowed(), Ordering::Relaxed);
+    }
+}
+
+/// Every alert is counted: that may take a millisecond.
+const INTERVAL: Duration = Duration::from_secs(1);
