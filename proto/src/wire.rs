@@ -244,6 +244,10 @@ pub fn put_varint_field(out: &mut Vec<u8>, number: u32, value: u64) {
 /// Appends a `fixed64`, `sfixed64` (`as u64`) or `double` (`to_bits`) field.
 #[inline]
 pub fn put_fixed64_field(out: &mut Vec<u8>, number: u32, value: u64) {
+    if number < 16 {
+        let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+        return out.extend_from_slice(&[(number << 3 | 1) as u8, a, b, c, d, e, f, g, h]); // one piece, one look for room
+    }
     put_varint(out, u64::from(number) << 3 | 1);
     out.extend_from_slice(&value.to_le_bytes());
 }
@@ -265,6 +269,9 @@ pub fn put_bytes_field(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
 /// Appends the head of a length-delimited field whose `len` bytes the caller appends next.
 #[inline]
 pub fn put_bytes_header(out: &mut Vec<u8>, number: u32, len: usize) {
+    if number < 16 && len < 0x80 {
+        return out.extend_from_slice(&[(number << 3 | 2) as u8, len as u8]); // one piece, one look for room
+    }
     put_varint(out, u64::from(number) << 3 | 2);
     put_varint(out, len as u64);
 }
@@ -286,11 +293,18 @@ pub struct OpenMessage {
     start: usize,
 }
 
+impl OpenMessage {
+    /// The message field whose length is the byte at `start`, a 0 yet, for who writes a field's first bytes in another way.
+    #[inline]
+    pub fn at(start: usize) -> Self {
+        Self { start }
+    }
+}
+
 /// Begins a message field; its content is what is appended until [`end_message_field`].
 #[inline]
 pub fn begin_message_field(out: &mut Vec<u8>, number: u32) -> OpenMessage {
-    put_varint(out, u64::from(number) << 3 | 2);
-    out.push(0);
+    put_bytes_header(out, number, 0);
     OpenMessage { start: out.len() - 1 }
 }
 
@@ -298,10 +312,14 @@ pub fn begin_message_field(out: &mut Vec<u8>, number: u32) -> OpenMessage {
 #[inline]
 pub fn end_message_field(out: &mut Vec<u8>, OpenMessage { start }: OpenMessage) {
     let len = out.len() - start - 1;
-    if len < 0x80 {
-        out[start] = len as u8;
-        return;
+    match len < 0x80 {
+        true => out[start] = len as u8,
+        false => put_long_length(out, start, len),
     }
+}
+
+#[inline(never)]
+fn put_long_length(out: &mut Vec<u8>, start: usize, len: usize) {
     let extra = varint_len(len as u64) - 1;
     out.resize(out.len() + extra, 0);
     out.copy_within(start + 1..start + 1 + len, start + 1 + extra);

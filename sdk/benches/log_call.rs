@@ -2,13 +2,16 @@
 //!
 //! An event with a `u64`, an `f64` and a string attribute and a formatted message, inside an active span. Both stacks hand their records to a
 //! receiver in the same process that throws them away. Each figure is the best of many batches, in nanoseconds of the calling
-//! thread's own processor time; between batches everything is flushed. Run: `cargo bench -p watchbell`.
+//! thread's own processor time; between batches everything is flushed. Run: `cargo bench -p watchbell --bench log_call`, and for some rows
+//! alone `-- PART_OF_THE_NAME`.
 
 #![allow(unsafe_code)] // an allocator that counts, and the thread's clock
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::fmt::{self, Write};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
@@ -17,10 +20,11 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::logs::{BatchConfigBuilder, BatchLogProcessor, LogBatch, LogExporter, SdkLoggerProvider};
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Dispatch;
+use tracing::field::Field;
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 
 const CALLS_PER_BATCH: u32 = 2_000;
 const BATCHES: u32 = 400;
@@ -37,14 +41,21 @@ fn main() {
     let flush_ours = || guard.flush(Duration::from_secs(10)).expect("a receiver that answers");
     let flush_stock = || logger_provider.force_flush().expect("an exporter that always succeeds");
     let mut out = String::from("| path | CPU ns a call, best | median | allocations a call |\n|---|---|---|---|\n");
-    let mut row = |name: &str, figures: Figures| {
-        let Figures { best, median, allocations } = figures;
-        out += &format!("| {name} | {best:.0} | {median:.0} | {allocations:.2} |\n");
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let mut row = |name: &str, dispatch: &Dispatch, flush: &dyn Fn(), call: fn(u64)| {
+        if name.contains(&filter) {
+            let Figures { best, median, allocations } = measure(dispatch, flush, call);
+            out += &format!("| {name} | {best:.0} | {median:.0} | {allocations:.2} |\n");
+        }
     };
-    row("watchbell, in a span", measure(&ours, flush_ours, call));
-    row("stock appender and batch processor, in a span", measure(&stock, flush_stock, call));
-    row("watchbell, without attributes", measure(&ours, flush_ours, |_| tracing::info!("order placed")));
-    row("watchbell, disabled level", measure(&ours, flush_ours, |i| tracing::debug!(i, "order {}", i)));
+    row("watchbell, in a span", &ours, &flush_ours, call);
+    row("stock appender and batch processor, in a span", &stock, &flush_stock, call);
+    row("watchbell, without attributes", &ours, &flush_ours, |_| tracing::info!("order placed"));
+    row("watchbell, disabled level", &ours, &flush_ours, |i| tracing::debug!(i, "order {}", i));
+    row("tracing alone, fields visited and formatted", &visited(), &|| {}, call);
+    row("a look at the clock", &ours, &flush_ours, |_| {
+        std::hint::black_box(std::time::SystemTime::now());
+    });
     let ledger = guard.shutdown(Duration::from_secs(10));
     print(&format!("{out}\n{ledger}\n"));
     assert_eq!(ledger.logs.lost(), 0);
@@ -54,7 +65,7 @@ fn call(order_id: u64) {
     tracing::info!(order_id, amount = 9.75, upstream = "payment", "order {} placed", order_id);
 }
 
-fn measure(dispatch: &Dispatch, flush: impl Fn(), call: impl Fn(u64)) -> Figures {
+fn measure(dispatch: &Dispatch, flush: &dyn Fn(), call: fn(u64)) -> Figures {
     tracing::dispatcher::with_default(dispatch, || {
         let _span = tracing::info_span!("checkout").entered();
         let mut nanos = Vec::new();
@@ -90,6 +101,22 @@ fn stock() -> (Dispatch, SdkLoggerProvider) {
     let bridge = OpenTelemetryTracingBridge::new(&logs);
     let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO).with(spans).with(bridge);
     (Dispatch::new(subscriber), logs)
+}
+
+/// What no logging by `tracing` can do without.
+fn visited() -> Dispatch {
+    Dispatch::new(tracing_subscriber::registry().with(LevelFilter::INFO).with(Visited::default()))
+}
+
+#[derive(Default)]
+struct Visited(Mutex<String>);
+
+impl<S: Subscriber> Layer<S> for Visited {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = self.0.lock().expect("no panic");
+        line.clear();
+        event.record(&mut |_: &Field, value: &dyn fmt::Debug| write!(line, "{value:?}").expect("a growing string"));
+    }
 }
 
 #[derive(Debug)]

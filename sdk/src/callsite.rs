@@ -13,6 +13,7 @@ use tracing_core::{Level, Metadata};
 use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
 
 use crate::encode::put_scope;
+use crate::record::{AttributeHead, TIMES_BYTES};
 
 /// Most instrumentation scopes that are told apart (4,096); records of any beyond go under the scope `watchbell.overflow`.
 const SCOPES_MAX: usize = 4096;
@@ -29,8 +30,8 @@ pub(crate) struct Callsite {
 pub(crate) enum FieldUse {
     /// It is the record's body.
     Message,
-    /// It is an attribute; these are the bytes of its key.
-    Attribute(Box<[u8]>),
+    /// It is an attribute.
+    Attribute(AttributeHead),
     /// It names the scope of a record that came from the `log` crate.
     LogTarget,
     /// It is not exported.
@@ -52,7 +53,7 @@ impl Callsite {
         }
     }
 
-    /// Severity, event name and code attributes, encoded as fields of a `LogRecord`.
+    /// Room for the times, then severity, event name and code attributes, encoded as fields of a `LogRecord`.
     #[inline]
     pub(crate) fn head(&self) -> &[u8] {
         &self.head
@@ -105,7 +106,7 @@ fn registered(metadata: &'static Metadata<'static>) -> &'static Callsite {
 }
 
 fn head(metadata: &Metadata<'_>) -> Box<[u8]> {
-    let mut out = Vec::new();
+    let mut out = vec![0; TIMES_BYTES];
     let (number, text) = severity(*metadata.level());
     put_varint_field(&mut out, 2, number);
     put_bytes_field(&mut out, 3, text.as_bytes());
@@ -154,17 +155,11 @@ fn field_use(name: &'static str, is_log: bool) -> FieldUse {
     match name {
         "message" => FieldUse::Message,
         "log.target" if is_log => FieldUse::LogTarget,
-        "log.file" if is_log => FieldUse::Attribute(key("code.file.path")),
-        "log.line" if is_log => FieldUse::Attribute(key("code.line.number")),
+        "log.file" if is_log => FieldUse::Attribute(AttributeHead::new("code.file.path")),
+        "log.line" if is_log => FieldUse::Attribute(AttributeHead::new("code.line.number")),
         "log.module_path" if is_log => FieldUse::Ignored,
-        _ => FieldUse::Attribute(key(name.strip_prefix("r#").unwrap_or(name))),
+        _ => FieldUse::Attribute(AttributeHead::new(name.strip_prefix("r#").unwrap_or(name))),
     }
-}
-
-fn key(name: &str) -> Box<[u8]> {
-    let mut out = Vec::new();
-    put_bytes_field(&mut out, 1, name.as_bytes());
-    out.into()
 }
 
 /// An instrumentation scope by number, the same for the whole process.

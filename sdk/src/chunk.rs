@@ -1,6 +1,6 @@
 //! Chunks of encoded records, and the pool they come from.
 //!
-//! A chunk is a run of entries: the scope's number and the record's length (4 bytes each, in the machine's order), then the record as the
+//! A chunk is a run of entries: a number of 64 bits (the scope's number, then the record's length in the lower half), then the record as the
 //! content of its OTLP message. A thread fills its chunk; the export thread copies the records into requests and gives the chunk back at once.
 
 use std::sync::Mutex;
@@ -34,8 +34,8 @@ impl Chunk {
         if self.bytes.len() + ENTRY_HEAD_BYTES + record.len() > self.bytes.capacity() {
             return false;
         }
-        self.bytes.extend_from_slice(&scope.to_u32().to_ne_bytes());
-        self.bytes.extend_from_slice(&(record.len() as u32).to_ne_bytes());
+        let head = u64::from(scope.to_u32()) << 32 | record.len() as u64;
+        self.bytes.extend_from_slice(&head.to_ne_bytes());
         self.bytes.extend_from_slice(record);
         self.records += 1;
         true
@@ -56,11 +56,11 @@ impl Chunk {
     pub(crate) fn entries(&self) -> impl Iterator<Item = (ScopeId, &[u8])> {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
-            let (scope, after) = rest.split_first_chunk()?;
-            let (len, after) = after.split_first_chunk()?;
-            let (record, after) = after.split_at_checked(u32::from_ne_bytes(*len) as usize)?;
+            let (head, after) = rest.split_first_chunk()?;
+            let head = u64::from_ne_bytes(*head);
+            let (record, after) = after.split_at_checked(head as u32 as usize)?;
             rest = after;
-            Some((ScopeId::from_u32(u32::from_ne_bytes(*scope)), record))
+            Some((ScopeId::from_u32((head >> 32) as u32), record))
         })
     }
 }

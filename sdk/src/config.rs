@@ -6,15 +6,18 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Sampler;
+use rustls::sign::SingleCertAndKey;
 use tracing_subscriber::filter::Targets;
 
 use crate::levels::Levels;
 use crate::resource;
+use crate::tls::{self, Tls};
 
 /// How OTLP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,8 @@ pub struct Builder {
     protocol: Option<Protocol>,
     compression: Option<Compression>,
     headers: Vec<(String, String)>,
+    certificate: Option<String>,
+    client_certificate: Option<(String, String)>,
     timeout: Option<Duration>,
     console: Option<bool>,
     levels: Option<String>,
@@ -140,6 +145,20 @@ impl Builder {
     /// Adds a header to each request, as `OTEL_EXPORTER_OTLP_HEADERS`: `header("authorization", "Bearer ...")`.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The PEM file of the authorities that the collector's certificate must come from, as `OTEL_EXPORTER_OTLP_CERTIFICATE`. The system's,
+    /// if neither is set.
+    pub fn certificate(mut self, path: impl Into<String>) -> Self {
+        self.certificate = Some(path.into());
+        self
+    }
+
+    /// The PEM files of our own certificate and its private key, for a collector that asks for one, as
+    /// `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` and `OTEL_EXPORTER_OTLP_CLIENT_KEY`.
+    pub fn client_certificate(mut self, certificate_path: impl Into<String>, key_path: impl Into<String>) -> Self {
+        self.client_certificate = Some((certificate_path.into(), key_path.into()));
         self
     }
 
@@ -243,6 +262,7 @@ impl Builder {
             uri: self.uri(signal, protocol, env)?,
             protocol,
             headers: self.headers(signal, env)?,
+            tls: self.tls(signal, env)?,
             compression: self
                 .compression
                 .or_else(|| env.signal_parse(signal, "COMPRESSION", str::parse))
@@ -253,6 +273,12 @@ impl Builder {
     }
 
     fn uri(&self, signal: Signal, protocol: Protocol, env: &mut Env) -> Result<Uri, String> {
+        let is_insecure = env.signal_parse(signal, "INSECURE", boolean).unwrap_or(false);
+        let uri = |endpoint: &str, path: &str| match protocol {
+            Protocol::Grpc if is_insecure && !endpoint.contains("://") => uri(&format!("http://{endpoint}"), path),
+            Protocol::Grpc if !endpoint.contains("://") => uri(&format!("https://{endpoint}"), path),
+            _ => uri(endpoint, path),
+        };
         if let Some(endpoint) = &self.endpoint {
             return uri(endpoint, base_path(signal, protocol));
         }
@@ -269,6 +295,19 @@ impl Builder {
             Protocol::HttpProtobuf => "http://localhost:4318",
         };
         found.map_or_else(|| uri(default, shared_path), Ok)
+    }
+
+    fn tls(&self, signal: Signal, env: &mut Env) -> Result<Tls, String> {
+        Ok(Tls {
+            roots: match &self.certificate {
+                Some(path) => Some(tls::roots(path)?),
+                None => env.signal_parse(signal, "CERTIFICATE", tls::roots),
+            },
+            identity: match &self.client_certificate {
+                Some((certificate, key)) => Some(tls::identity(certificate, key)?),
+                None => env.identity(signal),
+            },
+        })
     }
 
     fn headers(&self, signal: Signal, env: &mut Env) -> Result<HeaderMap, String> {
@@ -323,6 +362,7 @@ pub(crate) struct Export {
     pub(crate) uri: Uri,
     pub(crate) protocol: Protocol,
     pub(crate) headers: HeaderMap,
+    pub(crate) tls: Tls,
     pub(crate) compression: Compression,
     pub(crate) timeout: Duration,
     pub(crate) schedule_delay: Duration,
@@ -402,6 +442,26 @@ impl Env {
     fn signal_parse<T>(&mut self, signal: Signal, what: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let own = self.parse(&format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.env_name()), &parse);
         own.or_else(|| self.parse(&format!("OTEL_EXPORTER_OTLP_{what}"), &parse))
+    }
+
+    /// The variable's name and value, the signal's own if it is set.
+    fn signal_get(&self, signal: Signal, what: &str) -> Option<(String, String)> {
+        let own = format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.env_name());
+        let names = [own, format!("OTEL_EXPORTER_OTLP_{what}")];
+        names.into_iter().find_map(|name| self.get(&name).map(|value| (name, value)))
+    }
+
+    /// The client certificate; one variable of the two alone is told and ignored.
+    fn identity(&mut self, signal: Signal) -> Option<Arc<SingleCertAndKey>> {
+        let certificate = self.signal_get(signal, "CLIENT_CERTIFICATE");
+        let key = self.signal_get(signal, "CLIENT_KEY");
+        let (name, read) = match (certificate, key) {
+            (None, None) => return None,
+            (Some((name, certificate)), Some((_, key))) => (name, tls::identity(&certificate, &key)),
+            (Some((name, _)), None) => (name, Err("`OTEL_EXPORTER_OTLP_CLIENT_KEY` is missing".to_owned())),
+            (None, Some((name, _))) => (name, Err("`OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` is missing".to_owned())),
+        };
+        read.map_err(|error| self.warnings.push(format!("{name} is ignored: {error}"))).ok()
     }
 
     /// `key=value,key=value`, percent-encoded; one mistake discards the whole, as the specification wants.
@@ -602,6 +662,12 @@ mod tests {
         assert_eq!(uri(&[(ALL, "http://c:1/base/")]), "http://c:1/base/v1/logs");
         assert_eq!(uri(&[(ALL, "http://c:1"), (LOGS, "http://d:2/own")]), "http://d:2/own");
         assert_eq!(uri(&[(LOGS, "http://d:2")]), "http://d:2/");
+        assert_eq!(uri(&[GRPC, (ALL, "c:4317")]), format!("https://c:4317/{SERVICE}"));
+        const INSECURE: (&str, &str) = ("OTEL_EXPORTER_OTLP_INSECURE", "true");
+        assert_eq!(uri(&[GRPC, INSECURE, (ALL, "c:4317")]), format!("http://c:4317/{SERVICE}"));
+        assert_eq!(uri(&[GRPC, INSECURE, (ALL, "https://c:4317")]), format!("https://c:4317/{SERVICE}"));
+        let own = ("OTEL_EXPORTER_OTLP_LOGS_INSECURE", "false");
+        assert_eq!(uri(&[GRPC, INSECURE, own, (ALL, "c:4317")]), format!("https://c:4317/{SERVICE}"));
         assert_eq!(uri(&[(ALL, "http://c:1"), (LOGS, "nonsense")]), "http://c:1/v1/logs");
     }
 
@@ -627,6 +693,47 @@ mod tests {
         assert_eq!(traces.headers["x-tenant"], "all");
         assert_eq!(traces.schedule_delay, Duration::from_millis(7));
         assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
+    fn certificates() {
+        const ROOTS: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+        const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+        const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, empty) = (&write("cert.pem", &pair.cert.pem()), &write("empty.pem", ""));
+        let key = &write("key.pem", &pair.signing_key.serialize_pem());
+        let other_key = &write("other.pem", &other.signing_key.serialize_pem());
+
+        let (config, warnings) = built(&[(ROOTS, certificate), (CERTIFICATE, certificate), (KEY, key)]);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let tls = config.traces.unwrap().tls;
+        assert!(tls.roots.is_some() && tls.identity.is_some() && tls.client_config().is_ok());
+        let (config, _) = built(&[("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE", certificate)]);
+        assert!(config.logs.unwrap().tls.roots.is_some() && config.traces.unwrap().tls.roots.is_none());
+
+        let wrong: [(&[(&str, &str)], &str); 6] = [
+            (&[(ROOTS, "/no/ca.pem")], "cannot read certificates from `/no/ca.pem`"),
+            (&[(ROOTS, empty)], "holds no certificate"),
+            (&[(KEY, key)], "`OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` is missing"),
+            (&[(CERTIFICATE, certificate)], "`OTEL_EXPORTER_OTLP_CLIENT_KEY` is missing"),
+            (&[(CERTIFICATE, certificate), (KEY, empty)], "cannot read a private key from"),
+            (&[(CERTIFICATE, certificate), (KEY, other_key)], "do not go together"),
+        ];
+        for (variables, told) in wrong {
+            let (_, warnings) = built(variables);
+            let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+            assert!(warning.contains("is ignored: ") && warning.contains(told), "{warning}");
+        }
+        assert!(Builder::default().certificate("/no/ca.pem").build().unwrap_err().contains("/no/ca.pem"));
+        assert!(Builder::default().client_certificate(certificate, empty).build().is_err());
     }
 
     #[test]

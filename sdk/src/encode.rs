@@ -1,151 +1,22 @@
-//! Writes OTLP log records and spans as bytes.
-//!
-//! What is static about a callsite comes encoded from [`Callsite`]; the rest is appended to the caller's scratch buffer, which
-//! grows once and is then reused: nothing is allocated in the steady state. Field numbers are those of
-//! `opentelemetry/proto/{common,logs,trace}/v1`.
+//! Writes spans and what else OpenTelemetry's own types hold as OTLP. Field numbers are those of `opentelemetry/proto/{common,logs,trace}/v1`.
 
 use std::error::Error;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry::trace::{Event, Link, SpanContext, SpanKind, Status};
 use opentelemetry::{Array, InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::SpanData;
-use tracing_core::field::{Field, Visit};
 use watchbell_proto::wire::{
     put_bytes_field, put_fixed32_field, put_fixed64_field, put_message_field, put_varint_field,
 };
 
-use crate::callsite::{Callsite, FieldUse, ScopeId};
-
 /// Longest string value of a record in bytes (64 KiB); what is beyond is cut off at a character's boundary.
 pub(crate) const VALUE_BYTES_MAX: usize = 64 * 1024;
-
-/// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
-pub(crate) const RECORD_BYTES_MAX: usize = 256 * 1024;
-
-/// Most attributes of a record, the specification's default (128); more are dropped, and counted in the record.
-pub(crate) const ATTRIBUTES_PER_RECORD_MAX: u32 = 128;
 
 /// The time as OTLP has it: nanoseconds since 1970, 0 for times before.
 pub(crate) fn unix_nano(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
-}
-
-/// A log record under construction: its head is written, its fields are visited, [`finish`](Self::finish) writes the trace.
-pub(crate) struct LogRecordWriter<'a> {
-    out: &'a mut Vec<u8>,
-    callsite: &'static Callsite,
-    scope: ScopeId,
-    attributes: u32,
-    dropped_attributes: u32,
-}
-
-impl<'a> LogRecordWriter<'a> {
-    /// Starts a record of `callsite` at `now` (nanoseconds since 1970).
-    #[inline]
-    pub(crate) fn new(out: &'a mut Vec<u8>, callsite: &'static Callsite, now: u64) -> Self {
-        put_fixed64_field(out, 1, now); // time_unix_nano
-        put_fixed64_field(out, 11, now); // observed_time_unix_nano
-        out.extend_from_slice(callsite.head());
-        Self { out, callsite, scope: callsite.scope(), attributes: 0, dropped_attributes: 0 }
-    }
-
-    /// Ends the record with the ids of the span it belongs to, and says whose scope it is.
-    #[inline]
-    pub(crate) fn finish(self, span: Option<&SpanIds>) -> ScopeId {
-        if self.dropped_attributes > 0 {
-            put_varint_field(self.out, 7, u64::from(self.dropped_attributes));
-        }
-        if let Some(span) = span {
-            put_fixed32_field(self.out, 8, span.flags);
-            put_bytes_field(self.out, 9, &span.trace_id);
-            put_bytes_field(self.out, 10, &span.span_id);
-        }
-        self.scope
-    }
-
-    #[inline]
-    fn attribute(&mut self, field: &Field, write: impl FnOnce(&mut Vec<u8>)) {
-        match self.callsite.field(field) {
-            FieldUse::Attribute(key) if self.has_room() => {
-                self.attributes += 1;
-                put_message_field(self.out, 6, |out| {
-                    out.extend_from_slice(key);
-                    put_message_field(out, 2, write);
-                });
-            }
-            FieldUse::Attribute(_) => self.dropped_attributes += 1,
-            FieldUse::Message => put_message_field(self.out, 5, write),
-            FieldUse::LogTarget | FieldUse::Ignored => {}
-        }
-    }
-
-    #[inline]
-    fn has_room(&self) -> bool {
-        self.attributes < ATTRIBUTES_PER_RECORD_MAX && self.out.len() < RECORD_BYTES_MAX - VALUE_BYTES_MAX
-    }
-}
-
-impl Visit for LogRecordWriter<'_> {
-    #[inline]
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.attribute(field, |out| put_varint_field(out, 3, value as u64));
-    }
-
-    #[inline]
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        match i64::try_from(value) {
-            Ok(value) => self.record_i64(field, value),
-            Err(_) => self.record_debug(field, &value), // OTLP has no unsigned integers: as text, whole
-        }
-    }
-
-    fn record_i128(&mut self, field: &Field, value: i128) {
-        match i64::try_from(value) {
-            Ok(value) => self.record_i64(field, value),
-            Err(_) => self.record_debug(field, &value),
-        }
-    }
-
-    fn record_u128(&mut self, field: &Field, value: u128) {
-        match i64::try_from(value) {
-            Ok(value) => self.record_i64(field, value),
-            Err(_) => self.record_debug(field, &value),
-        }
-    }
-
-    #[inline]
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.attribute(field, |out| put_fixed64_field(out, 4, value.to_bits()));
-    }
-
-    #[inline]
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.attribute(field, |out| put_varint_field(out, 2, u64::from(value)));
-    }
-
-    #[inline]
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if matches!(self.callsite.field(field), FieldUse::LogTarget) {
-            self.scope = ScopeId::of_target(value);
-        } else {
-            self.attribute(field, |out| put_bytes_field(out, 1, cut(value).as_bytes()));
-        }
-    }
-
-    fn record_bytes(&mut self, field: &Field, value: &[u8]) {
-        self.attribute(field, |out| put_bytes_field(out, 7, &value[..value.len().min(VALUE_BYTES_MAX)]));
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.record_debug(field, &format_args!("{}", ErrorChain(value)));
-    }
-
-    #[inline]
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.attribute(field, |out| put_text_field(out, 1, format_args!("{value:?}")));
-    }
 }
 
 /// Appends a log record of severity WARN with this text as its body.
@@ -169,25 +40,6 @@ impl fmt::Display for ErrorChain<'_> {
             source = error.source();
         }
         Ok(())
-    }
-}
-
-/// The ids that tie a record to its span.
-pub(crate) struct SpanIds {
-    trace_id: [u8; 16],
-    span_id: [u8; 8],
-    flags: u32,
-}
-
-impl SpanIds {
-    /// The ids of a valid span context, sampled or not.
-    #[inline]
-    pub(crate) fn of(context: &SpanContext) -> Option<Self> {
-        context.is_valid().then(|| Self {
-            trace_id: context.trace_id().to_bytes(),
-            span_id: context.span_id().to_bytes(),
-            flags: u32::from(context.trace_flags().to_u8()),
-        })
     }
 }
 
@@ -319,40 +171,12 @@ fn put_array(out: &mut Vec<u8>, array: &Array) {
     }
 }
 
-/// Appends what `text` formats to as a string field, cut at [`VALUE_BYTES_MAX`].
 #[inline]
-pub(crate) fn put_text_field(out: &mut Vec<u8>, number: u32, text: fmt::Arguments<'_>) {
-    // A string is a message to the wire: a length, then bytes.
-    put_message_field(out, number, |out| {
-        let _ = Cutting { left: VALUE_BYTES_MAX, out }.write_fmt(text); // an error is the cut, or a faulty `Debug`: keep what came
-    });
-}
-
-struct Cutting<'a> {
-    out: &'a mut Vec<u8>,
-    left: usize,
-}
-
-impl Write for Cutting<'_> {
-    #[inline]
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.len() <= self.left {
-            self.left -= text.len();
-            self.out.extend_from_slice(text.as_bytes());
-            return Ok(());
-        }
-        self.out.extend_from_slice(&text.as_bytes()[..char_boundary_before(text, self.left)]);
-        self.left = 0;
-        Err(fmt::Error)
-    }
-}
-
-#[inline]
-fn cut(text: &str) -> &str {
+pub(crate) fn cut(text: &str) -> &str {
     if text.len() <= VALUE_BYTES_MAX { text } else { &text[..char_boundary_before(text, VALUE_BYTES_MAX)] }
 }
 
 /// `str::floor_char_boundary`, which came with Rust 1.91.
-fn char_boundary_before(text: &str, index: usize) -> usize {
+pub(crate) fn char_boundary_before(text: &str, index: usize) -> usize {
     (0..=index).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
 }

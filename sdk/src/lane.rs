@@ -3,7 +3,7 @@
 //! Each thread has a slot with its chunk. The slot's lock is taken by that thread for each record and by the export thread once a batch, for
 //! the time of a swap: nobody waits. Full chunks go to a queue; the export thread collects them together with what the slots hold.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -206,7 +206,7 @@ impl Lane {
 /// What a thread keeps between calls.
 pub(crate) struct Local {
     pub(crate) callsites: CallsiteCache,
-    scratch: Cell<Vec<u8>>,
+    scratch: RefCell<Vec<u8>>,
     slots: RefCell<Vec<Arc<Slot>>>,
 }
 
@@ -215,7 +215,7 @@ const SCRATCH_BYTES_MAX: usize = 8 * 1024;
 
 thread_local! {
     static LOCAL: Local = const {
-        Local { callsites: CallsiteCache::new(), scratch: Cell::new(Vec::new()), slots: RefCell::new(Vec::new()) }
+        Local { callsites: CallsiteCache::new(), scratch: RefCell::new(Vec::new()), slots: RefCell::new(Vec::new()) }
     };
 }
 
@@ -229,11 +229,11 @@ impl Local {
     /// Calls `f` with an empty buffer. A call within a call (a `Debug` that logs) has a new one.
     #[inline]
     pub(crate) fn with_scratch<R>(&self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        let mut scratch = self.scratch.take();
+        let Ok(mut scratch) = self.scratch.try_borrow_mut() else { return f(&mut Vec::new()) };
         scratch.clear();
         let result = f(&mut scratch);
-        if scratch.capacity() <= SCRATCH_BYTES_MAX {
-            self.scratch.set(scratch);
+        if scratch.capacity() > SCRATCH_BYTES_MAX {
+            *scratch = Vec::new();
         }
         result
     }

@@ -21,9 +21,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::callsite::{Callsite, CallsiteCache, ScopeId};
 use crate::config::Signal;
-use crate::encode::{LogRecordWriter, SpanIds, unix_nano};
+use crate::encode::unix_nano;
 use crate::lane::{Local, Urgency};
 use crate::pipeline::Pipeline;
+use crate::record::{LogRecordWriter, SpanIds};
 
 /// Sends events and spans to the collector. Made by [`Builder::layer`](crate::Builder::layer) for a subscriber of one's own.
 pub struct WatchbellLayer<S> {
@@ -43,72 +44,53 @@ where
         Self { spans, pipeline, dispatch: OnceLock::new() }
     }
 
-    /// The ids of the span that an event belongs to: the one it names as its parent, else the current one.
+    /// The ids of the span that an event belongs to: the one it names as its parent, else the current one. `None` if this is the export
+    /// thread, or one that wants to have no telemetry.
     #[inline]
-    fn span_ids(&self, event: &Event<'_>, context: &Context<'_, S>) -> Correlation {
+    fn span_ids(&self, event: &Event<'_>, context: &Context<'_, S>) -> Option<SpanIds> {
         let current = OtelContext::map_current(|context| match context.is_telemetry_suppressed() {
-            true => Correlation::Suppressed,
-            false if event.is_contextual() => Correlation::of(context),
-            false => Correlation::Span(None),
+            true => None,
+            false if event.is_contextual() => Some(SpanIds::of(context.span().span_context())),
+            false => Some(SpanIds::NONE),
         });
-        match (event.parent(), &current) {
-            (Some(parent), Correlation::Span(_)) => self.explicit_parent(parent, context),
+        match event.parent() {
+            Some(parent) if current.is_some() => Some(self.explicit_parent(parent, context)),
             _ => current,
         }
     }
 
     #[cold]
-    fn explicit_parent(&self, parent: &Id, context: &Context<'_, S>) -> Correlation {
+    fn explicit_parent(&self, parent: &Id, context: &Context<'_, S>) -> SpanIds {
         if !context.exists(parent) {
-            return Correlation::Span(None); // a span of another subscriber
+            return SpanIds::NONE; // a span of another subscriber
         }
         let dispatch = self.dispatch.get().and_then(WeakDispatch::upgrade);
         let context = dispatch.and_then(|dispatch| get_otel_context(parent, &dispatch));
-        context.map_or(Correlation::Span(None), |context| Correlation::of(&context))
+        context.map_or(SpanIds::NONE, |context| SpanIds::of(context.span().span_context()))
     }
 }
 
-enum Correlation {
-    /// This is the export thread, or one that wants to have no telemetry: the event is ignored.
-    Suppressed,
-    /// The span's ids, if there is one.
-    Span(Option<SpanIds>),
-}
-
-impl Correlation {
-    #[inline]
-    fn of(context: &OtelContext) -> Self {
-        Self::Span(SpanIds::of(context.span().span_context()))
-    }
-}
-
-fn emit(pipeline: &Pipeline, event: &Event<'_>, span: Option<SpanIds>) {
+fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
     let now = unix_nano(SystemTime::now());
     let lane = pipeline.lane(Signal::Logs);
     let urgency = if *event.metadata().level() == Level::ERROR { Urgency::Hurry } else { Urgency::Idle };
     let pushed = Local::with(|local| {
         let callsite = Callsite::of(event.metadata(), &local.callsites);
         local.with_scratch(|record| {
-            let scope = write(record, callsite, event, span.as_ref(), now);
+            let scope = write(record, callsite, event, span, now);
             lane.push(local, scope, record, urgency);
         });
     });
     if pushed.is_none() {
         let mut record = Vec::new();
         let callsite = Callsite::of(event.metadata(), &CallsiteCache::new());
-        let scope = write(&mut record, callsite, event, span.as_ref(), now);
+        let scope = write(&mut record, callsite, event, span, now);
         lane.push_detached(scope, &record, urgency);
     }
 }
 
 #[inline]
-fn write(
-    record: &mut Vec<u8>,
-    callsite: &'static Callsite,
-    event: &Event<'_>,
-    span: Option<&SpanIds>,
-    now: u64,
-) -> ScopeId {
+fn write(record: &mut Vec<u8>, callsite: &'static Callsite, event: &Event<'_>, span: &SpanIds, now: u64) -> ScopeId {
     let mut writer = LogRecordWriter::new(record, callsite, now);
     event.record(&mut writer);
     writer.finish(span)
@@ -124,7 +106,7 @@ where
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let Some(pipeline) = &self.pipeline else { return };
-        if let Correlation::Span(span) = self.span_ids(event, &context) {
+        if let Some(span) = &self.span_ids(event, &context) {
             emit(pipeline, event, span);
         }
     }

@@ -31,7 +31,10 @@
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | | `key=value,key=value`, percent-encoded |
 //! | `OTEL_EXPORTER_OTLP_TIMEOUT` | 10000 | milliseconds of one attempt |
 //! | `OTEL_EXPORTER_OTLP_COMPRESSION` | `none` | or `gzip` |
-//! | `OTEL_EXPORTER_OTLP_{LOGS,TRACES}_...` | | each of these five for one signal; an endpoint for HTTP is then used as it is |
+//! | `OTEL_EXPORTER_OTLP_CERTIFICATE` | the system's | PEM file of the authorities that the collector's certificate must come from |
+//! | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `OTEL_EXPORTER_OTLP_CLIENT_KEY` | | PEM files, for a collector that asks for a certificate |
+//! | `OTEL_EXPORTER_OTLP_INSECURE` | `false` | whether an endpoint for gRPC without `http://` or `https://` is meant without TLS |
+//! | `OTEL_EXPORTER_OTLP_{LOGS,TRACES}_...` | | each of these nine for one signal; an endpoint for HTTP is then used as it is |
 //! | `OTEL_LOGS_EXPORTER` | `otlp,console` | or `otlp`, `console`, `none` |
 //! | `OTEL_TRACES_EXPORTER` | `otlp` | or `none`: records still carry the ids |
 //! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `parentbased_always_on` | |
@@ -68,8 +71,10 @@ mod ledger;
 mod levels;
 mod pipeline;
 pub mod propagation;
+mod record;
 mod resource;
 mod span;
+mod tls;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -18,6 +18,8 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::answer::Answer;
 use crate::config::{Compression, Export, Protocol};
+use crate::encode::ErrorChain;
+use crate::tls::Tls;
 
 /// Most bytes of an answer that are read (64 KiB); a longer one counts as none.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -39,7 +41,7 @@ pub(super) struct Transport {
 impl Transport {
     /// `Err` where the system's certificates cannot be read.
     pub(super) fn new(export: Export) -> Result<Self, String> {
-        let Export { uri, protocol, mut headers, compression, timeout, .. } = export;
+        let Export { uri, protocol, mut headers, tls, compression, timeout, .. } = export;
         let compressed = compression == Compression::Gzip;
         for (name, value) in static_headers(protocol, compressed) {
             headers.insert(name, HeaderValue::from_static(value));
@@ -50,7 +52,7 @@ impl Transport {
             .timer(TokioTimer::new())
             .http2_keep_alive_interval(KEEP_ALIVE)
             .http2_keep_alive_timeout(KEEP_ALIVE)
-            .build(connector(&uri, is_grpc, timeout)?);
+            .build(connector(&uri, tls, is_grpc, timeout)?);
         Ok(Self { client, uri, headers, protocol, compression, timeout })
     }
 
@@ -72,13 +74,13 @@ impl Transport {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        let response = self.client.request(request).await.map_err(|error| chain(&error))?;
+        let response = self.client.request(request).await.map_err(|error| reason(&error))?;
         self.answer(response).await
     }
 
     async fn answer(&self, response: Response<Incoming>) -> Result<Answer, String> {
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| chain(&*error))?;
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| reason(&*error))?;
         let trailers = body.trailers().cloned().unwrap_or_default();
         let bytes = body.to_bytes();
         Ok(match self.protocol {
@@ -128,22 +130,24 @@ fn static_headers(protocol: Protocol, compressed: bool) -> Vec<(http::HeaderName
 }
 
 /// The system's certificates are read for `https` alone: a container without any can still speak `http`.
-fn connector(uri: &Uri, is_grpc: bool, timeout: Duration) -> Result<HttpsConnector<HttpConnector>, String> {
-    let failed = |error: &dyn Error| format!("cannot set up TLS for {uri}: {error}");
-    let provider = rustls::crypto::ring::default_provider();
-    let tls = if uri.scheme_str() == Some("https") {
-        HttpsConnectorBuilder::new().with_provider_and_platform_verifier(provider).map_err(|error| failed(&error))?
-    } else {
-        let config = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| failed(&error))?.with_root_certificates(RootCertStore::empty());
-        HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth())
-    };
-    let tls = tls.https_or_http();
+fn connector(uri: &Uri, tls: Tls, is_grpc: bool, timeout: Duration) -> Result<HttpsConnector<HttpConnector>, String> {
+    let is_https = uri.scheme_str() == Some("https");
+    let config = if is_https { tls.client_config() } else { without_tls() };
+    let config = config.map_err(|error| format!("cannot set up TLS for {uri}: {error}"))?;
+    let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(timeout));
-    Ok(if is_grpc { tls.enable_http2().wrap_connector(http) } else { tls.enable_http1().wrap_connector(http) })
+    Ok(match is_grpc {
+        true => connector.enable_http2().wrap_connector(http),
+        false => connector.enable_http1().wrap_connector(http),
+    })
+}
+
+/// What the connector wants although it will speak no TLS.
+fn without_tls() -> Result<ClientConfig, String> {
+    Tls { roots: Some(Arc::new(RootCertStore::empty())), identity: None }.client_config()
 }
 
 fn gzip(bytes: &[u8]) -> Bytes {
@@ -152,7 +156,19 @@ fn gzip(bytes: &[u8]) -> Bytes {
     written.and_then(|()| encoder.finish()).expect("a vector takes all that is written").into()
 }
 
-/// An error and its sources: hyper's own message alone says little.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    crate::encode::ErrorChain(error).to_string()
+/// An error and its sources (hyper's own message alone says little), and what to write where the certificate is not trusted.
+fn reason(error: &(dyn Error + 'static)) -> String {
+    let chain = ErrorChain(error).to_string();
+    match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            format!("{chain}; `OTEL_EXPORTER_OTLP_CERTIFICATE` is the file of the authorities to trust")
+        }
+        _ => chain,
+    }
+}
+
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let inner = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+    error.downcast_ref().or_else(|| tls_error(inner?))
 }

@@ -1,0 +1,266 @@
+//! Writes events as OTLP log records.
+//!
+//! What is static about a callsite comes encoded from [`Callsite`]; the rest is appended to the caller's scratch buffer, which
+//! grows once and is then reused: nothing is allocated in the steady state. This is the path of every log call, so that bytes of a known
+//! number are appended in one piece. Field numbers are those of `opentelemetry/proto/{common,logs}/v1`.
+
+use std::error::Error;
+use std::fmt::{self, Write};
+
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
+use tracing_core::field::{Field, Visit};
+use watchbell_proto::wire::{
+    OpenMessage, end_message_field, put_bytes_field, put_fixed64_field, put_message_field, put_varint_field,
+};
+
+use crate::callsite::{Callsite, FieldUse, ScopeId};
+use crate::encode::{ErrorChain, VALUE_BYTES_MAX, char_boundary_before, cut};
+
+/// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
+const RECORD_BYTES_MAX: usize = 256 * 1024;
+
+/// Most attributes of a record, the specification's default (128); more are dropped, and counted in the record.
+const ATTRIBUTES_PER_RECORD_MAX: u32 = 128;
+
+/// A log record under construction: its head is written, its fields are visited, [`finish`](Self::finish) writes the trace.
+pub(crate) struct LogRecordWriter<'a> {
+    out: &'a mut Vec<u8>,
+    callsite: &'static Callsite,
+    scope: ScopeId,
+    attributes: u32,
+    dropped_attributes: u32,
+}
+
+impl<'a> LogRecordWriter<'a> {
+    /// Starts a record of `callsite` at `now` (nanoseconds since 1970) in an empty buffer.
+    #[inline]
+    pub(crate) fn new(out: &'a mut Vec<u8>, callsite: &'static Callsite, now: u64) -> Self {
+        out.extend_from_slice(callsite.head());
+        if let Some(times) = out.first_chunk_mut() {
+            put_times(times, now);
+        }
+        Self { out, callsite, scope: callsite.scope(), attributes: 0, dropped_attributes: 0 }
+    }
+
+    /// Ends the record with the ids of the span it belongs to, and says whose scope it is.
+    #[inline]
+    pub(crate) fn finish(self, span: &SpanIds) -> ScopeId {
+        if self.dropped_attributes > 0 {
+            put_varint_field(self.out, 7, u64::from(self.dropped_attributes));
+        }
+        span.put(self.out);
+        self.scope
+    }
+
+    #[inline]
+    fn attribute(&mut self, field: &Field, write: impl FnOnce(&mut Vec<u8>)) {
+        match self.callsite.field(field) {
+            FieldUse::Attribute(head) if self.has_room() => {
+                self.attributes += 1;
+                let open = head.begin(self.out);
+                write(self.out);
+                open.end(self.out);
+            }
+            FieldUse::Attribute(_) => self.dropped_attributes += 1,
+            FieldUse::Message => put_message_field(self.out, 5, write),
+            FieldUse::LogTarget | FieldUse::Ignored => {}
+        }
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.attributes < ATTRIBUTES_PER_RECORD_MAX && self.out.len() < RECORD_BYTES_MAX - VALUE_BYTES_MAX
+    }
+}
+
+impl Visit for LogRecordWriter<'_> {
+    #[inline]
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.attribute(field, |out| put_varint_field(out, 3, value as u64));
+    }
+
+    #[inline]
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match i64::try_from(value) {
+            Ok(value) => self.record_i64(field, value),
+            Err(_) => self.record_debug(field, &value), // OTLP has no unsigned integers: as text, whole
+        }
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        match i64::try_from(value) {
+            Ok(value) => self.record_i64(field, value),
+            Err(_) => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        match i64::try_from(value) {
+            Ok(value) => self.record_i64(field, value),
+            Err(_) => self.record_debug(field, &value),
+        }
+    }
+
+    #[inline]
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.attribute(field, |out| put_fixed64_field(out, 4, value.to_bits()));
+    }
+
+    #[inline]
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.attribute(field, |out| put_varint_field(out, 2, u64::from(value)));
+    }
+
+    #[inline]
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if matches!(self.callsite.field(field), FieldUse::LogTarget) {
+            self.scope = ScopeId::of_target(value);
+        } else {
+            self.attribute(field, |out| put_bytes_field(out, 1, cut(value).as_bytes()));
+        }
+    }
+
+    fn record_bytes(&mut self, field: &Field, value: &[u8]) {
+        self.attribute(field, |out| put_bytes_field(out, 7, &value[..value.len().min(VALUE_BYTES_MAX)]));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.record_debug(field, &format_args!("{}", ErrorChain(value)));
+    }
+
+    #[inline]
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.attribute(field, |out| put_text_field(out, 1, format_args!("{value:?}")));
+    }
+}
+
+/// Bytes of the two times that a record begins with.
+pub(crate) const TIMES_BYTES: usize = 18;
+
+/// The fields `time_unix_nano` and `observed_time_unix_nano`.
+#[inline]
+fn put_times(fields: &mut [u8; TIMES_BYTES], now: u64) {
+    fields[0] = 1 << 3 | 1;
+    fields[1..9].copy_from_slice(&now.to_le_bytes());
+    fields[9] = 11 << 3 | 1;
+    fields[10..].copy_from_slice(&now.to_le_bytes());
+}
+
+/// An attribute up to its value, `6: {1: key, 2: {`, with zeros where the two lengths come.
+pub(crate) struct AttributeHead {
+    /// The head of a usual key, padded: a copy of a known number of bytes is a few instructions.
+    short: [u8; SHORT_HEAD_BYTES],
+    len: usize,
+    /// The head of a key too long for that.
+    long: Box<[u8]>,
+}
+
+const SHORT_HEAD_BYTES: usize = 32;
+
+impl AttributeHead {
+    pub(crate) fn new(key: &str) -> Self {
+        let mut head = vec![6 << 3 | 2, 0];
+        put_bytes_field(&mut head, 1, key.as_bytes());
+        head.extend_from_slice(&[2 << 3 | 2, 0]);
+        let mut short = [0; SHORT_HEAD_BYTES];
+        let len = head.len();
+        match short.get_mut(..len) {
+            Some(start) => start.copy_from_slice(&head),
+            None => return Self { short, len, long: head.into() },
+        }
+        Self { short, len, long: Box::default() }
+    }
+
+    #[inline]
+    fn begin(&self, out: &mut Vec<u8>) -> OpenAttribute {
+        let start = out.len();
+        if self.long.is_empty() {
+            out.extend_from_slice(&self.short);
+            out.truncate(start + self.len);
+        } else {
+            out.extend_from_slice(&self.long);
+        }
+        OpenAttribute { attribute: OpenMessage::at(start + 1), value: OpenMessage::at(start + self.len - 1) }
+    }
+}
+
+struct OpenAttribute {
+    attribute: OpenMessage,
+    value: OpenMessage,
+}
+
+impl OpenAttribute {
+    #[inline]
+    fn end(self, out: &mut Vec<u8>) {
+        end_message_field(out, self.value);
+        end_message_field(out, self.attribute);
+    }
+}
+
+/// The ids that tie a record to its span; invalid ones where there is no span.
+pub(crate) struct SpanIds {
+    trace_id: TraceId,
+    span_id: SpanId,
+    flags: TraceFlags,
+}
+
+impl SpanIds {
+    pub(crate) const NONE: Self =
+        Self { trace_id: TraceId::INVALID, span_id: SpanId::INVALID, flags: TraceFlags::NOT_SAMPLED };
+
+    /// The ids of a span context, sampled or not.
+    #[inline]
+    pub(crate) fn of(context: &SpanContext) -> Self {
+        Self { trace_id: context.trace_id(), span_id: context.span_id(), flags: context.trace_flags() }
+    }
+
+    /// Appends the fields `flags`, `trace_id` and `span_id`.
+    #[inline]
+    fn put(&self, out: &mut Vec<u8>) {
+        if self.trace_id == TraceId::INVALID || self.span_id == SpanId::INVALID {
+            return;
+        }
+        out.extend_from_slice(&SPAN_FIELDS);
+        if let Some(fields) = out.last_chunk_mut::<{ SPAN_FIELDS.len() }>() {
+            fields[1] = self.flags.to_u8();
+            fields[7..23].copy_from_slice(&self.trace_id.to_bytes());
+            fields[25..].copy_from_slice(&self.span_id.to_bytes());
+        }
+    }
+}
+
+const SPAN_FIELDS: [u8; 33] = {
+    let mut fields = [0; 33];
+    fields[0] = 8 << 3 | 5;
+    (fields[5], fields[6]) = (9 << 3 | 2, 16);
+    (fields[23], fields[24]) = (10 << 3 | 2, 8);
+    fields
+};
+
+/// Appends what `text` formats to as a string field, cut at [`VALUE_BYTES_MAX`].
+#[inline]
+fn put_text_field(out: &mut Vec<u8>, number: u32, text: fmt::Arguments<'_>) {
+    // A string is a message to the wire: a length, then bytes.
+    put_message_field(out, number, |out| {
+        let _ = Cutting { left: VALUE_BYTES_MAX, out }.write_fmt(text); // an error is the cut, or a faulty `Debug`: keep what came
+    });
+}
+
+struct Cutting<'a> {
+    out: &'a mut Vec<u8>,
+    left: usize,
+}
+
+impl Write for Cutting<'_> {
+    #[inline]
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.len() <= self.left {
+            self.left -= text.len();
+            self.out.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
+        self.out.extend_from_slice(&text.as_bytes()[..char_boundary_before(text, self.left)]);
+        self.left = 0;
+        Err(fmt::Error)
+    }
+}
