@@ -197,7 +197,7 @@ impl ExporterConfig {
             Self::OtlpGrpc(config) => Ok(Arc::new(otlp_grpc::OtlpGrpc::new(config, signal)?)),
             Self::OtlpHttp(config) => Ok(Arc::new(otlp_http::OtlpHttp::new(config, signal)?)),
             Self::Loki(config) => config.sender(clock.clone()),
-            Self::PrometheusRemoteWrite(config) => config.sender(),
+            Self::PrometheusRemoteWrite(config) => config.sender(clock),
         }
     }
 }

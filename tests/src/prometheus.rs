@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::support::peer::program;
 use crate::support::prometheus::Prometheus;
 use crate::support::watchbell::Watchbell;
-use crate::support::{http, otlp};
+use crate::support::{http, otlp, until};
 
 const RULES: &str = "
 groups:
@@ -48,6 +48,24 @@ fn what_is_computed_is_written_and_goes_stale() {
         prometheus.wait_gone(gone);
     }
     assert!(!prometheus.log().contains("out of order"), "{}", prometheus.log());
+}
+
+/// After a kill the same samples are computed again: Prometheus refuses them, and they are not counted as lost.
+#[test]
+fn what_a_replay_computes_again_is_no_loss() {
+    let prometheus = Prometheus::start(&[]);
+    let watchbell = Watchbell::start(&prometheus.exporter(), &RULES.replace("[3s]", "[1h]"));
+    watchbell.send(&otlp::logs("checkout", (0..5).map(|n| otlp::error(&format!("refused {n}")))));
+    prometheus.wait("ALERTS{alertname='ErrorBurst', alertstate='firing'}");
+    prometheus.wait("count_over_time(service:errors:count3s[5m]) > 1");
+    let ports = watchbell.ports();
+    let watchbell = Watchbell::start_in(watchbell.server.kill(), ports);
+    until("samples are computed again", || {
+        watchbell.metric("watchbell_exporter_replayed_records_total", &[]).filter(|records| *records >= 1.0)
+    });
+    let end = otlp::now_nanos() / 1_000_000_000 + 1;
+    prometheus.wait(&format!("timestamp(ALERTS{{alertname='ErrorBurst'}}) > {end}"));
+    assert_eq!(watchbell.metric("watchbell_exporter_dropped_records_total", &[]), Some(0.0));
 }
 
 #[test]

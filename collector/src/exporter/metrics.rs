@@ -13,6 +13,7 @@ pub struct Metrics {
     sent: Family<Labels, Counter>,
     dropped: Family<Labels, Counter>,
     partly_refused: Family<Labels, Counter>,
+    replayed: Family<Labels, Counter>,
     lost: Family<Labels, Counter>,
     waiting: Family<Labels, Gauge>,
     series: Family<Labels, Gauge>,
@@ -28,6 +29,7 @@ pub(super) struct WorkerMetrics {
     pub(super) sent: Counter,
     pub(super) dropped: Counter,
     pub(super) partly_refused: Counter,
+    pub(super) replayed: Counter,
     pub(super) retries: Counter,
     pub(super) duration: Histogram,
     pub(super) queue_bytes: Gauge,
@@ -63,6 +65,7 @@ impl Metrics {
             sent: Family::default(),
             dropped: Family::default(),
             partly_refused: Family::default(),
+            replayed: Family::default(),
             lost: Family::default(),
             waiting: Family::default(),
             series: Family::default(),
@@ -71,14 +74,20 @@ impl Metrics {
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             queue_bytes: Family::default(),
         };
-        let Self { sent, dropped, partly_refused, lost, waiting, series, retries, requests, duration, queue_bytes } =
-            metrics.clone();
+        let Self {
+            sent, dropped, partly_refused, lost, waiting, series, retries, requests, duration, queue_bytes, ..
+        } = metrics.clone();
         registry.register("watchbell_exporter_sent_records", "Records that the endpoint took", sent);
         registry.register("watchbell_exporter_dropped_records", "Records given up: refused for good", dropped);
         registry.register(
             "watchbell_exporter_partly_refused_records",
             "Records of requests of which the endpoint refused some and did not say how many",
             partly_refused,
+        );
+        registry.register(
+            "watchbell_exporter_replayed_records",
+            "Samples that a restart computed again and that the endpoint had already",
+            metrics.replayed.clone(),
         );
         registry.register(
             "watchbell_exporter_lost_records",
@@ -112,6 +121,7 @@ impl Metrics {
             sent: self.sent.get_or_create_owned(&labels),
             dropped: self.dropped.get_or_create_owned(&labels),
             partly_refused: self.partly_refused.get_or_create_owned(&labels),
+            replayed: self.replayed.get_or_create_owned(&labels),
             retries: self.retries.get_or_create_owned(&labels),
             duration: self.duration.get_or_create_owned(&labels),
             queue_bytes: self.queue_bytes.get_or_create_owned(&labels),

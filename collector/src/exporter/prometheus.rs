@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use watchbell_proto::prometheus::{CONTENT_TYPE_V1, Sample as WireSample, put_time_series};
 use watchbell_proto::snappy;
 use watchbell_rules::labels::Labels;
+use watchbell_rules::time::Timestamp;
 use watchbell_rules::transition::Sample;
 
 use super::Sender;
@@ -20,6 +21,7 @@ use super::headers::Headers;
 use super::metrics::QueueMetrics;
 use super::otlp_http::{not_answered, parse_url};
 use super::queue::{self, Request, RetryConfig, SendResult};
+use crate::clock::SharedClock;
 use crate::config::duration;
 use crate::http_client::{Answer, HttpClient, Protocol, TlsConfig};
 use crate::wal::{AppendError, BoxFuture, Cursor, Frame, FrameKind, Log, NewFrame, Position, Progress};
@@ -66,13 +68,13 @@ impl Config {
     }
 
     /// Makes what sends to that endpoint.
-    pub(super) fn sender(&self) -> Result<Arc<dyn Sender>, String> {
+    pub(super) fn sender(&self, clock: &SharedClock) -> Result<Arc<dyn Sender>, String> {
         let mut headers = self.headers.read()?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_V1));
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         headers.insert(VERSION, HeaderValue::from_static("0.1.0"));
         let (client, url) = (HttpClient::new(&self.tls, Protocol::Any)?, parse_url(&self.endpoint)?);
-        Ok(Arc::new(RemoteWrite { client, url, headers, timeout: self.timeout }))
+        Ok(Arc::new(RemoteWrite { client, url, headers, timeout: self.timeout, started: clock.now() }))
     }
 }
 
@@ -96,22 +98,32 @@ struct RemoteWrite {
     url: Uri,
     headers: HeaderMap,
     timeout: Duration,
+    /// Older samples are computed from what was judged before.
+    started: Timestamp,
 }
 
 impl Sender for RemoteWrite {
     fn send(self: Arc<Self>, request: Request) -> BoxFuture<SendResult> {
         Box::pin(async move {
+            let is_replayed = matches!(&*request.payloads, [payload] if payload.received < self.started);
             let body: Vec<u8> = request.payloads.iter().flat_map(|payload| payload.bytes.iter().copied()).collect();
             let mut request = http::Request::new(Bytes::from(snappy::compress(&body)));
             *request.method_mut() = http::Method::POST;
             *request.uri_mut() = self.url.clone();
             *request.headers_mut() = self.headers.clone();
             match self.client.send(request, self.timeout).await {
+                Ok(answer) if is_replayed && is_known(&answer) => SendResult::Replayed,
                 Ok(answer) => read_answer(&answer),
                 Err(error) => not_answered(&error),
             }
         })
     }
+}
+
+/// Whether Prometheus refuses what it has a later sample of.
+fn is_known(answer: &Answer) -> bool {
+    let says = |text| answer.excerpt().contains(text);
+    answer.status == StatusCode::BAD_REQUEST && (says("out of order sample") || says("duplicate sample"))
 }
 
 fn read_answer(answer: &Answer) -> SendResult {

@@ -85,6 +85,8 @@ pub struct Payload {
     pub bytes: Bytes,
     /// Log records, spans or data points in it.
     pub records: u32,
+    /// When it was received; of computed samples, their stamp.
+    pub received: Timestamp,
 }
 
 impl Request {
@@ -119,6 +121,8 @@ pub enum SendResult {
         /// What it said.
         reason: String,
     },
+    /// The endpoint has had it before: it was computed again.
+    Replayed,
     /// It will never be taken.
     Permanent {
         /// What went wrong.
@@ -152,6 +156,11 @@ pub enum Event {
         records: u64,
         /// What it said.
         reason: String,
+    },
+    /// So many samples were there before.
+    Replayed {
+        /// Samples.
+        records: u64,
     },
     /// A request waits for another try.
     Retrying {
@@ -268,6 +277,11 @@ impl Queue {
                 let records = self.settle(at);
                 self.events.push_back(Event::PartlyRefused { records, reason });
             }
+            SendResult::Replayed => {
+                self.failures = 0;
+                let records = self.settle(at);
+                self.events.push_back(Event::Replayed { records });
+            }
             SendResult::Permanent { reason } => {
                 self.failures = 0;
                 self.finish(at, u64::MAX, reason);
@@ -327,7 +341,7 @@ impl Queue {
     fn take(&mut self, frame: Frame) {
         let bytes = frame.payload.len();
         self.bytes += bytes;
-        let payload = Payload { bytes: frame.payload, records: frame.records };
+        let payload = Payload { bytes: frame.payload, records: frame.records, received: frame.received };
         let last = self.entries.back_mut().filter(|last| last.state == State::Ready && last.first_sent.is_none());
         if let Some(last) = last.filter(|last| last.request.bytes() + bytes <= self.config.request_bytes_max) {
             last.request.payloads.push(payload);
@@ -415,10 +429,10 @@ impl Queue {
         let (Some(signal), 2..) = (self.signal, payload.records) else { return };
         let first = payload.records / 2;
         let parts = split_at(signal, &payload.bytes, u64::from(first));
-        let bytes_before = payload.bytes.len();
+        let (bytes_before, received) = (payload.bytes.len(), payload.received);
         let records = [first, payload.records - first];
-        request.payloads =
-            parts.into_iter().zip(records).map(|(part, records)| Payload { bytes: part.into(), records }).collect();
+        let part = |(bytes, records): (Vec<u8>, u32)| Payload { bytes: bytes.into(), records, received };
+        request.payloads = parts.into_iter().zip(records).map(part).collect();
         self.bytes = self.bytes - bytes_before + request.bytes();
     }
 }
@@ -575,7 +589,7 @@ mod tests {
                 while let Some(event) = queue.poll_event() {
                     counted += match event {
                         Event::Sent { records } | Event::Dropped { records, .. } => records as usize,
-                        Event::PartlyRefused { .. } | Event::Retrying { .. } => 0,
+                        Event::PartlyRefused { .. } | Event::Replayed { .. } | Event::Retrying { .. } => 0,
                     };
                 }
             }

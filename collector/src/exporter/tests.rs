@@ -291,24 +291,28 @@ async fn samples_wait_for_a_dead_prometheus_up_to_their_limit() {
 }
 
 #[tokio::test]
-async fn samples_that_prometheus_has_already_take_no_new_one_with_them() {
-    let waits = Reply { waits: true, ..Reply::default() };
-    let status = |status| Reply { status, ..Reply::default() };
-    let replies = [waits].into_iter().chain([400, 400, 400, 204, 204].map(status));
-    let endpoint = Endpoint::start(Kind::RemoteWrite, replies).await;
-    let exporter = endpoint.exporter(&MemoryLog::new(), FAST_RETRY);
-    exporter.samples().send(&sample("first", 1, 1.0));
-    endpoint.request(1).await;
-    for seconds in 2..=5 {
-        exporter.samples().send(&sample("up", seconds, 1.0));
+async fn samples_that_prometheus_refuses_take_no_new_one_with_them() {
+    for (why, counted) in [("out of order sample", "replayed_records"), ("label name is invalid", "dropped_records")] {
+        let waits = Reply { waits: true, ..Reply::default() };
+        let status = |status| Reply { status, body: why.into(), ..Reply::default() };
+        let replies = [waits].into_iter().chain([400, 400, 400, 204, 204].map(status));
+        let endpoint = Endpoint::start(Kind::RemoteWrite, replies).await;
+        let exporter = endpoint.exporter(&MemoryLog::new(), FAST_RETRY);
+        exporter.samples().send(&sample("first", 1, 1.0));
+        endpoint.request(1).await;
+        for seconds in 2..=5 {
+            exporter.samples().send(&sample("up", seconds, 1.0));
+        }
+        endpoint.go_on();
+        endpoint.request(6).await;
+        exporter.stop().await;
+        let stamps: Vec<String> =
+            endpoint.bodies()[1..].iter().map(|body| body.replace("__name__=up ", "").replace("000:1\n", "")).collect();
+        assert_eq!(stamps, ["2345", "23", "2", "3", "45"]);
+        for name in ["replayed_records", "dropped_records"] {
+            exporter.assert_counted(name, u64::from(name == counted));
+        }
     }
-    endpoint.go_on();
-    endpoint.request(6).await;
-    exporter.stop().await;
-    let stamps: Vec<String> =
-        endpoint.bodies()[1..].iter().map(|body| body.replace("__name__=up ", "").replace("000:1\n", "")).collect();
-    assert_eq!(stamps, ["2345", "23", "2", "3", "45"]);
-    exporter.assert_counted("dropped_records", 1);
 }
 
 #[tokio::test]

@@ -99,6 +99,7 @@ impl Worker {
                 SendResult::Delivered { .. } => "delivered",
                 SendResult::Retryable { .. } => "retryable",
                 SendResult::PartlyRefused { .. } => "partly_refused",
+                SendResult::Replayed => "replayed",
                 SendResult::Permanent { .. } => "permanent",
                 SendResult::Split { .. } => "split",
             });
@@ -120,6 +121,9 @@ impl Worker {
                 Event::PartlyRefused { records, reason } => {
                     self.metrics.partly_refused.inc_by(records);
                     told.tell(now, || tracing::warn!("{}: some of {records} records are lost: {reason}", self.name));
+                }
+                Event::Replayed { records } => {
+                    self.metrics.replayed.inc_by(records);
                 }
                 Event::Retrying { reason } => {
                     self.metrics.retries.inc();
