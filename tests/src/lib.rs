@@ -18,4 +18,5 @@ mod promtool_oracle;
 mod python_service;
 mod simulation;
 mod tidy;
+mod tls;
 mod victoria_logs;

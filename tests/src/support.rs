@@ -1,5 +1,6 @@
 //! What the tests share: servers on free ports that stop with the test, a place for files, and waiting with a deadline.
 
+pub(crate) mod certificates;
 pub(crate) mod http;
 pub(crate) mod otlp;
 pub(crate) mod peer;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::certificates::Certificates;
 use super::peer::{self, Server};
 use super::{free_port, until};
 
@@ -15,10 +16,29 @@ pub(crate) struct Sink {
 impl Sink {
     #[track_caller]
     pub(crate) fn start() -> Self {
-        let [grpc, http, health] = [free_port(), free_port(), free_port()];
+        Self::start_on([free_port(), free_port()], "")
+    }
+
+    /// With a certificate for `localhost`; it asks for its clients' too.
+    #[track_caller]
+    pub(crate) fn start_with_tls(certificates: &Certificates) -> Self {
+        let [certificate, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| certificates.path(name));
+        let tls = format!(
+            ", tls: {{cert_file: '{}', key_file: '{}', client_ca_file: '{}'}}",
+            certificate.display(),
+            key.display(),
+            ca.display()
+        );
+        Self::start_on([free_port(), free_port()], &tls)
+    }
+
+    /// On ports (gRPC, HTTP) that somebody knows beforehand, with further settings of both protocols.
+    #[track_caller]
+    pub(crate) fn start_on([grpc, http]: [u16; 2], settings: &str) -> Self {
+        let health = free_port();
         let config = format!(
             "
-receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{grpc}'}}, http: {{endpoint: '127.0.0.1:{http}'}}}}}}}}
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{grpc}'{settings}}}, http: {{endpoint: '127.0.0.1:{http}'{settings}}}}}}}}}
 exporters: {{file: {{path: out.json, flush_interval: 50ms}}}}
 extensions: {{health_check: {{endpoint: '127.0.0.1:{health}'}}}}
 service:
