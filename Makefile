@@ -1,8 +1,8 @@
-.PHONY: demo peers test test-quick lint deny bench fmt
+.PHONY: demo peers test test-quick lint features msrv deny bench fmt
 
 PEERS := $(or $(WATCHBELL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/watchbell)/peers
 
-test: peers lint deny ## Everything. The first time installs the real servers and clients of the tests: about ten minutes.
+test: peers lint features deny ## Everything. The first time installs the real servers and clients of the tests: about ten minutes.
 	cargo build --workspace
 	cargo test --workspace
 
@@ -17,6 +17,14 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+features: ## The SDK compiles with few features.
+	for features in "" grpc tls gzip,log,console; do \
+		cargo clippy --quiet --package watchbell --no-default-features --features "$$features" -- -D warnings || exit 1; done
+
+msrv: ## The SDK compiles by the oldest compiler that it promises; rustup installs that.
+	rustup toolchain install 1.88.0 --profile minimal
+	cargo +1.88.0 check --target-dir target/msrv --package watchbell --package watchbell-proto
 
 deny: ## Licences, banned crates, sources.
 	bash tests/peers/cargo-deny.sh

@@ -24,6 +24,7 @@ pub(crate) struct Callsite {
     scope: ScopeId,
     head: Box<[u8]>,
     fields: Box<[FieldUse]>,
+    tells_exception: bool,
 }
 
 /// What becomes of a field's value.
@@ -71,10 +72,21 @@ impl Callsite {
         self.fields.get(field.index()).unwrap_or(&FieldUse::Ignored)
     }
 
+    /// Whether its own fields are `exception.message` and the like, so that none are to be made of an error.
+    pub(crate) fn tells_exception(&self) -> bool {
+        self.tells_exception
+    }
+
     fn new(metadata: &'static Metadata<'static>) -> Self {
         let is_log = is_log(metadata);
         let fields = metadata.fields().iter().map(|field| field_use(field.name(), is_log)).collect();
-        Self { metadata, scope: ScopeId::of_target(metadata.target()), head: head(metadata), fields }
+        Self {
+            metadata,
+            scope: ScopeId::of_target(metadata.target()),
+            head: head(metadata),
+            fields,
+            tells_exception: metadata.fields().iter().any(|field| field.name().starts_with("exception.")),
+        }
     }
 }
 
@@ -122,7 +134,8 @@ fn head(metadata: &Metadata<'_>) -> Box<[u8]> {
     out.into()
 }
 
-fn put_attribute(out: &mut Vec<u8>, key: &str, value: impl FnOnce(&mut Vec<u8>)) {
+/// Appends an attribute of a log record whose value `value` writes.
+pub(crate) fn put_attribute(out: &mut Vec<u8>, key: &str, value: impl FnOnce(&mut Vec<u8>)) {
     put_message_field(out, 6, |out| {
         put_bytes_field(out, 1, key.as_bytes());
         put_message_field(out, 2, value);

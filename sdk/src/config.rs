@@ -6,18 +6,16 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Sampler;
-use rustls::sign::SingleCertAndKey;
 use tracing_subscriber::filter::Targets;
 
 use crate::levels::Levels;
 use crate::resource;
-use crate::tls::{self, Tls};
+use crate::tls::{self, Identity, Tls};
 
 /// How OTLP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +32,7 @@ pub enum Compression {
     /// `none`, the default.
     None,
     /// `gzip`.
+    #[cfg(feature = "gzip")]
     Gzip,
 }
 
@@ -107,6 +106,7 @@ pub struct Builder {
     schedule_delay: Option<Duration>,
     buffer_bytes_max: Option<usize>,
     shutdown_timeout: Option<Duration>,
+    panics: Option<bool>,
     variables: Option<HashMap<String, String>>,
 }
 
@@ -169,6 +169,7 @@ impl Builder {
     }
 
     /// Whether records are also written to stderr, readable. On, unless `OTEL_LOGS_EXPORTER` is set and does not list `console`.
+    #[cfg(feature = "console")]
     pub fn console(mut self, on: bool) -> Self {
         self.console = Some(on);
         self
@@ -199,7 +200,14 @@ impl Builder {
         self
     }
 
-    /// How long dropping the [`Guard`](crate::Guard) may take (5 s).
+    /// Whether [`init`](Self::init) sets a panic hook, which records each panic with the trace it happened in and then calls the hook that
+    /// was set before. On by default.
+    pub fn panics(mut self, on: bool) -> Self {
+        self.panics = Some(on);
+        self
+    }
+
+    /// How long dropping the [`Guard`](crate::Guard), or the process's exit without that, may take (5 s).
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = Some(timeout);
         self
@@ -236,6 +244,7 @@ impl Builder {
             ),
             buffer_bytes_max: self.buffer_bytes_max.unwrap_or(BUFFER_BYTES_MAX),
             shutdown_timeout: self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
+            panics: self.panics.unwrap_or(true),
         };
         let mut told = HashSet::new(); // a variable for all signals is read for each
         env.warnings.retain(|warning| told.insert(warning.clone()));
@@ -254,6 +263,10 @@ impl Builder {
     }
 
     fn export(&self, signal: Signal, env: &mut Env) -> Result<Export, String> {
+        #[cfg(not(feature = "grpc"))]
+        if self.protocol == Some(Protocol::Grpc) {
+            return Err(GRPC_ABSENT.to_owned());
+        }
         let protocol = self.protocol.or_else(|| env.signal_parse(signal, "PROTOCOL", str::parse));
         let protocol = protocol.unwrap_or(Protocol::HttpProtobuf);
         let delay_name = ["OTEL_BLRP_SCHEDULE_DELAY", "OTEL_BSP_SCHEDULE_DELAY"][signal as usize];
@@ -327,6 +340,9 @@ impl Builder {
     }
 }
 
+#[cfg(not(feature = "grpc"))]
+const GRPC_ABSENT: &str = "gRPC cannot be spoken: this program is built without the feature `grpc` of `watchbell`";
+
 const BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -337,6 +353,7 @@ pub(crate) struct Config {
     pub(crate) is_disabled: bool,
     pub(crate) logs: Option<Export>,
     pub(crate) traces: Option<Export>,
+    #[cfg_attr(not(feature = "console"), expect(dead_code))]
     pub(crate) console: bool,
     pub(crate) levels: Levels,
     pub(crate) sampler: Sampler,
@@ -344,6 +361,7 @@ pub(crate) struct Config {
     pub(crate) resource: Vec<KeyValue>,
     pub(crate) buffer_bytes_max: usize,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) panics: bool,
 }
 
 impl Config {
@@ -380,7 +398,10 @@ impl FromStr for Protocol {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            #[cfg(feature = "grpc")]
             "grpc" => Ok(Self::Grpc),
+            #[cfg(not(feature = "grpc"))]
+            "grpc" => Err(GRPC_ABSENT.to_owned()),
             "http/protobuf" => Ok(Self::HttpProtobuf),
             _ => Err(format!("`{text}` is not a protocol; write `grpc` or `http/protobuf`")),
         }
@@ -392,7 +413,10 @@ impl FromStr for Compression {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            #[cfg(feature = "gzip")]
             "gzip" => Ok(Self::Gzip),
+            #[cfg(not(feature = "gzip"))]
+            "gzip" => Err("this program is built without the feature `gzip` of `watchbell`".to_owned()),
             "none" => Ok(Self::None),
             _ => Err(format!("`{text}` is not a compression; write `gzip` or `none`")),
         }
@@ -452,7 +476,7 @@ impl Env {
     }
 
     /// The client certificate; one variable of the two alone is told and ignored.
-    fn identity(&mut self, signal: Signal) -> Option<Arc<SingleCertAndKey>> {
+    fn identity(&mut self, signal: Signal) -> Option<Identity> {
         let certificate = self.signal_get(signal, "CLIENT_CERTIFICATE");
         let key = self.signal_get(signal, "CLIENT_KEY");
         let (name, read) = match (certificate, key) {
@@ -478,7 +502,7 @@ impl Env {
         for exporter in list.split(',').map(str::trim) {
             match exporter {
                 "otlp" => exporters.otlp = true,
-                "console" if signal == Signal::Logs => exporters.console = true,
+                "console" if signal == Signal::Logs && cfg!(feature = "console") => exporters.console = true,
                 "none" | "" => {}
                 _ => self
                     .warnings
@@ -715,7 +739,9 @@ mod tests {
         let (config, warnings) = built(&[(ROOTS, certificate), (CERTIFICATE, certificate), (KEY, key)]);
         assert!(warnings.is_empty(), "{warnings:?}");
         let tls = config.traces.unwrap().tls;
-        assert!(tls.roots.is_some() && tls.identity.is_some() && tls.client_config().is_ok());
+        assert!(tls.roots.is_some() && tls.identity.is_some());
+        let http = hyper_util::client::legacy::connect::HttpConnector::new();
+        assert!(tls.connector(&Uri::from_static("https://c:1"), http, Protocol::Grpc).is_ok());
         let (config, _) = built(&[("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE", certificate)]);
         assert!(config.logs.unwrap().tls.roots.is_some() && config.traces.unwrap().tls.roots.is_none());
 

@@ -9,6 +9,7 @@ use opentelemetry::Context as OtelContext;
 use opentelemetry::trace::{TraceContextExt, TraceId};
 use tracing_core::field::{Field, Visit};
 use tracing_core::{Event, Level, Subscriber};
+#[cfg(feature = "log")]
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
@@ -28,7 +29,10 @@ impl Console {
     }
 
     fn line(&self, line: &mut String, event: &Event<'_>, time: SystemTime, trace_id: TraceId) -> fmt::Result {
+        #[cfg(feature = "log")]
         let normalized = event.normalized_metadata();
+        #[cfg(not(feature = "log"))]
+        let normalized: Option<tracing_core::Metadata<'_>> = None;
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         let (dim, reset) = if self.colors { (DIM, RESET) } else { ("", "") };
         let level = if self.colors { color(*metadata.level()) } else { "" };

@@ -14,6 +14,8 @@ use watchbell_proto::wire::{
 /// Longest string value of a record in bytes (64 KiB); what is beyond is cut off at a character's boundary.
 pub(crate) const VALUE_BYTES_MAX: usize = 64 * 1024;
 
+use crate::record::put_time_fields;
+
 /// The time as OTLP has it: nanoseconds since 1970, 0 for times before.
 pub(crate) fn unix_nano(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
@@ -21,8 +23,7 @@ pub(crate) fn unix_nano(time: SystemTime) -> u64 {
 
 /// Appends a log record of severity WARN with this text as its body.
 pub(crate) fn put_report(out: &mut Vec<u8>, now: u64, text: &str) {
-    put_fixed64_field(out, 1, now);
-    put_fixed64_field(out, 11, now);
+    put_time_fields(out, now);
     put_varint_field(out, 2, 13);
     put_bytes_field(out, 3, b"WARN");
     put_message_field(out, 5, |out| put_bytes_field(out, 1, text.as_bytes()));

@@ -70,6 +70,15 @@ impl Guard {
         self.pipeline.ledger()
     }
 
+    /// The way to the export thread, if there is one.
+    pub(crate) fn commands(&self) -> Option<&UnboundedSender<Command>> {
+        self.commands.as_ref()
+    }
+
+    pub(crate) fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
     pub(crate) fn provider(&self) -> Option<&SdkTracerProvider> {
         self.provider.as_ref()
     }

@@ -4,6 +4,8 @@
 //! grows once and is then reused: nothing is allocated in the steady state. This is the path of every log call, so that bytes of a known
 //! number are appended in one piece. Field numbers are those of `opentelemetry/proto/{common,logs}/v1`.
 
+mod exception;
+
 use std::error::Error;
 use std::fmt::{self, Write};
 
@@ -29,6 +31,7 @@ pub(crate) struct LogRecordWriter<'a> {
     scope: ScopeId,
     attributes: u32,
     dropped_attributes: u32,
+    has_exception: bool,
 }
 
 impl<'a> LogRecordWriter<'a> {
@@ -39,7 +42,14 @@ impl<'a> LogRecordWriter<'a> {
         if let Some(times) = out.first_chunk_mut() {
             put_times(times, now);
         }
-        Self { out, callsite, scope: callsite.scope(), attributes: 0, dropped_attributes: 0 }
+        Self {
+            out,
+            callsite,
+            scope: callsite.scope(),
+            attributes: 0,
+            dropped_attributes: 0,
+            has_exception: callsite.tells_exception(),
+        }
     }
 
     /// Ends the record with the ids of the span it belongs to, and says whose scope it is.
@@ -126,6 +136,10 @@ impl Visit for LogRecordWriter<'_> {
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         self.record_debug(field, &format_args!("{}", ErrorChain(value)));
+        if !self.has_exception && self.has_room() {
+            self.has_exception = true;
+            self.attributes += exception::put(self.out, value);
+        }
     }
 
     #[inline]
@@ -137,7 +151,13 @@ impl Visit for LogRecordWriter<'_> {
 /// Bytes of the two times that a record begins with.
 pub(crate) const TIMES_BYTES: usize = 18;
 
-/// The fields `time_unix_nano` and `observed_time_unix_nano`.
+/// Appends the fields `time_unix_nano` and `observed_time_unix_nano`.
+pub(crate) fn put_time_fields(out: &mut Vec<u8>, now: u64) {
+    let mut fields = [0; TIMES_BYTES];
+    put_times(&mut fields, now);
+    out.extend_from_slice(&fields);
+}
+
 #[inline]
 fn put_times(fields: &mut [u8; TIMES_BYTES], now: u64) {
     fields[0] = 1 << 3 | 1;
@@ -216,7 +236,7 @@ impl SpanIds {
 
     /// Appends the fields `flags`, `trace_id` and `span_id`.
     #[inline]
-    fn put(&self, out: &mut Vec<u8>) {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
         if self.trace_id == TraceId::INVALID || self.span_id == SpanId::INVALID {
             return;
         }
@@ -239,7 +259,7 @@ const SPAN_FIELDS: [u8; 33] = {
 
 /// Appends what `text` formats to as a string field, cut at [`VALUE_BYTES_MAX`].
 #[inline]
-fn put_text_field(out: &mut Vec<u8>, number: u32, text: fmt::Arguments<'_>) {
+pub(crate) fn put_text_field(out: &mut Vec<u8>, number: u32, text: fmt::Arguments<'_>) {
     // A string is a message to the wire: a length, then bytes.
     put_message_field(out, number, |out| {
         let _ = Cutting { left: VALUE_BYTES_MAX, out }.write_fmt(text); // an error is the cut, or a faulty `Debug`: keep what came

@@ -1,9 +1,13 @@
 //! What a TLS connection to the collector trusts, and what it shows of us.
 
+use std::error::Error;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -12,13 +16,18 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
+use crate::config::Protocol;
+
+/// Our own certificate with its key.
+pub(crate) type Identity = Arc<SingleCertAndKey>;
+
 /// The TLS of one signal's connections, its files read.
 #[derive(Clone, Default)]
 pub(crate) struct Tls {
     /// The authorities that the collector's certificate must come from; the system's if there are none.
     pub(crate) roots: Option<Arc<RootCertStore>>,
     /// Our own certificate, for a collector that asks for one.
-    pub(crate) identity: Option<Arc<SingleCertAndKey>>,
+    pub(crate) identity: Option<Identity>,
 }
 
 /// Reads the authorities of a PEM file.
@@ -31,7 +40,7 @@ pub(crate) fn roots(path: &str) -> Result<Arc<RootCertStore>, String> {
 }
 
 /// Reads a certificate (with the chain behind it) and its private key from two PEM files.
-pub(crate) fn identity(certificate_path: &str, key_path: &str) -> Result<Arc<SingleCertAndKey>, String> {
+pub(crate) fn identity(certificate_path: &str, key_path: &str) -> Result<Identity, String> {
     let certificates = certificates(certificate_path)?;
     let key = PrivateKeyDer::from_pem_file(Path::new(key_path))
         .map_err(|error| format!("cannot read a private key from `{key_path}`: {error}"))?;
@@ -42,9 +51,27 @@ pub(crate) fn identity(certificate_path: &str, key_path: &str) -> Result<Arc<Sin
     Ok(Arc::new(certified.into()))
 }
 
+/// What makes connections, with TLS for `https`.
+pub(crate) type Connector = HttpsConnector<HttpConnector>;
+
 impl Tls {
-    /// The client's side of it; `Err` where the system's authorities are wanted and cannot be read.
-    pub(crate) fn client_config(self) -> Result<ClientConfig, String> {
+    /// Connections to `uri`; `Err` where the system's authorities are wanted and cannot be read. They are read for `https` alone: a
+    /// container without any can still speak `http`.
+    #[cfg_attr(not(feature = "grpc"), expect(unused_variables))]
+    pub(crate) fn connector(self, uri: &Uri, http: HttpConnector, protocol: Protocol) -> Result<Connector, String> {
+        let is_https = uri.scheme_str() == Some("https");
+        let without_tls = || Self { roots: Some(Arc::new(RootCertStore::empty())), identity: None };
+        let config = if is_https { self } else { without_tls() }.client_config();
+        let config = config.map_err(|error| format!("cannot set up TLS for {uri}: {error}"))?;
+        let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
+        #[cfg(feature = "grpc")]
+        if protocol == Protocol::Grpc {
+            return Ok(connector.enable_http2().wrap_connector(http));
+        }
+        Ok(connector.enable_http1().wrap_connector(http))
+    }
+
+    fn client_config(self) -> Result<ClientConfig, String> {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
         let builder = match self.roots {
@@ -56,6 +83,18 @@ impl Tls {
             None => builder.with_no_client_auth(),
         })
     }
+}
+
+/// What to write where an error is that the collector's certificate is not trusted.
+pub(crate) fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
+        .then_some("`OTEL_EXPORTER_OTLP_CERTIFICATE` is the file of the authorities to trust")
+}
+
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let inner = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+    error.downcast_ref().or_else(|| tls_error(inner?))
 }
 
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -1,36 +1,35 @@
 //! One HTTP client for both protocols: OTLP/gRPC is a POST over HTTP/2 with five bytes before the message and a status in the trailers.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+#[cfg(feature = "gzip")]
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
 
 use super::answer::Answer;
 use crate::config::{Compression, Export, Protocol};
 use crate::encode::ErrorChain;
-use crate::tls::Tls;
+use crate::tls::{self, Connector};
 
 /// Most bytes of an answer that are read (64 KiB); a longer one counts as none.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// After how long without a sign of life during a request a gRPC connection is asked for one, and how long that is waited for (10 s): else
 /// requests would go on to time out on a connection whose other end is gone.
+#[cfg(feature = "grpc")]
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Sends requests to one endpoint.
 pub(super) struct Transport {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     uri: Uri,
     headers: HeaderMap,
     protocol: Protocol,
@@ -42,17 +41,18 @@ impl Transport {
     /// `Err` where the system's certificates cannot be read.
     pub(super) fn new(export: Export) -> Result<Self, String> {
         let Export { uri, protocol, mut headers, tls, compression, timeout, .. } = export;
-        let compressed = compression == Compression::Gzip;
+        let compressed = compression != Compression::None;
         for (name, value) in static_headers(protocol, compressed) {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        let is_grpc = protocol == Protocol::Grpc;
-        let client = Client::builder(TokioExecutor::new())
-            .http2_only(is_grpc)
-            .timer(TokioTimer::new())
+        let mut client = Client::builder(TokioExecutor::new());
+        client.timer(TokioTimer::new());
+        #[cfg(feature = "grpc")]
+        client
+            .http2_only(protocol == Protocol::Grpc)
             .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
-            .build(connector(&uri, tls, is_grpc, timeout)?);
+            .http2_keep_alive_timeout(KEEP_ALIVE);
+        let client = client.build(tls.connector(&uri, http_connector(timeout), protocol)?);
         Ok(Self { client, uri, headers, protocol, compression, timeout })
     }
 
@@ -96,6 +96,7 @@ impl Transport {
     fn framed(&self, message: Bytes) -> Bytes {
         let message = match self.compression {
             Compression::None => message,
+            #[cfg(feature = "gzip")]
             Compression::Gzip => gzip(&message),
         };
         match self.protocol {
@@ -129,46 +130,26 @@ fn static_headers(protocol: Protocol, compressed: bool) -> Vec<(http::HeaderName
     headers
 }
 
-/// The system's certificates are read for `https` alone: a container without any can still speak `http`.
-fn connector(uri: &Uri, tls: Tls, is_grpc: bool, timeout: Duration) -> Result<HttpsConnector<HttpConnector>, String> {
-    let is_https = uri.scheme_str() == Some("https");
-    let config = if is_https { tls.client_config() } else { without_tls() };
-    let config = config.map_err(|error| format!("cannot set up TLS for {uri}: {error}"))?;
-    let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
+fn http_connector(timeout: Duration) -> HttpConnector {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_connect_timeout(Some(timeout));
-    Ok(match is_grpc {
-        true => connector.enable_http2().wrap_connector(http),
-        false => connector.enable_http1().wrap_connector(http),
-    })
+    http
 }
 
-/// What the connector wants although it will speak no TLS.
-fn without_tls() -> Result<ClientConfig, String> {
-    Tls { roots: Some(Arc::new(RootCertStore::empty())), identity: None }.client_config()
-}
-
+#[cfg(feature = "gzip")]
 fn gzip(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let written = std::io::Write::write_all(&mut encoder, bytes);
     written.and_then(|()| encoder.finish()).expect("a vector takes all that is written").into()
 }
 
-/// An error and its sources (hyper's own message alone says little), and what to write where the certificate is not trusted.
+/// An error and its sources: hyper's own message alone says little.
 fn reason(error: &(dyn Error + 'static)) -> String {
     let chain = ErrorChain(error).to_string();
-    match tls_error(error) {
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            format!("{chain}; `OTEL_EXPORTER_OTLP_CERTIFICATE` is the file of the authorities to trust")
-        }
-        _ => chain,
+    match tls::hint(error) {
+        Some(hint) => format!("{chain}; {hint}"),
+        None => chain,
     }
-}
-
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let inner = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
-    error.downcast_ref().or_else(|| tls_error(inner?))
 }

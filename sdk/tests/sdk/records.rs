@@ -1,5 +1,6 @@
 //! What a record looks like at the collector.
 
+use std::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -99,6 +100,31 @@ fn attributes_keep_their_types() {
     assert_eq!(log.attribute("error"), string("cannot charge: connection refused"));
     assert_eq!(log.attribute("type"), string("raw"));
     assert_eq!(log.attribute("absent"), None);
+}
+
+#[test]
+fn an_error_is_an_exception() {
+    let (root, lone) = (Failure("connection refused", None), std::io::Error::other("disk full"));
+    let error = Failure("cannot charge", Some(Box::new(root)));
+    let logs = logged(|| {
+        tracing::error!(err = &error as &dyn Error, second = &lone as &dyn Error, "first");
+        tracing::error!(err = &lone as &dyn Error, "second");
+        tracing::error!(err = &lone as &dyn Error, exception.message = "own", "third");
+        tracing::error!(error = %error, debug = ?error, "text");
+    });
+    let [first, second, third, text] = &logs[..] else { panic!("{logs:?}") };
+    assert_eq!(first.attribute("err"), string("cannot charge: connection refused"));
+    assert_eq!(first.attribute("second"), string("disk full"));
+    assert_eq!(first.attribute("exception.message"), string("cannot charge"));
+    assert_eq!(first.attribute("exception.type"), string("Failure"));
+    let causes = "Failure: cannot charge\nCaused by: Failure: connection refused";
+    assert_eq!(first.attribute("exception.stacktrace"), string(causes));
+    assert_eq!(second.attribute("exception.type"), string("std::io::Error"));
+    assert_eq!(second.attribute("exception.stacktrace"), None);
+    assert_eq!(third.attribute("exception.message"), string("own"));
+    assert_eq!(third.attribute("exception.type"), None);
+    assert_eq!(text.attribute("error"), string("cannot charge"));
+    assert_eq!(text.attribute("exception.message"), None);
 }
 
 #[test]

@@ -1,0 +1,39 @@
+//! The process's end without the guard's: `std::process::exit`, or `main` returning while the guard is leaked or in a static.
+
+// `atexit` is a C function; nothing in the standard library runs code when the process exits.
+#![allow(unsafe_code)]
+
+use std::sync::mpsc;
+use std::sync::{Mutex, Once};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::export::Command;
+use crate::lock;
+
+/// Sends what was recorded when the process exits, for at most `timeout`. Without effect once the guard has ended the export.
+pub(crate) fn flush_at_exit(commands: UnboundedSender<Command>, timeout: Duration) {
+    static REGISTERED: Once = Once::new();
+    *lock(&ENDING) = Some(Ending { commands, timeout, process: std::process::id() });
+    REGISTERED.call_once(|| {
+        // SAFETY: the handler is a plain function that lives as long as the process and never unwinds: it only sends and waits.
+        let _ = unsafe { libc::atexit(at_exit) }; // a full table of handlers is no reason not to run
+    });
+}
+
+static ENDING: Mutex<Option<Ending>> = Mutex::new(None);
+
+struct Ending {
+    commands: UnboundedSender<Command>,
+    timeout: Duration,
+    /// A forked child has this handler, but not the export thread that it would wait for.
+    process: u32,
+}
+
+extern "C" fn at_exit() {
+    let Some(Ending { commands, timeout, process }) = lock(&ENDING).take() else { return };
+    let (reply, done) = mpsc::channel();
+    let shutdown = Command::Shutdown(Instant::now() + timeout, reply);
+    let _ = process == std::process::id() && commands.send(shutdown).is_ok() && done.recv_timeout(timeout).is_ok();
+}

@@ -1,0 +1,40 @@
+//! In the place of `tls` where that feature is off: an `https` endpoint is refused.
+
+use std::convert::Infallible;
+use std::error::Error;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+
+use crate::config::Protocol;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tls {
+    pub(crate) roots: Option<Infallible>,
+    pub(crate) identity: Option<Identity>,
+}
+
+pub(crate) type Identity = Infallible;
+
+pub(crate) type Connector = HttpConnector;
+
+pub(crate) fn roots(_: &str) -> Result<Infallible, String> {
+    Err(ABSENT.to_owned())
+}
+
+pub(crate) fn identity(_: &str, _: &str) -> Result<Identity, String> {
+    Err(ABSENT.to_owned())
+}
+
+const ABSENT: &str = "this program is built without the feature `tls` of `watchbell`";
+
+impl Tls {
+    pub(crate) fn connector(self, uri: &Uri, http: HttpConnector, _: Protocol) -> Result<Connector, String> {
+        let Self { roots: None, identity: None } = self;
+        if uri.scheme_str() == Some("https") { Err(format!("cannot connect to {uri}: {ABSENT}")) } else { Ok(http) }
+    }
+}
+
+pub(crate) fn hint(_: &(dyn Error + 'static)) -> Option<&'static str> {
+    None
+}

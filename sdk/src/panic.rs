@@ -1,0 +1,75 @@
+//! A panic is a log record with the trace it happened in, whoever catches it.
+
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::PanicHookInfo;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::Context as OtelContext;
+use opentelemetry::trace::TraceContextExt;
+use tokio::sync::mpsc::UnboundedSender;
+use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
+
+use crate::callsite::{ScopeId, put_attribute};
+use crate::config::Signal;
+use crate::encode::{cut, unix_nano};
+use crate::export::Command;
+use crate::lane::Urgency;
+use crate::pipeline::Pipeline;
+use crate::record::{SpanIds, put_time_fields};
+
+/// Records each panic, then does what was done before. Where a panic ends the process (`panic = "abort"`) all that was recorded is sent
+/// first, for at most `timeout`.
+pub(crate) fn install(pipeline: Arc<Pipeline>, commands: UnboundedSender<Command>, timeout: Duration) {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let is_recorded = record(&pipeline, info);
+        previous(info);
+        if is_recorded && cfg!(panic = "abort") {
+            let (reply, settled) = mpsc::channel();
+            let _ = commands.send(Command::Flush(reply)).is_ok() && settled.recv_timeout(timeout).is_ok();
+        }
+    }));
+}
+
+/// Makes the record, unless it is the export itself that panics.
+fn record(pipeline: &Pipeline, info: &PanicHookInfo<'_>) -> bool {
+    let span = OtelContext::map_current(|context| {
+        (!context.is_telemetry_suppressed()).then(|| SpanIds::of(context.span().span_context()))
+    });
+    let Some(span) = span else { return false };
+    let mut record = Vec::new();
+    put_panic(&mut record, info, &span);
+    pipeline.lane(Signal::Logs).push_detached(ScopeId::of_target("panic"), &record, Urgency::Hurry);
+    true
+}
+
+fn put_panic(out: &mut Vec<u8>, info: &PanicHookInfo<'_>, span: &SpanIds) {
+    put_time_fields(out, unix_nano(SystemTime::now()));
+    put_varint_field(out, 2, 17);
+    put_bytes_field(out, 3, b"ERROR");
+    let mut put_text = |key: &str, text: &str| {
+        put_attribute(out, key, |out| put_bytes_field(out, 1, cut(text).as_bytes()));
+    };
+    let message = message(info.payload());
+    put_text("exception.type", "panic");
+    put_text("exception.message", message);
+    let backtrace = Backtrace::capture(); // as `RUST_BACKTRACE` says
+    if backtrace.status() == BacktraceStatus::Captured {
+        put_text("exception.stacktrace", &backtrace.to_string());
+    }
+    put_text("thread.name", std::thread::current().name().unwrap_or("unnamed"));
+    if let Some(location) = info.location() {
+        put_text("code.file.path", location.file());
+        put_attribute(out, "code.line.number", |out| put_varint_field(out, 3, u64::from(location.line())));
+    }
+    put_message_field(out, 5, |out| put_bytes_field(out, 1, cut(message).as_bytes()));
+    span.put(out);
+}
+
+fn message(payload: &dyn Any) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic with a value that is no text")
+}

@@ -1,0 +1,101 @@
+//! What is sent when a process ends otherwise than by dropping the guard: each case is a process of its own, this program run again.
+
+#[path = "sdk/receiver.rs"]
+#[allow(dead_code)]
+mod receiver;
+
+use std::process::{Command, ExitStatus};
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use receiver::{Received, Receiver};
+
+#[test]
+fn exit_sends_what_was_recorded() {
+    for receiver in [Receiver::http(), Receiver::grpc()] {
+        assert_eq!(run("exit", &receiver).code(), Some(7));
+        assert_eq!(receiver.logs().iter().map(Received::body).collect::<Vec<_>>(), ["last words"]);
+    }
+}
+
+#[test]
+fn so_does_a_leaked_guard() {
+    let receiver = Receiver::http();
+    assert_eq!(run("leak", &receiver).code(), Some(0));
+    receiver.log("last words");
+}
+
+#[test]
+fn an_exit_without_a_collector_keeps_its_deadline() {
+    let gone = Receiver::http().endpoint();
+    let status = child("exit").env("OTEL_EXPORTER_OTLP_ENDPOINT", gone).status().expect("this program");
+    assert_eq!(status.code(), Some(7));
+}
+
+#[test]
+fn a_panic_is_a_record_in_its_trace() {
+    let receiver = Receiver::http();
+    let output = command("panic", &receiver).output().expect("this program");
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert!(told.contains("the hook that was there: out of stock"), "{told}");
+    let record = receiver.log("out of stock");
+    assert_eq!((record.record.severity_number, record.scope.as_str()), (17, "panic"));
+    assert_eq!(record.attribute("exception.type"), Some(Value::StringValue("panic".to_owned())));
+    assert_eq!(record.attribute("exception.message"), Some(Value::StringValue("out of stock".to_owned())));
+    assert_eq!(record.attribute("exception.stacktrace"), None);
+    assert_eq!(record.attribute("code.file.path"), Some(Value::StringValue(file!().to_owned())));
+    assert!(matches!(record.attribute("code.line.number"), Some(Value::IntValue(line)) if line > 0));
+    assert_eq!(record.record.trace_id, receiver.span("request").trace_id);
+}
+
+#[test]
+fn panics_can_be_left_alone() {
+    let receiver = Receiver::http();
+    assert_eq!(run("no panics", &receiver).code(), Some(0));
+    assert!(receiver.logs().is_empty());
+}
+
+fn run(case: &str, receiver: &Receiver) -> ExitStatus {
+    command(case, receiver).status().expect("this program")
+}
+
+fn command(case: &str, receiver: &Receiver) -> Command {
+    let mut command = child(case);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint());
+    command.env("OTEL_EXPORTER_OTLP_PROTOCOL", receiver.protocol());
+    command
+}
+
+fn child(case: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a path"));
+    command.args(["the_process_that_ends", "--exact", "--ignored", "--nocapture"]).env("CASE", case);
+    command.env_remove("RUST_BACKTRACE").env("OTEL_LOGS_EXPORTER", "otlp");
+    command.env("OTEL_BLRP_SCHEDULE_DELAY", "3600000"); // so that nothing leaves by itself
+    command
+}
+
+#[test]
+#[ignore = "the others run it"]
+#[allow(clippy::print_stderr)] // what a hook does
+fn the_process_that_ends() {
+    let Ok(case) = std::env::var("CASE") else { return };
+    std::panic::set_hook(Box::new(|info| {
+        eprintln!("the hook that was there: {}", info.payload().downcast_ref::<&str>().unwrap_or(&"?"));
+    }));
+    let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(std::time::Duration::from_secs(2));
+    let guard = builder.init().expect("the only init of this process");
+    match &*case {
+        "exit" => {
+            tracing::info!("last words");
+            std::process::exit(7);
+        }
+        "leak" => {
+            tracing::info!("last words");
+            std::mem::forget(guard);
+        }
+        _ => {
+            let panic = || tracing::info_span!("request").in_scope(|| panic!("out of stock"));
+            assert!(std::panic::catch_unwind(panic).is_err());
+            drop(guard);
+        }
+    }
+}
