@@ -23,7 +23,7 @@ use watchbell_rules::engine::{Engine, EngineStats, Output as Judged, RuleStatus}
 use watchbell_rules::matcher::Matched;
 use watchbell_rules::plan::Plan;
 use watchbell_rules::time::Timestamp;
-use watchbell_rules::transition::{Sample, Transition};
+use watchbell_rules::transition::{AlertState, Sample, Transition};
 
 use self::rule_set::RuleSet;
 use crate::notify::DeliveryResult;
@@ -37,6 +37,8 @@ pub enum Output {
     Send(Arc<Notification>),
     /// An alert has changed its state: for an Alertmanager beside our own routing.
     Transition(Transition),
+    /// What fires has been told, as transitions from firing to firing: the log has been folded as far as it reached at the start.
+    Replayed,
     /// A point of a computed series, and the frame's position that it follows from.
     Sample(Position, Sample),
     /// Append this to the log.
@@ -54,6 +56,8 @@ pub struct Evaluator {
     position: Position,
     /// Nothing is sent before the log has been folded up to here: what follows might tell that it was sent already.
     replay_until: Position,
+    /// Whether what fires has been told since then.
+    is_announced: bool,
     durable: Position,
     /// The log's clock.
     clock: Timestamp,
@@ -71,6 +75,7 @@ enum Effect {
     Sample(Sample),
     /// The outcome of the message with this key is in the log.
     Outcome(String),
+    Replayed,
 }
 
 impl Evaluator {
@@ -85,6 +90,7 @@ impl Evaluator {
             outbox,
             position,
             replay_until: position,
+            is_announced: true,
             durable: position,
             clock: Timestamp::default(),
             waiting: VecDeque::new(),
@@ -96,6 +102,9 @@ impl Evaluator {
     /// Says that the log reaches to `end` already: until that is folded in, nothing is sent.
     pub fn replay_until(&mut self, end: Position) {
         self.replay_until = end;
+        self.is_announced = false;
+        self.announce_firing();
+        self.release();
     }
 
     /// End of the last frame that was folded in.
@@ -195,8 +204,8 @@ impl Evaluator {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Judged::Transition(transition) => {
-                    self.alerting.handle_transition(&transition);
-                    self.waiting.push_back((self.position, Effect::Transition(transition)));
+                    let change = self.alerting.handle_transition(&transition).map(Effect::Transition);
+                    self.waiting.extend(change.map(|change| (self.position, change)));
                 }
                 Judged::Sample(sample) => self.waiting.push_back((self.position, Effect::Sample(sample))),
             }
@@ -205,7 +214,22 @@ impl Evaluator {
         while let Some(notification) = self.alerting.poll_notification() {
             self.waiting.push_back((self.position, Effect::Notify(notification)));
         }
+        self.announce_firing();
         self.release();
+    }
+
+    /// Tells once, when the replay is over, what fires: an Alertmanager forgets what it is not told again.
+    fn announce_firing(&mut self) {
+        if self.is_announced || self.position < self.replay_until {
+            return;
+        }
+        self.is_announced = true;
+        let (from, to) = (AlertState::Firing, AlertState::Firing);
+        for alert in self.alerting.firing() {
+            let transition = Transition { from, to, alert: Arc::clone(alert), at: self.clock, cause: None };
+            self.waiting.push_back((self.position, Effect::Transition(transition)));
+        }
+        self.waiting.push_back((self.position, Effect::Replayed));
     }
 
     /// Says how far the log is durable.
@@ -221,6 +245,7 @@ impl Evaluator {
                 Effect::Notify(notification) => self.outbox.handle_notification(notification),
                 Effect::Transition(transition) => self.outputs.push_back(Output::Transition(transition)),
                 Effect::Sample(sample) => self.outputs.push_back(Output::Sample(position, sample)),
+                Effect::Replayed => self.outputs.push_back(Output::Replayed),
                 Effect::Outcome(key) => self.outbox.handle_outcome_durable(&key),
             }
         }

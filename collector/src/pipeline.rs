@@ -244,7 +244,7 @@ fn start_evaluator(
         notifiers: CurrentNotifiers::new(latest_notifiers),
         runtime: tokio::runtime::Handle::current(),
         samples: Box::new(move |_, sample| samples.send(&sample)),
-        transitions: Box::new(move |transition| feeds.iter().for_each(|feed| feed.handle_transition(&transition))),
+        feeds,
         requests: requested,
         metrics: metrics.register(runner::Metrics::register),
         snapshot_interval: config.snapshot_interval,

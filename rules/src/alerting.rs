@@ -9,6 +9,9 @@
 //! two looks, and a change is told `group_wait` after it if that time is over: never later than Alertmanager would, and not
 //! oftener.
 //!
+//! As in Alertmanager, an alert is known by its labels alone. Where alerts of several rules (or of one, by its `labels`) have the same,
+//! they are one here: it fires while any of them does, shown as the one that has fired longest, and is resolved with the last.
+//!
 //! A message counts as told from when it is given out. [`Alerting::handle_outcome`] confirms that or takes it back; what was
 //! not delivered is said again at the group's next interval.
 
@@ -41,6 +44,8 @@ pub const GROUPS_MAX: usize = 100_000;
 #[derive(Debug)]
 pub struct Alerting {
     tree: Tree,
+    /// What fires, by labels; of several with the same labels the first is the one that the groups hold. The engine's limits bound it.
+    firing: BTreeMap<Labels, Vec<Arc<Alert>>>,
     integrations: BTreeMap<Arc<str>, Vec<Integration>>,
     groups: BTreeMap<GroupId, Group>,
     timers: BTreeSet<(Timestamp, GroupId)>,
@@ -91,6 +96,7 @@ impl Alerting {
     pub fn new(config: PolicyConfig) -> Self {
         Self {
             tree: Tree::new(&config.route),
+            firing: BTreeMap::new(),
             integrations: integrations(&config),
             groups: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -101,13 +107,43 @@ impl Alerting {
         }
     }
 
-    /// Takes note of an alert that fires, or that did and is resolved.
-    pub fn handle_transition(&mut self, transition: &Transition) {
-        let alert = &transition.alert;
+    /// Takes note of an alert that fires, or that did and is resolved. Gives what has changed for those who know an alert by its labels:
+    /// nothing where another with the same labels goes on firing.
+    pub fn handle_transition(&mut self, transition: &Transition) -> Option<Transition> {
         match (transition.from, transition.to) {
-            (_, AlertState::Firing) => self.route(alert, transition.at),
-            (AlertState::Firing, AlertState::Inactive) => self.resolve(alert, transition.at),
-            _ => {}
+            (_, AlertState::Firing) => self.handle_fired(transition),
+            (AlertState::Firing, AlertState::Inactive) => self.handle_resolved(transition),
+            _ => Some(transition.clone()),
+        }
+    }
+
+    fn handle_fired(&mut self, transition: &Transition) -> Option<Transition> {
+        let alert = &transition.alert;
+        let same_labels = self.firing.entry(alert.labels.clone()).or_default();
+        same_labels.push(alert.clone());
+        let is_first = same_labels.len() == 1;
+        is_first.then(|| self.route(alert, transition.at))?;
+        Some(transition.clone())
+    }
+
+    fn handle_resolved(&mut self, transition: &Transition) -> Option<Transition> {
+        let alert = &transition.alert;
+        let same_labels = self.firing.entry(alert.labels.clone()).or_default();
+        let at = same_labels.iter().position(|firing| is_same(firing, alert)).unwrap_or(0);
+        if at < same_labels.len() {
+            same_labels.remove(at);
+        }
+        match (same_labels.first().cloned(), at) {
+            (None, _) => {
+                self.firing.remove(&alert.labels);
+                self.resolve(alert, transition.at);
+                Some(transition.clone())
+            }
+            (Some(next), 0) => {
+                self.route(&next, transition.at);
+                Some(Transition { to: AlertState::Firing, alert: next, ..transition.clone() })
+            }
+            (Some(_), _) => None,
         }
     }
 
@@ -165,6 +201,11 @@ impl Alerting {
         ids.iter().for_each(|id| self.set_timer(id));
     }
 
+    /// What fires, each set of labels once.
+    pub fn firing(&self) -> impl Iterator<Item = &Arc<Alert>> {
+        self.firing.values().filter_map(|alerts| alerts.first())
+    }
+
     /// How many groups there are; the limit is [`GROUPS_MAX`].
     pub fn groups_len(&self) -> usize {
         self.groups.len()
@@ -180,6 +221,7 @@ impl Alerting {
         let snapshot = Snapshot {
             version: SNAPSHOT_VERSION,
             groups: self.groups.iter().map(|(id, group)| (id.clone(), group.clone())).collect(),
+            same_labels: self.firing.values().filter(|alerts| alerts.len() > 1).cloned().collect(),
             log: self.log.iter().map(|(key, entry)| (key.clone(), entry.clone())).collect(),
             output: self.output.clone(),
             overflowed: self.overflowed,
@@ -196,6 +238,10 @@ impl Alerting {
         }
         let mut alerting = Self::new(config);
         alerting.groups = snapshot.groups.into_iter().collect();
+        let shown = alerting.groups.values().flat_map(|group| group.alerts.values());
+        let shown = shown.filter(|alert| alert.resolved_at.is_none()).map(|alert| vec![alert.clone()]);
+        let firing = shown.chain(snapshot.same_labels).map(|alerts| (alerts[0].labels.clone(), alerts));
+        alerting.firing = firing.collect();
         alerting.log = snapshot.log.into_iter().collect();
         alerting.output = snapshot.output;
         alerting.overflowed = snapshot.overflowed;
@@ -350,12 +396,20 @@ impl std::error::Error for RestoreError {}
 struct Snapshot {
     version: u32,
     groups: Vec<(GroupId, Group)>,
+    /// What fires beside another with the same labels, that one first.
+    #[serde(default)]
+    same_labels: Vec<Vec<Arc<Alert>>>,
     log: Vec<(LogKey, LogEntry)>,
     output: VecDeque<Notification>,
     overflowed: u64,
 }
 
 const SNAPSHOT_VERSION: u32 = 1;
+
+/// Whether both are one alert of one rule, at different times.
+fn is_same(a: &Alert, b: &Alert) -> bool {
+    (&a.group, &a.expr, a.active_at, a.fired_at) == (&b.group, &b.expr, b.active_at, b.fired_at)
+}
 
 fn integrations(config: &PolicyConfig) -> BTreeMap<Arc<str>, Vec<Integration>> {
     let named = |list: &[IntegrationPolicy]| {
@@ -579,6 +633,36 @@ mod tests {
         assert_eq!(run(&mut alerting, 1000), ["210s s/webhook[0] FirstNotification +1"]);
     }
 
+    #[test]
+    fn alerts_with_the_same_labels_are_one_that_fires_while_any_does() {
+        let of = |group: &str, transition: Transition| {
+            let alert = Arc::new(Alert { group: group.into(), ..(*transition.alert).clone() });
+            Transition { alert, ..transition }
+        };
+        let (a, restored) = ([("a", "1")], |alerting: Alerting| {
+            Alerting::restore(
+                config("{receiver: r, group_wait: 0s, group_interval: 1m}", &[("r", &[("webhook", true)])]),
+                &alerting.snapshot(),
+            )
+            .unwrap()
+        });
+        let mut alerting = restored(Alerting::default());
+        assert!(alerting.handle_transition(&of("one", fires(&a, 0))).is_some());
+        assert!(alerting.handle_transition(&of("two", fires(&a, 1))).is_none());
+        assert_eq!(run(&mut alerting, 10), ["0s r/webhook[0] FirstNotification +1"]);
+        alerting = restored(alerting);
+        let left = alerting.handle_transition(&of("one", resolves(&a, 100))).unwrap();
+        assert_eq!((left.to, &*left.alert.group), (AlertState::Firing, "two"));
+        assert!(alerting.handle_transition(&of("three", fires(&a, 200))).is_none());
+        assert!(alerting.handle_transition(&of("three", resolves(&a, 300))).is_none());
+        assert_eq!(run(&mut alerting, 900), [""; 0], "it fires as before");
+        alerting = restored(alerting);
+        let last = alerting.handle_transition(&of("two", resolves(&a, 1000))).unwrap();
+        assert_eq!(last.to, AlertState::Inactive);
+        assert_eq!(run(&mut alerting, 2000), ["1000s r/webhook[0] AllAlertsResolved -1"]);
+        assert!(alerting.firing.is_empty());
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Fire(usize),
@@ -728,6 +812,7 @@ mod tests {
             }
             settle(&mut alerting, now + 5000, &mut outputs);
             prop_assert_eq!((alerting.groups_len(), alerting.log.len(), alerting.pending.len()), (0, 0, 0));
+            prop_assert!(alerting.firing.is_empty());
             prop_assert!(alerting.poll_timeout().is_none());
         }
     }

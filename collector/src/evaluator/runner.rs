@@ -13,12 +13,13 @@ use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::engine::RuleStatus;
 use watchbell_rules::matcher::Matched;
 use watchbell_rules::plan::Plan;
-use watchbell_rules::transition::{AlertState, Sample, Transition};
+use watchbell_rules::transition::Sample;
 
 use super::fill::Fill;
 use super::snapshot::SnapshotStore;
 use super::{Evaluator, Output};
 use crate::clock::SharedClock;
+use crate::notify::alertmanager::Feed;
 use crate::notify::{CurrentNotifiers, DeliveryError, DeliveryResult, Notifier};
 use crate::outbox::Outbox;
 use crate::wal::{Cursor, Frame, FrameKind, Log, Position, Progress};
@@ -39,8 +40,8 @@ pub struct Parts {
     pub runtime: tokio::runtime::Handle,
     /// Takes the points of computed series.
     pub samples: Box<dyn Fn(Position, Sample) + Send>,
-    /// Takes the changes of alerts.
-    pub transitions: Box<dyn Fn(Transition) + Send>,
+    /// Take the changes of alerts.
+    pub feeds: Vec<Arc<Feed>>,
     /// Questions and the order to stop; when all senders are gone it stops too.
     pub requests: mpsc::Receiver<Request>,
     /// What it counts.
@@ -261,18 +262,7 @@ impl Runner {
         let progress = *self.progress.borrow();
         self.evaluator.replay_until(progress.appended);
         self.evaluator.handle_durable(progress.durable);
-        self.announce_firing();
-    }
-
-    /// Tells what fires already: an Alertmanager forgets what it is not told again.
-    fn announce_firing(&self) {
-        let at = self.evaluator.clock();
-        for alerting in self.evaluator.status().iter().filter_map(|status| status.alerting.as_ref()) {
-            for (_, alert) in alerting.alerts.iter().filter(|(state, _)| *state == AlertState::Firing) {
-                let (from, to) = (AlertState::Firing, AlertState::Firing);
-                (self.parts.transitions)(Transition { from, to, alert: Arc::clone(alert), at, cause: None });
-            }
-        }
+        self.parts.feeds.iter().for_each(|feed| feed.hold());
     }
 
     /// Does what the evaluator wants done.
@@ -281,7 +271,10 @@ impl Runner {
         while let Some(output) = self.evaluator.poll_output(monotonic) {
             match output {
                 Output::Send(notification) => self.send(notification),
-                Output::Transition(transition) => (self.parts.transitions)(transition),
+                Output::Transition(transition) => {
+                    self.parts.feeds.iter().for_each(|feed| feed.handle_transition(&transition));
+                }
+                Output::Replayed => self.parts.feeds.iter().for_each(|feed| feed.release()),
                 Output::Sample(position, sample) => (self.parts.samples)(position, sample),
                 Output::Append(frame) => drop(self.parts.log.append(frame)),
             }

@@ -43,7 +43,7 @@ impl Evaluator {
     pub fn snapshot(&self) -> Vec<u8> {
         let waiting = self.waiting.iter().filter_map(|(_, effect)| match effect {
             Effect::Notify(notification) => Some(Arc::new(notification.clone())),
-            Effect::Transition(_) | Effect::Sample(_) | Effect::Outcome(_) => None,
+            Effect::Transition(_) | Effect::Sample(_) | Effect::Outcome(_) | Effect::Replayed => None,
         });
         let state = State {
             position: self.position,

@@ -137,3 +137,26 @@ fn a_rules_frame_holds_every_setting_and_one_of_before_is_read() {
     let read = RuleSet::from_bytes(before.to_string().as_bytes()).unwrap();
     assert_eq!(read, RuleSet::default());
 }
+
+#[test]
+fn what_fires_is_told_when_the_replay_is_over_and_durable() {
+    let (evaluator, _) = paging();
+    let mut after = restored(&evaluator.snapshot());
+    after.handle_durable(Position(2));
+    after.replay_until(Position(4));
+    assert!(outputs(&mut after).is_empty());
+    after.handle_frame(&frame(2, FrameKind::Clock, Bytes::new()));
+    after.handle_frame(&frame(3, FrameKind::Clock, Bytes::new()));
+    after.handle_durable(Position(3));
+    let told = |outputs: Vec<Output>| -> Vec<Option<AlertState>> {
+        let told = |output| match output {
+            Output::Transition(transition) => Some(Some(transition.from)),
+            Output::Replayed => Some(None),
+            _ => None,
+        };
+        outputs.into_iter().filter_map(told).collect()
+    };
+    assert_eq!(told(outputs(&mut after)), []);
+    after.handle_durable(Position(4));
+    assert_eq!(told(outputs(&mut after)), [Some(AlertState::Firing), None]);
+}

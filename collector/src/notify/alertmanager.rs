@@ -1,5 +1,8 @@
 //! `alertmanagers:`: Alertmanagers that are told of every alert beside our own routing, as Prometheus does it: each change at once, what
-//! fires again every minute with an `endsAt` some minutes ahead, so that an alert we forget of ends by itself.
+//! fires again every minute with an `endsAt` some minutes ahead, so that an alert we forget of ends by itself, and what is resolved again
+//! for a quarter of an hour, so that one that was away hears of it. `startsAt` is when the alert began to fire, after its `for`.
+//!
+//! While the log is replayed nothing is told: what an Alertmanager hears then is how things stand at the end of it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +40,14 @@ pub struct Config {
     /// TLS.
     #[serde(default)]
     pub tls_config: TlsConfig,
+    /// Alerts that it is kept told of. At the limit one that is resolved is dropped for a new one, else the new one is; both are counted.
+    /// Default 10,000.
+    #[serde(default = "ten_thousand")]
+    pub alerts_max: usize,
+}
+
+fn ten_thousand() -> usize {
+    10_000
 }
 
 fn ten_seconds() -> Duration {
@@ -49,16 +60,27 @@ pub struct Feed {
     url: String,
     authorization: Option<secrecy::SecretString>,
     timeout: Duration,
+    alerts_max: usize,
     tools: Tools,
-    alerts: Mutex<BTreeMap<Labels, Entry>>,
+    alerts: Mutex<Alerts>,
     changed: Notify,
     counts: Counts,
 }
 
+#[derive(Default)]
+struct Alerts {
+    by_labels: BTreeMap<Labels, Entry>,
+    /// Whether the log is replayed.
+    is_held: bool,
+}
+
 struct Entry {
     alert: Arc<Alert>,
-    /// When it is told (again); a failed try moves it on.
-    due: Timestamp,
+    /// When it is told (again), by the monotonic clock; a failed try moves it on.
+    due: Duration,
+    is_told: bool,
+    /// When it is forgotten, if it is resolved.
+    until: Option<Duration>,
 }
 
 /// Alertmanager's `postableAlert`.
@@ -87,6 +109,7 @@ impl Feed {
             url: format!("{url}/api/v2/alerts"),
             authorization: config.authorization.as_ref().map(Authorization::header).transpose()?,
             timeout: config.timeout,
+            alerts_max: config.alerts_max,
             tools: tools.clone(),
             alerts: Mutex::default(),
             changed: Notify::new(),
@@ -98,10 +121,31 @@ impl Feed {
         if transition.from != AlertState::Firing && transition.to != AlertState::Firing {
             return;
         }
-        let entry = Entry { alert: Arc::clone(&transition.alert), due: Timestamp::MIN };
+        let (alert, now) = (&transition.alert, self.now());
+        let resolved_for = alert.resolved_at.map(|at| self.tools.clock.now().since(at));
+        let until = resolved_for.map(|resolved_for| now + RESOLVED_KEPT.saturating_sub(resolved_for));
+        let entry = Entry { alert: Arc::clone(alert), due: now, is_told: false, until };
         let mut alerts = self.alerts();
-        alerts.insert(entry.alert.labels.clone(), entry);
-        self.counts.alerts.set(alerts.len() as i64);
+        if alerts.by_labels.len() >= self.alerts_max && !alerts.by_labels.contains_key(&alert.labels) {
+            self.counts.dropped.inc();
+            let resolved =
+                alerts.by_labels.values().filter(|entry| entry.until.is_some()).min_by_key(|entry| entry.until);
+            let Some(labels) = resolved.map(|entry| entry.alert.labels.clone()) else { return };
+            alerts.by_labels.remove(&labels);
+        }
+        alerts.by_labels.insert(alert.labels.clone(), entry);
+        self.counts.alerts.set(alerts.by_labels.len() as i64);
+        self.changed.notify_one();
+    }
+
+    /// The log is replayed: what comes now is told when that is over.
+    pub fn hold(&self) {
+        self.alerts().is_held = true;
+    }
+
+    /// The replay is over.
+    pub fn release(&self) {
+        self.alerts().is_held = false;
         self.changed.notify_one();
     }
 
@@ -109,10 +153,10 @@ impl Feed {
     pub async fn run(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
         let mut failures = 0;
         while !*stopped.borrow() {
-            let now = self.tools.clock.now();
+            let now = self.now();
             let due = self.due_alerts(now);
             if due.is_empty() {
-                let wait = self.next_due().map_or(RESEND_INTERVAL, |due| due.since(now).min(RESEND_INTERVAL));
+                let wait = self.next_due().map_or(RESEND_INTERVAL, |due| due.saturating_sub(now).min(RESEND_INTERVAL));
                 tokio::select! {
                     () = self.changed.notified() => {}
                     () = tokio::time::sleep(wait) => {}
@@ -134,19 +178,30 @@ impl Feed {
         }
     }
 
-    /// The next batch that is due.
-    fn due_alerts(&self, now: Timestamp) -> Vec<Arc<Alert>> {
-        let alerts = self.alerts();
-        let due = alerts.values().filter(|entry| entry.due <= now);
+    /// The next batch that is due; forgets what has been resolved for long.
+    pub(super) fn due_alerts(&self, now: Duration) -> Vec<Arc<Alert>> {
+        let mut alerts = self.alerts();
+        if alerts.is_held {
+            return Vec::new();
+        }
+        alerts.by_labels.retain(|_, entry| {
+            let is_over = entry.until.is_some_and(|until| until <= now);
+            self.counts.dropped.inc_by(u64::from(is_over && !entry.is_told));
+            !is_over
+        });
+        self.counts.alerts.set(alerts.by_labels.len() as i64);
+        let due = alerts.by_labels.values().filter(|entry| entry.due <= now);
         due.take(ALERTS_PER_REQUEST_MAX).map(|entry| Arc::clone(&entry.alert)).collect()
     }
 
-    fn next_due(&self) -> Option<Timestamp> {
-        self.alerts().values().map(|entry| entry.due).min()
+    fn next_due(&self) -> Option<Duration> {
+        let alerts = self.alerts();
+        if alerts.is_held { None } else { alerts.by_labels.values().map(|entry| entry.due).min() }
     }
 
-    async fn tell(&self, alerts: &[Arc<Alert>], now: Timestamp) -> Result<(), DeliveryError> {
-        let body: Vec<PostableAlert> = alerts.iter().map(|alert| self.postable(alert, now)).collect();
+    async fn tell(&self, alerts: &[Arc<Alert>], now: Duration) -> Result<(), DeliveryError> {
+        let wall = self.tools.clock.now();
+        let body: Vec<PostableAlert> = alerts.iter().map(|alert| self.postable(alert, wall)).collect();
         let body = serde_json::to_vec(&body).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
         let mut request = Request::post(&self.url).header(header::CONTENT_TYPE, "application/json");
         if let Some(authorization) = &self.authorization {
@@ -159,25 +214,23 @@ impl Feed {
         Ok(())
     }
 
-    /// A resolved alert that was told is done with; one that fires is told again. One that changed meanwhile stays due.
-    fn told(&self, told: &[Arc<Alert>], now: Timestamp) {
-        let mut alerts = self.alerts();
-        for alert in told {
-            match alerts.get_mut(&alert.labels).filter(|entry| Arc::ptr_eq(&entry.alert, alert)) {
-                Some(_) if alert.resolved_at.is_some() => drop(alerts.remove(&alert.labels)),
-                Some(entry) => entry.due = now + RESEND_INTERVAL,
-                None => {}
-            }
-        }
-        self.counts.alerts.set(alerts.len() as i64);
+    /// What was told is told again later; what changed meanwhile stays due.
+    pub(super) fn told(&self, told: &[Arc<Alert>], now: Duration) {
+        self.put_off(told, |entry| {
+            entry.due = now + RESEND_INTERVAL;
+            entry.is_told = true;
+        });
     }
 
-    fn postpone(&self, untold: &[Arc<Alert>], due: Timestamp) {
-        let mut alerts = self.alerts();
-        for alert in untold {
-            if let Some(entry) = alerts.get_mut(&alert.labels).filter(|entry| Arc::ptr_eq(&entry.alert, alert)) {
-                entry.due = due;
-            }
+    fn postpone(&self, untold: &[Arc<Alert>], due: Duration) {
+        self.put_off(untold, |entry| entry.due = due);
+    }
+
+    fn put_off(&self, alerts: &[Arc<Alert>], put_off: impl Fn(&mut Entry)) {
+        let mut entries = self.alerts();
+        for alert in alerts {
+            let entry = entries.by_labels.get_mut(&alert.labels);
+            entry.filter(|entry| Arc::ptr_eq(&entry.alert, alert)).map(&put_off);
         }
     }
 
@@ -190,13 +243,17 @@ impl Feed {
         PostableAlert {
             labels: map(&alert.labels),
             annotations,
-            starts_at: alert.active_at.to_string(),
+            starts_at: message::starts_at(alert).to_string(),
             ends_at: alert.resolved_at.unwrap_or(now + VALID_FOR).to_string(),
             generator_url: message::generator_url(alert, &self.tools),
         }
     }
 
-    fn alerts(&self) -> MutexGuard<'_, BTreeMap<Labels, Entry>> {
+    fn now(&self) -> Duration {
+        self.tools.clock.monotonic()
+    }
+
+    fn alerts(&self) -> MutexGuard<'_, Alerts> {
         self.alerts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -206,6 +263,7 @@ impl Feed {
 pub struct Metrics {
     told: Family<Url, Counter>,
     failures: Family<Url, Counter>,
+    dropped: Family<Url, Counter>,
     alerts: Family<Url, Gauge>,
 }
 
@@ -217,6 +275,7 @@ struct Url {
 struct Counts {
     told: Counter,
     failures: Counter,
+    dropped: Counter,
     alerts: Gauge,
 }
 
@@ -227,8 +286,15 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("watchbell_alertmanager");
         registry.register("alerts_sent", "Alerts told to an Alertmanager", metrics.told.clone());
         registry.register("failures", "Requests that an Alertmanager did not take", metrics.failures.clone());
+        let help = "Alerts that an Alertmanager was not told of: too many fired, or it was away until they had been resolved for long";
+        registry.register("alerts_dropped", help, metrics.dropped.clone());
         registry.register("alerts", "Alerts that an Alertmanager is kept told of", metrics.alerts.clone());
         metrics
+    }
+
+    #[cfg(test)]
+    pub(super) fn dropped(&self, url: &str) -> u64 {
+        self.of(url).dropped.get()
     }
 
     fn of(&self, url: &str) -> Counts {
@@ -236,6 +302,7 @@ impl Metrics {
         Counts {
             told: self.told.get_or_create(&url).clone(),
             failures: self.failures.get_or_create(&url).clone(),
+            dropped: self.dropped.get_or_create(&url).clone(),
             alerts: self.alerts.get_or_create(&url).clone(),
         }
     }
@@ -243,7 +310,9 @@ impl Metrics {
 
 /// The annotation that the records behind an alert stand in.
 const EVIDENCE: &str = "evidence";
-/// How often a firing alert is told again.
+/// How long a resolved alert is told again, as Prometheus has it.
+const RESOLVED_KEPT: Duration = Duration::from_secs(15 * 60);
+/// How often an alert is told again.
 const RESEND_INTERVAL: Duration = Duration::from_secs(60);
 /// How far ahead a firing alert's `endsAt` is: four times the interval, as Prometheus has it.
 const VALID_FOR: Duration = Duration::from_secs(240);

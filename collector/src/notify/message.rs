@@ -86,7 +86,7 @@ fn alert_data(alert: &Alert, tools: &Tools, now: Timestamp) -> Value {
             ("Status", Value::string(status(alert.resolved_at.is_none()))),
             ("Labels", Value::labels(MapKind::Kv, &alert.labels)),
             ("Annotations", Value::labels(MapKind::Kv, &alert.annotations)),
-            ("StartsAt", Value::time(Some(alert.active_at))),
+            ("StartsAt", Value::time(Some(starts_at(alert)))),
             ("EndsAt", Value::time(alert.resolved_at)),
             ("GeneratorURL", Value::string(generator_url(alert, tools))),
             ("Fingerprint", Value::string(format!("{:016x}", alert.labels.fingerprint()))),
@@ -106,6 +106,11 @@ fn bound(alert: &Alert) -> String {
 /// `firing` or `resolved`.
 pub(super) fn status(firing: bool) -> &'static str {
     if firing { "firing" } else { "resolved" }
+}
+
+/// When an alert began to fire, after its `for`: what Prometheus and Alertmanager call its start.
+pub(super) fn starts_at(alert: &Alert) -> Timestamp {
+    alert.fired_at.unwrap_or(alert.active_at)
 }
 
 /// Where to look at an alert's rule.

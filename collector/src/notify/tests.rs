@@ -11,7 +11,7 @@ use watchbell_rules::transition::{Alert, AlertState, Transition};
 
 use super::alertmanager::{self, Feed};
 use super::*;
-use crate::clock::Clock;
+use crate::clock::{Clock, ManualClock};
 
 #[derive(Debug)]
 struct StoppedClock(Timestamp);
@@ -155,7 +155,7 @@ async fn a_webhook_gets_alertmanagers_payload_with_the_records() {
     assert_eq!(got.body["externalURL"], "https://watchbell.example");
     assert_eq!(got.body["commonLabels"]["severity"], "page");
     let alert = &got.body["alerts"][0];
-    assert_eq!(alert["startsAt"], "2026-11-24T12:00:00.9Z");
+    assert_eq!(alert["startsAt"], "2026-11-24T12:00:01Z");
     assert_eq!(alert["endsAt"], "0001-01-01T00:00:00Z");
     assert_eq!(alert["value"], 21.0);
     let sample = &alert["samples"][0];
@@ -389,6 +389,66 @@ async fn an_alertmanager_is_told_of_what_fires_and_what_is_over() {
     assert_eq!(got.body[0]["endsAt"], "2026-11-24T12:01:10Z");
     stop.send_replace(true);
     running.await.unwrap();
+}
+
+fn feed(config: &str, clock: Arc<ManualClock>) -> (Feed, alertmanager::Metrics) {
+    let metrics = alertmanager::Metrics::default();
+    let config: alertmanager::Config = serde_saphyr::from_str(config).unwrap();
+    (Feed::new(&config, &Tools { clock, ..tools() }, &metrics).unwrap(), metrics)
+}
+
+fn change(name: &str, resolved_at: Option<Timestamp>) -> Transition {
+    let alert = Alert { labels: Labels::new([("alertname", name)]), ..alert(resolved_at) };
+    let states = (AlertState::Inactive, AlertState::Firing);
+    let (from, to) = if resolved_at.is_some() { (states.1, states.0) } else { states };
+    Transition { from, to, alert: Arc::new(alert), at: at(1_000), cause: None }
+}
+
+fn due(feed: &Feed, clock: &ManualClock) -> Vec<String> {
+    let due = feed.due_alerts(clock.monotonic());
+    due.iter().map(|alert| alert.labels.get("alertname").unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_alertmanager_hears_after_a_replay_how_things_stand() {
+    let clock = ManualClock::at(at(3_600_000));
+    let (feed, _) = feed("url: http://127.0.0.1:1", clock.clone());
+    feed.hold();
+    feed.handle_transition(&change("old", None));
+    feed.handle_transition(&change("old", Some(at(2_000))));
+    feed.handle_transition(&change("recent", Some(at(3_000_000))));
+    feed.handle_transition(&change("firing", Some(at(3_500_000))));
+    feed.handle_transition(&change("firing", None));
+    assert_eq!(due(&feed, &clock), Vec::<String>::new());
+    feed.release();
+    let stand = feed.due_alerts(clock.monotonic());
+    assert_eq!(due(&feed, &clock), ["firing", "recent"], "what was resolved an hour ago is forgotten");
+    assert_eq!(stand.iter().map(|alert| alert.resolved_at.is_some()).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn what_is_resolved_is_kept_for_a_quarter_of_an_hour_and_told_again() {
+    let clock = ManualClock::at(at(1_000));
+    let (feed, metrics) = feed("url: http://127.0.0.1:1", clock.clone());
+    feed.handle_transition(&change("a", Some(at(1_000))));
+    feed.handle_transition(&change("b", Some(at(1_000))));
+    let told = feed.due_alerts(clock.monotonic());
+    feed.told(&told[..1], clock.monotonic());
+    assert_eq!(due(&feed, &clock), ["b"]);
+    clock.advance(Duration::from_secs(899));
+    assert_eq!(due(&feed, &clock), ["a", "b"]);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!((due(&feed, &clock).len(), metrics.dropped("http://127.0.0.1:1")), (0, 1), "`b` was never told");
+}
+
+#[test]
+fn an_alertmanager_is_told_of_as_many_alerts_as_the_limit_says() {
+    let clock = ManualClock::at(at(1_000));
+    let (feed, metrics) = feed("{url: 'http://127.0.0.1:1', alerts_max: 2}", clock.clone());
+    for (name, resolved_at) in [("a", None), ("b", Some(at(900))), ("c", None), ("d", None), ("a", None)] {
+        feed.handle_transition(&change(name, resolved_at));
+    }
+    assert_eq!((due(&feed, &clock), metrics.dropped("http://127.0.0.1:1")), (vec!["a".into(), "c".into()], 2));
 }
 
 #[test]

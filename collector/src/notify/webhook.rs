@@ -264,7 +264,7 @@ impl<'a> PayloadAlert<'a> {
             status: message::status(alert.resolved_at.is_none()),
             labels: alert.labels.iter().collect(),
             annotations: alert.annotations.iter().collect(),
-            starts_at: alert.active_at.to_string(),
+            starts_at: message::starts_at(alert).to_string(),
             // The zero time is how Alertmanager says that there is no end yet.
             ends_at: alert.resolved_at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()),
             generator_url: message::generator_url(alert, tools),

@@ -143,7 +143,7 @@ impl Process {
             match output {
                 Output::Send(notification) => sends.push(notification),
                 Output::Append(frame) => drop(self.log.append(frame)),
-                Output::Transition(_) | Output::Sample(..) => {}
+                Output::Transition(_) | Output::Replayed | Output::Sample(..) => {}
             }
         }
         let caught_up = self.evaluator.position() >= self.progress().appended;
