@@ -246,6 +246,8 @@ pub struct Tools {
     pub links: Arc<Links>,
     /// The address under which people reach this collector, for `externalURL`.
     pub external_url: Arc<str>,
+    /// What prints on stdout.
+    pub stdout: stdout::Writer,
 }
 
 /// All contact points of a config, and the policy that goes with them.

@@ -22,7 +22,7 @@ use crate::evaluator::runner::{self, Parts, Request};
 use crate::evaluator::snapshot::SnapshotStore;
 use crate::exporter::{self, Exporters};
 use crate::notify::alertmanager::{self, Feed};
-use crate::notify::{CurrentNotifiers, Notifiers, Tools};
+use crate::notify::{CurrentNotifiers, Notifiers, Tools, stdout};
 use crate::outbox::{self, Outbox};
 use crate::receiver::{self, Doors, Receiver};
 use crate::telemetry::Metrics;
@@ -58,8 +58,9 @@ impl Pipeline {
     /// # Errors
     /// Nothing is left running then.
     pub async fn start(config: Config, config_path: Option<PathBuf>, clock: SharedClock) -> Result<Self, StartError> {
-        let (rules, notifiers) = load(&config, &clock)?;
         let metrics = Metrics::default();
+        let tools = tools(&config, &clock, &metrics)?;
+        let (rules, notifiers) = load(&config, &tools)?;
         let data_dir = DataDir::open(&config.data_dir).map_err(|error| StartError::System(error.to_string()))?;
         let listener = TcpListener::bind(config.api.endpoint)
             .await
@@ -67,7 +68,7 @@ impl Pipeline {
         let (wals, doors) = open_logs(&data_dir, &config, &clock, &metrics)?;
         let log = Arc::clone(doors.of(Signal::Logs).log());
         let exporters = start_exporters(&config, &doors, &clock, &metrics)?;
-        let feeds = feeds(&config, &clock, &metrics)?;
+        let feeds = feeds(&config, &tools, &metrics)?;
         let (requests, notifiers, evaluator) =
             start_evaluator(&config, &log, notifiers, exporters.samples(), feeds.clone(), &clock, &metrics)?;
         let (feeds_stop, stopped) = watch::channel(false);
@@ -77,7 +78,7 @@ impl Pipeline {
             log,
             requests,
             notifiers,
-            clock: Arc::clone(&clock),
+            tools,
             reloading: tokio::sync::Mutex::new(()),
             draining: Mutex::new(false),
         });
@@ -140,27 +141,24 @@ impl Pipeline {
 }
 
 /// Reads what a config names, and checks all of it.
-fn load(config: &Config, clock: &SharedClock) -> Result<(RuleSet, Notifiers), ConfigError> {
-    let tools = Tools {
-        clock: Arc::clone(clock),
-        links: Arc::new(config.links.clone()),
-        external_url: config.external_url().into(),
-    };
+fn load(config: &Config, tools: &Tools) -> Result<(RuleSet, Notifiers), ConfigError> {
     let notifiers =
-        Notifiers::new(config.alerting.as_ref(), &tools).map_err(|error| ConfigError(format!("alerting: {error}")))?;
+        Notifiers::new(config.alerting.as_ref(), tools).map_err(|error| ConfigError(format!("alerting: {error}")))?;
     let (files, policy) = (config.read_rule_files()?, notifiers.policy().clone());
     let rules = RuleSet { files, engine: config.engine(), policy };
     rules.compile().map_err(|error| ConfigError(error.to_string()))?;
-    config.exporters.check(clock).map_err(|error| ConfigError(error.to_string()))?;
+    config.exporters.check(&tools.clock).map_err(|error| ConfigError(error.to_string()))?;
     Ok((rules, notifiers))
 }
 
-fn tools(config: &Config, clock: &SharedClock) -> Tools {
-    Tools {
+fn tools(config: &Config, clock: &SharedClock, metrics: &Metrics) -> Result<Tools, StartError> {
+    let metrics = metrics.register(stdout::Metrics::register);
+    Ok(Tools {
         clock: Arc::clone(clock),
         links: Arc::new(config.links.clone()),
         external_url: config.external_url().into(),
-    }
+        stdout: stdout::Writer::start(io::stdout(), &metrics).map_err(system("cannot print pages"))?,
+    })
 }
 
 /// Checks a config as far as that goes without starting anything.
@@ -168,9 +166,11 @@ fn tools(config: &Config, clock: &SharedClock) -> Tools {
 /// # Errors
 /// What is wrong.
 pub fn check(config: &Config) -> Result<(), ConfigError> {
-    let clock = crate::clock::SystemClock::shared();
-    feeds(config, &clock, &Metrics::default())?;
-    load(config, &clock).map(|_| ())
+    let metrics = Metrics::default();
+    let tools = tools(config, &crate::clock::SystemClock::shared(), &metrics);
+    let tools = tools.map_err(|error| ConfigError(error.to_string()))?;
+    feeds(config, &tools, &metrics)?;
+    load(config, &tools).map(|_| ())
 }
 
 fn open_logs(
@@ -211,10 +211,9 @@ fn start_exporters(
 }
 
 /// One for each of `alertmanagers:`.
-fn feeds(config: &Config, clock: &SharedClock, metrics: &Metrics) -> Result<Vec<Arc<Feed>>, ConfigError> {
+fn feeds(config: &Config, tools: &Tools, metrics: &Metrics) -> Result<Vec<Arc<Feed>>, ConfigError> {
     let metrics = metrics.register(alertmanager::Metrics::register);
-    let tools = tools(config, clock);
-    let feed = |config| Feed::new(config, &tools, &metrics).map(Arc::new);
+    let feed = |config| Feed::new(config, tools, &metrics).map(Arc::new);
     let feeds = config.alertmanagers.iter().map(feed).collect::<Result<_, _>>();
     feeds.map_err(|error| ConfigError(format!("alertmanagers: {error}")))
 }
@@ -259,7 +258,7 @@ struct Shared {
     log: Arc<dyn Log>,
     requests: mpsc::Sender<Request>,
     notifiers: watch::Sender<Arc<Notifiers>>,
-    clock: SharedClock,
+    tools: Tools,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     draining: Mutex<bool>,
@@ -269,7 +268,12 @@ impl Shared {
     async fn reload(&self) -> Result<(), String> {
         let _one_at_a_time = self.reloading.lock().await;
         let config = Config::load(self.config_path.as_deref()).map_err(|error| error.to_string())?;
-        let (rules, notifiers) = load(&config, &self.clock).map_err(|error| error.to_string())?;
+        let tools = Tools {
+            links: Arc::new(config.links.clone()),
+            external_url: config.external_url().into(),
+            ..self.tools.clone()
+        };
+        let (rules, notifiers) = load(&config, &tools).map_err(|error| error.to_string())?;
         // Before the policy is in the log: the evaluator takes them when it comes to it.
         let before = self.notifiers.send_replace(Arc::new(notifiers));
         if let Err(error) = self.put_in_force(&rules).await {

@@ -1,6 +1,7 @@
 //! What notification templates are run over: Alertmanager's data, and our `.Samples` on each alert.
 
 use watchbell_rules::alerting::notification::Notification;
+use watchbell_rules::labels::Labels;
 use watchbell_rules::template::value::{ListKind, MapKind, Value};
 use watchbell_rules::template::{self, Escape, Template};
 use watchbell_rules::time::Timestamp;
@@ -89,7 +90,7 @@ fn alert_data(alert: &Alert, tools: &Tools, now: Timestamp) -> Value {
             ("StartsAt", Value::time(Some(starts_at(alert)))),
             ("EndsAt", Value::time(alert.resolved_at)),
             ("GeneratorURL", Value::string(generator_url(alert, tools))),
-            ("Fingerprint", Value::string(format!("{:016x}", alert.labels.fingerprint()))),
+            ("Fingerprint", Value::string(fingerprint(&alert.labels))),
             ("Value", Value::Float(alert.value)),
             ("Bound", Value::string(bound(alert))),
             ("Expr", Value::string(&*alert.expr)),
@@ -112,6 +113,16 @@ pub(super) fn status(firing: bool) -> &'static str {
 pub(super) fn starts_at(alert: &Alert) -> Timestamp {
     alert.fired_at.unwrap_or(alert.active_at)
 }
+
+/// Alertmanager's name for a set of labels: FNV-1a over `name 0xFF value 0xFF`.
+pub(super) fn fingerprint(labels: &Labels) -> String {
+    let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+    let bytes = labels.iter().flat_map(|(name, value)| name.bytes().chain([0xFF]).chain(value.bytes()).chain([0xFF]));
+    format!("{:016x}", bytes.fold(FNV_OFFSET_BASIS, hash))
+}
+
+const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
 /// Where to look at an alert's rule.
 pub(super) fn generator_url(alert: &Alert, tools: &Tools) -> String {

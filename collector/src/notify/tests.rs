@@ -36,6 +36,7 @@ fn tools() -> Tools {
     Tools {
         clock: Arc::new(StoppedClock(at(1_004))),
         external_url: "https://watchbell.example".into(),
+        stdout: stdout::Writer::start(std::io::sink(), &stdout::Metrics::default()).unwrap(),
         links: Arc::new(Links::new([("trace", "https://tempo.example/trace/{{ .TraceID }}")]).unwrap()),
     }
 }
@@ -273,6 +274,36 @@ async fn pagerduty_opens_and_closes_one_incident() {
         (&json!("error"), &json!("https://tempo.example/trace/4bf92f3577b34da6a3ce929d0e0e4736"))
     );
     assert!(opened["payload"]["custom_details"].to_string().contains("payment failed: upstream 503"), "{opened}");
+}
+
+/// On one thread: a send that blocked it would never come to its timeout.
+#[tokio::test]
+async fn a_page_that_a_full_pipe_does_not_take_is_tried_again() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let stdout = stdout::Writer::start(writer, &stdout::Metrics::default()).unwrap();
+    let tools = Tools { stdout, ..tools() };
+    let config = stdout::Config { timeout: Duration::from_millis(20), ..stdout::Config::default() };
+    let blocked = stdout::Stdout::new(&config, &tools);
+    let patient = stdout::Stdout::new(&stdout::Config { timeout: Duration::from_secs(120), ..config }, &tools);
+    let page = |name: &str| {
+        let alert = Alert { annotations: Labels::new([("summary", "x".repeat(1 << 20) + name)]), ..alert(None) };
+        Arc::new(Notification { alerts: vec![Arc::new(alert)], ..(*notification(None)).clone() })
+    };
+    for name in ["FIRST", "SECOND"] {
+        let result = blocked.send(page(name)).await;
+        assert!(matches!(result, Err(DeliveryError::Retryable { .. })), "{result:?}");
+    }
+    let third = tokio::spawn(patient.send(page("THIRD")));
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+        text
+    });
+    assert_eq!(third.await.unwrap(), Ok(()));
+    drop((blocked, patient, tools));
+    let printed = tokio::task::spawn_blocking(|| reading.join().unwrap()).await.unwrap();
+    let names = ["FIRST", "SECOND", "THIRD"].map(|name| printed.contains(name));
+    assert_eq!(names, [true, false, true], "the second waited in vain and is not printed late");
 }
 
 #[tokio::test]

@@ -268,7 +268,7 @@ impl<'a> PayloadAlert<'a> {
             // The zero time is how Alertmanager says that there is no end yet.
             ends_at: alert.resolved_at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()),
             generator_url: message::generator_url(alert, tools),
-            fingerprint: format!("{:016x}", alert.labels.fingerprint()),
+            fingerprint: message::fingerprint(&alert.labels),
             value: alert.value,
             samples: alert.samples.iter().map(|record| PayloadSample::new(record, &tools.links, now)).collect(),
         }
