@@ -40,7 +40,8 @@ fn every_metric_of_a_limit_is_there() {
     let endpoint = Webhook::start();
     let config = format!(
         "exporters:\n  otlp_http: {{endpoint: 'http://127.0.0.1:{0}'}}\n  \
-         prometheus_remote_write: {{endpoint: 'http://127.0.0.1:{0}/'}}\n{1}",
+         prometheus_remote_write: {{endpoint: 'http://127.0.0.1:{0}/'}}\n\
+         alertmanagers: [{{url: 'http://127.0.0.1:{0}'}}]\n{1}",
         endpoint.port,
         webhook.alerting()
     );
