@@ -14,10 +14,11 @@ use opentelemetry_sdk::trace::Sampler;
 use tracing_subscriber::filter::Targets;
 
 use crate::levels::Levels;
+use crate::limits::Limits;
 use crate::resource;
 use crate::tls::{self, Identity, Tls};
 
-/// How OTLP is spoken.
+/// How OTLP is spoken; [`Builder`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// OTLP/gRPC, `grpc`; its usual port is 4317.
@@ -27,6 +28,11 @@ pub enum Protocol {
 }
 
 /// How requests are compressed.
+///
+/// ```
+/// # #[cfg(feature = "gzip")]
+/// let builder = watchbell::builder().compression(watchbell::Compression::Gzip);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     /// `none`, the default.
@@ -157,6 +163,16 @@ impl Builder {
 
     /// The PEM files of our own certificate and its private key, for a collector that asks for one, as
     /// `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` and `OTEL_EXPORTER_OTLP_CLIENT_KEY`.
+    ///
+    /// ```no_run
+    /// let _guard = watchbell::builder()
+    ///     .endpoint("https://collector:4318")
+    ///     .certificate("/etc/tls/ca.pem")
+    ///     .client_certificate("/etc/tls/checkout.pem", "/etc/tls/checkout.key")
+    ///     .header("authorization", "Bearer ...")
+    ///     .init()?;
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn client_certificate(mut self, certificate_path: impl Into<String>, key_path: impl Into<String>) -> Self {
         self.client_certificate = Some((certificate_path.into(), key_path.into()));
         self
@@ -182,6 +198,12 @@ impl Builder {
     }
 
     /// Which traces are sampled, as `OTEL_TRACES_SAMPLER`. Log records carry their trace's ids also where it is not sampled.
+    ///
+    /// ```
+    /// use watchbell::Sampler;
+    ///
+    /// let builder = watchbell::builder().sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(0.1))));
+    /// ```
     pub fn sampler(mut self, sampler: Sampler) -> Self {
         self.sampler = Some(sampler);
         self
@@ -237,6 +259,7 @@ impl Builder {
             levels: self.wanted_levels(&mut env)?,
             sampler: self.sampler.clone().unwrap_or_else(|| env.sampler()),
             propagators: env.propagators(),
+            limits: env.limits(),
             resource: resource::attributes(
                 self.service_name.clone().or_else(|| env.get("OTEL_SERVICE_NAME")),
                 env.pairs("OTEL_RESOURCE_ATTRIBUTES"),
@@ -358,6 +381,7 @@ pub(crate) struct Config {
     pub(crate) levels: Levels,
     pub(crate) sampler: Sampler,
     pub(crate) propagators: Vec<Propagator>,
+    pub(crate) limits: Limits,
     pub(crate) resource: Vec<KeyValue>,
     pub(crate) buffer_bytes_max: usize,
     pub(crate) shutdown_timeout: Duration,
@@ -387,10 +411,12 @@ pub(crate) struct Export {
 }
 
 /// How trace context passes between services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Propagator {
     TraceContext,
     Baggage,
+    B3,
+    B3Multi,
 }
 
 impl FromStr for Protocol {
@@ -519,13 +545,35 @@ impl Env {
             match name {
                 "tracecontext" => propagators.push(Propagator::TraceContext),
                 "baggage" => propagators.push(Propagator::Baggage),
+                "b3" => propagators.push(Propagator::B3),
+                "b3multi" => propagators.push(Propagator::B3Multi),
                 "none" => {}
-                _ => self
-                    .warnings
-                    .push(format!("OTEL_PROPAGATORS: `{name}` is not known; write `tracecontext` or `baggage`")),
+                _ => {
+                    let wanted = "write `tracecontext`, `baggage`, `b3` or `b3multi`";
+                    self.warnings.push(format!("OTEL_PROPAGATORS: `{name}` is not known; {wanted}"));
+                }
             }
         }
+        let mut seen = HashSet::new(); // the specification wants duplicates gone
+        propagators.retain(|propagator| seen.insert(*propagator));
         propagators
+    }
+
+    fn limits(&mut self) -> Limits {
+        let mut limits = Limits::default();
+        let mut first = |names: &[&str]| names.iter().find_map(|name| self.parse(name, count));
+        let mut set = |limit: &mut u32, names: &[&str]| *limit = first(names).unwrap_or(*limit);
+        set(&mut limits.attributes_per_record_max, &["OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", ATTRIBUTE_COUNT]);
+        set(&mut limits.spans.max_attributes_per_span, &["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", ATTRIBUTE_COUNT]);
+        set(&mut limits.spans.max_attributes_per_event, &["OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", ATTRIBUTE_COUNT]);
+        set(&mut limits.spans.max_attributes_per_link, &["OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", ATTRIBUTE_COUNT]);
+        set(&mut limits.spans.max_events_per_span, &["OTEL_SPAN_EVENT_COUNT_LIMIT"]);
+        set(&mut limits.spans.max_links_per_span, &["OTEL_SPAN_LINK_COUNT_LIMIT"]);
+        let mut set =
+            |limit: &mut usize, name| *limit = first(&[name, VALUE_LENGTH]).map_or(*limit, |max| max as usize);
+        set(&mut limits.record_value_chars_max, "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT");
+        set(&mut limits.span_value_chars_max, "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT");
+        limits
     }
 
     fn sampler(&mut self) -> Sampler {
@@ -567,6 +615,13 @@ impl Env {
             Some(level) => targets.with_default(level),
         }
     }
+}
+
+const ATTRIBUTE_COUNT: &str = "OTEL_ATTRIBUTE_COUNT_LIMIT";
+const VALUE_LENGTH: &str = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT";
+
+fn count(value: &str) -> Result<u32, String> {
+    value.parse().map_err(|_| format!("`{value}` is not a number of 0 or more"))
 }
 
 fn boolean(value: &str) -> Result<bool, String> {
@@ -789,6 +844,29 @@ mod tests {
     }
 
     #[test]
+    fn limits() {
+        let all = [("OTEL_ATTRIBUTE_COUNT_LIMIT", "5"), ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "7")];
+        let (config, _) = built(&[all[0], all[1], ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "3")]);
+        let Limits { attributes_per_record_max, record_value_chars_max, span_value_chars_max, spans } = config.limits;
+        assert_eq!((attributes_per_record_max, record_value_chars_max, span_value_chars_max), (3, 7, 7));
+        assert_eq!(
+            (spans.max_attributes_per_span, spans.max_attributes_per_link, spans.max_events_per_span),
+            (5, 5, 128)
+        );
+        let (config, warnings) = built(&[("OTEL_ATTRIBUTE_COUNT_LIMIT", "-1"), ("OTEL_SPAN_EVENT_COUNT_LIMIT", "0")]);
+        assert_eq!((config.limits.attributes_per_record_max, config.limits.spans.max_events_per_span), (128, 0));
+        assert!(warnings.len() == 1 && warnings[0].contains("`-1` is not a number"), "{warnings:?}");
+    }
+
+    #[test]
+    fn propagators() {
+        let (config, warnings) = built(&[("OTEL_PROPAGATORS", "b3multi, tracecontext,b3,b3")]);
+        assert_eq!(config.propagators, [Propagator::B3Multi, Propagator::TraceContext, Propagator::B3]);
+        let (none, _) = built(&[("OTEL_PROPAGATORS", "none")]);
+        assert!(none.propagators.is_empty() && warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
     fn samplers() {
         let sampler = |name, argument| {
             let variables = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", argument)];
@@ -822,7 +900,11 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "api-key", "it is not a list of `key=value,key=value`"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=%zz", "a `%` is not followed by two hex digits"),
             ("OTEL_LOGS_EXPORTER", "otlp,kafka", "the exporter `kafka` is not known; write `otlp` or `none`"),
-            ("OTEL_PROPAGATORS", "tracecontext,xray", "`xray` is not known; write `tracecontext` or `baggage`"),
+            (
+                "OTEL_PROPAGATORS",
+                "tracecontext,xray",
+                "`xray` is not known; write `tracecontext`, `baggage`, `b3` or `b3multi`",
+            ),
             ("RUST_LOG", "info,checkout=loud", "the directive `checkout=loud` is ignored"),
         ];
         for (name, value, told) in cases {

@@ -11,9 +11,7 @@ use watchbell_proto::wire::{
     put_bytes_field, put_fixed32_field, put_fixed64_field, put_message_field, put_varint_field,
 };
 
-/// Longest string value of a record in bytes (64 KiB); what is beyond is cut off at a character's boundary.
-pub(crate) const VALUE_BYTES_MAX: usize = 64 * 1024;
-
+use crate::limits::{VALUE_BYTES_MAX, cut, cut_to};
 use crate::record::put_time_fields;
 
 /// The time as OTLP has it: nanoseconds since 1970, 0 for times before.
@@ -44,8 +42,8 @@ impl fmt::Display for ErrorChain<'_> {
     }
 }
 
-/// Appends a span.
-pub(crate) fn put_span(out: &mut Vec<u8>, span: &SpanData) {
+/// Appends a span; its attributes' strings have at most `chars_max` characters.
+pub(crate) fn put_span(out: &mut Vec<u8>, span: &SpanData, chars_max: usize) {
     let context = &span.span_context;
     put_bytes_field(out, 1, &context.trace_id().to_bytes());
     put_bytes_field(out, 2, &context.span_id().to_bytes());
@@ -57,29 +55,29 @@ pub(crate) fn put_span(out: &mut Vec<u8>, span: &SpanData) {
     put_varint_field(out, 6, span_kind(&span.span_kind));
     put_fixed64_field(out, 7, unix_nano(span.start_time));
     put_fixed64_field(out, 8, unix_nano(span.end_time));
-    put_attributes(out, 9, &span.attributes);
+    put_attributes(out, 9, &span.attributes, chars_max);
     put_count(out, 10, span.dropped_attributes_count);
-    span.events.iter().for_each(|event| put_message_field(out, 11, |out| put_event(out, event)));
+    span.events.iter().for_each(|event| put_message_field(out, 11, |out| put_event(out, event, chars_max)));
     put_count(out, 12, span.events.dropped_count);
-    span.links.iter().for_each(|link| put_message_field(out, 13, |out| put_link(out, link)));
+    span.links.iter().for_each(|link| put_message_field(out, 13, |out| put_link(out, link, chars_max)));
     put_count(out, 14, span.links.dropped_count);
     put_message_field(out, 15, |out| put_status(out, &span.status));
     put_fixed32_field(out, 16, flags(context, span.parent_span_is_remote));
 }
 
-fn put_event(out: &mut Vec<u8>, event: &Event) {
+fn put_event(out: &mut Vec<u8>, event: &Event, chars_max: usize) {
     put_fixed64_field(out, 1, unix_nano(event.timestamp));
     put_bytes_field(out, 2, cut(&event.name).as_bytes());
-    put_attributes(out, 3, &event.attributes);
+    put_attributes(out, 3, &event.attributes, chars_max);
     put_count(out, 4, event.dropped_attributes_count);
 }
 
-fn put_link(out: &mut Vec<u8>, link: &Link) {
+fn put_link(out: &mut Vec<u8>, link: &Link, chars_max: usize) {
     let context = &link.span_context;
     put_bytes_field(out, 1, &context.trace_id().to_bytes());
     put_bytes_field(out, 2, &context.span_id().to_bytes());
     put_trace_state(out, 3, context);
-    put_attributes(out, 4, &link.attributes);
+    put_attributes(out, 4, &link.attributes, chars_max);
     put_count(out, 5, link.dropped_attributes_count);
     put_fixed32_field(out, 6, flags(context, context.is_remote()));
 }
@@ -127,7 +125,7 @@ fn flags(context: &SpanContext, is_remote: bool) -> u32 {
 
 /// Appends a `Resource` message's content.
 pub(crate) fn put_resource(out: &mut Vec<u8>, attributes: &[KeyValue]) {
-    put_attributes(out, 1, attributes);
+    put_attributes(out, 1, attributes, usize::MAX);
 }
 
 /// Appends an `InstrumentationScope` message's content.
@@ -136,33 +134,34 @@ pub(crate) fn put_scope(out: &mut Vec<u8>, scope: &InstrumentationScope) {
     if let Some(version) = scope.version() {
         put_bytes_field(out, 2, version.as_bytes());
     }
-    scope.attributes().for_each(|attribute| put_key_value(out, 3, attribute));
+    scope.attributes().for_each(|attribute| put_key_value(out, 3, attribute, usize::MAX));
 }
 
-fn put_attributes(out: &mut Vec<u8>, number: u32, attributes: &[KeyValue]) {
-    attributes.iter().for_each(|attribute| put_key_value(out, number, attribute));
+fn put_attributes(out: &mut Vec<u8>, number: u32, attributes: &[KeyValue], chars_max: usize) {
+    attributes.iter().for_each(|attribute| put_key_value(out, number, attribute, chars_max));
 }
 
-fn put_key_value(out: &mut Vec<u8>, number: u32, attribute: &KeyValue) {
+fn put_key_value(out: &mut Vec<u8>, number: u32, attribute: &KeyValue, chars_max: usize) {
     put_message_field(out, number, |out| {
         put_bytes_field(out, 1, attribute.key.as_str().as_bytes());
-        put_message_field(out, 2, |out| put_value(out, &attribute.value));
+        put_message_field(out, 2, |out| put_value(out, &attribute.value, chars_max));
     });
 }
 
-fn put_value(out: &mut Vec<u8>, value: &Value) {
+fn put_value(out: &mut Vec<u8>, value: &Value, chars_max: usize) {
+    let mut put_text = |text: &str| put_bytes_field(out, 1, cut_to(text, VALUE_BYTES_MAX, chars_max).as_bytes());
     match value {
         Value::Bool(value) => put_varint_field(out, 2, u64::from(*value)),
         Value::I64(value) => put_varint_field(out, 3, *value as u64),
         Value::F64(value) => put_fixed64_field(out, 4, value.to_bits()),
-        Value::String(value) => put_bytes_field(out, 1, cut(value.as_str()).as_bytes()),
-        Value::Array(array) => put_message_field(out, 5, |out| put_array(out, array)),
-        other => put_bytes_field(out, 1, cut(&other.as_str()).as_bytes()),
+        Value::String(value) => put_text(value.as_str()),
+        Value::Array(array) => put_message_field(out, 5, |out| put_array(out, array, chars_max)),
+        other => put_text(&other.as_str()),
     }
 }
 
-fn put_array(out: &mut Vec<u8>, array: &Array) {
-    let mut put = |value: Value| put_message_field(out, 1, |out| put_value(out, &value));
+fn put_array(out: &mut Vec<u8>, array: &Array, chars_max: usize) {
+    let mut put = |value: Value| put_message_field(out, 1, |out| put_value(out, &value, chars_max));
     match array {
         Array::Bool(values) => values.iter().for_each(|value| put(Value::Bool(*value))),
         Array::I64(values) => values.iter().for_each(|value| put(Value::I64(*value))),
@@ -170,14 +169,4 @@ fn put_array(out: &mut Vec<u8>, array: &Array) {
         Array::String(values) => values.iter().for_each(|value| put(Value::String(value.clone()))),
         _ => {}
     }
-}
-
-#[inline]
-pub(crate) fn cut(text: &str) -> &str {
-    if text.len() <= VALUE_BYTES_MAX { text } else { &text[..char_boundary_before(text, VALUE_BYTES_MAX)] }
-}
-
-/// `str::floor_char_boundary`, which came with Rust 1.91.
-pub(crate) fn char_boundary_before(text: &str, index: usize) -> usize {
-    (0..=index).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
 }

@@ -48,6 +48,14 @@ impl Guard {
     /// Sends what was recorded before the call, and waits until the collector has answered, at most `timeout`.
     ///
     /// It blocks the thread. Records of a span that has not ended are sent, the span itself is not.
+    ///
+    /// ```
+    /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+    /// if let Err(error) = guard.flush(std::time::Duration::from_secs(2)) {
+    ///     eprintln!("{error}"); // not everything was delivered in time: logs: 17 emitted = 12 delivered + ...
+    /// }
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
         let Some(commands) = &self.commands else { return Ok(()) };
         let (reply, settled) = mpsc::channel();
@@ -108,7 +116,7 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// A flush's timeout passed before the collector had answered for every record.
+/// A flush's timeout passed before the collector had answered for every record. [`Guard::flush`] has an example.
 #[derive(Clone, Copy, Debug)]
 pub struct FlushError {
     /// What became of the records until then.

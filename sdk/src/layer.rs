@@ -23,10 +23,23 @@ use crate::callsite::{Callsite, CallsiteCache, ScopeId};
 use crate::config::Signal;
 use crate::encode::unix_nano;
 use crate::lane::{Local, Urgency};
+use crate::limits::Limits;
 use crate::pipeline::Pipeline;
 use crate::record::{LogRecordWriter, SpanIds};
 
 /// Sends events and spans to the collector. Made by [`Builder::layer`](crate::Builder::layer) for a subscriber of one's own.
+///
+/// A filter of this layer alone decides what is exported:
+///
+/// ```
+/// use tracing_subscriber::filter::LevelFilter;
+/// use tracing_subscriber::{Layer, layer::SubscriberExt};
+///
+/// let (layer, guard) = watchbell::builder().layer()?;
+/// let subscriber = tracing_subscriber::registry().with(layer.with_filter(LevelFilter::INFO));
+/// # drop((subscriber, guard.shutdown(std::time::Duration::ZERO)));
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
 pub struct WatchbellLayer<S> {
     spans: Option<OpenTelemetryLayer<S, SdkTracer>>,
     pipeline: Option<Arc<Pipeline>>,
@@ -77,21 +90,28 @@ fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
     let pushed = Local::with(|local| {
         let callsite = Callsite::of(event.metadata(), &local.callsites);
         local.with_scratch(|record| {
-            let scope = write(record, callsite, event, span, now);
+            let scope = write(record, callsite, &pipeline.limits, event, span, now);
             lane.push(local, scope, record, urgency);
         });
     });
     if pushed.is_none() {
         let mut record = Vec::new();
         let callsite = Callsite::of(event.metadata(), &CallsiteCache::new());
-        let scope = write(&mut record, callsite, event, span, now);
+        let scope = write(&mut record, callsite, &pipeline.limits, event, span, now);
         lane.push_detached(scope, &record, urgency);
     }
 }
 
 #[inline]
-fn write(record: &mut Vec<u8>, callsite: &'static Callsite, event: &Event<'_>, span: &SpanIds, now: u64) -> ScopeId {
-    let mut writer = LogRecordWriter::new(record, callsite, now);
+fn write(
+    record: &mut Vec<u8>,
+    callsite: &'static Callsite,
+    limits: &Limits,
+    event: &Event<'_>,
+    span: &SpanIds,
+    now: u64,
+) -> ScopeId {
+    let mut writer = LogRecordWriter::new(record, callsite, limits, now);
     event.record(&mut writer);
     writer.finish(span)
 }

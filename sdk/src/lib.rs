@@ -39,11 +39,18 @@
 //! | `OTEL_TRACES_EXPORTER` | `otlp` | or `none`: records still carry the ids |
 //! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `parentbased_always_on` | |
 //! | `OTEL_BLRP_SCHEDULE_DELAY`, `OTEL_BSP_SCHEDULE_DELAY` | 1000, 5000 | milliseconds that records and spans are gathered; a record of severity ERROR leaves at once |
-//! | `OTEL_PROPAGATORS` | `tracecontext,baggage` | or `none` |
+//! | `OTEL_PROPAGATORS` | `tracecontext,baggage` | also `b3`, `b3multi`, or `none` |
+//! | `OTEL_ATTRIBUTE_COUNT_LIMIT`, `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT` | 128, none | attributes of a record or span, and characters of a string in them (64 KiB at most); what is beyond is dropped and counted, or cut off |
+//! | `OTEL_{LOGRECORD,SPAN}_ATTRIBUTE_COUNT_LIMIT`, `..._VALUE_LENGTH_LIMIT` | | the same for one signal |
+//! | `OTEL_SPAN_EVENT_COUNT_LIMIT`, `OTEL_SPAN_LINK_COUNT_LIMIT`, `OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT`, `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT` | 128 | |
 //! | `OTEL_SDK_DISABLED` | `false` | `true`: nothing is exported |
 //! | `RUST_LOG` | `info` | `info,checkout=debug,hyper=off` |
 //!
-//! The [`Builder`] sets the same in code, and wins. A value that is not understood is told on stderr and ignored.
+//! The [`Builder`] sets the same in code, and wins. A value that is not understood is told on stderr once, and ignored.
+//!
+//! Not honoured: `OTEL_{BLRP,BSP}_{MAX_QUEUE_SIZE,MAX_EXPORT_BATCH_SIZE,EXPORT_TIMEOUT}` (the buffer has a bound in bytes,
+//! [`buffer_bytes_max`](Builder::buffer_bytes_max), requests are filled up to 1 MiB, and a request is tried until the shutdown), `OTEL_CONFIG_FILE`, `OTEL_LOG_LEVEL`, and what concerns
+//! metrics.
 //!
 //! # The process's end
 //!
@@ -102,6 +109,7 @@ mod lane;
 mod layer;
 mod ledger;
 mod levels;
+mod limits;
 mod panic;
 mod pipeline;
 pub mod propagation;
@@ -149,7 +157,7 @@ pub fn init() -> Result<Guard, InitError> {
     builder().init()
 }
 
-/// Starts setting up in code.
+/// Starts setting up in code; [`Builder`] has an example.
 pub fn builder() -> Builder {
     Builder::default()
 }
@@ -197,7 +205,7 @@ fn start<S>(config: &Config) -> Result<(WatchbellLayer<S>, Guard), InitError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let pipeline = Arc::new(Pipeline::new(config.buffer_bytes_max));
+    let pipeline = Arc::new(Pipeline::new(config.buffer_bytes_max, config.limits));
     let has_export = Signal::ALL.iter().any(|signal| config.export(*signal).is_some());
     let commands = has_export.then(|| export::spawn(Arc::clone(&pipeline), config)).transpose();
     let commands = commands.map_err(InitError::Export)?;
@@ -209,7 +217,8 @@ where
 }
 
 fn provider(pipeline: &Arc<Pipeline>, config: &Config, scope: &InstrumentationScope) -> SdkTracerProvider {
-    let builder = SdkTracerProvider::builder().with_sampler(config.sampler.clone());
+    let builder = SdkTracerProvider::builder();
+    let builder = builder.with_sampler(config.sampler.clone()).with_span_limits(config.limits.spans);
     match config.traces {
         Some(_) => builder.with_span_processor(PipelineSpanProcessor::new(Arc::clone(pipeline), scope.clone())).build(),
         None => builder.build(),
@@ -217,6 +226,13 @@ fn provider(pipeline: &Arc<Pipeline>, config: &Config, scope: &InstrumentationSc
 }
 
 /// Why nothing was started.
+///
+/// ```
+/// use watchbell::InitError;
+///
+/// let error = watchbell::builder().endpoint("collector").init().unwrap_err();
+/// assert!(matches!(&error, InitError::Config(text) if text.contains("write `http://host:port`")));
+/// ```
 #[derive(Debug)]
 pub enum InitError {
     /// Something that was set in code is not valid.

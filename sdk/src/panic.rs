@@ -14,9 +14,10 @@ use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field
 
 use crate::callsite::{ScopeId, put_attribute};
 use crate::config::Signal;
-use crate::encode::{cut, unix_nano};
+use crate::encode::unix_nano;
 use crate::export::Command;
 use crate::lane::Urgency;
+use crate::limits::cut;
 use crate::pipeline::Pipeline;
 use crate::record::{SpanIds, put_time_fields};
 

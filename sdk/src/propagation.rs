@@ -1,4 +1,4 @@
-//! Trace context in and out of HTTP headers, by the propagators of `OTEL_PROPAGATORS` (W3C trace context and baggage).
+//! Trace context in and out of HTTP headers, by the propagators of `OTEL_PROPAGATORS`: W3C trace context and baggage, and Zipkin's B3.
 //!
 //! ```
 //! use opentelemetry::trace::TraceContextExt;
@@ -18,6 +18,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod b3;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::Context;
 use opentelemetry::global;
@@ -26,6 +28,7 @@ use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::config::Propagator;
+use b3::B3Propagator;
 
 /// The trace context that came with a request; an empty one if none came.
 pub fn extract(headers: &HeaderMap) -> Context {
@@ -50,6 +53,8 @@ pub(crate) fn install(propagators: &[Propagator]) {
         match propagator {
             Propagator::TraceContext => Box::new(TraceContextPropagator::new()),
             Propagator::Baggage => Box::new(BaggagePropagator::new()),
+            Propagator::B3 => Box::new(B3Propagator::Single),
+            Propagator::B3Multi => Box::new(B3Propagator::Multi),
         }
     });
     global::set_text_map_propagator(TextMapCompositePropagator::new(boxed.collect()));

@@ -16,18 +16,17 @@ use watchbell_proto::wire::{
 };
 
 use crate::callsite::{Callsite, FieldUse, ScopeId};
-use crate::encode::{ErrorChain, VALUE_BYTES_MAX, char_boundary_before, cut};
+use crate::encode::ErrorChain;
+use crate::limits::{Limits, VALUE_BYTES_MAX, cut_to};
 
 /// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
 const RECORD_BYTES_MAX: usize = 256 * 1024;
-
-/// Most attributes of a record, the specification's default (128); more are dropped, and counted in the record.
-const ATTRIBUTES_PER_RECORD_MAX: u32 = 128;
 
 /// A log record under construction: its head is written, its fields are visited, [`finish`](Self::finish) writes the trace.
 pub(crate) struct LogRecordWriter<'a> {
     out: &'a mut Vec<u8>,
     callsite: &'static Callsite,
+    limits: &'a Limits,
     scope: ScopeId,
     attributes: u32,
     dropped_attributes: u32,
@@ -37,7 +36,7 @@ pub(crate) struct LogRecordWriter<'a> {
 impl<'a> LogRecordWriter<'a> {
     /// Starts a record of `callsite` at `now` (nanoseconds since 1970) in an empty buffer.
     #[inline]
-    pub(crate) fn new(out: &'a mut Vec<u8>, callsite: &'static Callsite, now: u64) -> Self {
+    pub(crate) fn new(out: &'a mut Vec<u8>, callsite: &'static Callsite, limits: &'a Limits, now: u64) -> Self {
         out.extend_from_slice(callsite.head());
         if let Some(times) = out.first_chunk_mut() {
             put_times(times, now);
@@ -45,6 +44,7 @@ impl<'a> LogRecordWriter<'a> {
         Self {
             out,
             callsite,
+            limits,
             scope: callsite.scope(),
             attributes: 0,
             dropped_attributes: 0,
@@ -62,31 +62,32 @@ impl<'a> LogRecordWriter<'a> {
         self.scope
     }
 
+    /// Lets `write` append the field's value, with the most characters that it may have.
     #[inline]
-    fn attribute(&mut self, field: &Field, write: impl FnOnce(&mut Vec<u8>)) {
+    fn attribute(&mut self, field: &Field, write: impl FnOnce(&mut Vec<u8>, usize)) {
         match self.callsite.field(field) {
             FieldUse::Attribute(head) if self.has_room() => {
                 self.attributes += 1;
                 let open = head.begin(self.out);
-                write(self.out);
+                write(self.out, self.limits.record_value_chars_max);
                 open.end(self.out);
             }
             FieldUse::Attribute(_) => self.dropped_attributes += 1,
-            FieldUse::Message => put_message_field(self.out, 5, write),
+            FieldUse::Message => put_message_field(self.out, 5, |out| write(out, usize::MAX)),
             FieldUse::LogTarget | FieldUse::Ignored => {}
         }
     }
 
     #[inline]
     fn has_room(&self) -> bool {
-        self.attributes < ATTRIBUTES_PER_RECORD_MAX && self.out.len() < RECORD_BYTES_MAX - VALUE_BYTES_MAX
+        self.attributes < self.limits.attributes_per_record_max && self.out.len() < RECORD_BYTES_MAX - VALUE_BYTES_MAX
     }
 }
 
 impl Visit for LogRecordWriter<'_> {
     #[inline]
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.attribute(field, |out| put_varint_field(out, 3, value as u64));
+        self.attribute(field, |out, _| put_varint_field(out, 3, value as u64));
     }
 
     #[inline]
@@ -113,12 +114,12 @@ impl Visit for LogRecordWriter<'_> {
 
     #[inline]
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.attribute(field, |out| put_fixed64_field(out, 4, value.to_bits()));
+        self.attribute(field, |out, _| put_fixed64_field(out, 4, value.to_bits()));
     }
 
     #[inline]
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.attribute(field, |out| put_varint_field(out, 2, u64::from(value)));
+        self.attribute(field, |out, _| put_varint_field(out, 2, u64::from(value)));
     }
 
     #[inline]
@@ -126,25 +127,27 @@ impl Visit for LogRecordWriter<'_> {
         if matches!(self.callsite.field(field), FieldUse::LogTarget) {
             self.scope = ScopeId::of_target(value);
         } else {
-            self.attribute(field, |out| put_bytes_field(out, 1, cut(value).as_bytes()));
+            self.attribute(field, |out, chars_max| {
+                put_bytes_field(out, 1, cut_to(value, VALUE_BYTES_MAX, chars_max).as_bytes());
+            });
         }
     }
 
     fn record_bytes(&mut self, field: &Field, value: &[u8]) {
-        self.attribute(field, |out| put_bytes_field(out, 7, &value[..value.len().min(VALUE_BYTES_MAX)]));
+        self.attribute(field, |out, _| put_bytes_field(out, 7, &value[..value.len().min(VALUE_BYTES_MAX)]));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         self.record_debug(field, &format_args!("{}", ErrorChain(value)));
         if !self.has_exception && self.has_room() {
             self.has_exception = true;
-            self.attributes += exception::put(self.out, value);
+            self.attributes += exception::put(self.out, value, self.limits.record_value_chars_max);
         }
     }
 
     #[inline]
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.attribute(field, |out| put_text_field(out, 1, format_args!("{value:?}")));
+        self.attribute(field, |out, chars_max| put_text_field(out, format_args!("{value:?}"), chars_max));
     }
 }
 
@@ -257,30 +260,36 @@ const SPAN_FIELDS: [u8; 33] = {
     fields
 };
 
-/// Appends what `text` formats to as a string field, cut at [`VALUE_BYTES_MAX`].
+/// Appends what `text` formats to as the string of an `AnyValue`, of at most `chars_max` characters.
 #[inline]
-pub(crate) fn put_text_field(out: &mut Vec<u8>, number: u32, text: fmt::Arguments<'_>) {
+pub(crate) fn put_text_field(out: &mut Vec<u8>, text: fmt::Arguments<'_>, chars_max: usize) {
     // A string is a message to the wire: a length, then bytes.
-    put_message_field(out, number, |out| {
-        let _ = Cutting { left: VALUE_BYTES_MAX, out }.write_fmt(text); // an error is the cut, or a faulty `Debug`: keep what came
+    put_message_field(out, 1, |out| {
+        let mut cutting = Cutting { out, bytes_left: VALUE_BYTES_MAX, chars_left: chars_max };
+        let _ = cutting.write_fmt(text); // an error is the cut, or a faulty `Debug`: keep what came
     });
 }
 
 struct Cutting<'a> {
     out: &'a mut Vec<u8>,
-    left: usize,
+    bytes_left: usize,
+    /// `usize::MAX` is no limit: nothing is counted then.
+    chars_left: usize,
 }
 
 impl Write for Cutting<'_> {
     #[inline]
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.len() <= self.left {
-            self.left -= text.len();
-            self.out.extend_from_slice(text.as_bytes());
+        let kept = cut_to(text, self.bytes_left, self.chars_left);
+        self.out.extend_from_slice(kept.as_bytes());
+        self.bytes_left -= kept.len();
+        if self.chars_left != usize::MAX {
+            self.chars_left -= kept.chars().count();
+        }
+        if kept.len() == text.len() {
             return Ok(());
         }
-        self.out.extend_from_slice(&text.as_bytes()[..char_boundary_before(text, self.left)]);
-        self.left = 0;
+        (self.bytes_left, self.chars_left) = (0, 0); // also for a `Debug` that goes on
         Err(fmt::Error)
     }
 }

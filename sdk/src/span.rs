@@ -40,16 +40,17 @@ impl SpanProcessor for PipelineSpanProcessor {
             return;
         }
         let lane = self.pipeline.lane(Signal::Traces);
+        let chars_max = self.pipeline.limits.span_value_chars_max;
         let scope = self.scope_id(&span.instrumentation_scope);
         let pushed = Local::with(|local| {
             local.with_scratch(|record| {
-                put_span(record, &span);
+                put_span(record, &span, chars_max);
                 lane.push(local, scope, record, Urgency::Idle);
             });
         });
         if pushed.is_none() {
             let mut record = Vec::new();
-            put_span(&mut record, &span);
+            put_span(&mut record, &span, chars_max);
             lane.push_detached(scope, &record, Urgency::Idle);
         }
     }

@@ -9,10 +9,10 @@ use crate::callsite::put_attribute;
 
 /// Appends `exception.message`, `exception.type` if the error tells one, and `exception.stacktrace` if it has sources; how many these are.
 #[cold]
-pub(super) fn put(out: &mut Vec<u8>, error: &(dyn Error + 'static)) -> u32 {
+pub(super) fn put(out: &mut Vec<u8>, error: &(dyn Error + 'static), chars_max: usize) -> u32 {
     let mut count = 0;
     let mut put = |key: &str, text: fmt::Arguments<'_>| {
-        put_attribute(out, key, |out| put_text_field(out, 1, text));
+        put_attribute(out, key, |out| put_text_field(out, text, chars_max));
         count += 1;
     };
     put("exception.message", format_args!("{error}"));

@@ -143,6 +143,34 @@ fn long_values_are_cut_at_a_character() {
 }
 
 #[test]
+fn the_limits_of_the_environment() {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline_of(watchbell::builder().variables([
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint().as_str()),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "2"),
+        ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "3"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3"),
+    ]));
+    tracing::dispatcher::with_default(&dispatch, || {
+        let span = tracing::info_span!("limited", a = "ééééé", b = 1, c = 2, d = 3);
+        span.in_scope(|| tracing::info!(a = "ééééé", b = ?"ééééé", c = %12345, d = 4, e = 5, "a body is no attribute"));
+    });
+    guard.shutdown(Duration::from_secs(20));
+    let log = receiver.log("a body is no attribute");
+    let texts = ["a", "b", "c", "d"].map(|key| log.attribute(key));
+    assert_eq!(texts, [string("ééé"), string("\"éé"), string("123"), None]);
+    assert_eq!(log.record.dropped_attributes_count, 2);
+    let span = receiver.span("limited");
+    let kept = super::receiver::attributes(&span.attributes);
+    assert_eq!((kept.len(), span.attributes.len()), (2, 2));
+    assert!(
+        kept.values().all(|value| !matches!(value, Value::StringValue(text) if text.chars().count() > 3)),
+        "{kept:?}"
+    );
+    assert!(span.dropped_attributes_count > 0);
+}
+
+#[test]
 fn a_record_beyond_its_limit_drops_attributes_and_counts_them() {
     let text = "x".repeat(100_000);
     let logs = logged(|| tracing::info!(a = text, b = text, c = text, d = text, e = text, last = 1, "big"));

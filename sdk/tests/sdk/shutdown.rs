@@ -66,11 +66,18 @@ fn within_a_task_of_a_many_worker_runtime_and_a_local_set() {
 fn a_collector_that_never_answers_costs_no_more_than_the_deadline() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap(); // connections are made, and nobody reads
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    log_into_the_void(&endpoint);
+    current_thread().block_on(async { log_into_the_void(&endpoint) });
+    workers(1).block_on(async { tokio::spawn(async move { log_into_the_void(&endpoint) }).await.unwrap() });
+}
+
+fn log_into_the_void(endpoint: &str) {
     for protocol in ["grpc", "http/protobuf"] {
-        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
         let (dispatch, guard) = pipeline_of(watchbell::builder().variables(variables));
         tracing::dispatcher::with_default(&dispatch, || tracing::info!("into the void"));
         let started = Instant::now();
+        assert!(guard.flush(Duration::from_millis(50)).is_err());
         let ledger = guard.shutdown(Duration::from_millis(100));
         assert!(started.elapsed() < LONG, "the deadline is far exceeded");
         assert_eq!((ledger.logs.dropped_at_deadline, ledger.logs.in_flight), (1, 0), "{ledger}");

@@ -1,4 +1,5 @@
-//! What is sent when a process ends otherwise than by dropping the guard: each case is a process of its own, this program run again.
+//! What a whole process shows and sends, and what it sends when it ends otherwise than by dropping the guard: each case is a process
+//! of its own, this program run again.
 
 #[path = "sdk/receiver.rs"]
 #[allow(dead_code)]
@@ -54,6 +55,39 @@ fn panics_can_be_left_alone() {
     assert!(receiver.logs().is_empty());
 }
 
+#[test]
+fn the_console_is_readable() {
+    let output = child("console").env("OTEL_LOGS_EXPORTER", "console").env("OTEL_TRACES_EXPORTER", "none").output();
+    let told = String::from_utf8(output.expect("this program").stderr).expect("text");
+    let lines: Vec<_> = told.lines().filter_map(|line| line.split_once('Z').map(|(_, line)| line)).collect();
+    let (in_span, trace_id) = lines[0].split_once(" trace_id=").expect("a trace's id");
+    assert_eq!(in_span, r#"  INFO processes: order placed order_id=17 upstream="payment" ratio=0.5"#);
+    assert!(trace_id.len() == 32 && trace_id.chars().all(|digit| digit.is_ascii_hexdigit()), "{trace_id}");
+    assert_eq!(
+        lines[1..],
+        [r#" ERROR processes: cannot charge error="connection refused""#, "  WARN legacy: from log",]
+    );
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert!(!told.contains('\x1b'), "colours are for terminals");
+}
+
+#[test]
+fn a_disabled_sdk_sends_nothing() {
+    let receiver = Receiver::http();
+    let status = command("exit", &receiver).env("OTEL_SDK_DISABLED", "true").status().expect("this program");
+    assert_eq!((status.code(), receiver.requests()), (Some(7), 0));
+}
+
+#[test]
+fn what_is_not_understood_in_the_environment_is_told_once() {
+    let output =
+        child("console").env("OTEL_LOGS_EXPORTER", "none").env("OTEL_EXPORTER_OTLP_PROTOCOL", "smoke").output();
+    let told = String::from_utf8(output.expect("this program").stderr).expect("text");
+    let expected =
+        "watchbell: OTEL_EXPORTER_OTLP_PROTOCOL is ignored: `smoke` is not a protocol; write `grpc` or `http/protobuf`";
+    assert_eq!(told.lines().filter(|line| *line == expected).count(), 1, "{told}");
+}
+
 fn run(case: &str, receiver: &Receiver) -> ExitStatus {
     command(case, receiver).status().expect("this program")
 }
@@ -84,6 +118,15 @@ fn the_process_that_ends() {
     let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(std::time::Duration::from_secs(2));
     let guard = builder.init().expect("the only init of this process");
     match &*case {
+        "console" => {
+            let refused = std::io::Error::other("connection refused");
+            tracing::info_span!("request").in_scope(|| {
+                tracing::info!(order_id = 17, upstream = "payment", ratio = 0.5, "order placed");
+            });
+            tracing::error!(error = &refused as &(dyn std::error::Error + 'static), "cannot charge");
+            log::warn!(target: "legacy", "from log");
+            guard.shutdown(std::time::Duration::ZERO);
+        }
         "exit" => {
             tracing::info!("last words");
             std::process::exit(7);

@@ -1,0 +1,70 @@
+//! How much of a record or span is kept: the attribute limits of the OpenTelemetry specification.
+
+use opentelemetry_sdk::trace::SpanLimits;
+
+/// What is beyond is dropped and counted in the record or span; a string's end is cut off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Most attributes of a log record (`OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT`, 128).
+    pub(crate) attributes_per_record_max: u32,
+    /// Longest string of a log record's attribute in characters (`OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT`, none).
+    pub(crate) record_value_chars_max: usize,
+    /// The same of a span's, its events' and its links' (`OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, none).
+    pub(crate) span_value_chars_max: usize,
+    /// Most attributes, events and links of a span, and most attributes of these (128 each).
+    pub(crate) spans: SpanLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            attributes_per_record_max: 128,
+            record_value_chars_max: usize::MAX,
+            span_value_chars_max: usize::MAX,
+            spans: SpanLimits::default(),
+        }
+    }
+}
+
+/// Longest string in bytes (64 KiB), whatever the environment says; what is beyond is cut off at a character's boundary.
+pub(crate) const VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// The text, cut at [`VALUE_BYTES_MAX`].
+#[inline]
+pub(crate) fn cut(text: &str) -> &str {
+    cut_to(text, VALUE_BYTES_MAX, usize::MAX)
+}
+
+/// The text's beginning of at most so many bytes and so many characters.
+#[inline]
+pub(crate) fn cut_to(text: &str, bytes_max: usize, chars_max: usize) -> &str {
+    // a character has at least one byte
+    if text.len() <= bytes_max && text.len() <= chars_max { text } else { cut_long(text, bytes_max, chars_max) }
+}
+
+#[cold]
+fn cut_long(text: &str, bytes_max: usize, chars_max: usize) -> &str {
+    let text = &text[..char_boundary_before(text, bytes_max.min(text.len()))];
+    text.char_indices().nth(chars_max).map_or(text, |(end, _)| &text[..end])
+}
+
+/// `str::floor_char_boundary`, which came with Rust 1.91.
+fn char_boundary_before(text: &str, index: usize) -> usize {
+    (0..=index).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_longest_beginning_that_is_allowed(text in "[aé𝄞]{0,12}", bytes_max in 0..20usize, chars_max in 0..14usize) {
+            let is_allowed = |kept: &str| kept.len() <= bytes_max && kept.chars().count() <= chars_max;
+            let ends = (0..=text.len()).rev().filter(|end| text.is_char_boundary(*end));
+            let longest = ends.map(|end| &text[..end]).find(|kept| is_allowed(kept)).unwrap();
+            prop_assert_eq!(cut_to(&text, bytes_max, chars_max), longest);
+        }
+    }
+}
