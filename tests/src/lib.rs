@@ -16,6 +16,7 @@ mod otelcol;
 mod prometheus;
 mod promtool_oracle;
 mod python_service;
+mod sdk_tls;
 mod simulation;
 mod tidy;
 mod tls;
