@@ -83,6 +83,10 @@
 //! `grpc`, `tls`, `gzip`, `log` (records of the `log` crate) and `console`, all on by default. OTLP/HTTP is always there; one HTTP stack, hyper's, serves both
 //! protocols. With all of them 79 crates are compiled, itself and procedural macros counted in; with `default-features = false` 56, with `grpc` alone 62, with `tls` alone 70.
 //!
+//! # In tests
+//!
+//! [`test::capture`] takes what a test logs, so that it can be asserted on.
+//!
 //! # A subscriber of one's own
 //!
 //! [`init`] installs the process's subscriber. [`Builder::layer`] makes a layer for one that the service builds itself:
@@ -116,6 +120,7 @@ pub mod propagation;
 mod record;
 mod resource;
 mod span;
+pub mod test;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 

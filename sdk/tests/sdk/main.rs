@@ -1,5 +1,6 @@
 //! The SDK against receivers that decode with OpenTelemetry's own generated code.
 
+mod capture;
 mod correlation;
 mod delivery;
 mod receiver;

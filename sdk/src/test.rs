@@ -1,0 +1,223 @@
+//! Records as a test sees them: [`capture`] takes what the test's thread logs, whatever other tests do beside it.
+//!
+//! ```
+//! use watchbell::tracing::{self, Level};
+//!
+//! fn place_order(order_id: u64) {
+//!     let _span = tracing::info_span!("place_order").entered();
+//!     tracing::info!(order_id, "order placed");
+//! }
+//!
+//! let logs = watchbell::test::capture();
+//! place_order(17);
+//! let placed = logs.expect("order placed"); // panics with what came instead
+//! assert_eq!(placed.level, Level::INFO);
+//! assert_eq!(placed.field("order_id"), Some(&17.into()));
+//! assert!(placed.is_in_trace());
+//! logs.expect_none(Level::WARN); // or anything more severe
+//! ```
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use opentelemetry::trace::{SpanId, TraceContextExt, TraceId, TracerProvider};
+use opentelemetry::{Context as OtelContext, Value};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_core::field::{Field, Visit};
+use tracing_core::{Dispatch, Event, Level, Subscriber};
+#[cfg(feature = "log")]
+use tracing_log::NormalizeEvent;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+
+use crate::encode::ErrorChain;
+use crate::lock;
+
+/// Captures the records that this thread makes while the [`Capture`] lives, those of the `log` crate too (unless the process has another
+/// logger). Spans have trace ids as they have in service; nothing is exported.
+///
+/// Other threads and tasks take part by [`Capture::dispatch`].
+#[must_use = "dropping it ends the capture"]
+pub fn capture() -> Capture {
+    #[cfg(feature = "log")]
+    let _ = tracing_log::LogTracer::init(); // another test, or the process itself, may have done so
+    let records = Arc::<Mutex<Vec<Record>>>::default();
+    let tracer = SdkTracerProvider::builder().build().tracer("watchbell.test");
+    let spans = tracing_opentelemetry::layer().with_tracer(tracer);
+    let spans = spans.with_filter(tracing_subscriber::filter::filter_fn(|metadata| metadata.is_span()));
+    let layer = CaptureLayer { records: Arc::clone(&records) };
+    let dispatch = Dispatch::new(tracing_subscriber::registry().with(spans).with(layer));
+    let default = tracing::dispatcher::set_default(&dispatch);
+    Capture { records, dispatch, _default: default }
+}
+
+/// What was logged since [`capture`].
+#[derive(Debug)]
+pub struct Capture {
+    records: Arc<Mutex<Vec<Record>>>,
+    dispatch: Dispatch,
+    _default: tracing::dispatcher::DefaultGuard,
+}
+
+impl Capture {
+    /// All records so far, in the order they were made.
+    pub fn records(&self) -> Vec<Record> {
+        lock(&self.records).clone()
+    }
+
+    /// The first record with this message.
+    pub fn find(&self, message: &str) -> Option<Record> {
+        lock(&self.records).iter().find(|record| record.message == message).cloned()
+    }
+
+    /// The first record with this message; panics with what came instead if there is none.
+    #[track_caller]
+    pub fn expect(&self, message: &str) -> Record {
+        self.find(message).unwrap_or_else(|| panic!("no record `{message}` {self}"))
+    }
+
+    /// Panics with what came if there is a record of this level, or of a more severe one.
+    #[track_caller]
+    pub fn expect_none(&self, level: Level) {
+        let found = lock(&self.records).iter().find(|record| record.level <= level).cloned();
+        if let Some(record) = found {
+            panic!("there is a record of level {} {self}", record.level);
+        }
+    }
+
+    /// What to log to in another thread (`tracing::dispatcher::with_default`) or task (`tracing::instrument::WithSubscriber`) so that
+    /// it is captured here.
+    ///
+    /// ```
+    /// # use watchbell::tracing;
+    /// let logs = watchbell::test::capture();
+    /// let dispatch = logs.dispatch().clone();
+    /// let worker = std::thread::spawn(move || {
+    ///     tracing::dispatcher::with_default(&dispatch, || tracing::info!("from a worker"));
+    /// });
+    /// worker.join().unwrap();
+    /// logs.expect("from a worker");
+    /// ```
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+}
+
+impl fmt::Display for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records = lock(&self.records);
+        write!(f, "among {}:", records.len())?;
+        records.iter().try_for_each(|record| write!(f, "\n    {record}"))
+    }
+}
+
+/// A log record.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its level.
+    pub level: Level,
+    /// Where it comes from: the module, if nothing else was said.
+    pub target: String,
+    /// Its message; empty if it has none.
+    pub message: String,
+    /// Its other fields by name. Numbers beyond 64 signed bits and whatever is neither number, boolean nor string are text.
+    pub fields: BTreeMap<String, Value>,
+    /// The trace that it belongs to; invalid (zero) if it belongs to none.
+    pub trace_id: TraceId,
+    /// The span in that trace.
+    pub span_id: SpanId,
+}
+
+impl Record {
+    /// A field's value: `record.field("order_id") == Some(&17.into())`.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
+    /// Whether it was made inside a span.
+    pub fn is_in_trace(&self) -> bool {
+        self.trace_id != TraceId::INVALID
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { level, target, message, fields, .. } = self;
+        write!(f, "{level} {target}: {message}")?;
+        fields.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))
+    }
+}
+
+struct CaptureLayer {
+    records: Arc<Mutex<Vec<Record>>>,
+}
+
+impl<S: Subscriber> Layer<S> for CaptureLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let (trace_id, span_id) = OtelContext::map_current(|context| {
+            let span = context.span();
+            (span.span_context().trace_id(), span.span_context().span_id())
+        });
+        #[cfg(feature = "log")]
+        let normalized = event.normalized_metadata();
+        #[cfg(not(feature = "log"))]
+        let normalized: Option<tracing_core::Metadata<'_>> = None;
+        let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
+        let (level, target) = (*metadata.level(), metadata.target().to_owned());
+        let mut record = Record { level, target, message: String::new(), fields: BTreeMap::new(), trace_id, span_id };
+        event.record(&mut record);
+        if normalized.is_some() {
+            record.fields.retain(|name, _| !name.starts_with("log."));
+        }
+        lock(&self.records).push(record);
+    }
+}
+
+impl Record {
+    fn set(&mut self, field: &Field, value: impl Into<Value>) {
+        self.fields.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for Record {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match i64::try_from(value) {
+            Ok(value) => self.set(field, value),
+            Err(_) => self.set(field, value.to_string()),
+        }
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => value.clone_into(&mut self.message),
+            _ => self.set(field, value.to_owned()),
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.set(field, ErrorChain(value).to_string());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => {
+                let _ = write!(self.message, "{value:?}"); // a faulty `Debug` cuts it short
+            }
+            _ => self.set(field, format!("{value:?}")),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Capturing records in tests, tested.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tracing::Level;
+use watchbell::test::{Capture, capture};
+
+#[test]
+fn fields_levels_and_traces() {
+    let logs = capture();
+    tracing::info_span!("request").in_scope(|| {
+        tracing::warn!(id = 17_u64, ratio = 0.5, yes = true, text = "a", debug = ?Some(1), "slow {}", "answer");
+    });
+    log::error!(target: "legacy", "from log");
+    let slow = logs.expect("slow answer");
+    assert_eq!((slow.level, slow.target.as_str()), (Level::WARN, module_path!()));
+    assert_eq!(slow.field("id"), Some(&17.into()));
+    assert_eq!(slow.field("ratio"), Some(&0.5.into()));
+    assert_eq!(slow.field("yes"), Some(&true.into()));
+    assert_eq!((slow.field("text"), slow.field("debug")), (Some(&"a".into()), Some(&"Some(1)".into())));
+    assert!(slow.is_in_trace());
+    let legacy = logs.expect("from log");
+    assert_eq!((legacy.level, legacy.target.as_str(), legacy.fields.len()), (Level::ERROR, "legacy", 0));
+    assert!(!legacy.is_in_trace());
+    assert_eq!(logs.records().len(), 2);
+}
+
+#[test]
+fn what_came_instead_is_shown() {
+    let logs = capture();
+    tracing::info!(order_id = 17, "order placed");
+    assert_eq!(panic_of(&logs, |logs| drop(logs.expect("order lost"))), expected("no record `order lost`"));
+    logs.expect_none(Level::WARN);
+    assert_eq!(panic_of(&logs, |logs| logs.expect_none(Level::INFO)), expected("there is a record of level INFO"));
+}
+
+fn expected(head: &str) -> String {
+    format!("{head} among 1:\n    INFO {}: order placed order_id=17", module_path!())
+}
+
+fn panic_of(logs: &Capture, f: impl FnOnce(&Capture)) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(|| f(logs))).expect_err("a panic");
+    *payload.downcast::<String>().expect("a text")
+}
+
+#[test]
+fn tests_beside_each_other_see_their_own() {
+    std::thread::scope(|scope| {
+        for i in 0..8 {
+            scope.spawn(move || {
+                let logs = capture();
+                (0..50).for_each(|_| tracing::info!(i, "mine"));
+                assert!(logs.records().iter().all(|record| record.field("i") == Some(&i.into())));
+                assert_eq!(logs.records().len(), 50);
+            });
+        }
+    });
+}
