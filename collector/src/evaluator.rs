@@ -6,6 +6,7 @@
 //! up to the frame that caused it.
 
 mod fill;
+mod history;
 pub mod rule_set;
 pub mod runner;
 pub mod snapshot;
@@ -28,7 +29,7 @@ use watchbell_rules::transition::{AlertState, Sample, Transition};
 use self::rule_set::RuleSet;
 use crate::notify::DeliveryResult;
 use crate::outbox::{Outbox, Outcome};
-use crate::wal::{Frame, FrameKind, NewFrame, Position};
+use crate::wal::{Frame, FrameKind, Log, NewFrame, Position};
 
 /// What an evaluator wants done.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub struct Evaluator {
     engine: Engine,
     alerting: Alerting,
     outbox: Outbox,
+    /// The log that the frames are of: new rules are filled from it.
+    log: Arc<dyn Log>,
     /// End of the last frame that was folded in.
     position: Position,
     /// Nothing is sent before the log has been folded up to here: what follows might tell that it was sent already.
@@ -79,8 +82,8 @@ enum Effect {
 }
 
 impl Evaluator {
-    /// One that has seen nothing: it stands at `position`, with no rules until a frame brings some.
-    pub fn new(position: Position, outbox: Outbox) -> Self {
+    /// One that has seen nothing: it stands at `position` of the log, with no rules until a frame brings some.
+    pub fn new(position: Position, log: Arc<dyn Log>, outbox: Outbox) -> Self {
         let plan = Arc::new(Plan::default());
         Self {
             rules: RuleSet::default(),
@@ -88,6 +91,7 @@ impl Evaluator {
             plan,
             alerting: Alerting::default(),
             outbox,
+            log,
             position,
             replay_until: position,
             is_announced: true,
@@ -161,18 +165,20 @@ impl Evaluator {
                 return self.handle_batch(frame, matched);
             }
             FrameKind::Clock => self.engine.handle_timeout(frame.received),
-            FrameKind::Rules => self.handle_rules(&frame.payload, frame.received),
+            FrameKind::Rules => self.handle_rules(frame),
             FrameKind::Outcome => self.handle_outcome(frame),
         }
         self.settle(frame);
     }
 
     /// A frame that this version cannot read leaves the rules as they are: it was checked before it was appended.
-    fn handle_rules(&mut self, payload: &[u8], now: Timestamp) {
-        match RuleSet::from_bytes(payload).and_then(|rules| Ok((rules.compile()?, rules))) {
+    fn handle_rules(&mut self, frame: &Frame) {
+        let now = frame.received;
+        match RuleSet::from_bytes(&frame.payload).and_then(|rules| Ok((rules.compile()?, rules))) {
             Ok((compiled, rules)) => {
                 self.plan = Arc::clone(&compiled.plan);
                 self.engine.replace(compiled.plan, now);
+                self.fill(frame.position, now);
                 self.alerting.replace(compiled.policy, now);
                 self.rules = rules;
             }
@@ -180,6 +186,21 @@ impl Evaluator {
                 tracing::error!(%error, "the log holds rules that cannot be read; those before stay in force")
             }
         }
+    }
+
+    /// Fills what is new in the rules from the log before `until`: a function of the log alone, so that a replay does the same.
+    fn fill(&mut self, until: Position, now: Timestamp) {
+        let Some(since) = self.engine.fills_since() else { return self.engine.handle_filled(now) };
+        let (plan, engine) = (&self.plan, &mut self.engine);
+        let filled = history::batches(&*self.log, since, until, &mut |frame| {
+            let matched = plan.match_batch(&frame.payload, frame.received);
+            engine.handle_past_batch(&matched, &frame.payload, frame.received);
+        });
+        let reaches = filled.unwrap_or_else(|error| {
+            tracing::error!(%error, "the log cannot be read back; new rules are warming");
+            None
+        });
+        self.engine.handle_filled(reaches.unwrap_or(now));
     }
 
     fn handle_outcome(&mut self, frame: &Frame) {

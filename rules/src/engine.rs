@@ -26,6 +26,7 @@
 
 mod alerts;
 mod evidence;
+mod fill;
 mod groups;
 mod status;
 mod steps;
@@ -46,6 +47,7 @@ use alerts::Observation;
 use evidence::{Batch, Evidence};
 
 pub(crate) use alerts::RuleState;
+pub(crate) use fill::Fill;
 pub(crate) use groups::LeafState;
 
 pub use status::{AlertingStatus, EngineStats, Health, RuleStatus};
@@ -65,6 +67,8 @@ pub struct Engine {
     plan: Arc<Plan>,
     state: State,
     timers: BTreeSet<(Timestamp, Due)>,
+    /// What is to be filled from the log.
+    fill: Fill,
     outputs: VecDeque<Output>,
 }
 
@@ -110,12 +114,16 @@ impl Engine {
         self.state
     }
 
+    pub(crate) fn with_fill(self, fill: Fill) -> Self {
+        Self { fill, ..self }
+    }
+
     pub(crate) fn outputs_mut(&mut self) -> &mut VecDeque<Output> {
         &mut self.outputs
     }
 
     pub(crate) fn with_state(plan: Arc<Plan>, state: State) -> Self {
-        let mut engine = Self { plan, state, timers: BTreeSet::new(), outputs: VecDeque::new() };
+        let mut engine = Self { plan, state, timers: BTreeSet::new(), fill: Fill::default(), outputs: VecDeque::new() };
         engine.count_alerts();
         engine.arm_all();
         engine
@@ -192,7 +200,7 @@ impl Engine {
         let Some(group) = self.state.leaves[leaf].get_mut(&key) else { return };
         cells.iter().for_each(|cell| group.window.insert(*cell));
         self.keep_evidence(leaf, &key, run, batch, may_cross);
-        rules.iter().for_each(|rule| self.judge_edge(*rule, leaf, &key, cells[0].at, batch.received));
+        rules.iter().for_each(|rule| self.judge_edge(*rule, leaf, &key, cells[0].at, Some(batch.received)));
         self.compact(leaf, &key, cells_before);
     }
 
@@ -239,8 +247,9 @@ impl Engine {
         entry.is_some_and(|entry| entry.phase.until > self.state.clock)
     }
 
-    /// Looks for the times at which the condition holds thanks to new cells, the first of them at `earliest`.
-    fn judge_edge(&mut self, rule: usize, leaf: usize, key: &[u8], earliest: Timestamp, received: Timestamp) {
+    /// Looks for the times at which the condition holds thanks to new cells, the first of them at `earliest`. `cause` is the receive time of
+    /// the batch that brought them.
+    fn judge_edge(&mut self, rule: usize, leaf: usize, key: &[u8], earliest: Timestamp, cause: Option<Timestamp>) {
         let plan = self.plan.clone();
         let (edge, range, now) = (edge(&plan, rule), plan.leaves[leaf].range, self.state.clock);
         let mut from = earliest.max(now - plan.rules[rule].lateness);
@@ -252,7 +261,7 @@ impl Engine {
             let Some((at, sum)) = group.window.first_holding(from, now, range, |sum| edge.holds(sum)) else { return };
             let until = group.window.falls_at(at, range, |sum| edge.holds(sum));
             let (labels, value) = (group.labels.clone(), edge.scale.value(sum));
-            let seen = Observation { held: at..until, judged: now, value, group: Some(key), cause: Some(received) };
+            let seen = Observation { held: at..until, judged: now, value, group: Some(key), cause };
             self.raise(rule, &labels, &seen);
             from = until;
         }

@@ -234,7 +234,13 @@ pub(crate) enum Eval {
     /// At each record of a leaf: its value can only rise by that.
     Edge(Edge),
     /// At steps of event time, once the watermark has passed them.
-    Steps { node: Node, step: Duration, quiet: Duration },
+    Steps {
+        node: Node,
+        step: Duration,
+        quiet: Duration,
+        /// Whether it tells of too little: not before its windows are known whole.
+        waits_warm: bool,
+    },
 }
 
 /// `count_over_time(...) > 5` and the like.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, LeafState, RuleState, State};
+use crate::engine::{Engine, Fill, LeafState, RuleState, State};
 use crate::plan::Plan;
 use crate::time::Timestamp;
 use crate::watermark::Watermark;
@@ -64,7 +64,7 @@ impl Engine {
         Ok(Self::new(plan, now).with_keyed(keyed, now))
     }
 
-    /// Goes on with other rules from `now` on.
+    /// Goes on with other rules from `now` on. What is new in them can be [filled](Self::fills_since) with the past.
     pub fn replace(&mut self, plan: Arc<Plan>, now: Timestamp) {
         self.handle_timeout(now);
         let keyed = keyed(self.plan(), self.state().clone());
@@ -77,6 +77,7 @@ impl Engine {
     fn with_keyed(self, mut keyed: Keyed, now: Timestamp) -> Self {
         let plan = self.plan().clone();
         let fresh = self.into_state();
+        let fill = new_in(&plan, &keyed);
         let leaves = fresh.leaves.into_iter().zip(&plan.leaves);
         let rules = fresh.rules.into_iter().zip(&plan.rules);
         let mut state = State {
@@ -87,10 +88,17 @@ impl Engine {
             rules: rules.map(|(fresh, rule)| taken_over_rule(keyed.rules.remove(&rule.key), fresh)).collect(),
         };
         state.evidence_bytes = state.leaves.iter().map(LeafState::evidence_bytes).sum();
-        let mut engine = Self::with_state(plan, state);
+        let mut engine = Self::with_state(plan, state).with_fill(fill);
         keyed.rules.into_values().for_each(|rule| engine.resolve_all(rule, now));
         engine
     }
+}
+
+/// What has no state yet.
+fn new_in(plan: &Plan, keyed: &Keyed) -> Fill {
+    let leaves = plan.leaves.iter().enumerate().filter(|(_, leaf)| !keyed.leaves.contains_key(&leaf.key));
+    let rules = plan.rules.iter().enumerate().filter(|(_, rule)| !keyed.rules.contains_key(&rule.key));
+    Fill { leaves: leaves.map(|(at, _)| at).collect(), rules: rules.map(|(at, _)| at).collect() }
 }
 
 /// The watermark of the same `idle_timeout`, else another one's sources.

@@ -18,6 +18,7 @@ pub(super) struct Fill {
     evidence_bytes: Gauge,
     sources: Gauge,
     watermark: Gauge<f64, AtomicU64>,
+    warming: Gauge,
     pending: Gauge,
     firing: Gauge,
     alert_groups: Gauge,
@@ -43,6 +44,11 @@ impl Fill {
             &fill.evidence_bytes,
         );
         gauge("sources", "Sources that the watermark waits for", &fill.sources);
+        gauge(
+            "rules_warming",
+            "Rules whose windows are not known whole: the log did not reach back so far when they came",
+            &fill.warming,
+        );
         gauge("alerts_pending", "Alerts that are pending", &fill.pending);
         gauge("alerts_firing", "Alerts that are firing", &fill.firing);
         gauge("alert_groups", "Groups of alerts that messages are made of", &fill.alert_groups);
@@ -68,6 +74,7 @@ impl Fill {
         self.evidence_bytes.set(engine.evidence_bytes as i64);
         self.sources.set(engine.sources as i64);
         self.watermark.set(engine.watermark.nanos() as f64 / 1e9);
+        self.warming.set(engine.warming as i64);
         self.pending.set(engine.pending as i64);
         self.firing.set(engine.firing as i64);
         self.alert_groups.set(alerting.groups_len() as i64);

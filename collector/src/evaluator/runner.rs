@@ -364,8 +364,9 @@ impl Runner {
 }
 
 fn restore(parts: &Parts) -> Evaluator {
-    let restored = parts.store.load(|bytes| Evaluator::restore(bytes, (parts.outbox)()));
-    restored.unwrap_or_else(|| Evaluator::new(parts.log.oldest(), (parts.outbox)()))
+    let log = || Arc::clone(&parts.log);
+    let restored = parts.store.load(|bytes| Evaluator::restore(bytes, log(), (parts.outbox)()));
+    restored.unwrap_or_else(|| Evaluator::new(parts.log.oldest(), log(), (parts.outbox)()))
 }
 
 /// Matches batches, on as many threads as there are cores where it pays.

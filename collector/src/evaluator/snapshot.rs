@@ -19,7 +19,7 @@ use watchbell_rules::time::Timestamp;
 use super::rule_set::RuleSet;
 use super::{Effect, Evaluator};
 use crate::outbox::{Outbox, Outcome};
-use crate::wal::Position;
+use crate::wal::{Log, Position};
 
 /// The evaluator's state, as it is written.
 #[derive(Serialize, Deserialize)]
@@ -61,7 +61,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// The bytes are damaged, or of a version that this one cannot read.
-    pub fn restore(bytes: &[u8], mut outbox: Outbox) -> Result<Self, String> {
+    pub fn restore(bytes: &[u8], log: Arc<dyn Log>, mut outbox: Outbox) -> Result<Self, String> {
         let state: State = serde_json::from_slice(unseal(bytes)?).map_err(|error| error.to_string())?;
         let compiled = state.rules.compile().map_err(|error| error.to_string())?;
         let engine = Engine::restore(Arc::clone(&compiled.plan), &state.engine).map_err(|error| error.to_string())?;
@@ -72,7 +72,7 @@ impl Evaluator {
         for outcome in state.unwritten {
             outbox.handle_told(outcome);
         }
-        let mut evaluator = Self::new(state.position, outbox);
+        let mut evaluator = Self::new(state.position, log, outbox);
         evaluator.rules = state.rules;
         evaluator.plan = compiled.plan;
         evaluator.engine = engine;

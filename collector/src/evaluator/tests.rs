@@ -6,6 +6,7 @@ use watchbell_rules::plan::EngineConfig;
 
 use super::rule_set::RuleFileText;
 use super::*;
+use crate::memory_log::MemoryLog;
 use crate::notify::DeliveryError;
 use crate::outbox::{Metrics, OutboxConfig};
 
@@ -51,7 +52,7 @@ fn boom() -> Bytes {
 fn paging() -> (Evaluator, Arc<Notification>) {
     let files = vec![RuleFileText { path: "rules.yaml".to_owned(), text: RULES.to_owned() }];
     let rules = RuleSet { files, ..RuleSet::default() };
-    let mut evaluator = Evaluator::new(Position(0), outbox());
+    let mut evaluator = Evaluator::new(Position(0), Arc::new(MemoryLog::new()), outbox());
     evaluator.handle_frame(&frame(0, FrameKind::Rules, rules.to_bytes().into()));
     evaluator.handle_frame(&frame(1, FrameKind::Batch, boom()));
     evaluator.handle_durable(Position(2));
@@ -67,7 +68,7 @@ fn outputs(evaluator: &mut Evaluator) -> Vec<Output> {
 }
 
 fn restored(snapshot: &[u8]) -> Evaluator {
-    Evaluator::restore(snapshot, outbox()).unwrap()
+    Evaluator::restore(snapshot, Arc::new(MemoryLog::new()), outbox()).unwrap()
 }
 
 /// The outcomes that are to be appended; nothing else may be due.
@@ -116,7 +117,7 @@ fn the_log_says_how_its_rules_are_judged() {
     let files = vec![RuleFileText { path: "rules.yaml".to_owned(), text: RULES.to_owned() }];
     let engine = EngineConfig { interval: Duration::from_secs(7), ..EngineConfig::default() };
     let rules = RuleSet { files, engine, ..RuleSet::default() };
-    let mut evaluator = Evaluator::new(Position(0), outbox());
+    let mut evaluator = Evaluator::new(Position(0), Arc::new(MemoryLog::new()), outbox());
     evaluator.handle_frame(&frame(0, FrameKind::Rules, rules.to_bytes().into()));
     for evaluator in [restored(&evaluator.snapshot()), evaluator] {
         assert_eq!(evaluator.status()[0].interval, Duration::from_secs(7));
@@ -159,4 +160,29 @@ fn what_fires_is_told_when_the_replay_is_over_and_durable() {
     assert_eq!(told(outputs(&mut after)), []);
     after.handle_durable(Position(4));
     assert_eq!(told(outputs(&mut after)), [Some(AlertState::Firing), None]);
+}
+
+/// The evaluator has folded all that the log holds.
+fn fold(evaluator: &mut Evaluator, log: &MemoryLog) {
+    log.read(evaluator.position(), usize::MAX).unwrap().iter().for_each(|frame| evaluator.handle_frame(frame));
+}
+
+#[test]
+fn a_new_rule_is_filled_from_the_log_also_when_that_is_folded_again() {
+    let log = MemoryLog::new();
+    let append = |kind, payload: Bytes| drop(log.append(frame_of(kind, payload.to_vec())));
+    let mut evaluator = Evaluator::new(Position(0), Arc::new(log.clone()), outbox());
+    append(FrameKind::Rules, RuleSet::default().to_bytes().into());
+    append(FrameKind::Batch, boom());
+    fold(&mut evaluator, &log);
+    let before = evaluator.snapshot();
+    let files = vec![RuleFileText { path: "rules.yaml".to_owned(), text: RULES.to_owned() }];
+    append(FrameKind::Rules, RuleSet { files, ..RuleSet::default() }.to_bytes().into());
+    fold(&mut evaluator, &log);
+    let status = evaluator.status().remove(0);
+    assert_eq!(status.alerting.unwrap().alerts.len(), 1, "the record from before the rule");
+    assert_eq!((status.warming_until, evaluator.engine_stats().warming), (Some(Timestamp(3_600_000_000_000)), 1));
+    let mut again = Evaluator::restore(&before, Arc::new(log.clone()), outbox()).unwrap();
+    fold(&mut again, &log);
+    assert_eq!(again.snapshot(), evaluator.snapshot());
 }

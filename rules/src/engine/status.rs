@@ -32,6 +32,8 @@ pub struct RuleStatus {
     pub health: Health,
     /// Why not.
     pub last_error: Option<String>,
+    /// Until when its windows are not known whole, because the log did not reach back so far when the rule came: no absence is told before.
+    pub warming_until: Option<Timestamp>,
     /// When it was last evaluated: for a rule that is judged at each record, the clock.
     pub last_evaluation: Option<Timestamp>,
 }
@@ -77,6 +79,8 @@ pub struct EngineStats {
     pub sources: usize,
     /// The event time that every active source has reached; the clock where no rule waits for it.
     pub watermark: Timestamp,
+    /// Rules whose windows are not known whole yet.
+    pub warming: usize,
     /// Alerts that are pending.
     pub pending: usize,
     /// Alerts that are firing.
@@ -96,6 +100,7 @@ impl Engine {
             evidence_bytes: self.state.evidence_bytes,
             sources: self.state.watermarks.iter().map(Watermark::sources).max().unwrap_or_default(),
             watermark: self.state.watermarks.iter().map(Watermark::low).min().unwrap_or(self.state.clock),
+            warming: (0..self.plan.rules.len()).filter(|rule| self.warm_at(*rule) > self.state.clock).count(),
             pending: alerts.count() - firing,
             firing,
         }
@@ -127,6 +132,7 @@ impl Engine {
                 (None, None) => Health::Unknown,
             },
             last_error: state.last_error.clone(),
+            warming_until: Some(self.warm_at(rule)).filter(|at| *at > self.state.clock),
             last_evaluation,
         }
     }

@@ -64,7 +64,7 @@ impl Engine {
     }
 
     /// From when on an absence can be told.
-    fn warm_at(&self, rule: usize) -> Timestamp {
+    pub(super) fn warm_at(&self, rule: usize) -> Timestamp {
         let leaves = self.plan.rules[rule].leaves.iter();
         leaves
             .map(|leaf| self.state.leaves[*leaf].since + self.plan.leaves[*leaf].range)
@@ -83,12 +83,18 @@ impl Engine {
         let Ok(result) = result else { return };
         let vector = match result {
             Operand::Scalar(value) => vec![Element { labels: Labels::default(), value }],
+            Operand::Vector(_) if self.waits(rule, time) => Vector::new(),
             Operand::Vector(vector) => vector,
         };
         match &self.plan.rules[rule].kind {
             RuleKind::Alert { .. } => self.judge_vector(rule, &vector, time),
             RuleKind::Record => self.record(rule, &vector, time),
         }
+    }
+
+    /// Whether there may be records that the rule's windows do not know of, and would change its mind.
+    fn waits(&self, rule: usize, time: Timestamp) -> bool {
+        matches!(self.plan.rules[rule].eval, Eval::Steps { waits_warm: true, .. }) && time < self.warm_at(rule)
     }
 
     fn judge_vector(&mut self, rule: usize, vector: &Vector, time: Timestamp) {

@@ -154,10 +154,10 @@ impl Compiler {
 
     fn eval(&mut self, rule: &rule_file::Rule, node: Node, interval: Duration) -> Eval {
         let rule_file::RuleKind::Alert { keep_firing_for, .. } = rule.kind else {
-            return Eval::Steps { node, step: interval, quiet: Duration::ZERO };
+            return Eval::Steps { node, step: interval, quiet: Duration::ZERO, waits_warm: false };
         };
         if rule.options.eval == Some(EvalMode::Tick) {
-            return Eval::Steps { node, step: interval, quiet: keep_firing_for };
+            return Eval::Steps { node, step: interval, quiet: keep_firing_for, waits_warm: false };
         }
         match edge(&rule.expr, &node) {
             Some(edge) => {
@@ -165,7 +165,10 @@ impl Compiler {
                 self.keep_apart(&edge);
                 Eval::Edge(edge)
             }
-            None => Eval::Steps { node, step: STEP, quiet: interval.max(keep_firing_for) },
+            None => {
+                let waits_warm = tells_of_too_little(&node);
+                Eval::Steps { node, step: STEP, quiet: interval.max(keep_firing_for), waits_warm }
+            }
         }
     }
 
@@ -390,6 +393,39 @@ fn turned(op: CompareOp) -> CompareOp {
         CompareOp::Less => CompareOp::Greater,
         CompareOp::LessEqual => CompareOp::GreaterEqual,
         CompareOp::Equal | CompareOp::NotEqual => op,
+    }
+}
+
+/// Whether it is `... < number` of what only grows with the records: true of windows that are not known whole, too.
+fn tells_of_too_little(node: &Node) -> bool {
+    let Node::Binary { op: BinaryOp::Compare(op), lhs, rhs, .. } = node else { return false };
+    match (&**lhs, &**rhs, op) {
+        (value, Node::Number(_), CompareOp::Less | CompareOp::LessEqual) => grows(value),
+        (Node::Number(_), value, CompareOp::Greater | CompareOp::GreaterEqual) => grows(value),
+        _ => false,
+    }
+}
+
+/// Whether a record can only raise the values of an expression, or add one.
+fn grows(node: &Node) -> bool {
+    match node {
+        Node::Leaf { .. } => true,
+        Node::Aggregate { op: VectorOp::Sum | VectorOp::Max | VectorOp::Count, expr, .. } => grows(expr),
+        Node::Binary { op: BinaryOp::Or, lhs, rhs, .. } => {
+            grows(lhs) && matches!(**rhs, Node::Vector(value) if value <= 0.0)
+        }
+        Node::Binary { op: BinaryOp::Add, lhs, rhs, .. } => match (&**lhs, &**rhs) {
+            (value, Node::Number(_)) | (Node::Number(_), value) => grows(value),
+            (lhs, rhs) => grows(lhs) && grows(rhs),
+        },
+        Node::Binary { op: BinaryOp::Mul, lhs, rhs, .. } => match (&**lhs, &**rhs) {
+            (value, Node::Number(number)) | (Node::Number(number), value) => *number > 0.0 && grows(value),
+            _ => false,
+        },
+        Node::Binary { op: BinaryOp::Div, lhs, rhs, .. } => {
+            grows(lhs) && matches!(**rhs, Node::Number(number) if number > 0.0)
+        }
+        _ => false,
     }
 }
 

@@ -11,7 +11,8 @@
 //! - `evidence`: the records behind the alerts that there are.
 //! - `groups`: how many groups have a window.
 //! - `restart`: the engine is made again from its snapshot.
-//! - `reload`: as `rules`, but the engine goes on.
+//! - `reload [since=TIME]`: as `rules`, but the engine goes on, and the new rules are filled from the records since TIME (else from all).
+//! - `warming`: until when the rules are, those that are.
 //!
 //! A record is `TIME [xCOUNT/GAP] SERVICE SEVERITY | BODY | key=value ...`; `TIME@RECEIVED` where it comes late.
 
@@ -51,6 +52,8 @@ struct Runner {
     engine: Option<Engine>,
     config: EngineConfig,
     show_samples: bool,
+    /// The log: batches and when they were received.
+    log: Vec<(Vec<u8>, Timestamp)>,
 }
 
 impl Runner {
@@ -69,6 +72,7 @@ impl Runner {
             "rules" => {
                 self.show_samples = argument.contains("samples");
                 self.config = config(argument);
+                self.log.clear();
                 match plan(body, &self.config) {
                     Ok(plan) => self.engine = Some(Engine::new(plan, START)),
                     Err(mistakes) => return mistakes,
@@ -90,13 +94,16 @@ impl Runner {
                 *engine = Engine::restore(engine.plan().clone(), &engine.snapshot()).unwrap();
             }
             "reload" => match plan(body, &self.config) {
-                Ok(plan) => {
-                    let engine = self.engine.as_mut().unwrap();
-                    engine.replace(plan, engine.clock());
-                }
+                Ok(plan) => self.reload(plan, argument.strip_prefix("since=").map_or(START, time)),
                 Err(mistakes) => return mistakes,
             },
             "evidence" => return self.evidence(),
+            "warming" => {
+                let rules = self.engine.as_ref().unwrap().rules();
+                let warming =
+                    rules.iter().filter_map(|rule| Some(format!("{} {}\n", rule.name, show(rule.warming_until?))));
+                return warming.collect();
+            }
             "groups" => return self.engine.as_ref().unwrap().stats().groups.to_string(),
             other => panic!("no such command: {other}"),
         }
@@ -109,6 +116,17 @@ impl Runner {
         let engine = self.engine.as_mut().unwrap();
         let matched = engine.plan().match_batch(&bytes, received);
         engine.handle_batch(matched, &bytes, received);
+        self.log.push((bytes, received));
+    }
+
+    fn reload(&mut self, plan: Arc<Plan>, reaches: Timestamp) {
+        let engine = self.engine.as_mut().unwrap();
+        engine.replace(plan.clone(), engine.clock());
+        let since = engine.fills_since().unwrap_or(engine.clock()).max(reaches);
+        for (bytes, received) in self.log.iter().filter(|(_, received)| *received >= since) {
+            engine.handle_past_batch(&plan.match_batch(bytes, *received), bytes, *received);
+        }
+        engine.handle_filled(since);
     }
 
     fn clock(&mut self, time: Timestamp) {

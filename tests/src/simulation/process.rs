@@ -59,7 +59,7 @@ impl Process {
         let mut process = Self {
             clock: clock.clone(),
             seed,
-            evaluator: restore(&*log, snapshots, seed),
+            evaluator: restore(&log, snapshots, seed),
             evaluated,
             failures: 0,
             pending_snapshot: None,
@@ -123,7 +123,7 @@ impl Process {
         if progress.failures != self.failures {
             self.failures = progress.failures;
             self.pending_snapshot = None;
-            let mut restored = restore(&*self.log, snapshots, self.seed);
+            let mut restored = restore(&self.log, snapshots, self.seed);
             restored.handle_told(&self.evaluator);
             self.evaluator = restored;
             self.take_up_replay();
@@ -267,10 +267,10 @@ impl Process {
     }
 }
 
-fn restore(log: &dyn Log, snapshots: &Snapshots, seed: u64) -> Evaluator {
+fn restore(log: &Arc<Wal<SimulatedDisk>>, snapshots: &Snapshots, seed: u64) -> Evaluator {
     let outbox = Outbox::new(OutboxConfig::default(), seed, outbox::Metrics::default());
     match snapshots.0.last() {
-        Some((_, bytes)) => Evaluator::restore(bytes, outbox).expect("our own snapshot"),
-        None => Evaluator::new(log.oldest(), outbox),
+        Some((_, bytes)) => Evaluator::restore(bytes, log.clone(), outbox).expect("our own snapshot"),
+        None => Evaluator::new(log.oldest(), log.clone(), outbox),
     }
 }

@@ -1,0 +1,76 @@
+//! The windows of a rule that is new, filled from what the log still holds of the time before: the rule then judges as if it had
+//! always been there.
+
+use std::collections::BTreeSet;
+
+use super::Engine;
+use super::evidence::Batch;
+use crate::matcher::{Matched, Run};
+use crate::plan::Eval;
+use crate::time::Timestamp;
+
+/// What a change of rules has brought.
+#[derive(Debug, Default)]
+pub(crate) struct Fill {
+    /// Leaves that no rule has read before.
+    pub(crate) leaves: BTreeSet<usize>,
+    /// Rules that were not there before.
+    pub(crate) rules: BTreeSet<usize>,
+}
+
+impl Engine {
+    /// After [`replace`](Self::replace): since when the past is wanted, by [`handle_past_batch`](Self::handle_past_batch); `None` where
+    /// no window is new.
+    pub fn fills_since(&self) -> Option<Timestamp> {
+        let leaves = self.fill.leaves.iter().map(|leaf| &self.plan.leaves[*leaf]);
+        leaves.map(|leaf| self.state.clock - leaf.retention).min()
+    }
+
+    /// Takes in a batch from before the change of rules, in the log's order. It goes into the new windows and is not judged.
+    pub fn handle_past_batch(&mut self, matched: &Matched, batch: &[u8], received: Timestamp) {
+        let plan = self.plan.clone();
+        let batch = Batch { bytes: batch, received, services: &matched.services };
+        for (feed, runs) in &matched.feeds {
+            for leaf in &plan.feeds[*feed].leaves {
+                if self.fill.leaves.contains(leaf) {
+                    runs.iter().for_each(|run| self.fold_past(*leaf, run, &batch));
+                }
+            }
+        }
+        for watermark in &mut self.state.watermarks {
+            matched.sources.iter().for_each(|(source, reached)| watermark.handle_source(*source, *reached));
+        }
+    }
+
+    /// Ends the filling: the past is known since `since`. Until a new window's range has passed since then it is warming, and no absence
+    /// is told by it. A new rule whose condition holds now begins to hold now.
+    pub fn handle_filled(&mut self, since: Timestamp) {
+        let fill = std::mem::take(&mut self.fill);
+        for leaf in fill.leaves {
+            self.state.leaves[leaf].since = self.state.leaves[leaf].since.min(since);
+        }
+        fill.rules.into_iter().for_each(|rule| self.judge_now(rule));
+    }
+
+    fn fold_past(&mut self, leaf: usize, run: &Run, batch: &Batch<'_>) {
+        let plan = self.plan.clone();
+        let planned = &plan.leaves[leaf];
+        let oldest = self.state.clock - planned.retention;
+        let cells = run.cells.iter().filter(|cell| cell.at > oldest);
+        if cells.clone().next().is_none() {
+            return;
+        }
+        let Some(group) = self.state.leaves[leaf].group(&plan, planned, &run.key) else { return };
+        let (key, cells_before) = (group.key.clone(), group.window.len());
+        cells.for_each(|cell| group.window.insert(*cell));
+        self.keep_evidence(leaf, &key, run, batch, false);
+        self.compact(leaf, &key, cells_before);
+    }
+
+    fn judge_now(&mut self, rule: usize) {
+        let Eval::Edge(edge) = &self.plan.rules[rule].eval else { return };
+        let leaf = edge.leaf;
+        let keys: Vec<_> = self.state.leaves[leaf].iter().map(|group| group.key.clone()).collect();
+        keys.iter().for_each(|key| self.judge_edge(rule, leaf, key, self.state.clock, None));
+    }
+}
