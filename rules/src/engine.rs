@@ -37,12 +37,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::labels::Labels;
-use crate::matcher::{Matched, Run};
-use crate::plan::{Edge, Eval, Plan};
+use crate::matcher::{Matched, RecordRef, Run};
+use crate::plan::{Edge, Eval, Plan, Term};
 use crate::time::Timestamp;
 use crate::transition::{Sample, Transition};
 use crate::watermark::Watermark;
-use crate::window::{WINDOW_CELLS_MAX, WINDOW_CELLS_MAX_OVER_BUDGET};
+use crate::window::{self, Part, WINDOW_CELLS_MAX, WINDOW_CELLS_MAX_OVER_BUDGET};
 use alerts::Observation;
 use evidence::{Batch, Evidence};
 
@@ -93,6 +93,9 @@ enum Due {
     Sample(usize),
 }
 
+/// A rule, a group's key, and from when on it is to be judged.
+type ToJudge = (usize, Box<[u8]>, Timestamp);
+
 impl Engine {
     /// An engine that has seen nothing before `now`.
     pub fn new(plan: Arc<Plan>, now: Timestamp) -> Self {
@@ -135,13 +138,15 @@ impl Engine {
         self.handle_timeout(received);
         let plan = self.plan.clone();
         let matched = if matched.plan == plan.id { matched } else { plan.match_batch(batch, received) };
-        let batch = Batch { bytes: batch, received, services: &matched.services };
+        let mut batch = Batch::new(batch, received, &matched.services);
         self.sweep();
+        let mut sums = Vec::new();
         for (feed, runs) in &matched.feeds {
             for leaf in &plan.feeds[*feed].leaves {
-                runs.iter().for_each(|run| self.fold(*leaf, run, &batch));
+                runs.iter().for_each(|run| self.fold(*leaf, run, &mut batch, &mut sums));
             }
         }
+        self.judge_sums(sums, received);
         for watermark in &mut self.state.watermarks {
             matched.sources.iter().for_each(|(source, reached)| watermark.handle_source(*source, *reached));
         }
@@ -183,25 +188,79 @@ impl Engine {
         &self.plan
     }
 
-    /// Adds what fell into one group to its window, and judges the rules that a record can make true.
-    fn fold(&mut self, leaf: usize, run: &Run, batch: &Batch<'_>) {
+    /// Adds what fell into one group to its window, and judges the rules that a record can make true; those that read several leaves are
+    /// for later.
+    fn fold(&mut self, leaf: usize, run: &Run, batch: &mut Batch<'_>, sums: &mut Vec<ToJudge>) {
         let plan = self.plan.clone();
         let planned = &plan.leaves[leaf];
         let Some(group) = self.state.leaves[leaf].group(&plan, planned, &run.key) else { return };
         let cells_before = group.window.len();
         group.window.evict(self.state.clock - planned.retention);
         let (key, sum) = (group.key.clone(), group.window.sum() + run.weight);
-        let rules: Vec<usize> = planned.edges.iter().copied().filter(|rule| edge(&plan, *rule).holds(sum)).collect();
+        let may_hold = |rule: &usize| {
+            self.greatest(edge(&plan, *rule), leaf, &key, sum).is_some_and(|v| edge(&plan, *rule).holds(v))
+        };
+        let rules: Vec<usize> = planned.edges.iter().copied().filter(may_hold).collect();
         let may_cross = rules.iter().any(|rule| !self.holds(*rule, leaf, &key));
-        let exact =
-            (run.merged && may_cross).then(|| plan.rematch(batch.bytes, batch.received, planned.feed, &run.key));
-        let exact = exact.flatten();
-        let cells = exact.as_ref().map_or(&run.cells, |run| &run.cells);
+        let exact = (run.is_cut() && may_cross).then(|| batch.exact(&plan, planned.feed));
+        let run = exact.as_ref().and_then(|runs| runs.get(&run.key)).unwrap_or(run);
         let Some(group) = self.state.leaves[leaf].get_mut(&key) else { return };
-        cells.iter().for_each(|cell| group.window.insert(*cell));
-        self.keep_evidence(leaf, &key, run, batch, may_cross);
-        rules.iter().for_each(|rule| self.judge_edge(*rule, leaf, &key, cells[0].at, Some(batch.received)));
+        run.cells.iter().for_each(|cell| group.window.insert(*cell));
+        if may_cross {
+            self.judge(leaf, &key, run, batch, &rules);
+        } else {
+            self.keep_evidence(leaf, &key, run.last_records(), batch, false);
+        }
+        let of_several = rules.into_iter().filter(|rule| edge(&plan, *rule).terms.len() > 1);
+        sums.extend(of_several.map(|rule| (rule, key.clone(), run.cells[0].at)));
         self.compact(leaf, &key, cells_before);
+    }
+
+    /// Judges the rules that read this leaf alone, in the order in which they cross their bounds: what is kept as evidence for each are the
+    /// records up to its crossing.
+    fn judge(&mut self, leaf: usize, key: &[u8], run: &Run, batch: &Batch<'_>, rules: &[usize]) {
+        let plan = self.plan.clone();
+        let of_one = rules.iter().filter(|rule| edge(&plan, **rule).terms.len() == 1);
+        let crossing = |rule: &usize| Some((self.crossing(*rule, key, run.cells[0].at)?.0, *rule));
+        let mut crossings: Vec<(Timestamp, usize)> = of_one.filter_map(crossing).collect();
+        crossings.sort_unstable();
+        let mut records: Vec<&RecordRef> = run.last_records().collect();
+        records.sort_by_key(|record| record.at);
+        let mut rest = &records[..];
+        for (at, rule) in crossings {
+            let (before, after) = rest.split_at(rest.partition_point(|record| record.at <= at));
+            self.keep_evidence(leaf, key, before.iter().copied(), batch, true);
+            self.judge_edge(rule, key, run.cells[0].at, Some(batch.received));
+            rest = after;
+        }
+        self.keep_evidence(leaf, key, rest.iter().copied(), batch, true);
+    }
+
+    /// Judges sums, when all that they read has come in.
+    fn judge_sums(&mut self, mut sums: Vec<ToJudge>, received: Timestamp) {
+        sums.sort();
+        sums.dedup_by(|later, first| (later.0, &later.1) == (first.0, &first.1));
+        for (rule, key, earliest) in sums {
+            self.judge_edge(rule, &key, earliest, Some(received));
+        }
+    }
+
+    /// A value that the sum of a group's windows never exceeds, `sum` being all that the window of `leaf` holds; `None` where one is missing.
+    fn greatest(&self, edge: &Edge, leaf: usize, key: &[u8], sum: u64) -> Option<f64> {
+        let greatest = |term: &Term| match term.leaf == leaf {
+            true => Some(sum),
+            false => Some(self.state.leaves[term.leaf].get(key)?.window.sum()),
+        };
+        edge.terms.iter().try_fold(0.0, |value, term| Some(value + term.scale.value(greatest(term)?)))
+    }
+
+    /// The windows that an edge reads, of one group; `None` where one is missing.
+    fn parts(&self, edge: &Edge, key: &[u8]) -> Option<Vec<Part<'_>>> {
+        let part = |term: &Term| {
+            let window = &self.state.leaves[term.leaf].get(key)?.window;
+            Some(Part { window, range: self.plan.leaves[term.leaf].range, scale: term.scale })
+        };
+        edge.terms.iter().map(part).collect()
     }
 
     fn compact(&mut self, leaf: usize, key: &[u8], cells_before: usize) {
@@ -228,12 +287,19 @@ impl Engine {
         self.state.evidence_bytes -= self.state.leaves[leaf].evict(&self.plan.leaves[leaf], self.state.clock);
     }
 
-    fn keep_evidence(&mut self, leaf: usize, key: &[u8], run: &Run, batch: &Batch<'_>, may_cross: bool) {
+    fn keep_evidence<'r>(
+        &mut self,
+        leaf: usize,
+        key: &[u8],
+        records: impl Iterator<Item = &'r RecordRef> + Clone,
+        batch: &Batch<'_>,
+        may_cross: bool,
+    ) {
         let (config, samples) = (&self.plan.config, self.plan.leaves[leaf].samples);
         let Some(group) = self.state.leaves[leaf].get_mut(key) else { return };
         let before = group.evidence.bytes();
         if may_cross || group.alerts > 0 || self.state.evidence_bytes < config.evidence_bytes_max {
-            group.evidence.keep(run, batch, samples, config);
+            group.evidence.keep(records, batch, samples, config);
         } else {
             group.evidence = Evidence::default();
         }
@@ -247,20 +313,28 @@ impl Engine {
         entry.is_some_and(|entry| entry.phase.until > self.state.clock)
     }
 
+    /// When the condition begins to hold thanks to new cells, the first of them at `earliest`, and the value then; `None` where it is known to hold.
+    fn crossing(&self, rule: usize, key: &[u8], earliest: Timestamp) -> Option<(Timestamp, f64)> {
+        let (edge, now) = (edge(&self.plan, rule), self.state.clock);
+        if self.holds(rule, edge.terms[0].leaf, key) {
+            return None; // how much longer is looked at when that time is over
+        }
+        let from = earliest.max(now - self.plan.rules[rule].lateness);
+        window::first_holding(&self.parts(edge, key)?, from, now, |value| edge.holds(value))
+    }
+
     /// Looks for the times at which the condition holds thanks to new cells, the first of them at `earliest`. `cause` is the receive time of
     /// the batch that brought them.
-    fn judge_edge(&mut self, rule: usize, leaf: usize, key: &[u8], earliest: Timestamp, cause: Option<Timestamp>) {
+    fn judge_edge(&mut self, rule: usize, key: &[u8], earliest: Timestamp, cause: Option<Timestamp>) {
         let plan = self.plan.clone();
-        let (edge, range, now) = (edge(&plan, rule), plan.leaves[leaf].range, self.state.clock);
-        let mut from = earliest.max(now - plan.rules[rule].lateness);
+        let (edge, now) = (edge(&plan, rule), self.state.clock);
+        let leaf = edge.terms[0].leaf;
+        let mut from = earliest;
         while from <= now {
-            let Some(group) = self.state.leaves[leaf].get(key) else { return };
-            if self.holds(rule, leaf, key) {
-                return; // how much longer is looked at when that time is over
-            }
-            let Some((at, sum)) = group.window.first_holding(from, now, range, |sum| edge.holds(sum)) else { return };
-            let until = group.window.falls_at(at, range, |sum| edge.holds(sum));
-            let (labels, value) = (group.labels.clone(), edge.scale.value(sum));
+            let Some((at, value)) = self.crossing(rule, key, from) else { return };
+            let (Some(group), Some(parts)) = (self.state.leaves[leaf].get(key), self.parts(edge, key)) else { return };
+            let until = window::falls_at(&parts, at, |value| edge.holds(value));
+            let labels = group.labels.clone();
             let seen = Observation { held: at..until, judged: now, value, group: Some(key), cause };
             self.raise(rule, &labels, &seen);
             from = until;

@@ -67,8 +67,13 @@ impl Run {
     }
 
     /// The last records, in the order of the batch.
-    pub(crate) fn last_records(&self) -> impl Iterator<Item = &RecordRef> {
+    pub(crate) fn last_records(&self) -> impl Iterator<Item = &RecordRef> + Clone {
         self.tail[self.oldest..].iter().chain(&self.tail[..self.oldest])
+    }
+
+    /// Whether some of its records are merged or not kept.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.merged || self.records > self.tail.len()
     }
 
     fn push(&mut self, feed: &Feed, cells_max: usize, cell: Cell, record: RecordRef) {
@@ -81,7 +86,7 @@ impl Run {
             }
             _ => self.cells.push(cell),
         }
-        if self.tail.len() < feed.samples {
+        if self.tail.len() < feed.samples || cells_max == usize::MAX {
             self.tail.push(record);
         } else if feed.samples > 0 {
             self.tail[self.oldest] = record;
@@ -97,10 +102,9 @@ impl Plan {
         Matcher::new(self, batch, received, None).run()
     }
 
-    /// One group's records in a batch, none merged.
-    pub(crate) fn rematch(&self, batch: &[u8], received: Timestamp, feed: usize, key: &[u8]) -> Option<Run> {
-        let matched = Matcher::new(self, batch, received, Some(feed)).run();
-        matched.feeds.into_iter().flat_map(|(_, runs)| runs).find(|run| *run.key == *key)
+    /// A feed's records in a batch, none merged and all kept.
+    pub(crate) fn rematch(&self, batch: &[u8], received: Timestamp, feed: usize) -> impl Iterator<Item = Run> {
+        Matcher::new(self, batch, received, Some(feed)).run().feeds.into_iter().flat_map(|(_, runs)| runs)
     }
 }
 

@@ -243,18 +243,24 @@ pub(crate) enum Eval {
     },
 }
 
-/// `count_over_time(...) > 5` and the like.
+/// `count_over_time(...) > 5` and the like: a sum of leaves above a bound.
 #[derive(Clone, Debug)]
 pub(crate) struct Edge {
-    pub(crate) leaf: usize,
-    pub(crate) scale: Scale,
+    /// They have the same groups, and so the same keys.
+    pub(crate) terms: Vec<Term>,
     /// Without one, a single record is enough.
     pub(crate) bound: Option<(CompareOp, f64)>,
 }
 
+/// A leaf as a term of a sum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term {
+    pub(crate) leaf: usize,
+    pub(crate) scale: Scale,
+}
+
 impl Edge {
-    pub(crate) fn holds(&self, sum: u64) -> bool {
-        let value = self.scale.value(sum);
+    pub(crate) fn holds(&self, value: f64) -> bool {
         self.bound.is_none_or(|(op, bound)| compare(op, value, bound))
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Scale;
 use crate::time::Timestamp;
 
 /// Greatest number of cells in a window. At the limit neighbours are merged into sums over a grain of `range / 512`; a sum leaves
@@ -102,35 +103,75 @@ impl Window {
     pub fn value(&self, t: Timestamp, range: Duration) -> Option<u64> {
         Sweep::new(self, t, range).value()
     }
+}
 
-    /// The first time in `[from, to]` at which the value holds, and that value.
-    pub fn first_holding(
-        &self,
-        from: Timestamp,
-        to: Timestamp,
-        range: Duration,
-        holds: impl Fn(u64) -> bool,
-    ) -> Option<(Timestamp, u64)> {
-        let mut sweep = Sweep::new(self, from, range);
-        let mut t = from;
-        loop {
-            if let Some(value) = sweep.value().filter(|value| holds(*value)) {
-                return Some((t, value));
-            }
-            t = self.cells.get(sweep.end).map(|cell| cell.at).filter(|at| *at <= to)?;
-            sweep.advance(t);
+/// A window as a term of a sum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) window: &'a Window,
+    pub(crate) range: Duration,
+    pub(crate) scale: Scale,
+}
+
+/// The sum of the parts' values at `t`; `None` where one of them has none.
+pub(crate) fn value(parts: &[Part<'_>], t: Timestamp) -> Option<f64> {
+    Sum::new(parts, t).value()
+}
+
+/// The first time in `[from, to]` at which the sum holds, and what it is then.
+pub(crate) fn first_holding(
+    parts: &[Part<'_>],
+    from: Timestamp,
+    to: Timestamp,
+    holds: impl Fn(f64) -> bool,
+) -> Option<(Timestamp, f64)> {
+    let mut sum = Sum::new(parts, from);
+    let mut t = from;
+    loop {
+        if let Some(value) = sum.value().filter(|value| holds(*value)) {
+            return Some((t, value));
         }
+        t = sum.next_in().filter(|at| *at <= to)?;
+        sum.advance(t);
+    }
+}
+
+/// The first time at or after `from` at which the sum does not hold, if no further record comes.
+pub(crate) fn falls_at(parts: &[Part<'_>], from: Timestamp, holds: impl Fn(f64) -> bool) -> Timestamp {
+    let mut sum = Sum::new(parts, from);
+    let mut t = from;
+    while sum.value().is_some_and(&holds) {
+        t = sum.next_out();
+        sum.advance(t);
+    }
+    t
+}
+
+/// Ranges that move together over the cells of their windows.
+struct Sum<'a>(Vec<(Sweep<'a>, Scale)>);
+
+impl<'a> Sum<'a> {
+    fn new(parts: &[Part<'a>], t: Timestamp) -> Self {
+        Self(parts.iter().map(|part| (Sweep::new(part.window, t, part.range), part.scale)).collect())
     }
 
-    /// The first time at or after `from` at which the value does not hold, if no further record comes.
-    pub fn falls_at(&self, from: Timestamp, range: Duration, holds: impl Fn(u64) -> bool) -> Timestamp {
-        let mut sweep = Sweep::new(self, from, range);
-        let mut t = from;
-        while sweep.value().is_some_and(&holds) {
-            t = self.cells[sweep.start].at + range;
-            sweep.advance(t);
-        }
-        t
+    fn value(&self) -> Option<f64> {
+        self.0.iter().try_fold(0.0, |sum, (sweep, scale)| Some(sum + scale.value(sweep.value()?)))
+    }
+
+    fn advance(&mut self, t: Timestamp) {
+        self.0.iter_mut().for_each(|(sweep, _)| sweep.advance(t));
+    }
+
+    /// When the next cell comes into a range.
+    fn next_in(&self) -> Option<Timestamp> {
+        self.0.iter().filter_map(|(sweep, _)| Some(sweep.window.cells.get(sweep.end)?.at)).min()
+    }
+
+    /// When the next cell leaves a range; each has one.
+    fn next_out(&self) -> Timestamp {
+        let outs = self.0.iter().map(|(sweep, _)| sweep.window.cells[sweep.start].at + sweep.range);
+        outs.min().unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -171,6 +212,7 @@ impl<'a> Sweep<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logql::ast::BinaryOp;
     use proptest::prelude::*;
 
     const RANGE: Duration = Duration::from_nanos(50);
@@ -195,14 +237,25 @@ mod tests {
             cells in prop::collection::vec((0..200i64, 0..4u64), 0..60), from in 0..200i64, bound in 0..12u64,
         ) {
             let window = window(&cells);
-            let holds = |t: i64| naive(&cells, t).is_some_and(|value| value > bound);
             for t in 0..260 {
                 prop_assert_eq!(window.value(Timestamp(t), RANGE), naive(&cells, t));
             }
-            let first = (from..=200).find(|t| holds(*t)).map(|t| (Timestamp(t), naive(&cells, t).unwrap()));
-            prop_assert_eq!(window.first_holding(Timestamp(from), Timestamp(200), RANGE, |v| v > bound), first);
-            let falls = (from..400).find(|t| !holds(*t)).unwrap();
-            prop_assert_eq!(window.falls_at(Timestamp(from), RANGE, |v| v > bound), Timestamp(falls));
+            let parts = [Part { window: &window, range: RANGE, scale: Scale { divisor: 1.0, then: None } }];
+            check_edges(&parts, from, bound, |t| naive(&cells, t).map(|value| value as f64))?;
+        }
+
+        #[test]
+        fn a_sum_of_windows_is_judged_as_one(
+            a in prop::collection::vec((0..200i64, 0..4u64), 0..30), b in prop::collection::vec((0..200i64, 0..4u64), 0..30),
+            from in 0..200i64, bound in 0..20u64,
+        ) {
+            let (one, other) = (window(&a), window(&b));
+            let twice = Scale { divisor: 1.0, then: Some((BinaryOp::Mul, 2.0)) };
+            let parts = [
+                Part { window: &one, range: RANGE, scale: Scale { divisor: 1.0, then: None } },
+                Part { window: &other, range: RANGE, scale: twice },
+            ];
+            check_edges(&parts, from, bound, |t| Some((naive(&a, t)? + 2 * naive(&b, t)?) as f64))?;
         }
 
         #[test]
@@ -213,6 +266,21 @@ mod tests {
             prop_assert_eq!(window.sum(), kept.iter().map(|(_, weight)| weight).sum::<u64>());
             prop_assert_eq!(window.value(Timestamp(220), Duration::from_nanos(300)), naive_all(&kept));
         }
+    }
+
+    fn check_edges(
+        parts: &[Part<'_>],
+        from: i64,
+        bound: u64,
+        naive: impl Fn(i64) -> Option<f64>,
+    ) -> Result<(), TestCaseError> {
+        let is_over = |value: f64| value > bound as f64;
+        let holds = |t: i64| naive(t).is_some_and(is_over);
+        let first = (from..=200).find(|t| holds(*t)).map(|t| (Timestamp(t), naive(t).unwrap()));
+        prop_assert_eq!(first_holding(parts, Timestamp(from), Timestamp(200), is_over), first);
+        let falls = (from..400).find(|t| !holds(*t)).unwrap();
+        prop_assert_eq!(falls_at(parts, Timestamp(from), is_over), Timestamp(falls));
+        Ok(())
     }
 
     fn naive_all(cells: &[(i64, u64)]) -> Option<u64> {

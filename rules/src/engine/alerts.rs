@@ -13,8 +13,9 @@ use crate::labels::Labels;
 use crate::plan::{Eval, Rule, RuleKind, Texts};
 use crate::record::EvidenceRecord;
 use crate::template::{RuleData, expand_annotation};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, format_duration};
 use crate::transition::{Alert, AlertState, Sample, Transition};
+use crate::window;
 
 /// What a rule remembers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -153,7 +154,7 @@ impl Engine {
         let at = self.state.clock;
         let Some(mut entry) = self.state.rules[rule].alerts.remove(labels) else { return };
         let from = std::mem::replace(&mut entry.phase.state, to);
-        let samples = self.samples(rule, labels, &entry);
+        let (samples, skew) = self.samples(rule, labels, &entry);
         let alert = Arc::make_mut(&mut entry.alert);
         alert.active_at = entry.phase.active_at;
         alert.value = value.unwrap_or(alert.value);
@@ -165,7 +166,7 @@ impl Engine {
             AlertState::Inactive if from == AlertState::Firing => alert.resolved_at = Some(at),
             _ => {}
         }
-        alert.annotations = self.annotations(rule, labels, alert);
+        alert.annotations = self.annotations(rule, labels, alert, skew);
         self.outputs.push_back(Output::Transition(Transition { from, to, alert: entry.alert.clone(), at, cause }));
         self.sample_change(rule, &mut entry, from);
         if to == AlertState::Inactive {
@@ -181,17 +182,20 @@ impl Engine {
     pub(super) fn handle_due_alert(&mut self, rule: usize, labels: &Labels) {
         let plan = self.plan.clone();
         let edge = edge(&plan, rule);
-        let range = plan.leaves[edge.leaf].range;
         let now = self.state.clock;
-        let Some(entry) = self.state.rules[rule].alerts.get_mut(labels) else { return };
-        let group = entry.group.as_ref().and_then(|key| self.state.leaves[edge.leaf].get(key));
-        let Some(window) = group.map(|group| &group.window) else { return };
-        if entry.phase.until == now {
-            entry.phase.until = window.falls_at(entry.phase.until, range, |sum| edge.holds(sum));
-        }
+        let Some(entry) = self.state.rules[rule].alerts.get(labels) else { return };
+        let parts = entry.group.as_ref().and_then(|key| self.parts(edge, key));
+        let until = match &parts {
+            Some(parts) if entry.phase.until == now => window::falls_at(parts, now, |value| edge.holds(value)),
+            _ => entry.phase.until,
+        };
         // An alert that begins to fire after its `for` has the value of that time, any other the one that raised it.
-        let value = window.value(now, range).filter(|_| entry.phase.state == AlertState::Pending);
-        self.proceed(rule, labels, now, value.map(|sum| edge.scale.value(sum)), None);
+        let value = parts.filter(|_| entry.phase.state == AlertState::Pending);
+        let value = value.and_then(|parts| window::value(&parts, now));
+        if let Some(entry) = self.state.rules[rule].alerts.get_mut(labels) {
+            entry.phase.until = until;
+        }
+        self.proceed(rule, labels, now, value, None);
     }
 
     fn arm(&mut self, rule: usize, labels: &Labels, judged: Timestamp) {
@@ -270,8 +274,8 @@ impl Engine {
         }
     }
 
-    /// The last records of the groups that the element was made of.
-    fn samples(&self, rule: usize, labels: &Labels, entry: &Entry) -> Vec<EvidenceRecord> {
+    /// The last records of the groups that the element was made of, and what they tell of the clocks that stamped them.
+    fn samples(&self, rule: usize, labels: &Labels, entry: &Entry) -> (Vec<EvidenceRecord>, Option<String>) {
         let planned = &self.plan.rules[rule];
         let leaves = planned.leaves.iter().map(|leaf| &self.state.leaves[*leaf]);
         let is_behind = |group: &Labels| labels.iter().all(|(name, value)| group.get(name) == Some(value));
@@ -284,7 +288,13 @@ impl Engine {
         records.sort_by(|a, b| a.order().cmp(&b.order()));
         records.dedup();
         let last = &records[records.len().saturating_sub(planned.samples)..];
-        last.iter().map(|record| record.show(&self.plan.config)).collect()
+        let config = &self.plan.config;
+        let skew = last.iter().filter_map(|record| record.skew(config)).max_by_key(|(_, ahead)| *ahead);
+        let skew = skew.map(|(service, ahead)| {
+            let ahead = format_duration(Duration::from_secs(ahead.as_secs()));
+            format!("the clock of `{service}` is ahead by {ahead}: records are judged at the time they were received")
+        });
+        (last.iter().map(|record| record.show(config)).collect(), skew)
     }
 
     fn new_alert(&self, rule: usize, labels: &Labels, seen: &Observation<'_>) -> Alert {
@@ -317,9 +327,12 @@ impl Engine {
         Labels::new(own.chain(given).chain(name))
     }
 
-    fn annotations(&self, rule: usize, labels: &Labels, alert: &Alert) -> Labels {
+    /// The rule's, and a word on clocks; one of the same name that the rule has stands.
+    fn annotations(&self, rule: usize, labels: &Labels, alert: &Alert, skew: Option<String>) -> Labels {
         let RuleKind::Alert { annotations, .. } = &self.plan.rules[rule].kind else { return Labels::default() };
-        Labels::new(self.expand(annotations, labels, alert.value, &alert.samples))
+        let skew = skew.map(|text| (CLOCK_SKEW.to_owned(), text));
+        let own = self.expand(annotations, labels, alert.value, &alert.samples);
+        Labels::new(skew.into_iter().chain(own))
     }
 
     fn expand(
@@ -387,6 +400,9 @@ impl Engine {
         self.outputs.push_back(Output::Sample(Sample { labels, time: entry.last_sample, value }));
     }
 }
+
+/// Name of the annotation that tells of a service whose clock is ahead.
+const CLOCK_SKEW: &str = "clock_skew";
 
 fn state_name(state: AlertState) -> &'static str {
     match state {

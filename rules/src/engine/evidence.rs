@@ -1,21 +1,41 @@
 //! The last records behind a group, as bytes; they are read when somebody is told of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use watchbell_proto::otlp::logs::LogRecord;
 
 use crate::matcher::{RecordRef, Run};
 use crate::otlp_labels::{attribute_text, body_line, severity_name};
-use crate::plan::EngineConfig;
+use crate::plan::{EngineConfig, Plan};
 use crate::record::EvidenceRecord;
 use crate::time::Timestamp;
+
+/// Runs by their groups' keys.
+type Runs = BTreeMap<Box<[u8]>, Run>;
 
 /// The batch that is taken in.
 pub(super) struct Batch<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) received: Timestamp,
     pub(super) services: &'a [String],
+    /// By feed and group: its records, none merged and all kept.
+    exact: BTreeMap<usize, Rc<Runs>>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(bytes: &'a [u8], received: Timestamp, services: &'a [String]) -> Self {
+        Self { bytes, received, services, exact: BTreeMap::new() }
+    }
+
+    /// A feed's records, found once more: once a batch, however many groups ask.
+    pub(super) fn exact(&mut self, plan: &Plan, feed: usize) -> Rc<Runs> {
+        let (bytes, received) = (self.bytes, self.received);
+        let runs = || plan.rematch(bytes, received, feed).map(|run| (run.key.clone(), run)).collect();
+        self.exact.entry(feed).or_insert_with(|| Rc::new(runs())).clone()
+    }
 }
 
 /// The last records of one group, oldest first. Their buffers are used again.
@@ -28,16 +48,24 @@ pub(crate) struct Evidence {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) at: Timestamp,
+    /// By how much its own time is later than when it was received.
+    ahead: Duration,
     service: String,
     record: Vec<u8>,
     read: Option<Box<EvidenceRecord>>,
 }
 
 impl Evidence {
-    /// Keeps the last `samples` records of a run.
-    pub(super) fn keep(&mut self, run: &Run, batch: &Batch<'_>, samples: usize, config: &EngineConfig) {
-        let skipped = run.last_records().count().saturating_sub(samples);
-        for record in run.last_records().skip(skipped) {
+    /// Keeps the last `samples` of the records.
+    pub(super) fn keep<'r>(
+        &mut self,
+        records: impl Iterator<Item = &'r RecordRef> + Clone,
+        batch: &Batch<'_>,
+        samples: usize,
+        config: &EngineConfig,
+    ) {
+        let skipped = records.clone().count().saturating_sub(samples);
+        for record in records.skip(skipped) {
             let is_full = self.records.len() >= samples;
             let mut kept = if is_full { self.records.pop_front() } else { None }.unwrap_or_default();
             kept.take(record, batch, config);
@@ -65,6 +93,11 @@ impl Kept {
         (self.at, &self.service, &self.record)
     }
 
+    /// The service whose clock it shows to be ahead by more than `max_skew`, and by how much.
+    pub(super) fn skew(&self, config: &EngineConfig) -> Option<(&str, Duration)> {
+        (self.ahead > config.max_skew).then_some((&*self.service, self.ahead))
+    }
+
     /// The record as a page shows it.
     pub(super) fn show(&self, config: &EngineConfig) -> EvidenceRecord {
         let read = || self.read(&self.record, config.evidence_body_bytes_max);
@@ -74,6 +107,7 @@ impl Kept {
     fn take(&mut self, record: &RecordRef, batch: &Batch<'_>, config: &EngineConfig) {
         let raw = &batch.bytes[record.start as usize..][..record.len as usize];
         self.at = record.at;
+        self.ahead = ahead(record, raw, batch.received);
         self.service.clear();
         self.service.push_str(&batch.services[record.service as usize]);
         self.record.clear();
@@ -104,6 +138,15 @@ impl Kept {
             span_id: hex(record.span_id),
         }
     }
+}
+
+/// Only a record that is judged at its receive time can be later.
+fn ahead(record: &RecordRef, raw: &[u8], received: Timestamp) -> Duration {
+    if record.at < received {
+        return Duration::ZERO;
+    }
+    let stamp = i64::try_from(LogRecord::new(raw).time_unix_nano).unwrap_or(i64::MAX);
+    Timestamp(stamp).since(received)
 }
 
 fn cut(text: &str, bytes_max: usize) -> String {

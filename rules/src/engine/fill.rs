@@ -29,7 +29,7 @@ impl Engine {
     /// Takes in a batch from before the change of rules, in the log's order. It goes into the new windows and is not judged.
     pub fn handle_past_batch(&mut self, matched: &Matched, batch: &[u8], received: Timestamp) {
         let plan = self.plan.clone();
-        let batch = Batch { bytes: batch, received, services: &matched.services };
+        let batch = Batch::new(batch, received, &matched.services);
         for (feed, runs) in &matched.feeds {
             for leaf in &plan.feeds[*feed].leaves {
                 if self.fill.leaves.contains(leaf) {
@@ -63,14 +63,14 @@ impl Engine {
         let Some(group) = self.state.leaves[leaf].group(&plan, planned, &run.key) else { return };
         let (key, cells_before) = (group.key.clone(), group.window.len());
         cells.for_each(|cell| group.window.insert(*cell));
-        self.keep_evidence(leaf, &key, run, batch, false);
+        self.keep_evidence(leaf, &key, run.last_records(), batch, false);
         self.compact(leaf, &key, cells_before);
     }
 
     fn judge_now(&mut self, rule: usize) {
         let Eval::Edge(edge) = &self.plan.rules[rule].eval else { return };
-        let leaf = edge.leaf;
-        let keys: Vec<_> = self.state.leaves[leaf].iter().map(|group| group.key.clone()).collect();
-        keys.iter().for_each(|key| self.judge_edge(rule, leaf, key, self.state.clock, None));
+        let groups = self.state.leaves[edge.terms[0].leaf].iter();
+        let keys: Vec<_> = groups.map(|group| group.key.clone()).collect();
+        keys.iter().for_each(|key| self.judge_edge(rule, key, self.state.clock, None));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     BATCH_CELLS, Edge, EngineConfig, Eval, Feed, Filter, Leaf, Measure, Node, Plan, Rule, RuleKind, STEP, Scale,
-    Selector, Texts,
+    Selector, Term, Texts,
 };
 use crate::diagnostic::{Diagnostic, codes};
 use crate::labels::Labels;
@@ -159,10 +159,16 @@ impl Compiler {
         if rule.options.eval == Some(EvalMode::Tick) {
             return Eval::Steps { node, step: interval, quiet: keep_firing_for, waits_warm: false };
         }
-        match edge(&rule.expr, &node) {
+        match self.edge(&rule.expr, &node) {
             Some(edge) => {
-                self.plan.leaves[edge.leaf].edges.push(self.plan.rules.len());
-                self.keep_apart(&edge);
+                let rule = self.plan.rules.len();
+                for term in &edge.terms {
+                    let edges = &mut self.plan.leaves[term.leaf].edges;
+                    if edges.last() != Some(&rule) {
+                        edges.push(rule);
+                    }
+                    self.keep_apart(term, edge.bound);
+                }
                 Eval::Edge(edge)
             }
             None => {
@@ -172,10 +178,39 @@ impl Compiler {
         }
     }
 
+    /// The expression as one that a record can only make true: a sum of leaves, or one above a bound.
+    fn edge(&self, expr: &MetricExpr, node: &Node) -> Option<Edge> {
+        let bound = bound(expr);
+        let sum = match (node, bound) {
+            (Node::Binary { lhs, rhs, .. }, Some((CompareOp::Greater | CompareOp::GreaterEqual, _))) => {
+                if matches!(**lhs, Node::Number(_)) { rhs } else { lhs }
+            }
+            (node, None) => node,
+            _ => return None,
+        };
+        Some(Edge { terms: self.terms(sum)?, bound })
+    }
+
+    /// The terms of a sum whose elements belong together where their labels are the same.
+    fn terms(&self, node: &Node) -> Option<Vec<Term>> {
+        let Node::Binary { op: BinaryOp::Add, join, lhs, rhs, .. } = node else {
+            return scaled_leaf(node).map(|term| vec![term]);
+        };
+        let mut terms = self.terms(lhs)?;
+        let term = scaled_leaf(rhs)?;
+        let groups = |term: &Term| &self.plan.feeds[self.plan.leaves[term.leaf].feed].groups;
+        let by_all_labels = join.labels == LabelSet::AllBut(Vec::new()) || join.labels == *groups(&term);
+        if groups(&terms[0]) != groups(&term) || !by_all_labels || join.card != MatchCardinality::OneToOne {
+            return None;
+        }
+        terms.push(term);
+        Some(terms)
+    }
+
     /// Sees to it that a batch keeps as many stamps of a group apart as the bound needs.
-    fn keep_apart(&mut self, edge: &Edge) {
-        let feed = &mut self.plan.feeds[self.plan.leaves[edge.leaf].feed];
-        let wanted = edge.bound.map_or(1.0, |(_, bound)| bound / edge.scale.value(1) + 1.0);
+    fn keep_apart(&mut self, term: &Term, bound: Option<(CompareOp, f64)>) {
+        let feed = &mut self.plan.feeds[self.plan.leaves[term.leaf].feed];
+        let wanted = bound.map_or(1.0, |(_, bound)| bound / term.scale.value(1) + 1.0);
         if feed.measure == Measure::Records && wanted <= *BATCH_CELLS.end() as f64 {
             feed.cells_max = feed.cells_max.max(wanted.max(0.0) as usize);
         }
@@ -429,22 +464,8 @@ fn grows(node: &Node) -> bool {
     }
 }
 
-/// The expression as one that a record can only make true: a leaf, or a leaf above a bound.
-fn edge(expr: &MetricExpr, node: &Node) -> Option<Edge> {
-    let bound = bound(expr);
-    let leaf = match (node, bound) {
-        (Node::Binary { lhs, rhs, .. }, Some((CompareOp::Greater | CompareOp::GreaterEqual, _))) => {
-            if matches!(**lhs, Node::Number(_)) { rhs } else { lhs }
-        }
-        (node, None) => node,
-        _ => return None,
-    };
-    let (leaf, scale) = scaled_leaf(leaf)?;
-    Some(Edge { leaf, scale, bound })
-}
-
 /// A leaf, or one times or by a positive number.
-fn scaled_leaf(node: &Node) -> Option<(usize, Scale)> {
+fn scaled_leaf(node: &Node) -> Option<Term> {
     let (leaf, then) = match node {
         Node::Leaf { .. } => (node, None),
         Node::Binary { op: op @ (BinaryOp::Mul | BinaryOp::Div), lhs, rhs, .. } => match (&**lhs, &**rhs) {
@@ -455,7 +476,9 @@ fn scaled_leaf(node: &Node) -> Option<(usize, Scale)> {
         _ => return None,
     };
     match leaf {
-        Node::Leaf { leaf, scale, offset } if offset.is_zero() => Some((*leaf, Scale { then, ..*scale })),
+        Node::Leaf { leaf, scale, offset } if offset.is_zero() => {
+            Some(Term { leaf: *leaf, scale: Scale { then, ..*scale } })
+        }
         _ => None,
     }
 }
