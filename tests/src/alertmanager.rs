@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::support::peer::{self, Server};
+use crate::support::alertmanager::Alertmanager;
 use crate::support::watchbell::Watchbell;
 use crate::support::webhook::Webhook;
-use crate::support::{free_port, http, otlp, until};
+use crate::support::{otlp, until};
 
 /// Fires until the service says that it has healed: nothing resolves before it was looked at.
 const RULES: &str = "
@@ -24,9 +24,12 @@ groups:
 #[test]
 fn alerts_arrive_are_grouped_and_resolve() {
     let webhook = Webhook::start();
-    let alertmanager = Alertmanager::start(&webhook);
-    let config = format!("alertmanagers: [{{url: 'http://127.0.0.1:{}'}}]\n", alertmanager.port);
-    let watchbell = Watchbell::start(&config, RULES);
+    let alertmanager = Alertmanager::start(&format!(
+        "route: {{receiver: hook, group_by: [alertname], group_wait: 2s, group_interval: 1s}}\n\
+         receivers: [{{name: hook, webhook_configs: [{{url: '{}'}}]}}]\n",
+        webhook.url()
+    ));
+    let watchbell = Watchbell::start(&alertmanager.feed(), RULES);
     for service in ["checkout", "payment"] {
         watchbell.send(&otlp::logs(service, (0..3).map(|n| otlp::error(&format!("refused {n}")))));
     }
@@ -35,8 +38,8 @@ fn alerts_arrive_are_grouped_and_resolve() {
     let checkout = alerts.iter().find(|alert| alert["labels"]["service_name"] == "checkout").unwrap();
     assert_eq!(checkout["labels"]["severity"], "page", "{checkout}");
     assert_eq!(checkout["annotations"]["summary"], "checkout: 3 errors", "{checkout}");
-    let groups = http::get_json(&alertmanager.url("/api/v2/alerts/groups"));
-    assert_eq!(groups.as_array().unwrap().len(), 1, "one group of both services: {groups}");
+    let groups = alertmanager.groups();
+    assert_eq!(groups.len(), 1, "one group of both services: {groups:?}");
 
     let page = webhook.wait("both in one page", |body| status_count(body, "firing") == 2);
     assert_eq!(page.body["groupLabels"]["alertname"], "ErrorBurst");
@@ -59,47 +62,4 @@ fn is_resolved(body: &Value, service: &str) -> bool {
     body["alerts"].as_array().is_some_and(|alerts| {
         alerts.iter().any(|alert| alert["status"] == "resolved" && alert["labels"]["service_name"] == service)
     })
-}
-
-struct Alertmanager {
-    _server: Server,
-    port: u16,
-}
-
-impl Alertmanager {
-    #[track_caller]
-    fn start(webhook: &Webhook) -> Self {
-        let port = free_port();
-        let config = format!(
-            "route: {{receiver: hook, group_by: [alertname], group_wait: 2s, group_interval: 1s}}\n\
-             receivers: [{{name: hook, webhook_configs: [{{url: '{}'}}]}}]\n",
-            webhook.url()
-        );
-        let arguments = [
-            "--config.file=alertmanager.yml".to_owned(),
-            "--storage.path=data".to_owned(),
-            "--cluster.listen-address=".to_owned(),
-            format!("--web.listen-address=127.0.0.1:{port}"),
-        ];
-        let mut server = Server::start(&peer::program("alertmanager", "alertmanager"), &arguments, |dir| {
-            std::fs::write(dir.join("alertmanager.yml"), config).unwrap();
-        });
-        server.wait_ready(&format!("http://127.0.0.1:{port}/-/ready"));
-        Self { _server: server, port }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
-    }
-
-    fn alerts(&self) -> Vec<Value> {
-        http::get_json(&self.url("/api/v2/alerts")).as_array().unwrap().clone()
-    }
-
-    #[track_caller]
-    fn wait_alerts(&self, number: usize) -> Vec<Value> {
-        until(&format!("{number} alerts in Alertmanager"), || {
-            Some(self.alerts()).filter(|alerts| alerts.len() == number)
-        })
-    }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod alertmanager;
+mod alertmanager_oracle;
 mod bad_input;
 mod crash;
 mod end_to_end;

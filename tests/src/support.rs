@@ -1,5 +1,6 @@
 //! What the tests share: servers on free ports that stop with the test, a place for files, and waiting with a deadline.
 
+pub(crate) mod alertmanager;
 pub(crate) mod certificates;
 pub(crate) mod http;
 pub(crate) mod otlp;
@@ -13,6 +14,7 @@ pub(crate) mod webhook;
 
 use std::path::Path;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::ports::free_port;
@@ -36,6 +38,12 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// A number larger than all that were given before: it orders what happens in different threads.
+pub(crate) fn tick() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::SeqCst)
 }
 
 /// The repository.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::labels::Labels;
 use crate::logql::ast::MatchOp;
 
-/// `name="value"`, `!=`, `=~` or `!~`; a regular expression must match the whole value, an absent label is the empty string.
+/// `name="value"`, `!=`, `=~` or `!~`; a regular expression must match the whole value (`.` no line break, as in Alertmanager), an absent
+/// label is the empty string.
 #[derive(Clone, Debug)]
 pub struct Matcher {
     name: String,
@@ -22,7 +23,7 @@ impl Matcher {
     pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Self, String> {
         let value = value.into();
         let regex = match op {
-            MatchOp::Regex | MatchOp::NotRegex => Some(Regex::new(&format!("^(?s:{value})$")).map_err(|_| {
+            MatchOp::Regex | MatchOp::NotRegex => Some(Regex::new(&format!("^(?:{value})$")).map_err(|_| {
                 let why = Regex::new(&value).err().map_or(String::new(), |error| format!(": {error}"));
                 format!("`{value}` is not a regular expression{why}")
             })?),
@@ -202,6 +203,6 @@ mod tests {
         let labels = Labels::new([("a", "foo\nbar")]);
         let matches = |text| Matchers::parse(text).unwrap().0[0].matches(&labels);
         assert!(matches("b=") && matches("b!=x") && matches("b=~.*") && !matches("b=~.+"));
-        assert!(matches("a=~foo.bar") && !matches("a=~foo") && matches("a!~foo"));
+        assert!(matches("a=~foo\\sbar") && !matches("a=~foo.bar") && !matches("a=~foo") && matches("a!~foo"));
     }
 }
