@@ -32,7 +32,7 @@ pub use watchbell_rules::template::Links;
 use watchbell_rules::template::Template;
 
 use crate::clock::SharedClock;
-use crate::http_client::{Answer, SendError};
+use crate::http_client::{Answer, SendError, TlsConfig};
 use crate::wal::BoxFuture;
 
 /// Why a message did not arrive.
@@ -91,6 +91,12 @@ pub struct AlertingConfig {
     /// Refused: not evaluated yet.
     #[serde(default)]
     pub mute_time_intervals: NotSupported,
+    /// Refused: traces of ourselves are not made.
+    #[serde(default)]
+    pub tracing: NotSupported,
+    /// Refused: the log holds what happened.
+    #[serde(default)]
+    pub event_recorder: NotSupported,
 }
 
 /// `alerting.global`
@@ -115,6 +121,24 @@ pub struct Global {
     pub slack_api_url: Option<SecretString>,
     /// A file that holds it.
     pub slack_api_url_file: Option<PathBuf>,
+    /// A Slack bot's token.
+    pub slack_app_token: Option<SecretString>,
+    /// A file that holds it.
+    pub slack_app_token_file: Option<PathBuf>,
+    /// Where messages with a token go. Default `https://slack.com/api/chat.postMessage`.
+    pub slack_app_url: String,
+    /// Refused: each integration has its own.
+    pub http_config: NotSupported,
+    /// TLS to mail servers, where an integration has no `tls_config` of its own.
+    pub smtp_tls_config: TlsConfig,
+    /// Whether TLS is spoken to mail servers from the first byte. Default: on port 465.
+    pub smtp_force_implicit_tls: Option<bool>,
+    /// Refused: only PLAIN and LOGIN are spoken.
+    pub smtp_auth_secret: NotSupported,
+    /// Refused: only PLAIN and LOGIN are spoken.
+    pub smtp_auth_secret_file: NotSupported,
+    /// Refused: nobody is spoken for but `smtp_auth_username`.
+    pub smtp_auth_identity: NotSupported,
     /// Where PagerDuty's events go. Default `https://events.pagerduty.com/v2/enqueue`.
     pub pagerduty_url: String,
     /// Taken and not needed: our alerts say themselves when they are resolved.
@@ -134,6 +158,15 @@ impl Default for Global {
             smtp_require_tls: true,
             slack_api_url: None,
             slack_api_url_file: None,
+            slack_app_token: None,
+            slack_app_token_file: None,
+            slack_app_url: "https://slack.com/api/chat.postMessage".to_owned(),
+            http_config: NotSupported,
+            smtp_tls_config: TlsConfig::default(),
+            smtp_force_implicit_tls: None,
+            smtp_auth_secret: NotSupported,
+            smtp_auth_secret_file: NotSupported,
+            smtp_auth_identity: NotSupported,
             pagerduty_url: "https://events.pagerduty.com/v2/enqueue".to_owned(),
             resolve_timeout: None,
         }
@@ -161,6 +194,51 @@ pub struct ContactPointConfig {
     /// Pages on stdout.
     #[serde(default)]
     pub stdout_configs: Vec<stdout::Config>,
+    /// Refused: nobody asks for them.
+    #[serde(default)]
+    pub labels: NotSupported,
+    /// Refused: Discord is not spoken.
+    #[serde(default)]
+    pub discord_configs: NotSupported,
+    /// Refused: incident.io is not spoken.
+    #[serde(default)]
+    pub incidentio_configs: NotSupported,
+    /// Refused: Jira is not spoken.
+    #[serde(default)]
+    pub jira_configs: NotSupported,
+    /// Refused: Mattermost is not spoken.
+    #[serde(default)]
+    pub mattermost_configs: NotSupported,
+    /// Refused: Microsoft Teams is not spoken.
+    #[serde(default)]
+    pub msteams_configs: NotSupported,
+    /// Refused: Microsoft Teams is not spoken.
+    #[serde(default)]
+    pub msteamsv2_configs: NotSupported,
+    /// Refused: Opsgenie is not spoken.
+    #[serde(default)]
+    pub opsgenie_configs: NotSupported,
+    /// Refused: Pushover is not spoken.
+    #[serde(default)]
+    pub pushover_configs: NotSupported,
+    /// Refused: Rocket.Chat is not spoken.
+    #[serde(default)]
+    pub rocketchat_configs: NotSupported,
+    /// Refused: Amazon SNS is not spoken.
+    #[serde(default)]
+    pub sns_configs: NotSupported,
+    /// Refused: Telegram is not spoken.
+    #[serde(default)]
+    pub telegram_configs: NotSupported,
+    /// Refused: VictorOps is not spoken.
+    #[serde(default)]
+    pub victorops_configs: NotSupported,
+    /// Refused: Webex is not spoken.
+    #[serde(default)]
+    pub webex_configs: NotSupported,
+    /// Refused: WeChat is not spoken.
+    #[serde(default)]
+    pub wechat_configs: NotSupported,
 }
 
 impl AlertingConfig {

@@ -1,17 +1,19 @@
 //! `email_configs`: mail by SMTP, with STARTTLS or TLS, as text and HTML.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Identity, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use watchbell_rules::alerting::config::NotSupported;
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::template::{Escape, Template};
 
@@ -40,11 +42,19 @@ pub struct Config {
     pub auth_password_file: Option<PathBuf>,
     /// Whether a server without STARTTLS is refused. Default `global.smtp_require_tls`, which is true.
     pub require_tls: Option<bool>,
-    /// Whether TLS is spoken from the first byte. Default: on port 465.
+    /// Whether TLS is spoken from the first byte. Default `global.smtp_force_implicit_tls`, else on port 465.
     #[serde(default)]
     pub force_implicit_tls: Option<bool>,
-    /// TLS.
-    pub tls_config: TlsConfig,
+    /// TLS, with our own certificate where it has `cert_file` and `key_file`. Default `global.smtp_tls_config`.
+    pub tls_config: Option<TlsConfig>,
+    /// Refused: PLAIN and LOGIN are spoken, CRAM-MD5 is not.
+    pub auth_secret: NotSupported,
+    /// Refused as `auth_secret` is.
+    pub auth_secret_file: NotSupported,
+    /// Refused: nobody is spoken for but `auth_username`.
+    pub auth_identity: NotSupported,
+    /// Refused: the ids of earlier mails are not kept.
+    pub threading: NotSupported,
     /// Further headers; values are templates. `Subject` replaces the default one.
     pub headers: BTreeMap<String, String>,
     /// The HTML part, a template. Default: the text in a fixed-width font.
@@ -145,8 +155,8 @@ fn transport(config: &Config, global: &Global) -> Result<AsyncSmtpTransport<Toki
     let (host, port) =
         smarthost.rsplit_once(':').ok_or_else(|| format!("`smarthost` `{smarthost}` is not `host:port`"))?;
     let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
-    let tls = tls_parameters(host, &config.tls_config)?;
-    let is_implicit = config.force_implicit_tls.unwrap_or(port == 465);
+    let tls = tls_parameters(host, config.tls_config.as_ref().unwrap_or(&global.smtp_tls_config))?;
+    let is_implicit = config.force_implicit_tls.or(global.smtp_force_implicit_tls).unwrap_or(port == 465);
     let tls = match (is_implicit, config.require_tls.unwrap_or(global.smtp_require_tls)) {
         (true, _) => Tls::Wrapper(tls),
         (_, true) => Tls::Required(tls),
@@ -178,10 +188,19 @@ fn tls_parameters(host: &str, config: &TlsConfig) -> Result<TlsParameters, Strin
     let host = config.server_name_override.as_deref().unwrap_or(host);
     let mut builder =
         TlsParameters::builder(host.to_owned()).dangerous_accept_invalid_certs(config.insecure_skip_verify);
+    let unusable = |path: &Path, error: &dyn Display| format!("cannot use `{}`: {error}", path.display());
+    let read = |path: &Path| std::fs::read(path).map_err(|error| unusable(path, &error));
     if let Some(path) = &config.ca_file {
-        let unusable = |error: &dyn std::fmt::Display| format!("`ca_file` `{}`: {error}", path.display());
-        let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
-        builder = builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|error| unusable(&error))?);
+        let certificate = Certificate::from_pem(&read(path)?).map_err(|error| unusable(path, &error))?;
+        builder = builder.add_root_certificate(certificate);
+    }
+    match (&config.cert_file, &config.key_file) {
+        (Some(cert), Some(key)) => {
+            let identity = Identity::from_pem(&read(cert)?, &read(key)?).map_err(|error| unusable(cert, &error))?;
+            builder = builder.identify_with(identity);
+        }
+        (None, None) => {}
+        _ => return Err("`tls_config`: `cert_file` and `key_file` go together".to_owned()),
     }
     builder.build().map_err(|error| format!("tls_config: {error}"))
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use watchbell_rules::alerting::config::NotSupported;
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::template::value::Value;
 use watchbell_rules::template::{Escape, Template};
@@ -48,6 +49,14 @@ pub struct Config {
     pub client_url: String,
     /// Further details, beside the alerts and the records behind them.
     pub details: BTreeMap<String, String>,
+    /// Pictures; one whose `src` comes out empty is left out.
+    pub images: Vec<Image>,
+    /// Links, before those of the records; one whose `href` comes out empty is left out.
+    pub links: Vec<Link>,
+    /// Refused: the Events API, version 1, is not spoken; `routing_key` is version 2's.
+    pub service_key: NotSupported,
+    /// Refused as `service_key` is.
+    pub service_key_file: NotSupported,
     /// Whether resolved alerts are told, too. Default true.
     pub send_resolved: bool,
     /// How long an answer may take. Default 10 s.
@@ -72,11 +81,39 @@ impl Default for Config {
             client: "Watchbell".to_owned(),
             client_url: "{{ .ExternalURL }}".to_owned(),
             details: BTreeMap::new(),
+            images: Vec::new(),
+            links: Vec::new(),
+            service_key: NotSupported,
+            service_key_file: NotSupported,
             send_resolved: true,
             timeout: Duration::from_secs(10),
             http_config: HttpConfig::default(),
         }
     }
+}
+
+/// One of `images`; all are templates.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Image {
+    /// The picture's URL.
+    pub src: String,
+    /// Where it leads.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub href: String,
+    /// What it shows.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub alt: String,
+}
+
+/// One of `links`; both are templates.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Link {
+    /// Where it leads.
+    pub href: String,
+    /// What it says.
+    pub text: String,
 }
 
 /// A service of PagerDuty's.
@@ -87,6 +124,10 @@ pub struct PagerDuty {
     routing_key: SecretString,
     templates: BTreeMap<&'static str, Template>,
     details: Vec<(String, Template)>,
+    /// `src`, `href` and `alt` of each.
+    images: Vec<[Template; 3]>,
+    /// `href` and `text` of each.
+    links: Vec<[Template; 2]>,
     timeout: Duration,
     tools: Tools,
 }
@@ -99,6 +140,8 @@ struct Event<'a> {
     client: String,
     client_url: String,
     payload: Payload,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<Image>,
     links: Vec<Link>,
 }
 
@@ -115,12 +158,6 @@ struct Payload {
     #[serde(skip_serializing_if = "String::is_empty")]
     group: String,
     custom_details: BTreeMap<String, String>,
-}
-
-#[derive(Serialize)]
-struct Link {
-    href: String,
-    text: String,
 }
 
 impl PagerDuty {
@@ -146,7 +183,13 @@ impl PagerDuty {
         }
         let details = config.details.iter();
         let details = details.map(|(name, text)| Ok((name.clone(), message::parse(library, name, text)?)));
+        let parse = |name, text: &str| message::parse(library, name, text);
+        let image =
+            |image: &Image| Ok([parse("src", &image.src)?, parse("href", &image.href)?, parse("alt", &image.alt)?]);
+        let link = |link: &Link| Ok([parse("href", &link.href)?, parse("text", &link.text)?]);
         Ok(Self {
+            images: config.images.iter().map(image).collect::<Result<_, String>>()?,
+            links: config.links.iter().map(link).collect::<Result<_, String>>()?,
             client: HttpClient::new(&config.http_config.tls_config, Protocol::Any)?,
             authorization: config.http_config.authorization()?,
             url: config.url.clone().unwrap_or_else(|| global.pagerduty_url.clone()),
@@ -181,7 +224,8 @@ impl PagerDuty {
                 group: text("group")?,
                 custom_details: self.custom_details(notification, &data, now)?,
             },
-            links: self.links(notification, now),
+            images: self.images(&data, now)?,
+            links: self.links(notification, &data, now)?,
         };
         let body = serde_json::to_vec(&event).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
         let mut request = Request::post(&self.url).header(header::CONTENT_TYPE, "application/json");
@@ -209,12 +253,26 @@ impl PagerDuty {
         Ok(details)
     }
 
-    /// The links of the records behind the alerts, each once.
-    fn links(&self, notification: &Notification, now: Timestamp) -> Vec<Link> {
+    fn images(&self, data: &Value, now: Timestamp) -> Result<Vec<Image>, DeliveryError> {
+        let expand = |template: &Template| message::expand(template, data, now, Escape::None);
+        let image =
+            |[src, href, alt]: &[Template; 3]| Ok(Image { src: expand(src)?, href: expand(href)?, alt: expand(alt)? });
+        let mut images = self.images.iter().map(image).collect::<Result<Vec<_>, DeliveryError>>()?;
+        images.retain(|image| !image.src.is_empty());
+        Ok(images)
+    }
+
+    /// Those of the config, then those of the records behind the alerts, each once.
+    fn links(&self, notification: &Notification, data: &Value, now: Timestamp) -> Result<Vec<Link>, DeliveryError> {
+        let expand = |template: &Template| message::expand(template, data, now, Escape::None);
+        let link = |[href, text]: &[Template; 2]| Ok(Link { href: expand(href)?, text: expand(text)? });
+        let mut all = self.links.iter().map(link).collect::<Result<Vec<_>, DeliveryError>>()?;
+        all.retain(|link| !link.href.is_empty());
         let records = notification.alerts.iter().flat_map(|alert| &alert.samples);
         let links = records.flat_map(|record| self.tools.links.expand(record, now));
         let by_href: BTreeMap<String, String> = links.map(|(text, href)| (href, text)).collect();
-        by_href.into_iter().take(LINKS_MAX).map(|(href, text)| Link { href, text }).collect()
+        all.extend(by_href.into_iter().take(LINKS_MAX).map(|(href, text)| Link { href, text }));
+        Ok(all)
     }
 }
 

@@ -257,6 +257,70 @@ async fn slack_gets_an_attachment_and_may_refuse_with_200() {
 }
 
 #[tokio::test]
+async fn slack_gets_all_that_alertmanagers_config_can_say() {
+    let (url, mut requests) = server(&[("200 OK", "ok")]).await;
+    let notifiers = notifiers(&format!(
+        r#"
+route: {{receiver: team}}
+receivers:
+  - name: team
+    slack_configs:
+      - app_token: xoxb
+        app_url: '{url}'
+        channel: '#c'
+        username: ''
+        icon_emoji: ':bell:'
+        link_names: true
+        message_text: 'hi {{{{ .CommonLabels.service_name }}}}'
+        pretext: above
+        text: '{{{{ .Status }}}}'
+        title: t
+        title_link: ''
+        color: red
+        fallback: f
+        footer: '{{{{ .Receiver }}}}'
+        short_fields: true
+        fields: [{{title: team, value: '{{{{ .Receiver }}}}'}}, {{title: a, value: b, short: false}}]
+        actions: [{{type: button, text: go, url: 'http://go', name: left out}}, {{type: button, text: ack, name: ack, confirm: {{text: 'sure?'}}}}]
+        mrkdwn_in: [text]
+"#
+    ));
+    assert_eq!(send_to("slack[0]", &notifiers, &notification(None)).await, Ok(()));
+    let got = requests.recv().await.unwrap();
+    assert!(got.head.contains("authorization: bearer xoxb\r\n"), "{}", got.head);
+    let expected = json!({
+        "channel": "#c", "icon_emoji": ":bell:", "link_names": true, "text": "hi checkout",
+        "attachments": [{
+            "pretext": "above", "text": "firing", "title": "t", "color": "red", "fallback": "f", "footer": "team", "mrkdwn_in": ["text"],
+            "fields": [{"title": "team", "value": "team", "short": true}, {"title": "a", "value": "b", "short": false}],
+            "actions": [
+                {"type": "button", "text": "go", "url": "http://go"},
+                {"type": "button", "text": "ack", "name": "ack", "value": "", "confirm": {"text": "sure?"}},
+            ],
+        }],
+    });
+    let mut body = got.body;
+    let value = body["attachments"][0]["actions"][1].as_object_mut().unwrap().entry("value").or_insert("".into());
+    assert_eq!(value, "");
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn pagerduty_gets_images_and_links() {
+    let (url, mut requests) = server(&[("202 Accepted", "{}")]).await;
+    let notifiers = notifiers(&format!(
+        "{{route: {{receiver: team}}, receivers: [{{name: team, pagerduty_configs: [{{routing_key: k, url: '{url}', \
+         images: [{{src: 'http://{{{{ .Receiver }}}}.png', alt: x}}, {{src: '{{{{ .CommonLabels.missing }}}}'}}], \
+         links: [{{href: 'http://{{{{ .Receiver }}}}', text: runbook}}]}}]}}]}}"
+    ));
+    assert_eq!(send_to("pagerduty[0]", &notifiers, &notification(None)).await, Ok(()));
+    let event = requests.recv().await.unwrap().body;
+    assert_eq!(event["images"], json!([{"src": "http://team.png", "alt": "x"}]));
+    assert_eq!(event["links"][0], json!({"href": "http://team", "text": "runbook"}));
+    assert_eq!(event["links"].as_array().unwrap().len(), 2, "the records' trace stands behind: {event}");
+}
+
+#[tokio::test]
 async fn pagerduty_opens_and_closes_one_incident() {
     let (url, mut requests) = server(&[("202 Accepted", "{}"), ("202 Accepted", "{}")]).await;
     let notifiers = notifiers(&format!(
@@ -387,8 +451,16 @@ fn an_unsupported_key_is_told_with_its_line() {
     let error = |yaml: &str| serde_saphyr::from_str::<AlertingConfig>(yaml).unwrap_err().to_string();
     let inhibit = error("route: {receiver: a}\nreceivers: []\ninhibit_rules:\n  - {}\n");
     assert!(inhibit.contains("line 4") && inhibit.contains("not supported yet"), "{inhibit}");
-    let unknown = error("route: {receiver: a}\nreceivers:\n  - name: a\n    opsgenie_configs: []\n");
-    assert!(unknown.contains("opsgenie_configs"), "{unknown}");
+    for (key, place) in [
+        ("opsgenie_configs: []", "line 4"),
+        ("webhook_configs: [{url: 'http://x', http_config: {proxy_url: 'http://y'}}]", "line 4"),
+        ("slack_configs: [{update_message: true}]", "line 4"),
+        ("pagerduty_configs: [{service_key: x}]", "line 4"),
+        ("email_configs: [{to: a, auth_secret: x}]", "line 4"),
+    ] {
+        let refused = error(&format!("route: {{receiver: a}}\nreceivers:\n  - name: a\n    {key}\n"));
+        assert!(refused.contains(place) && refused.contains("not supported yet"), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use watchbell_rules::alerting::config::NotSupported;
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::record::EvidenceRecord;
 use watchbell_rules::time::Timestamp;
@@ -43,6 +44,9 @@ pub struct Config {
     /// How to speak HTTP.
     #[serde(default)]
     pub http_config: HttpConfig,
+    /// Refused: the payload is Alertmanager's version 4, with our samples.
+    #[serde(default)]
+    pub payload: NotSupported,
 }
 
 /// `http_config`, the part of Alertmanager's that is honoured here.
@@ -55,6 +59,26 @@ pub struct HttpConfig {
     pub authorization: Option<Authorization>,
     /// TLS.
     pub tls_config: TlsConfig,
+    /// Refused: `authorization` is its newer name.
+    pub bearer_token: NotSupported,
+    /// Refused: `authorization` is its newer name.
+    pub bearer_token_file: NotSupported,
+    /// Refused: requests go straight to the server.
+    pub proxy_url: NotSupported,
+    /// Refused: requests go straight to the server.
+    pub no_proxy: NotSupported,
+    /// Refused: requests go straight to the server.
+    pub proxy_from_environment: NotSupported,
+    /// Refused: requests go straight to the server.
+    pub proxy_connect_header: NotSupported,
+    /// Refused: a server's redirect is a failure.
+    pub follow_redirects: NotSupported,
+    /// Refused: what the server speaks decides.
+    pub enable_http2: NotSupported,
+    /// Refused: no token is fetched.
+    pub oauth2: NotSupported,
+    /// Refused: `authorization` is the only header to set.
+    pub http_headers: NotSupported,
 }
 
 /// `basic_auth`.

@@ -79,6 +79,9 @@ pub struct RouteConfig {
     /// Refused: not evaluated yet.
     #[serde(skip_serializing)]
     pub active_time_intervals: NotSupported,
+    /// Refused.
+    #[serde(skip_serializing)]
+    pub labels: NotSupported,
 }
 
 /// A key of Alertmanager's that is refused, because to ignore it would page other people than it says.
