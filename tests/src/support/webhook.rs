@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use serde_json::Value;
 
-use super::{RUNTIME, until};
+use super::{RUNTIME, tick, until};
 
 /// A webhook receiver on a free port. It answers 200 unless told otherwise.
 pub(crate) struct Webhook {
@@ -19,6 +19,9 @@ pub(crate) struct Webhook {
 /// A request as it came in.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
+    /// When it came, by [`tick`].
+    pub(crate) received: u64,
+    pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
     /// What it was answered with.
@@ -84,9 +87,11 @@ impl Webhook {
     }
 }
 
-async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let received = tick();
+    let path = uri.path().to_owned();
     let answer = shared.answers.lock().unwrap().pop().unwrap_or(StatusCode::OK);
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    shared.deliveries.lock().unwrap().push(Delivery { headers, body, answer });
+    shared.deliveries.lock().unwrap().push(Delivery { received, path, headers, body, answer });
     answer
 }
