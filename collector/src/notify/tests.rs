@@ -424,7 +424,9 @@ fn every_mistake_is_told_with_its_place() {
 route: {receiver: team}
 receivers:
   - name: team
-    email_configs: [{to: a@example.org, from: nobody, smarthost: 'x:25'}, {from: a@example.org, smarthost: 'x:25'}]
+    email_configs: [{to: a@example.org, from: nobody, smarthost: 'x:25'}, {from: a@example.org, smarthost: 'x:25'},
+      {to: a@example.org, from: a@example.org, smarthost: 'x:25', tls_config: {cert_file: /no/such.pem}},
+      {to: a@example.org, from: a@example.org, smarthost: 'x:25', tls_config: {cert_file: /no/such.pem, key_file: /no/such.key}}]
     slack_configs: [{}, {api_url: 'http://x', title: '{{ .Nope'}]
     webhook_configs: [{url: 'http://x', http_config: {tls_config: {ca_file: /no/such.pem}}}]
     pagerduty_configs: [{}]
@@ -435,6 +437,8 @@ receivers:
     let starts = [
         "receiver `team`: email_configs[0]: `from`: `nobody` is no mail address",
         "receiver `team`: email_configs[1]: `to`: `` is no mail address",
+        "receiver `team`: email_configs[2]: `tls_config`: `cert_file` and `key_file` go together",
+        "receiver `team`: email_configs[3]: cannot use `/no/such.pem`: ",
         "receiver `team`: slack_configs[0]: `api_url` or `api_url_file` is needed",
         "receiver `team`: slack_configs[1]: `title` is no template: unclosed action",
         "receiver `team`: pagerduty_configs[0]: `routing_key` or `routing_key_file` is needed",
