@@ -237,7 +237,7 @@ fn start_evaluator(
     let store = SnapshotStore::open(&config.data_dir.join("snapshots")).map_err(system("cannot open the snapshots"))?;
     let thread = runner::start(Parts {
         log: Arc::clone(log),
-        store,
+        store: Arc::new(store),
         outbox: Box::new(move || Outbox::new(outbox_config.clone(), seed, outbox_metrics.clone())),
         clock: Arc::clone(clock),
         notifiers: CurrentNotifiers::new(latest_notifiers),

@@ -41,7 +41,7 @@ mod route;
 pub const GROUPS_MAX: usize = 100_000;
 
 /// Who is told what, when.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Alerting {
     tree: Tree,
     /// What fires, by labels; of several with the same labels the first is the one that the groups hold. The engine's limits bound it.
@@ -56,7 +56,7 @@ pub struct Alerting {
     overflowed: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Integration {
     /// `webhook[1]`: the same while others come and go.
     name: Arc<str>,

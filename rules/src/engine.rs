@@ -62,7 +62,7 @@ pub enum Output {
 }
 
 /// Judges what a log holds, in its order. The same calls give the same outputs, to the nanosecond.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     plan: Arc<Plan>,
     state: State,

@@ -35,7 +35,7 @@ impl fmt::Display for SnapshotError {
 impl std::error::Error for SnapshotError {}
 
 /// The state with the keys of what it belongs to.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Keyed {
     clock: Timestamp,
     watermarks: Vec<Watermark>,
@@ -43,11 +43,20 @@ struct Keyed {
     rules: BTreeMap<String, RuleState>,
 }
 
+/// The same, to be written: it may be much, and is not copied for that.
+#[derive(Serialize)]
+struct KeyedRef<'a> {
+    clock: Timestamp,
+    watermarks: &'a [Watermark],
+    leaves: BTreeMap<&'a str, &'a LeafState>,
+    rules: BTreeMap<&'a str, &'a RuleState>,
+}
+
 impl Engine {
     /// All that the future depends on. Outputs that were not polled are not in it.
     pub fn snapshot(&self) -> Vec<u8> {
         // The types have nothing that postcard cannot write.
-        let state = postcard::to_stdvec(&keyed(self.plan(), self.state().clone())).unwrap_or_default();
+        let state = postcard::to_stdvec(&keyed_ref(self.plan(), self.state())).unwrap_or_default();
         let checksum = xxhash_rust::xxh3::xxh3_64(&state).to_le_bytes();
         [MAGIC, &checksum, &state].concat()
     }
@@ -116,6 +125,15 @@ fn taken_over_rule(before: Option<RuleState>, fresh: RuleState) -> RuleState {
             before
         }
         None => fresh,
+    }
+}
+
+fn keyed_ref<'a>(plan: &'a Plan, state: &'a State) -> KeyedRef<'a> {
+    KeyedRef {
+        clock: state.clock,
+        watermarks: &state.watermarks,
+        leaves: plan.leaves.iter().map(|leaf| leaf.key.as_str()).zip(&state.leaves).collect(),
+        rules: plan.rules.iter().map(|rule| rule.key.as_str()).zip(&state.rules).collect(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::engine::RuleStatus;
@@ -16,7 +17,7 @@ use watchbell_rules::plan::Plan;
 use watchbell_rules::transition::Sample;
 
 use super::fill::Fill;
-use super::snapshot::SnapshotStore;
+use super::snapshot::{Frozen, SnapshotStore};
 use super::{Evaluator, Output};
 use crate::clock::SharedClock;
 use crate::notify::alertmanager::Feed;
@@ -29,7 +30,7 @@ pub struct Parts {
     /// The log of log records.
     pub log: Arc<dyn Log>,
     /// Where snapshots are.
-    pub store: SnapshotStore,
+    pub store: Arc<SnapshotStore>,
     /// Makes an empty outbox.
     pub outbox: Box<dyn Fn() -> Outbox + Send>,
     /// The time.
@@ -126,9 +127,14 @@ struct Runner {
     report: mpsc::UnboundedSender<(String, DeliveryResult)>,
     sending: usize,
     /// A snapshot that waits until the log is durable up to its position.
-    pending_snapshot: Option<(Position, Vec<u8>)>,
+    pending_snapshot: Option<Frozen>,
+    /// Tells how writing a snapshot ended, which is done aside: no page waits for it.
+    storing: Option<oneshot::Receiver<Stored>>,
     last_snapshot: (Position, Duration),
 }
+
+/// How writing a snapshot ended: up to where the log is not needed any more, and the snapshot's bytes.
+type Stored = io::Result<(Position, usize)>;
 
 /// All that can happen while there is nothing to fold.
 enum Event {
@@ -155,6 +161,7 @@ impl Runner {
             report,
             sending: 0,
             pending_snapshot: None,
+            storing: None,
             last_snapshot,
         };
         runner.take_up_replay();
@@ -183,7 +190,7 @@ impl Runner {
                 continue;
             }
             if stopping && self.sending == 0 {
-                return self.finish();
+                return self.finish().await;
             }
             match self.next_event(stopping).await {
                 Event::Progress | Event::Timer => {}
@@ -325,13 +332,15 @@ impl Runner {
         let now = self.parts.clock.monotonic();
         let since = now.saturating_sub(at);
         let due = since >= self.parts.snapshot_interval || (since >= IDLE && self.cursor.is_far_behind());
-        if due && self.evaluator.position() != position && self.pending_snapshot.is_none() {
-            self.pending_snapshot = Some((self.evaluator.position(), self.evaluator.snapshot()));
+        self.take_stored();
+        let idle = self.pending_snapshot.is_none() && self.storing.is_none();
+        if due && idle && self.evaluator.position() != position {
+            self.pending_snapshot = Some(self.evaluator.freeze());
             self.last_snapshot = (self.evaluator.position(), now);
         }
         let durable = self.durable();
-        if let Some((position, snapshot)) = self.pending_snapshot.take_if(|(position, _)| *position <= durable) {
-            self.store(position, &snapshot);
+        if let Some(snapshot) = self.pending_snapshot.take_if(|snapshot| snapshot.position() <= durable) {
+            self.store(snapshot);
         }
     }
 
@@ -341,12 +350,33 @@ impl Runner {
         if progress.failures == self.failures { progress.durable } else { Position::default() }
     }
 
-    fn store(&mut self, position: Position, snapshot: &[u8]) {
-        let stored = self.parts.store.store(position, snapshot).and_then(|oldest| self.cursor.commit(oldest));
-        match stored {
-            Ok(()) => {
+    fn store(&mut self, snapshot: Frozen) {
+        let store = Arc::clone(&self.parts.store);
+        let (done, stored) = oneshot::channel();
+        self.storing = Some(stored);
+        self.parts.runtime.spawn_blocking(move || {
+            let bytes = snapshot.to_bytes();
+            let stored = store.store(snapshot.position(), &bytes).map(|oldest| (oldest, bytes.len()));
+            // The receiver is gone only when the evaluator has ended.
+            let _ = done.send(stored);
+        });
+    }
+
+    fn take_stored(&mut self) {
+        let stored = match self.storing.as_mut().map(oneshot::Receiver::try_recv) {
+            None | Some(Err(TryRecvError::Empty)) => return,
+            Some(Ok(stored)) => stored,
+            Some(Err(TryRecvError::Closed)) => Err(unfinished()),
+        };
+        self.storing = None;
+        self.handle_stored(stored);
+    }
+
+    fn handle_stored(&mut self, stored: Stored) {
+        match stored.and_then(|(oldest, bytes)| self.cursor.commit(oldest).map(|()| bytes)) {
+            Ok(bytes) => {
                 self.parts.metrics.snapshots.inc();
-                self.parts.metrics.snapshot_bytes.set(snapshot.len() as i64);
+                self.parts.metrics.snapshot_bytes.set(bytes as i64);
             }
             Err(error) => {
                 tracing::error!(%error, "a snapshot cannot be stored; another is tried, and the log is held until then");
@@ -355,12 +385,23 @@ impl Runner {
         }
     }
 
-    fn finish(mut self) {
+    async fn finish(mut self) {
+        self.wait_stored().await;
         if self.evaluator.position() <= self.durable() {
-            let snapshot = self.evaluator.snapshot();
-            self.store(self.evaluator.position(), &snapshot);
+            self.store(self.evaluator.freeze());
+            self.wait_stored().await;
         }
     }
+
+    async fn wait_stored(&mut self) {
+        if let Some(stored) = self.storing.take() {
+            self.handle_stored(stored.await.unwrap_or_else(|_| Err(unfinished())));
+        }
+    }
+}
+
+fn unfinished() -> io::Error {
+    io::Error::other("it was not written to its end")
 }
 
 fn restore(parts: &Parts) -> Evaluator {

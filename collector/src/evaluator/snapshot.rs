@@ -37,24 +37,59 @@ struct State {
     unwritten: Vec<Outcome>,
 }
 
-impl Evaluator {
-    /// The state after the last frame, in the bytes of a snapshot file. They may be stored once the log is durable up to
-    /// [`position`](Self::position), not before.
-    pub fn snapshot(&self) -> Vec<u8> {
-        let waiting = self.waiting.iter().filter_map(|(_, effect)| match effect {
-            Effect::Notify(notification) => Some(Arc::new(notification.clone())),
-            Effect::Transition(_) | Effect::Sample(_) | Effect::Outcome(_) | Effect::Replayed => None,
-        });
+/// A copy of the evaluator's state, to be written while the evaluator goes on.
+pub struct Frozen {
+    position: Position,
+    clock: Timestamp,
+    rules: RuleSet,
+    engine: Engine,
+    alerting: Alerting,
+    undelivered: Vec<Arc<Notification>>,
+    unwritten: Vec<Outcome>,
+}
+
+impl Frozen {
+    /// The position whose state it is.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The bytes of a snapshot file. They may be stored once the log is durable up to [`position`](Self::position), not before.
+    pub fn to_bytes(&self) -> Vec<u8> {
         let state = State {
             position: self.position,
             clock: self.clock,
             rules: self.rules.clone(),
             engine: self.engine.snapshot(),
             alerting: self.alerting.snapshot(),
-            undelivered: self.outbox.undelivered().chain(waiting).collect(),
-            unwritten: self.outbox.unwritten().cloned().collect(),
+            undelivered: self.undelivered.clone(),
+            unwritten: self.unwritten.clone(),
         };
         seal(&serde_json::to_vec(&state).unwrap_or_default())
+    }
+}
+
+impl Evaluator {
+    /// The state after the last frame, in the bytes of a snapshot file.
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.freeze().to_bytes()
+    }
+
+    /// The state after the last frame.
+    pub fn freeze(&self) -> Frozen {
+        let waiting = self.waiting.iter().filter_map(|(_, effect)| match effect {
+            Effect::Notify(notification) => Some(Arc::new(notification.clone())),
+            Effect::Transition(_) | Effect::Sample(_) | Effect::Outcome(_) | Effect::Replayed => None,
+        });
+        Frozen {
+            position: self.position,
+            clock: self.clock,
+            rules: self.rules.clone(),
+            engine: self.engine.clone(),
+            alerting: self.alerting.clone(),
+            undelivered: self.outbox.undelivered().chain(waiting).collect(),
+            unwritten: self.outbox.unwritten().cloned().collect(),
+        }
     }
 
     /// An evaluator in the state of a snapshot.
