@@ -11,6 +11,8 @@ use watchbell_collector::{check, run};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Huge pages hold a multiple of the memory that is in use. Kernels without the switch go on with them.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
