@@ -32,11 +32,13 @@ pub(crate) async fn run(seconds: u64) -> Result<()> {
         .collect();
     latencies.sort_by(f64::total_cmp);
     println!(
-        "\npage latency at {:.0} records/s, {} of {PAGES} pages: p50 {:.2} ms, p99 {:.2} ms; fdatasync of {FSYNC_BYTES} bytes beside it: p50 {:.2} ms, p99 {:.2} ms",
+        "\npage latency at {:.0} records/s, {} of {PAGES} pages: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms; fdatasync of {FSYNC_BYTES} bytes beside it: p50 {:.2} ms, p99 {:.2} ms",
         report.taken_records as f64 / report.seconds,
         latencies.len(),
         load::quantile(&latencies, 0.5) * 1e3,
+        load::quantile(&latencies, 0.9) * 1e3,
         load::quantile(&latencies, 0.99) * 1e3,
+        load::quantile(&latencies, 0.999) * 1e3,
         load::quantile(&fsync, 0.5) * 1e3,
         load::quantile(&fsync, 0.99) * 1e3,
     );

@@ -35,6 +35,7 @@ impl Sink {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let sink = Arc::clone(&served);
+                let _ = stream.set_nodelay(true);
                 tokio::spawn(async move {
                     let service = service_fn(move |request| answer(Arc::clone(&sink), request));
                     // A connection that the collector cuts off is the end of that connection and no more.

@@ -8,52 +8,92 @@ use crate::load::{self, Report, Transport};
 use crate::setup::{self, Collector, HUNDRED_RULES, Job};
 use crate::sink::Sink;
 
-pub(crate) async fn run(seconds: u64) -> Result<()> {
-    let (sink, sink_address) = Sink::start().await?;
-    let exporter = format!(
-        "exporters: {{otlp_grpc: {{endpoint: 'http://{sink_address}', compression: none, signals: [logs], tls: {{insecure: true}}}}}}"
-    );
-    let without_rules = Job { rules: "groups: []".to_owned(), config: exporter.clone() };
-    let with_rules = Job { rules: HUNDRED_RULES.to_owned(), config: exporter };
-    let only_log = Job { rules: "groups: []".to_owned(), config: String::new() };
-
-    println!("| collector | in | records/CPU-s | records/s | refused | ack p50 ms | ack p99 ms | memory MiB |");
+pub(crate) async fn run(seconds: u64, rows: &str) -> Result<()> {
+    let (sink, address) = Sink::start().await?;
+    println!("| collector | in | records/CPU-s | records/s | refused | ack p50 ms | ack p99 ms | peak memory MiB |");
     println!("|---|---|---|---|---|---|---|---|");
     for transport in [Transport::Grpc, Transport::Http] {
-        row("watchbell, log only", transport, setup::watchbell(&only_log)?, &sink, seconds, 0).await?;
-        row("watchbell, log → otlp_grpc", transport, setup::watchbell(&without_rules)?, &sink, seconds, 0).await?;
-        row("watchbell, log, 100 rules → otlp_grpc", transport, setup::watchbell(&with_rules)?, &sink, seconds, 0)
-            .await?;
-        if let Some(otelcol) = setup::otelcol(&sink_address)? {
-            row("OpenTelemetry Collector, memory only → otlp", transport, otelcol, &sink, seconds, 0).await?;
-        } else {
-            println!("| OpenTelemetry Collector | | not installed: `make peers` | | | | | |");
+        for row in [LOG_ONLY, FORWARDED, JUDGED, OTELCOL].into_iter().filter(|row| row.name.contains(rows)) {
+            run_row(&row, transport, &sink, &address, seconds).await?;
         }
     }
-    let paced = setup::watchbell(&with_rules)?;
-    println!("\nidle memory, 100 rules: {:.1} MiB", paced.process.memory_mib()?);
-    row("watchbell, 100 rules → otlp_grpc, paced", Transport::Grpc, paced, &sink, seconds, 100_000).await
+    if PACED.name.contains(rows) {
+        run_row(&PACED, Transport::Grpc, &sink, &address, seconds).await?;
+    }
+    Ok(())
 }
 
-async fn row(
-    name: &str,
-    transport: Transport,
-    collector: Collector,
-    sink: &Sink,
-    seconds: u64,
+/// A line of the table.
+struct Row {
+    name: &'static str,
+    /// The rules of our collector; `None` is the OpenTelemetry Collector.
+    rules: Option<&'static str>,
+    forwards: bool,
+    /// 0: as fast as they are answered.
     records_per_second: u64,
-) -> Result<()> {
+}
+
+const NO_RULES: &str = "groups: []";
+const LOG_ONLY: Row =
+    Row { name: "watchbell, log only", rules: Some(NO_RULES), forwards: false, records_per_second: 0 };
+const FORWARDED: Row =
+    Row { name: "watchbell, log → otlp_grpc", rules: Some(NO_RULES), forwards: true, records_per_second: 0 };
+const JUDGED: Row = Row {
+    name: "watchbell, log, 100 rules → otlp_grpc",
+    rules: Some(HUNDRED_RULES),
+    forwards: true,
+    records_per_second: 0,
+};
+const OTELCOL: Row =
+    Row { name: "OpenTelemetry Collector, memory only → otlp", rules: None, forwards: true, records_per_second: 0 };
+const PACED: Row = Row { name: "watchbell, 100 rules → otlp_grpc, paced", records_per_second: 100_000, ..JUDGED };
+
+async fn run_row(row: &Row, transport: Transport, sink: &Sink, sink_address: &str, seconds: u64) -> Result<()> {
+    let collector = match row.rules {
+        Some(rules) => Some(setup::watchbell(&Job {
+            rules: rules.to_owned(),
+            config: if row.forwards { exporter(sink_address) } else { String::new() },
+        })?),
+        None => setup::otelcol(sink_address)?,
+    };
+    let Some(collector) = collector else {
+        println!("| {} | | not installed: `make peers` | | | | | |", row.name);
+        return Ok(());
+    };
+    let idle = collector.process.memory_mib()?;
+    load(row, transport, collector, sink, seconds).await?;
+    if row.records_per_second > 0 {
+        println!("\nidle memory of the last row: {idle:.1} MiB");
+    }
+    Ok(())
+}
+
+fn exporter(address: &str) -> String {
+    format!(
+        "exporters: {{otlp_grpc: {{endpoint: 'http://{address}', compression: none, signals: [logs], tls: {{insecure: true}}}}}}"
+    )
+}
+
+async fn load(row: &Row, transport: Transport, collector: Collector, sink: &Sink, seconds: u64) -> Result<()> {
+    let Row { name, records_per_second, .. } = *row;
     let address = match transport {
         Transport::Grpc => &collector.grpc,
         Transport::Http => &collector.http,
     };
     load::run(transport, address, CLIENTS, records_per_second, Duration::from_secs(1), BATCH_RECORDS).await?;
     let before = collector.process.cpu()?;
-    let report =
-        load::run(transport, address, CLIENTS, records_per_second, Duration::from_secs(seconds), BATCH_RECORDS).await?;
+    let run = load::run(transport, address, CLIENTS, records_per_second, Duration::from_secs(seconds), BATCH_RECORDS);
+    tokio::pin!(run);
+    let mut peak_mib: f64 = 0.0;
+    let report = loop {
+        tokio::select! {
+            report = &mut run => break report?,
+            () = tokio::time::sleep(MEMORY_INTERVAL) => peak_mib = peak_mib.max(collector.process.memory_mib()?),
+        }
+    };
     settle(sink).await;
     let cpu = collector.process.cpu()?.saturating_sub(before);
-    print_row(name, transport, &report, cpu, collector.process.memory_mib()?);
+    print_row(name, transport, &report, cpu, peak_mib);
     Ok(())
 }
 
@@ -78,5 +118,7 @@ fn print_row(name: &str, transport: Transport, report: &Report, cpu: Duration, m
     );
 }
 
+/// How often the memory is looked at; the most that was seen is told.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
 const CLIENTS: usize = 8;
 const BATCH_RECORDS: u64 = 1000;
