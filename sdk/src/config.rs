@@ -15,7 +15,7 @@ use tracing_subscriber::filter::Targets;
 
 use crate::levels::Levels;
 use crate::limits::Limits;
-use crate::resource;
+use crate::resource::{self, Detector};
 use crate::tls::{self, Identity, Tls};
 
 /// How OTLP is spoken; [`Builder`] has an example.
@@ -261,6 +261,7 @@ impl Builder {
             propagators: env.propagators(),
             limits: env.limits(),
             resource: resource::attributes(
+                &env.detectors(),
                 self.service_name.clone().or_else(|| env.get("OTEL_SERVICE_NAME")),
                 env.pairs("OTEL_RESOURCE_ATTRIBUTES"),
                 self.resource_attributes.clone(),
@@ -559,6 +560,25 @@ impl Env {
         propagators
     }
 
+    /// The list of other languages' SDKs, under the name that Python's gave it: the specification has none.
+    fn detectors(&mut self) -> Vec<Detector> {
+        let name = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS";
+        let list = self.get(name).unwrap_or_default();
+        let mut detectors = Vec::new();
+        for wanted in list.split(',').map(str::trim) {
+            match (wanted, Detector::named(wanted)) {
+                (_, Some(detector)) => detectors.push(detector),
+                ("*", _) => detectors.extend(Detector::ALL),
+                ("" | "otel" | "none", _) => {} // what is always there
+                _ => {
+                    let known = "write `process`, `host`, `os`, `container` or `*`";
+                    self.warnings.push(format!("{name}: `{wanted}` is not known; {known}"));
+                }
+            }
+        }
+        detectors
+    }
+
     fn limits(&mut self) -> Limits {
         let mut limits = Limits::default();
         let mut first = |names: &[&str]| names.iter().find_map(|name| self.parse(name, count));
@@ -706,6 +726,8 @@ mod tests {
         Builder::default().variables(variables.iter().copied())
     }
 
+    const OS: &str = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
+
     fn attribute(config: &Config, key: &str) -> String {
         let found = config.resource.iter().find(|attribute| attribute.key.as_str() == key);
         found.map(|attribute| attribute.value.to_string()).unwrap_or_default()
@@ -829,6 +851,19 @@ mod tests {
         let (config, _) = builder.build().unwrap();
         assert_eq!((attribute(&config, "service.name"), attribute(&config, "a")), ("code".to_owned(), "2".to_owned()));
         assert_eq!(config.resource.iter().filter(|attribute| attribute.key.as_str() == "a").count(), 1);
+    }
+
+    #[test]
+    fn what_is_detected_of_the_resource() {
+        const NAME: &str = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS";
+        assert_eq!(attribute(&built(&[]).0, "process.pid"), "");
+        let (config, _) = built(&[(NAME, "otel, process,os")]);
+        assert_eq!(attribute(&config, "process.pid"), std::process::id().to_string());
+        assert_eq!((attribute(&config, "os.type").as_str(), attribute(&config, "host.arch").as_str()), (OS, ""));
+        let (config, _) = built(&[(NAME, "*"), ("OTEL_RESOURCE_ATTRIBUTES", "host.arch=own")]);
+        assert_eq!(attribute(&config, "host.arch"), "own");
+        let (_, warnings) = built(&[(NAME, "process,k8s")]);
+        assert!(warnings.len() == 1 && warnings[0].contains("`k8s` is not known"), "{warnings:?}");
     }
 
     #[test]

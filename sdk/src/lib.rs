@@ -26,6 +26,7 @@
 //! | name | default | |
 //! |---|---|---|
 //! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | `unknown_service:<program>` | who the records are from |
+//! | `OTEL_EXPERIMENTAL_RESOURCE_DETECTORS` | | `process`, `host`, `os`, `container`, or `*`: these add attributes to the resource |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT` | `http://localhost:4318`, or `:4317` by gRPC | the collector |
 //! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/protobuf` | or `grpc` |
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | | `key=value,key=value`, percent-encoded |

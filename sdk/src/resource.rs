@@ -1,9 +1,14 @@
 //! Who the records are from.
 
+mod detect;
+
 use opentelemetry::{KeyValue, Value};
 
-/// The resource's attributes; `service_name` wins over `OTEL_RESOURCE_ATTRIBUTES`, code over both.
+pub(crate) use detect::Detector;
+
+/// The resource's attributes; `service_name` wins over `OTEL_RESOURCE_ATTRIBUTES`, code over both, and these over what is detected.
 pub(crate) fn attributes(
+    detectors: &[Detector],
     service_name: Option<String>,
     from_env: Vec<(String, String)>,
     from_code: Vec<KeyValue>,
@@ -13,6 +18,7 @@ pub(crate) fn attributes(
         KeyValue::new("telemetry.sdk.name", "watchbell"),
         KeyValue::new("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
     ];
+    detectors.iter().flat_map(|detector| detector.detect()).for_each(|found| set(&mut attributes, found));
     let named = service_name.map(|name| KeyValue::new("service.name", name));
     let from_env = from_env.into_iter().map(|(key, value)| KeyValue::new(key, value));
     from_env.chain(from_code).chain(named).for_each(|attribute| set(&mut attributes, attribute));

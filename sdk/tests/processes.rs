@@ -6,6 +6,7 @@
 mod receiver;
 
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use receiver::{Received, Receiver};
@@ -28,7 +29,7 @@ fn so_does_a_leaked_guard() {
 #[test]
 fn an_exit_without_a_collector_keeps_its_deadline() {
     let gone = Receiver::http().endpoint();
-    let status = child("exit").env("OTEL_EXPORTER_OTLP_ENDPOINT", gone).status().expect("this program");
+    let status = child("exit in vain").env("OTEL_EXPORTER_OTLP_ENDPOINT", gone).status().expect("this program");
     assert_eq!(status.code(), Some(7));
 }
 
@@ -115,7 +116,8 @@ fn the_process_that_ends() {
     std::panic::set_hook(Box::new(|info| {
         eprintln!("the hook that was there: {}", info.payload().downcast_ref::<&str>().unwrap_or(&"?"));
     }));
-    let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(std::time::Duration::from_secs(2));
+    let timeout = Duration::from_secs(if case == "exit in vain" { 1 } else { 60 });
+    let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(timeout);
     let guard = builder.init().expect("the only init of this process");
     match &*case {
         "console" => {
@@ -125,9 +127,9 @@ fn the_process_that_ends() {
             });
             tracing::error!(error = &refused as &(dyn std::error::Error + 'static), "cannot charge");
             log::warn!(target: "legacy", "from log");
-            guard.shutdown(std::time::Duration::ZERO);
+            guard.shutdown(Duration::ZERO);
         }
-        "exit" => {
+        "exit" | "exit in vain" => {
             tracing::info!("last words");
             std::process::exit(7);
         }

@@ -1,0 +1,120 @@
+//! What the process, the host, the operating system and the container tell of themselves.
+
+use std::env::consts::{ARCH, OS};
+use std::fs;
+
+use opentelemetry::KeyValue;
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detector {
+    Process,
+    Host,
+    Os,
+    Container,
+}
+
+impl Detector {
+    pub(crate) const ALL: [Self; 4] = [Self::Process, Self::Host, Self::Os, Self::Container];
+
+    /// The one of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "process" => Some(Self::Process),
+            "host" => Some(Self::Host),
+            "os" => Some(Self::Os),
+            "container" => Some(Self::Container),
+            _ => None,
+        }
+    }
+
+    /// What it finds, by OpenTelemetry's names; what cannot be found out is left out.
+    pub(crate) fn detect(self) -> Vec<KeyValue> {
+        match self {
+            Self::Process => process(),
+            Self::Host => host(),
+            Self::Os => os(),
+            Self::Container => container_id().map(|id| KeyValue::new("container.id", id)).into_iter().collect(),
+        }
+    }
+}
+
+fn process() -> Vec<KeyValue> {
+    let mut found = vec![KeyValue::new("process.pid", i64::from(std::process::id()))];
+    if let Ok(path) = std::env::current_exe() {
+        found.push(KeyValue::new("process.executable.path", path.to_string_lossy().into_owned()));
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        found.extend(name.map(|name| KeyValue::new("process.executable.name", name)));
+    }
+    found
+}
+
+fn host() -> Vec<KeyValue> {
+    let arch = match ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "x86",
+        other => other,
+    };
+    let name = line("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
+    let name = name.or_else(|| std::env::var("COMPUTERNAME").ok());
+    let name = name.map(|name| KeyValue::new("host.name", name));
+    let id = line("/etc/machine-id").map(|id| KeyValue::new("host.id", id));
+    [Some(KeyValue::new("host.arch", arch)), name, id].into_iter().flatten().collect()
+}
+
+fn os() -> Vec<KeyValue> {
+    let kind = if OS == "macos" { "darwin" } else { OS };
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let description = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let description = description.map(|text| KeyValue::new("os.description", text.trim_matches('"').to_owned()));
+    [Some(KeyValue::new("os.type", kind)), description].into_iter().flatten().collect()
+}
+
+/// Docker, containerd and CRI-O name a container's control group or its mounts by the container's id.
+fn container_id() -> Option<String> {
+    let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = mounts.lines().filter(|line| line.contains("/containers/"));
+    cgroup.lines().chain(mounts).find_map(id_in).map(str::to_owned)
+}
+
+/// The 64 hexadecimal digits of a line.
+fn id_in(line: &str) -> Option<&str> {
+    line.split(|c: char| !c.is_ascii_alphanumeric())
+        .find(|word| word.len() == 64 && word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+fn line(path: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.lines().next()?.trim().to_owned()).filter(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_detector_finds_what_there_is() {
+        let keys = |detector: Detector| -> Vec<String> {
+            detector.detect().into_iter().map(|found| found.key.to_string()).collect()
+        };
+        assert_eq!(keys(Detector::Process), ["process.pid", "process.executable.path", "process.executable.name"]);
+        assert!(keys(Detector::Host).contains(&"host.arch".to_owned()));
+        assert!(keys(Detector::Os).contains(&"os.type".to_owned()));
+    }
+
+    #[test]
+    fn container_ids() {
+        let id = "7be92808767a667f35c8505cbf40d14e931ef6db5b0210329cf193b15ba9d605";
+        let lines = [
+            format!("12:pids:/docker/{id}"),
+            format!("0::/kubepods.slice/kubepods-burstable.slice/cri-containerd-{id}.scope"),
+            format!("1:name=systemd:/crio-{id}.scope"),
+            format!("640 635 254:1 /docker/containers/{id}/hostname /etc/hostname rw - ext4 /dev/vda1 rw"),
+        ];
+        assert!(lines.iter().all(|line| id_in(line) == Some(id)));
+        assert_eq!(id_in("0::/user.slice/user-1000.slice"), None);
+        assert_eq!(id_in(&format!("0::/{}", id.to_uppercase())), None);
+    }
+}
