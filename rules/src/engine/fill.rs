@@ -10,7 +10,7 @@ use crate::plan::Eval;
 use crate::time::Timestamp;
 
 /// What a change of rules has brought.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Fill {
     /// Leaves that no rule has read before.
     pub(crate) leaves: BTreeSet<usize>,
