@@ -1,4 +1,4 @@
-.PHONY: demo peers test test-quick lint features msrv deny bench fmt
+.PHONY: demo peers test test-quick lint features msrv deny bench fmt fuzz
 
 PEERS := $(or $(WATCHBELL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/watchbell)/peers
 
@@ -37,6 +37,15 @@ bench: ## What BENCHMARKS.md tells, measured anew. The foreign collector is in t
 	cargo build --release --package watchbell-collector
 	cargo bench --package watchbell-tests --bench collector
 	cargo bench --package watchbell-proto --package watchbell-rules --package watchbell-collector --package watchbell
+
+SECONDS ?= 300
+FUZZ = logs_view:proto validate_all:proto json:proto logql:rules rule_file:rules template:rules wal_damage:collector
+
+fuzz: ## Each fuzz target for SECONDS, 300 unless told. Needs the nightly compiler.
+	bash tests/peers/cargo-fuzz.sh
+	for target in $(FUZZ); do \
+	  (cd $${target#*:} && PATH="$(PEERS)/cargo-fuzz-0.13.2/bin:$$PATH" cargo +nightly fuzz run $${target%:*} -- -max_total_time=$(SECONDS)) || exit 1; \
+	done
 
 demo: ## The main job on live traffic, under two minutes after the build. KEEP=1 leaves it running.
 	cargo build --package watchbell-collector --package watchbell-examples --bins

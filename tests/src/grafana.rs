@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
+use watchbell_rules::logql;
 
 use crate::support::prometheus::Prometheus;
 use crate::support::sink::Sink;
@@ -43,7 +44,7 @@ fn every_query_of_the_dashboards_gives_something() {
     let refused = http::post(&watchbell.http_url("/v1/logs"), "application/x-protobuf", "garbage").unwrap();
     assert_eq!(refused.status, 400);
 
-    let queries: Vec<_> = ["alerts", "collector"].into_iter().flat_map(queries).collect();
+    let queries = promql_queries();
     assert!(queries.len() > 20, "{queries:?}");
     let mut sent = 0;
     for (panel, query) in queries {
@@ -71,22 +72,39 @@ fn the_provisioned_data_sources_are_the_ones_that_panels_and_links_name() {
         let uid = named.rsplit(' ').next().unwrap();
         assert!(uids.contains(&uid), "{named}");
     }
-    for dashboard in ["alerts", "collector"] {
-        for panel in dashboard_panels(dashboard) {
-            assert_eq!(panel["datasource"]["uid"], "prometheus", "{panel}");
-            assert_ne!(panel["title"], "", "{panel}");
+    for panel in all_panels() {
+        assert!(uids.contains(&panel["datasource"]["uid"].as_str().unwrap()), "{panel}");
+        assert_ne!(panel["title"], "", "{panel}");
+        for target in panel["targets"].as_array().unwrap() {
+            assert_eq!(target["datasource"], panel["datasource"], "{panel}");
         }
     }
 }
 
-/// Each query with the title of its panel.
-fn queries(dashboard: &str) -> Vec<(String, String)> {
+/// What is asked of Loki is LogQL, and selects by index labels alone.
+#[test]
+fn queries_of_logs_are_logql() {
+    let queries: Vec<_> = all_panels().into_iter().filter(|panel| panel["datasource"]["uid"] == "loki").collect();
+    assert_eq!(queries.len(), 2);
+    for target in queries.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
+        let expr = target["expr"].as_str().unwrap().replace("$service", ".+").replace("$__auto", "1m");
+        logql::parse(&expr).unwrap_or_else(|mistakes| panic!("{expr}: {mistakes:?}"));
+    }
+}
+
+/// Each query of Prometheus with the title of its panel.
+fn promql_queries() -> Vec<(String, String)> {
+    let panels = all_panels().into_iter().filter(|panel| panel["datasource"]["uid"] == "prometheus");
     let queries = |panel: Value| {
         let targets = panel["targets"].as_array().unwrap().clone();
         let title = panel["title"].as_str().unwrap().to_owned();
         targets.into_iter().map(move |target| (title.clone(), target["expr"].as_str().unwrap().to_owned()))
     };
-    dashboard_panels(dashboard).into_iter().flat_map(queries).collect()
+    panels.flat_map(queries).collect()
+}
+
+fn all_panels() -> Vec<Value> {
+    ["alerts", "collector"].into_iter().flat_map(dashboard_panels).collect()
 }
 
 fn dashboard_panels(dashboard: &str) -> Vec<Value> {
