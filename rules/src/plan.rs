@@ -211,6 +211,13 @@ pub(crate) struct Rule {
     pub(crate) bound: Option<(String, f64)>,
 }
 
+impl Rule {
+    /// Whether it is an alert that is judged as a polling ruler does.
+    pub(crate) fn is_tick(&self) -> bool {
+        matches!(self.eval, Eval::Steps { is_tick: true, .. })
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum RuleKind {
     Alert { hold: Duration, keep_firing_for: Duration, annotations: Texts },
@@ -240,6 +247,8 @@ pub(crate) enum Eval {
         quiet: Duration,
         /// Whether it tells of too little: not before its windows are known whole.
         waits_warm: bool,
+        /// Whether it is `eval: tick`.
+        is_tick: bool,
     },
 }
 

@@ -250,9 +250,28 @@ impl Engine {
         self.state.leaves[leaf].get_mut(entry.group.as_deref()?)
     }
 
+    /// Ends the alerts of a rule that has more of them than its `limit`.
+    pub(super) fn end_alerts(&mut self, rule: usize) {
+        let (state, limit) = (&mut self.state.rules[rule], self.plan.rules[rule].limit);
+        state.last_error = Some(format!("more than `limit: {limit}` alerts: there are none"));
+        let alerts = std::mem::take(&mut state.alerts);
+        let end = self.resolve(alerts, self.state.clock);
+        self.state.rules[rule].last_end = end.max(self.state.rules[rule].last_end);
+    }
+
     /// Ends the alerts and series of a rule that is no more.
     pub(crate) fn resolve_all(&mut self, rule: RuleState, now: Timestamp) {
-        for mut entry in rule.alerts.into_values() {
+        self.resolve(rule.alerts, now);
+        for labels in rule.series {
+            let time = rule.last_evaluation.map_or(now, |last| now.max(last + Duration::from_millis(1)));
+            self.outputs.push_back(Output::Sample(Sample { labels, time, value: Sample::stale_marker() }));
+        }
+    }
+
+    /// Yields the last of the series' stamps.
+    fn resolve(&mut self, alerts: BTreeMap<Labels, Entry>, now: Timestamp) -> Timestamp {
+        let mut end = Timestamp::MIN;
+        for mut entry in alerts.into_values() {
             let from = std::mem::replace(&mut entry.phase.state, AlertState::Inactive);
             let alert = Arc::make_mut(&mut entry.alert);
             alert.resolved_at = (from == AlertState::Firing).then_some(now);
@@ -267,11 +286,9 @@ impl Engine {
             self.stamp(&mut entry);
             self.sample(&entry, Some(from), Sample::stale_marker());
             self.sample(&entry, None, Sample::stale_marker());
+            end = end.max(entry.last_sample);
         }
-        for labels in rule.series {
-            let time = rule.last_evaluation.map_or(now, |last| now.max(last + Duration::from_millis(1)));
-            self.outputs.push_back(Output::Sample(Sample { labels, time, value: Sample::stale_marker() }));
-        }
+        end
     }
 
     /// The last records of the groups that the element was made of, and what they tell of the clocks that stamped them.

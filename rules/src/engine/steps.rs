@@ -106,10 +106,20 @@ impl Engine {
             }
             self.proceed(rule, labels, time, None, None);
         }
+        if self.is_over_limit(rule, &holding) {
+            return self.end_alerts(rule);
+        }
         for (labels, value) in holding {
             let held = time..Timestamp::MAX;
             self.raise(rule, labels, &Observation { held, judged: time, value, group: None, cause: None });
         }
+    }
+
+    /// Whether there would be more alerts than a ruler allows: it then has none of the rule's.
+    fn is_over_limit(&self, rule: usize, holding: &BTreeMap<&Labels, f64>) -> bool {
+        let (planned, alerts) = (&self.plan.rules[rule], &self.state.rules[rule].alerts);
+        let new = holding.keys().filter(|labels| !alerts.contains_key(**labels)).count();
+        planned.is_tick() && planned.limit > 0 && alerts.len() + new > planned.limit
     }
 
     fn record(&mut self, rule: usize, vector: &Vector, time: Timestamp) {

@@ -154,10 +154,10 @@ impl Compiler {
 
     fn eval(&mut self, rule: &rule_file::Rule, node: Node, interval: Duration) -> Eval {
         let rule_file::RuleKind::Alert { keep_firing_for, .. } = rule.kind else {
-            return Eval::Steps { node, step: interval, quiet: Duration::ZERO, waits_warm: false };
+            return Eval::Steps { node, step: interval, quiet: Duration::ZERO, waits_warm: false, is_tick: false };
         };
         if rule.options.eval == Some(EvalMode::Tick) {
-            return Eval::Steps { node, step: interval, quiet: keep_firing_for, waits_warm: false };
+            return Eval::Steps { node, step: interval, quiet: keep_firing_for, waits_warm: false, is_tick: true };
         }
         match self.edge(&rule.expr, &node) {
             Some(edge) => {
@@ -173,7 +173,7 @@ impl Compiler {
             }
             None => {
                 let waits_warm = tells_of_too_little(&node);
-                Eval::Steps { node, step: STEP, quiet: interval.max(keep_firing_for), waits_warm }
+                Eval::Steps { node, step: STEP, quiet: interval.max(keep_firing_for), waits_warm, is_tick: false }
             }
         }
     }
