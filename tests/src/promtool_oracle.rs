@@ -1,6 +1,8 @@
 //! `promtool test rules` as the oracle: the same templates over the same values give the same text, and over the same random series
 //! the same alerts are pending and firing at the same ticks.
 
+mod ticks;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
