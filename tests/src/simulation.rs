@@ -5,10 +5,12 @@
 //! A failure names its seed; `SEED=7 cargo test -p watchbell-tests simulation` tells that story alone.
 //!
 //! In the end, on a machine that is whole again: every acked record has reached the exporter's far end and is in the log once, every
-//! burst that the log holds has paged once, and so has its end. At no time is a message sent again of which the log says that it was delivered.
+//! burst that the log holds has paged once, and so has its end: also by a rule that came with a reload, since its window is filled from the log.
+//! Computed series never go back, say the same when the log is folded again, and end. At no time is a message sent again of which the log says that it was delivered.
 
 mod network;
 mod process;
+mod series;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use watchbell_rules::time::Timestamp;
 
 use self::network::Network;
 use self::process::{Process, Snapshots};
+use self::series::AllSeries;
 
 const SEEDS: u64 = 200;
 
@@ -42,10 +45,17 @@ fn no_acked_record_is_lost_and_no_page_missed() {
         sum.failed_syncs += told.failed_syncs;
         sum.retries += told.retries;
         sum.pages += told.pages;
+        sum.points += told.points;
+        sum.reloads += told.reloads;
     }
     // A story in which nothing happens proves nothing.
     assert!(
-        sum.crashes > 2 * SEEDS && sum.failed_syncs > SEEDS && sum.retries > 10 * SEEDS && sum.pages > 2 * SEEDS,
+        sum.crashes > 2 * SEEDS
+            && sum.failed_syncs > SEEDS
+            && sum.retries > 10 * SEEDS
+            && sum.pages > 4 * SEEDS
+            && sum.points > 100 * SEEDS
+            && sum.reloads > 2 * SEEDS,
         "{sum:?}"
     );
 }
@@ -64,6 +74,8 @@ struct Summary {
     failed_syncs: u64,
     retries: u64,
     pages: u64,
+    points: u64,
+    reloads: u64,
     /// The clock at the end.
     end: Timestamp,
 }
@@ -75,6 +87,7 @@ struct World {
     disk: SimulatedDisk,
     snapshots: Snapshots,
     network: Network,
+    series: AllSeries,
     batches: Vec<Batch>,
     process: Option<Process>,
     told: Summary,
@@ -105,6 +118,24 @@ groups:
       - alert: Burst
         expr: sum by (service_name) (count_over_time({service_name=~"service-.+"} |= "boom" [1h])) > 3
         annotations: {summary: '{{ $labels.service_name }} bursts'}
+      - record: booms
+        expr: sum by (service_name) (count_over_time({service_name=~"service-.+"} |= "boom" [5m]))
+"#;
+/// Comes with the first reload and stays.
+const LATER: &str = r#"
+  - name: later
+    rules:
+      - alert: Later
+        expr: sum by (service_name) (count_over_time({service_name=~"service-.+"} |= "boom" [59m])) > 3
+"#;
+/// Comes and goes.
+const AT_TIMES: &str = r#"
+  - name: at times
+    rules:
+      - record: fines
+        expr: sum(count_over_time({service_name=~"service-.+"} |= "fine" [1m]))
+      - alert: Never
+        expr: sum(count_over_time({service_name=~"service-.+"}[1m])) > 1000
 "#;
 
 impl World {
@@ -118,12 +149,15 @@ impl World {
             disk: SimulatedDisk::new(seed),
             snapshots: Snapshots::default(),
             network: Network::new(seed),
+            series: AllSeries::default(),
             batches: Vec::new(),
             process: None,
             told: Summary::default(),
         };
         world.start();
         world.process().load_rules(RULES);
+        world.process().write();
+        world.process().sync();
         world
     }
 
@@ -134,6 +168,8 @@ impl World {
         self.heal();
         self.check_batches();
         self.check_pages();
+        self.series.check_ended(self.seed);
+        self.told.points = self.series.len();
         self.told.end = self.clock.now();
         self.told
     }
@@ -150,7 +186,8 @@ impl World {
             800..900 => self.receive_results(),
             900..920 => self.process().snapshot(),
             920..930 => self.process().save_cursors(),
-            930..980 => self.clock.advance(Duration::from_millis(self.random.u64(..3000))),
+            930..935 => self.reload(),
+            935..980 => self.clock.advance(Duration::from_millis(self.random.u64(..3000))),
             980..985 => self.step_clock(),
             985..995 => {
                 self.disk.fail_syncs(1);
@@ -170,6 +207,12 @@ impl World {
         self.process = Some(process);
     }
 
+    fn reload(&mut self) {
+        self.told.reloads += 1;
+        let at_times = if self.random.bool() { AT_TIMES } else { "" };
+        self.process().load_rules(&format!("{RULES}{LATER}{at_times}"));
+    }
+
     /// Power cut.
     fn crash(&mut self) {
         self.stop();
@@ -186,6 +229,7 @@ impl World {
     fn stop(&mut self) {
         self.told.crashes += 1;
         self.process = None;
+        self.series.fold_again();
         self.disk.fail_syncs(0);
         self.network.lose_answers();
         for batch in self.batches.iter_mut().filter(|batch| batch.state == Sending::UnderWay) {
@@ -239,8 +283,10 @@ impl World {
 
     fn evaluate(&mut self) {
         let process = self.process.as_mut().expect("it runs");
-        process.fold(1 + self.random.usize(..2000), &self.snapshots);
-        for notification in process.sends() {
+        if process.fold(1 + self.random.usize(..2000), &self.snapshots) {
+            self.series.fold_again();
+        }
+        for notification in process.sends(&mut self.series) {
             assert!(!process.knows_delivered(&notification.key), "seed {}: sent again: {notification:?}", self.seed);
             self.network.send_page(notification);
         }
@@ -264,6 +310,7 @@ impl World {
     fn heal(&mut self) {
         self.network.heal();
         self.disk.fail_syncs(0);
+        self.process().load_rules(&format!("{RULES}{LATER}"));
         self.clock.step(self.clock.now() - Duration::from_secs(3 * 3600));
         let quiet = self.clock.now() + Duration::from_secs(9000);
         let (mut idle, mut rounds) = (0, 0);
@@ -313,13 +360,19 @@ impl World {
             let of_service = self.batches.iter().filter(|batch| batch.service == service);
             let bursting: u64 = of_service.map(|batch| batch.bursting).sum();
             let expected = usize::from(bursting > BOUND);
-            let pages = self.network.pages_of(&service_name(service));
-            for reason in [NotifyReason::FirstNotification, NotifyReason::AllAlertsResolved] {
-                let told = pages.iter().filter(|page| page.reason == reason);
-                let keys: BTreeSet<_> = told.map(|page| &page.key).collect();
-                assert_eq!(keys.len(), expected, "seed {seed}: {reason:?} of {service} with {bursting}: {pages:?}");
+            for alert in ["Burst", "Later"] {
+                let pages = self.network.pages_of(alert, &service_name(service));
+                for reason in [NotifyReason::FirstNotification, NotifyReason::AllAlertsResolved] {
+                    let told = pages.iter().filter(|page| page.reason == reason);
+                    let keys: BTreeSet<_> = told.map(|page| &page.key).collect();
+                    assert_eq!(
+                        keys.len(),
+                        expected,
+                        "seed {seed}: {reason:?} {alert} of {service} with {bursting}: {pages:?}"
+                    );
+                }
+                self.told.pages += expected as u64;
             }
-            self.told.pages += expected as u64;
         }
     }
 }

@@ -75,9 +75,11 @@ impl Network {
         self.answers.clear();
     }
 
-    /// The messages about a service.
-    pub(super) fn pages_of(&self, service: &str) -> Vec<&Notification> {
-        let about = |page: &&Arc<Notification>| page.group_labels.get("service_name") == Some(service);
+    /// The messages about an alert of a service.
+    pub(super) fn pages_of(&self, alert: &str, service: &str) -> Vec<&Notification> {
+        let labels = [("alertname", alert), ("service_name", service)];
+        let about =
+            |page: &&Arc<Notification>| labels.iter().all(|(name, value)| page.group_labels.get(name) == Some(*value));
         self.pages.iter().filter(about).map(|page| &**page).collect()
     }
 

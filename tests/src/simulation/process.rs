@@ -20,6 +20,8 @@ use watchbell_collector::wal::{
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::time::Timestamp;
 
+use super::series::AllSeries;
+
 /// The newest snapshots, oldest first: storing one is atomic.
 #[derive(Default)]
 pub(super) struct Snapshots(Vec<(Position, Vec<u8>)>);
@@ -76,14 +78,12 @@ impl Process {
         process
     }
 
-    /// Puts the rules into the log.
+    /// Puts the rules into the log; a crash may lose them.
     pub(super) fn load_rules(&mut self, text: &str) {
         let files = vec![RuleFileText { path: "rules.yaml".to_owned(), text: text.to_owned() }];
         let rules = RuleSet { files, ..RuleSet::default() };
         rules.compile().expect("good rules");
         drop(self.log.append(frame_of(FrameKind::Rules, rules.to_bytes())));
-        self.write();
-        self.sync();
     }
 
     pub(super) fn append(&mut self, number: usize, frame: NewFrame) {
@@ -117,10 +117,11 @@ impl Process {
         self.writer.save_cursors();
     }
 
-    /// Folds what the log has got since, up to so many bytes.
-    pub(super) fn fold(&mut self, bytes_max: usize, snapshots: &Snapshots) {
+    /// Folds what the log has got since, up to so many bytes; tells whether the disk has failed, so that it began again from a snapshot.
+    pub(super) fn fold(&mut self, bytes_max: usize, snapshots: &Snapshots) -> bool {
         let progress = self.progress();
-        if progress.failures != self.failures {
+        let again = progress.failures != self.failures;
+        if again {
             self.failures = progress.failures;
             self.pending_snapshot = None;
             let mut restored = restore(&self.log, snapshots, self.seed);
@@ -133,17 +134,19 @@ impl Process {
             frames.iter().for_each(|frame| self.evaluator.handle_frame(frame));
         }
         self.evaluator.handle_durable(progress.durable);
+        again
     }
 
-    /// Does what the evaluator wants done, but for the messages to send.
-    pub(super) fn sends(&mut self) -> Vec<Arc<Notification>> {
+    /// Does what the evaluator wants done, but for the messages to send; samples go to the series.
+    pub(super) fn sends(&mut self, series: &mut AllSeries) -> Vec<Arc<Notification>> {
         let monotonic = self.clock.monotonic();
         let mut sends = Vec::new();
         while let Some(output) = self.evaluator.poll_output(monotonic) {
             match output {
                 Output::Send(notification) => sends.push(notification),
                 Output::Append(frame) => drop(self.log.append(frame)),
-                Output::Transition(_) | Output::Replayed | Output::Sample(..) => {}
+                Output::Sample(_, sample) => series.take(sample),
+                Output::Transition(_) | Output::Replayed => {}
             }
         }
         let caught_up = self.evaluator.position() >= self.progress().appended;
