@@ -9,6 +9,7 @@ mod fill;
 mod history;
 pub mod rule_set;
 pub mod runner;
+mod skew;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;

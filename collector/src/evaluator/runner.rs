@@ -17,6 +17,7 @@ use watchbell_rules::plan::Plan;
 use watchbell_rules::transition::Sample;
 
 use super::fill::Fill;
+use super::skew::Skew;
 use super::snapshot::{Frozen, SnapshotStore};
 use super::{Evaluator, Output};
 use crate::clock::SharedClock;
@@ -70,13 +71,15 @@ pub struct Metrics {
     refolds: Counter,
     caught_up: Gauge,
     fill: Fill,
+    skew: Skew,
 }
 
 impl Metrics {
     /// Registers all.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("watchbell_evaluator");
-        let metrics = Self { fill: Fill::register(registry), ..Self::default() };
+        let (fill, skew) = (Fill::register(registry), Skew::register(registry));
+        let metrics = Self { fill, skew, ..Self::default() };
         registry.register("frames", "Frames folded", metrics.frames.clone());
         registry.register("records", "Log records judged", metrics.records.clone());
         registry.register("snapshots", "Snapshots stored", metrics.snapshots.clone());
@@ -243,6 +246,7 @@ impl Runner {
         if frames[0].kind == FrameKind::Batch {
             let matched = match_all(self.evaluator.plan(), frames);
             for (frame, matched) in frames.iter().zip(matched) {
+                self.parts.metrics.skew.count(&matched.skewed);
                 self.evaluator.handle_batch(frame, matched);
             }
         } else {

@@ -1,0 +1,56 @@
+//! Services whose clocks are ahead: their records are stamped later than they were received, and judged at their receive time.
+
+use std::collections::BTreeSet;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// Records stamped more than `max_skew` after they were received, by service.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Skew {
+    records: Family<Vec<(String, String)>, Counter>,
+    services: BTreeSet<String>,
+}
+
+impl Skew {
+    /// Registers the counter.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let skew = Self::default();
+        let help = "Log records stamped more than max_skew after they were received, by service";
+        registry.register("skewed_records", help, skew.records.clone());
+        skew
+    }
+
+    /// Counts a batch's; a service is named in the log once.
+    pub(super) fn count(&mut self, skewed: &[(String, u64)]) {
+        for (service, records) in skewed {
+            let is_known = self.services.contains(service);
+            let service = if is_known || self.services.len() < SERVICES_MAX { service } else { OTHER };
+            if self.services.insert(service.to_owned()) {
+                tracing::warn!(service, "its clock is ahead: records are judged at the time they were received");
+            }
+            self.records.get_or_create(&vec![("service_name".to_owned(), service.to_owned())]).inc_by(*records);
+        }
+    }
+}
+
+/// Services that are counted apart; further ones are counted together as [`OTHER`].
+const SERVICES_MAX: usize = 100;
+const OTHER: &str = "__overflow__";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_beyond_the_limit_are_counted_together() {
+        let mut skew = Skew::default();
+        let skewed: Vec<_> = (0..SERVICES_MAX as u64 + 5).map(|n| (format!("s{n}"), n)).collect();
+        skew.count(&skewed);
+        skew.count(&skewed[..2]);
+        let of =
+            |service: &str| skew.records.get_or_create(&vec![("service_name".to_owned(), service.to_owned())]).get();
+        assert_eq!((of("s1"), of("s99"), of(OTHER)), (2, 99, 100 + 101 + 102 + 103 + 104));
+    }
+}
