@@ -3,13 +3,9 @@ FROM rust:1.95-alpine AS build
 RUN apk add --no-cache ca-certificates gcc make musl-dev tzdata
 WORKDIR /source
 COPY . .
-# Alpine's target is musl: the binary is static.
-RUN cargo build --release --locked --package watchbell-collector --bin watchbell
-RUN mkdir -p /image/var/lib/watchbell /image/tmp && cp target/release/watchbell /image/watchbell
+RUN sh image/build.sh /image
 
 FROM scratch
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=build /usr/share/zoneinfo /usr/share/zoneinfo
 COPY --from=build --chown=65532:65532 /image /
 USER 65532:65532
 WORKDIR /var/lib/watchbell

@@ -1,4 +1,4 @@
-.PHONY: demo peers test test-quick lint features msrv deny bench fmt fuzz
+.PHONY: demo peers test test-quick lint features msrv deny bench fmt fuzz image
 
 PEERS := $(or $(WATCHBELL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/watchbell)/peers
 
@@ -46,6 +46,10 @@ fuzz: ## Each fuzz target for SECONDS, 300 unless told. Needs the nightly compil
 	for target in $(FUZZ); do \
 	  (cd $${target#*:} && PATH="$(PEERS)/cargo-fuzz-0.13.2/bin:$$PATH" cargo +nightly fuzz run $${target%:*} -- -max_total_time=$(SECONDS)) || exit 1; \
 	done
+
+image: ## The files of the container's image in target/image, seen to run with nothing else around. Needs root, and musl's target and compiler.
+	CC_x86_64_unknown_linux_musl=musl-gcc sh image/build.sh target/image
+	bash image/check.sh target/image
 
 demo: ## The main job on live traffic, under two minutes after the build. KEEP=1 leaves it running.
 	cargo build --package watchbell-collector --package watchbell-examples --bins
