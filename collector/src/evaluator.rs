@@ -5,7 +5,7 @@
 //! rules, the outcome of a send. Judging may run ahead of durability, its outputs may not: each waits here until the log is durable
 //! up to the frame that caused it.
 
-mod fill;
+mod fullness;
 mod history;
 pub mod rule_set;
 pub mod runner;

@@ -16,7 +16,7 @@ use crate::support::alertmanager::Alertmanager;
 use crate::support::random::Random;
 use crate::support::watchbell::Watchbell;
 use crate::support::webhook::Webhook;
-use crate::support::{http, otlp, until};
+use crate::support::{http, otlp, until, until_equal};
 
 /// A group: its receiver, its labels, the alerts in it.
 type Group = (String, String, BTreeSet<String>);
@@ -47,20 +47,6 @@ fn random_trees_route_and_group_as_alertmanager_does() {
         until_equal(&format!("the groups of {tree}"), &ours, || their_groups(&alertmanager));
     }
     assert!(groups_in_all > 20 * TREES as usize, "trees that make no groups prove nothing: {groups_in_all}");
-}
-
-/// As [`until`], with both sides in the message.
-#[track_caller]
-fn until_equal<T: PartialEq + std::fmt::Debug>(what: &str, ours: &T, mut theirs: impl FnMut() -> T) {
-    let start = std::time::Instant::now();
-    loop {
-        let theirs = theirs();
-        if theirs == *ours {
-            return;
-        }
-        assert!(start.elapsed() < crate::support::DEADLINE, "{what}\nours: {ours:#?}\ntheirs: {theirs:#?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn their_groups(alertmanager: &Alertmanager) -> Vec<Group> {

@@ -120,17 +120,14 @@ fn templates_give_the_same_text() {
         .iter()
         .enumerate()
         .map(|(v, value)| json!({"series": format!("m{{service=\"service-{v}\"}}"), "values": go_float(*value)}));
-    let tests = json!({
-        "rule_files": ["rules.yaml"],
-        "tests": [{
-            "interval": "1m",
-            "external_labels": {"cluster": "c1"},
-            "external_url": "http://example.org/x",
-            "input_series": series.collect::<Vec<_>>(),
-            "alert_rule_test": expected,
-        }],
+    let test = json!({
+        "interval": "1m",
+        "external_labels": {"cluster": "c1"},
+        "external_url": "http://example.org/x",
+        "input_series": series.collect::<Vec<_>>(),
+        "alert_rule_test": expected,
     });
-    promtool(&json!({"groups": [{"name": "g", "rules": rules}]}), &tests);
+    promtool(&rules, &test);
 }
 
 /// What Go turns into an integer beyond this depends on the machine.
@@ -161,7 +158,9 @@ fn go_float(value: f64) -> String {
 }
 
 #[track_caller]
-fn promtool(rules: &Value, tests: &Value) {
+fn promtool(rules: &[Value], test: &Value) {
+    let rules = json!({"groups": [{"name": "g", "rules": rules}]});
+    let tests = json!({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]});
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("rules.yaml"), rules.to_string()).unwrap();
     std::fs::write(dir.path().join("tests.yaml"), tests.to_string()).unwrap();
@@ -194,16 +193,12 @@ fn alerts_are_pending_and_firing_at_the_same_ticks() {
             let values: Vec<_> = counts.iter().map(u64::to_string).collect();
             json!({"series": format!("m{{service_name='s{service}'}}"), "values": values.join(" ")})
         });
-        let tests = json!({
-            "rule_files": ["rules.yaml"],
-            "evaluation_interval": "1m",
-            "tests": [{
-                "interval": "1m",
-                "input_series": series.collect::<Vec<_>>(),
-                "promql_expr_test": expected.collect::<Vec<_>>(),
-            }],
+        let test = json!({
+            "interval": "1m",
+            "input_series": series.collect::<Vec<_>>(),
+            "promql_expr_test": expected.collect::<Vec<_>>(),
         });
-        promtool(&json!({"groups": [{"name": "g", "rules": rules("m > 2", Duration::ZERO)}]}), &tests);
+        promtool(&rules("m > 2", Duration::ZERO), &test);
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod sink;
 pub(crate) mod watchbell;
 pub(crate) mod webhook;
 
+use std::fmt::{Debug, Display};
 use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,12 +31,26 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 /// Asks again and again until there is an answer; fails the test after [`DEADLINE`].
 #[track_caller]
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    until_ok(what, || ask().ok_or(""))
+}
+
+/// Asks again and again until the answer is the expected one; the failure shows both.
+#[track_caller]
+pub(crate) fn until_equal<T: PartialEq + Debug>(what: &str, expected: &T, mut ask: impl FnMut() -> T) {
+    until_ok(what, || match ask() {
+        answer if answer == *expected => Ok(()),
+        answer => Err(format!("\nexpected: {expected:#?}\nlast answer: {answer:#?}")),
+    });
+}
+
+#[track_caller]
+fn until_ok<T, E: Display>(what: &str, mut ask: impl FnMut() -> Result<T, E>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        match ask() {
+            Ok(answer) => return answer,
+            Err(error) => assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}{error}"),
         }
-        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

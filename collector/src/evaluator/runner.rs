@@ -16,7 +16,7 @@ use watchbell_rules::matcher::Matched;
 use watchbell_rules::plan::Plan;
 use watchbell_rules::transition::Sample;
 
-use super::fill::Fill;
+use super::fullness::Fullness;
 use super::skew::Skew;
 use super::snapshot::{Frozen, SnapshotStore};
 use super::{Evaluator, Output};
@@ -70,7 +70,7 @@ pub struct Metrics {
     snapshot_bytes: Gauge,
     refolds: Counter,
     caught_up: Gauge,
-    fill: Fill,
+    fullness: Fullness,
     skew: Skew,
 }
 
@@ -78,8 +78,8 @@ impl Metrics {
     /// Registers all.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("watchbell_evaluator");
-        let (fill, skew) = (Fill::register(registry), Skew::register(registry));
-        let metrics = Self { fill, skew, ..Self::default() };
+        let (fullness, skew) = (Fullness::register(registry), Skew::register(registry));
+        let metrics = Self { fullness, skew, ..Self::default() };
         registry.register("frames", "Frames folded", metrics.frames.clone());
         registry.register("records", "Log records judged", metrics.records.clone());
         registry.register("snapshots", "Snapshots stored", metrics.snapshots.clone());
@@ -181,7 +181,7 @@ impl Runner {
             self.act();
             self.take_snapshot();
             let Parts { metrics, requests, clock, .. } = &mut self.parts;
-            metrics.fill.look_at(&self.evaluator, requests.len(), clock.monotonic());
+            metrics.fullness.look_at(&self.evaluator, requests.len(), clock.monotonic());
             if folded {
                 tokio::task::yield_now().await;
                 while let Ok((key, result)) = self.results.try_recv() {

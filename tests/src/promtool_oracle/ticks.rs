@@ -23,18 +23,14 @@ fn ticks_are_what_a_ruler_does() {
         json!({"series": format!("m{{service_name='{}'}}", series.name), "values": values.join(" ")})
     });
     let shards = variants.iter().flat_map(|variant| SHARDS.iter().map(|digits| shard(&expected, variant, digits)));
-    let tests = json!({
-        "rule_files": ["rules.yaml"],
-        "evaluation_interval": "1m",
-        "tests": [{
-            "interval": "1m",
-            "input_series": input.collect::<Vec<_>>(),
-            "promql_expr_test": shards.collect::<Vec<_>>(),
-        }],
+    let test = json!({
+        "interval": "1m",
+        "input_series": input.collect::<Vec<_>>(),
+        "promql_expr_test": shards.collect::<Vec<_>>(),
     });
     let rules: Vec<_> =
         variants.iter().map(|variant| variant.rule(&format!("m{{service_name=~'{}-.+'}}", variant.name))).collect();
-    promtool(&json!({"groups": [{"name": "g", "rules": rules}]}), &tests);
+    promtool(&rules, &test);
 }
 
 /// Last digits of the services that one query is about: `promtool` refuses queries of more than 10,000 points.

@@ -11,7 +11,7 @@ use super::Evaluator;
 
 /// Gauges beside the evaluator's limits.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fill {
+pub(super) struct Fullness {
     groups: Gauge,
     groups_refused: Counter,
     window_cells: Gauge,
@@ -27,39 +27,39 @@ pub(super) struct Fill {
     looked_at: Option<Duration>,
 }
 
-impl Fill {
+impl Fullness {
     /// Registers all.
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let fill = Self::default();
+        let fullness = Self::default();
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge(
             "groups",
             "Groups of all rules that have a window; the limit of each rule is groups_per_rule_max",
-            &fill.groups,
+            &fullness.groups,
         );
-        gauge("window_cells", "Cells of all windows; above window_cells_max each keeps fewer", &fill.window_cells);
+        gauge("window_cells", "Cells of all windows; above window_cells_max each keeps fewer", &fullness.window_cells);
         gauge(
             "evidence_bytes",
             "Bytes of the records kept for pages; the limit is evidence_bytes_max",
-            &fill.evidence_bytes,
+            &fullness.evidence_bytes,
         );
-        gauge("sources", "Sources that the watermark waits for", &fill.sources);
+        gauge("sources", "Sources that the watermark waits for", &fullness.sources);
         gauge(
             "rules_warming",
             "Rules whose windows are not known whole: the log did not reach back so far when they came",
-            &fill.warming,
+            &fullness.warming,
         );
-        gauge("alerts_pending", "Alerts that are pending", &fill.pending);
-        gauge("alerts_firing", "Alerts that are firing", &fill.firing);
-        gauge("alert_groups", "Groups of alerts that messages are made of", &fill.alert_groups);
-        gauge("requests", "Questions that wait for the evaluator", &fill.requests);
+        gauge("alerts_pending", "Alerts that are pending", &fullness.pending);
+        gauge("alerts_firing", "Alerts that are firing", &fullness.firing);
+        gauge("alert_groups", "Groups of alerts that messages are made of", &fullness.alert_groups);
+        gauge("requests", "Questions that wait for the evaluator", &fullness.requests);
         let help = "Event time that all active sources have reached, in Unix time";
-        registry.register("watermark_timestamp_seconds", help, fill.watermark.clone());
+        registry.register("watermark_timestamp_seconds", help, fullness.watermark.clone());
         let help = "Times a group found no place under groups_per_rule_max, since the rules were loaded";
-        registry.register("groups_refused", help, fill.groups_refused.clone());
+        registry.register("groups_refused", help, fullness.groups_refused.clone());
         let help = "Alerts that joined a group without labels, there being too many groups";
-        registry.register("alert_groups_overflowed", help, fill.alert_groups_overflowed.clone());
-        fill
+        registry.register("alert_groups_overflowed", help, fullness.alert_groups_overflowed.clone());
+        fullness
     }
 
     /// Looks at the evaluator, at most once in [`INTERVAL`].
