@@ -238,7 +238,7 @@ impl<'a> Matcher<'a> {
         let range = self.request.range_of(entry.record.raw);
         let service = self.matched.services.len() as u32 - 1;
         let place = RecordRef { at, start: range.start as u32, len: range.len() as u32, service };
-        let record = Record::new(entry);
+        let record = Record::new(entry, at, self.received);
         if candidates.needs_line {
             self.candidates.scan(self.plan, record.line());
         }

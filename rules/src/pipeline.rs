@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use crate::entry::{LabelValue, LogEntry};
 use crate::logql::ast::{self, Span, StageKind};
+use crate::time::Timestamp;
 use json::JsonStage;
 use label_filter::LabelFilter;
 use line_filter::LineFilter;
@@ -168,13 +169,25 @@ fn stage_name(stage: &StageKind) -> &'static str {
 #[derive(Debug)]
 pub struct Record<'e, E> {
     entry: &'e E,
+    at: Timestamp,
+    now: Timestamp,
     line: OnceCell<Cow<'e, str>>,
 }
 
 impl<'e, E: LogEntry> Record<'e, E> {
-    /// A record that no pipeline has seen.
-    pub fn new(entry: &'e E) -> Self {
-        Self { entry, line: OnceCell::new() }
+    /// A record that no pipeline has seen: when it happened, and when it is evaluated.
+    pub fn new(entry: &'e E, at: Timestamp, now: Timestamp) -> Self {
+        Self { entry, at, now, line: OnceCell::new() }
+    }
+
+    /// When it happened: `__timestamp__` in templates.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// When it is evaluated: `now` in templates.
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// The record itself.
@@ -218,6 +231,26 @@ impl Extracted {
             Some(value) => Some(LabelValue::Text(Cow::Borrowed(value))),
             None => record.entry.label(name),
         }
+    }
+
+    /// The line as the stages left it.
+    pub fn line<'a, E: LogEntry>(&'a self, record: &'a Record<'_, E>) -> &'a str {
+        record.line()
+    }
+
+    /// Why a stage failed: `__error__`.
+    pub fn error(&self) -> Option<&str> {
+        self.error
+    }
+
+    /// What that stage says of it: `__error_details__`.
+    pub fn error_details(&self) -> Option<&str> {
+        None
+    }
+
+    /// The number that `| unwrap` took from a label; `None` where there is no such stage, or no such label.
+    pub fn sample(&self) -> Option<f64> {
+        None
     }
 
     /// Every label, the record's own and the extracted ones.
