@@ -25,13 +25,16 @@ const ENTRY_HEAD_BYTES: usize = 8;
 pub(crate) struct Chunk {
     bytes: Vec<u8>,
     records: u64,
+    /// Most records that it may hold, beside its bytes.
+    records_max: u64,
 }
 
 impl Chunk {
     /// Appends a record; false, and nothing is written, if it does not fit.
     #[inline]
     pub(crate) fn push(&mut self, scope: ScopeId, record: &[u8]) -> bool {
-        if self.bytes.len() + ENTRY_HEAD_BYTES + record.len() > self.bytes.capacity() {
+        let end = self.bytes.len() + ENTRY_HEAD_BYTES + record.len();
+        if end > self.bytes.capacity() || self.records >= self.records_max {
             return false;
         }
         let head = u64::from(scope.to_u32()) << 32 | record.len() as u64;
@@ -78,8 +81,8 @@ impl Pool {
         Self { free: Mutex::default(), used_bytes: AtomicUsize::new(0), buffer_bytes_max }
     }
 
-    /// An empty chunk with room for a record of `record_bytes`; `None` at the cap.
-    pub(crate) fn acquire(&self, record_bytes: usize) -> Option<Chunk> {
+    /// An empty chunk with room for a record of `record_bytes`, and for so many records at most; `None` at the cap.
+    pub(crate) fn acquire(&self, record_bytes: usize, records_max: u64) -> Option<Chunk> {
         let wanted = if Self::is_for_one(record_bytes) { ENTRY_HEAD_BYTES + record_bytes } else { CHUNK_BYTES };
         let before = self.used_bytes.fetch_add(wanted, Ordering::Relaxed);
         if before + wanted > self.buffer_bytes_max {
@@ -89,7 +92,7 @@ impl Pool {
         let free = (wanted == CHUNK_BYTES).then(|| lock(&self.free).pop()).flatten();
         let bytes = free.unwrap_or_else(|| Vec::with_capacity(wanted));
         self.used_bytes.fetch_add(bytes.capacity() - wanted, Ordering::Relaxed);
-        Some(Chunk { bytes, records: 0 })
+        Some(Chunk { bytes, records: 0, records_max })
     }
 
     /// Whether a chunk for a record of this size is for that record alone.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use opentelemetry::Context;
 use tokio::sync::{Notify, mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel};
 use tokio::task::JoinSet;
@@ -85,6 +86,8 @@ struct LaneExporter {
     transport: Arc<Transport>,
     outage: Arc<Outage>,
     schedule_delay: Duration,
+    /// Most records of a request.
+    batch_records_max: u64,
     /// When to collect next.
     due: Option<Instant>,
     last_collection: Option<Instant>,
@@ -100,7 +103,8 @@ struct Settled {
     number: u64,
     records: u64,
     bytes: usize,
-    answer: Answer,
+    /// None if its time was up before.
+    answer: Option<Answer>,
 }
 
 impl LaneExporter {
@@ -108,6 +112,7 @@ impl LaneExporter {
         Ok(Self {
             signal,
             schedule_delay: export.schedule_delay,
+            batch_records_max: export.batch_records_max,
             outage: Arc::default(),
             transport: Arc::new(Transport::new(export)?),
             due: None,
@@ -199,7 +204,7 @@ impl Exporter {
         lane.due = None;
         lane.last_collection = Some(now);
         let chunks = self.pipeline.lane(lane.signal).collect();
-        let requests = request::requests(&self.resource, &chunks);
+        let requests = request::requests(&self.resource, &chunks, lane.batch_records_max);
         chunks.into_iter().for_each(|chunk| self.pipeline.pool.release(chunk)); // before the requests are charged: the bytes moved
         for request in requests {
             self.pipeline.pool.charge(request.body.len());
@@ -229,19 +234,25 @@ impl Exporter {
             lane.in_flight -= 1;
             lane.request_bytes -= bytes;
         }
-        let counters = &self.pipeline.lane(signal).counters;
+        let lane = self.pipeline.lane(signal);
+        lane.unqueue(records);
+        let counters = &lane.counters;
         match answer {
-            Answer::Accepted { rejected, message } => {
+            Some(Answer::Accepted { rejected, message }) => {
                 let rejected = rejected.min(records);
                 counters.add_refused(rejected);
                 counters.add_delivered(records - rejected);
                 self.report.partial(signal, rejected, &message);
             }
-            Answer::Refused { reason } => {
+            Some(Answer::Refused { reason }) => {
                 counters.add_refused(records);
                 self.report.refused(signal, records, &reason);
             }
-            Answer::Retry { .. } => {} // not an end: `deliver` goes on until there is another answer
+            Some(Answer::Retry { .. }) => {} // not an end: `deliver` goes on until there is another answer
+            None => {
+                counters.add_dropped_at_export_timeout(records);
+                self.report.timed_out(signal, records);
+            }
         }
     }
 
@@ -288,7 +299,7 @@ impl Exporter {
     }
 }
 
-/// Sends a request until the collector has accepted or refused it.
+/// Sends a request until the collector has accepted or refused it, or its time is up.
 async fn deliver(
     signal: Signal,
     transport: Arc<Transport>,
@@ -297,12 +308,24 @@ async fn deliver(
     outage: Arc<Outage>,
 ) -> Settled {
     let Request { number, records, body } = request;
+    let bytes = body.len();
+    let export_timeout = transport.export_timeout();
+    let answer = answer(signal, &transport, body, &retry_now, &outage);
+    let answer = match export_timeout {
+        Some(timeout) => tokio::time::timeout(timeout, answer).await.ok(),
+        None => Some(answer.await),
+    };
+    Settled { signal, number, records, bytes, answer }
+}
+
+/// The answer that is no request to try again.
+async fn answer(signal: Signal, transport: &Transport, body: Bytes, retry_now: &Notify, outage: &Outage) -> Answer {
     let mut delay = RETRY_DELAY;
-    let answer = loop {
+    loop {
         let answer = transport.send(body.clone()).await;
         let Answer::Retry { after, reason } = &answer else {
             outage.is_over(signal);
-            break answer;
+            return answer;
         };
         outage.tell(signal, transport.uri(), reason);
         let wait = after.unwrap_or_else(|| delay.mul_f64(1.0 - 0.5 * fastrand::f64()));
@@ -311,8 +334,7 @@ async fn deliver(
             () = tokio::time::sleep(wait) => {}
             () = retry_now.notified() => {}
         }
-    };
-    Settled { signal, number, records, bytes: body.len(), answer }
+    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -62,7 +62,7 @@ impl Guard {
         let sent = commands.send(Command::Flush(reply)).is_ok();
         match sent && settled.recv_timeout(timeout).is_ok() {
             true => Ok(()),
-            false => Err(FlushError { ledger: self.ledger() }),
+            false => Err(FlushError { ledger: Box::new(self.ledger()) }),
         }
     }
 
@@ -117,10 +117,11 @@ impl fmt::Debug for Guard {
 }
 
 /// A flush's timeout passed before the collector had answered for every record. [`Guard::flush`] has an example.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FlushError {
     /// What became of the records until then.
-    pub ledger: Ledger,
+    pub ledger: Box<Ledger>,
 }
 
 impl fmt::Display for FlushError {

@@ -26,6 +26,9 @@ pub(crate) struct Lane {
     slots: Mutex<Slots>,
     full: Mutex<Vec<Chunk>>,
     full_bytes: AtomicUsize,
+    /// Records in full chunks and in requests.
+    queued_records: AtomicU64,
+    queue_records_max: u64,
     pub(crate) counters: Counters,
 }
 
@@ -79,7 +82,9 @@ pub(crate) enum Urgency {
 }
 
 impl Lane {
-    pub(crate) fn new(pool: Arc<Pool>, wake: Arc<Notify>) -> Self {
+    /// A lane of at most `queue_records_max` records, and of what the pool has bytes for: beyond either the newest are dropped and
+    /// counted. A thread's chunk is let go over the former, and counts once it is handed over.
+    pub(crate) fn new(pool: Arc<Pool>, wake: Arc<Notify>, queue_records_max: u64) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -89,6 +94,8 @@ impl Lane {
             slots: Mutex::default(),
             full: Mutex::default(),
             full_bytes: AtomicUsize::new(0),
+            queued_records: AtomicU64::new(0),
+            queue_records_max,
             counters: Counters::default(),
         }
     }
@@ -141,6 +148,7 @@ impl Lane {
             let is_gone = Arc::strong_count(slot) == 1;
             let mut state = lock(&slot.state);
             if state.chunk.records() > 0 {
+                self.queued_records.fetch_add(state.chunk.records(), Ordering::Relaxed);
                 chunks.push(std::mem::take(&mut state.chunk));
             }
             if is_gone {
@@ -149,6 +157,11 @@ impl Lane {
             !is_gone
         });
         chunks
+    }
+
+    /// Counts records of a request that has settled as queued no more.
+    pub(crate) fn unqueue(&self, records: u64) {
+        self.queued_records.fetch_sub(records, Ordering::Relaxed);
     }
 
     /// From here on each record is counted as dropped after the shutdown.
@@ -183,8 +196,12 @@ impl Lane {
             state.tally.dropped_after_shutdown += 1;
             return Urgency::Idle;
         }
-        let Some(mut chunk) = self.pool.acquire(record.len()) else {
+        let waiting = self.queued_records.load(Ordering::Relaxed) + state.chunk.records();
+        let room = self.queue_records_max.saturating_sub(waiting);
+        let chunk = if room > 0 { self.pool.acquire(record.len(), room) } else { None };
+        let Some(mut chunk) = chunk else {
             state.tally.dropped_buffer_full += 1;
+            self.push_full(std::mem::take(&mut state.chunk)); // so that it counts as queued for other threads, too
             return Urgency::Hurry;
         };
         chunk.push(scope, record);
@@ -197,7 +214,9 @@ impl Lane {
             return Urgency::Idle;
         }
         let before = self.full_bytes.fetch_add(chunk.len(), Ordering::Relaxed);
-        let is_much = before + chunk.len() >= FULL_BYTES_HURRY || self.pool.is_pressed();
+        let queued = self.queued_records.fetch_add(chunk.records(), Ordering::Relaxed) + chunk.records();
+        let is_pressed = self.pool.is_pressed() || queued > self.queue_records_max / 2;
+        let is_much = before + chunk.len() >= FULL_BYTES_HURRY || is_pressed;
         lock(&self.full).push(chunk);
         if is_much { Urgency::Hurry } else { Urgency::Scheduled }
     }

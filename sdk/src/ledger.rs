@@ -17,6 +17,7 @@ use crate::lane::Tally;
 /// # Ok::<(), watchbell::InitError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ledger {
     /// Log records.
     pub logs: Account,
@@ -26,6 +27,7 @@ pub struct Ledger {
 
 /// What became of one signal's records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Account {
     /// Records that were made.
     pub emitted: u64,
@@ -33,8 +35,10 @@ pub struct Account {
     pub delivered: u64,
     /// Records that a collector refused for good: a client error, or counted in `partial_success`.
     pub refused: u64,
-    /// Records dropped because `buffer_bytes_max` was reached.
+    /// Records dropped because `buffer_bytes_max`, or `OTEL_BLRP_MAX_QUEUE_SIZE` or `OTEL_BSP_MAX_QUEUE_SIZE`, was reached.
     pub dropped_buffer_full: u64,
+    /// Records that were tried for as long as `OTEL_BLRP_EXPORT_TIMEOUT` or `OTEL_BSP_EXPORT_TIMEOUT` says.
+    pub dropped_at_export_timeout: u64,
     /// Records made after the shutdown.
     pub dropped_after_shutdown: u64,
     /// Records that were not delivered when the shutdown's deadline passed.
@@ -51,7 +55,10 @@ impl Account {
 
     /// Records dropped, for whatever reason.
     pub fn dropped(&self) -> u64 {
-        self.dropped_buffer_full + self.dropped_after_shutdown + self.dropped_at_deadline
+        self.dropped_buffer_full
+            + self.dropped_at_export_timeout
+            + self.dropped_after_shutdown
+            + self.dropped_at_deadline
     }
 }
 
@@ -67,6 +74,7 @@ impl fmt::Display for Account {
         write!(f, "{emitted} emitted = {delivered} delivered + {refused} refused + {} dropped", self.dropped())?;
         let reasons = [
             ("buffer full", self.dropped_buffer_full),
+            ("at the export's timeout", self.dropped_at_export_timeout),
             ("at the deadline", self.dropped_at_deadline),
             ("after shutdown", self.dropped_after_shutdown),
         ];
@@ -87,6 +95,7 @@ impl fmt::Display for Account {
 pub(crate) struct Counters {
     delivered: AtomicU64,
     refused: AtomicU64,
+    dropped_at_export_timeout: AtomicU64,
     dropped_at_deadline: AtomicU64,
 }
 
@@ -95,6 +104,7 @@ pub(crate) struct Counters {
 pub(crate) struct Settled {
     delivered: u64,
     refused: u64,
+    dropped_at_export_timeout: u64,
     dropped_at_deadline: u64,
 }
 
@@ -107,6 +117,10 @@ impl Counters {
         self.refused.fetch_add(records, Ordering::Relaxed);
     }
 
+    pub(crate) fn add_dropped_at_export_timeout(&self, records: u64) {
+        self.dropped_at_export_timeout.fetch_add(records, Ordering::Relaxed);
+    }
+
     pub(crate) fn add_dropped_at_deadline(&self, records: u64) {
         self.dropped_at_deadline.fetch_add(records, Ordering::Relaxed);
     }
@@ -115,6 +129,7 @@ impl Counters {
         Settled {
             delivered: self.delivered.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
+            dropped_at_export_timeout: self.dropped_at_export_timeout.load(Ordering::Relaxed),
             dropped_at_deadline: self.dropped_at_deadline.load(Ordering::Relaxed),
         }
     }
@@ -124,12 +139,14 @@ impl Settled {
     /// The account of `tally`, which was taken after these counters.
     pub(crate) fn account(self, tally: Tally) -> Account {
         let dropped_at_once = tally.dropped_buffer_full + tally.dropped_after_shutdown;
-        let settled = self.delivered + self.refused + self.dropped_at_deadline + dropped_at_once;
+        let dropped_in_time = self.dropped_at_export_timeout + self.dropped_at_deadline;
+        let settled = self.delivered + self.refused + dropped_in_time + dropped_at_once;
         Account {
             emitted: tally.emitted,
             delivered: self.delivered,
             refused: self.refused,
             dropped_buffer_full: tally.dropped_buffer_full,
+            dropped_at_export_timeout: self.dropped_at_export_timeout,
             dropped_after_shutdown: tally.dropped_after_shutdown,
             dropped_at_deadline: self.dropped_at_deadline,
             in_flight: tally.emitted - settled.min(tally.emitted),

@@ -23,35 +23,16 @@
 //!
 //! # What can be set
 //!
+//! The [`Builder`] sets in code what the `OTEL_*` names set in the environment; [`environment`] has all of them. The usual ones:
+//!
 //! | name | default | |
 //! |---|---|---|
-//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | `unknown_service:<program>` | who the records are from |
-//! | `OTEL_EXPERIMENTAL_RESOURCE_DETECTORS` | | `process`, `host`, `os`, `container`, or `*`: these add attributes to the resource |
+//! | `OTEL_SERVICE_NAME` | `unknown_service:<program>` | who the records are from |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT` | `http://localhost:4318`, or `:4317` by gRPC | the collector |
 //! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/protobuf` | or `grpc` |
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | | `key=value,key=value`, percent-encoded |
-//! | `OTEL_EXPORTER_OTLP_TIMEOUT` | 10000 | milliseconds of one attempt |
-//! | `OTEL_EXPORTER_OTLP_COMPRESSION` | `none` | or `gzip` |
-//! | `OTEL_EXPORTER_OTLP_CERTIFICATE` | the system's | PEM file of the authorities that the collector's certificate must come from |
-//! | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `OTEL_EXPORTER_OTLP_CLIENT_KEY` | | PEM files, for a collector that asks for a certificate |
-//! | `OTEL_EXPORTER_OTLP_INSECURE` | `false` | whether an endpoint for gRPC without `http://` or `https://` is meant without TLS |
-//! | `OTEL_EXPORTER_OTLP_{LOGS,TRACES}_...` | | each of these nine for one signal; an endpoint for HTTP is then used as it is |
-//! | `OTEL_LOGS_EXPORTER` | `otlp,console` | or `otlp`, `console`, `none` |
-//! | `OTEL_TRACES_EXPORTER` | `otlp` | or `none`: records still carry the ids |
-//! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `parentbased_always_on` | |
-//! | `OTEL_BLRP_SCHEDULE_DELAY`, `OTEL_BSP_SCHEDULE_DELAY` | 1000, 5000 | milliseconds that records and spans are gathered; a record of severity ERROR leaves at once |
-//! | `OTEL_PROPAGATORS` | `tracecontext,baggage` | also `b3`, `b3multi`, or `none` |
-//! | `OTEL_ATTRIBUTE_COUNT_LIMIT`, `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT` | 128, none | attributes of a record or span, and characters of a string in them (64 KiB at most); what is beyond is dropped and counted, or cut off |
-//! | `OTEL_{LOGRECORD,SPAN}_ATTRIBUTE_COUNT_LIMIT`, `..._VALUE_LENGTH_LIMIT` | | the same for one signal |
-//! | `OTEL_SPAN_EVENT_COUNT_LIMIT`, `OTEL_SPAN_LINK_COUNT_LIMIT`, `OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT`, `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT` | 128 | |
-//! | `OTEL_SDK_DISABLED` | `false` | `true`: nothing is exported |
+//! | `OTEL_TRACES_SAMPLER` | `parentbased_always_on` | |
 //! | `RUST_LOG` | `info` | `info,checkout=debug,hyper=off` |
-//!
-//! The [`Builder`] sets the same in code, and wins. A value that is not understood is told on stderr once, and ignored.
-//!
-//! Not honoured: `OTEL_{BLRP,BSP}_{MAX_QUEUE_SIZE,MAX_EXPORT_BATCH_SIZE,EXPORT_TIMEOUT}` (the buffer has a bound in bytes,
-//! [`buffer_bytes_max`](Builder::buffer_bytes_max), requests are filled up to 1 MiB, and a request is tried until the shutdown), `OTEL_CONFIG_FILE`, `OTEL_LOG_LEVEL`, and what concerns
-//! metrics.
 //!
 //! # The process's end
 //!
@@ -107,6 +88,8 @@ mod config;
 #[cfg(feature = "console")]
 mod console;
 mod encode;
+#[doc = include_str!("../ENVIRONMENT.md")]
+pub mod environment {}
 mod exit;
 mod export;
 mod guard;
@@ -121,6 +104,7 @@ pub mod propagation;
 mod record;
 mod resource;
 mod span;
+mod tell;
 pub mod test;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
@@ -139,6 +123,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 
 pub use config::{Builder, Compression, Protocol};
 pub use guard::{FlushError, Guard};
+pub use http;
 pub use layer::WatchbellLayer;
 pub use ledger::{Account, Ledger};
 pub use opentelemetry;
@@ -179,7 +164,7 @@ impl Builder {
         tracing::dispatcher::set_global_default(Dispatch::new(subscriber)).map_err(|_| InitError::AlreadySet)?;
         #[cfg(feature = "log")]
         if LogTracer::builder().with_max_level(config.levels.events_max().as_log()).init().is_err() {
-            tell(format_args!("the `log` crate has a logger already: its records are not exported"));
+            tell::warn(format_args!("the `log` crate has a logger already: its records are not exported"));
         }
         if let Some(provider) = guard.provider() {
             global::set_tracer_provider(provider.clone());
@@ -187,11 +172,11 @@ impl Builder {
         propagation::install(&config.propagators);
         if let Some(commands) = guard.commands() {
             exit::flush_at_exit(commands.clone(), config.shutdown_timeout);
-            if config.panics && config.logs.is_some() {
+            if config.panics && config.export(Signal::Logs).is_some() {
                 panic::install(Arc::clone(guard.pipeline()), commands.clone(), config.shutdown_timeout);
             }
         }
-        warnings.iter().for_each(|warning| tell(format_args!("{warning}")));
+        warnings.iter().for_each(|warning| tell::warn(format_args!("{warning}")));
         Ok(guard)
     }
 
@@ -202,8 +187,9 @@ impl Builder {
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
         let (config, warnings) = self.build().map_err(InitError::Config)?;
-        warnings.iter().for_each(|warning| tell(format_args!("{warning}")));
-        start(&config)
+        let started = start(&config)?;
+        warnings.iter().for_each(|warning| tell::warn(format_args!("{warning}")));
+        Ok(started)
     }
 }
 
@@ -211,21 +197,22 @@ fn start<S>(config: &Config) -> Result<(WatchbellLayer<S>, Guard), InitError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let pipeline = Arc::new(Pipeline::new(config.buffer_bytes_max, config.limits));
+    tell::set_verbosity(config.verbosity);
+    let pipeline = Arc::new(Pipeline::new(config));
     let has_export = Signal::ALL.iter().any(|signal| config.export(*signal).is_some());
     let commands = has_export.then(|| export::spawn(Arc::clone(&pipeline), config)).transpose();
     let commands = commands.map_err(InitError::Export)?;
     let scope = InstrumentationScope::builder("watchbell").with_version(env!("CARGO_PKG_VERSION")).build();
     let provider = (!config.is_disabled).then(|| provider(&pipeline, config, &scope));
     let tracer = provider.as_ref().map(|provider| provider.tracer_with_scope(scope));
-    let layer = WatchbellLayer::new(tracer, config.logs.is_some().then(|| Arc::clone(&pipeline)));
+    let layer = WatchbellLayer::new(tracer, config.export(Signal::Logs).is_some().then(|| Arc::clone(&pipeline)));
     Ok((layer, Guard::new(pipeline, commands, provider, config.shutdown_timeout)))
 }
 
 fn provider(pipeline: &Arc<Pipeline>, config: &Config, scope: &InstrumentationScope) -> SdkTracerProvider {
     let builder = SdkTracerProvider::builder();
     let builder = builder.with_sampler(config.sampler.clone()).with_span_limits(config.limits.spans);
-    match config.traces {
+    match config.export(Signal::Traces) {
         Some(_) => builder.with_span_processor(PipelineSpanProcessor::new(Arc::clone(pipeline), scope.clone())).build(),
         None => builder.build(),
     }
@@ -240,6 +227,7 @@ fn provider(pipeline: &Arc<Pipeline>, config: &Config, scope: &InstrumentationSc
 /// assert!(matches!(&error, InitError::Config(text) if text.contains("write `http://host:port`")));
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum InitError {
     /// Something that was set in code is not valid.
     Config(String),
@@ -259,12 +247,6 @@ impl fmt::Display for InitError {
 }
 
 impl std::error::Error for InitError {}
-
-/// Says something on stderr: the one place where the telemetry's own troubles can be told.
-fn tell(text: fmt::Arguments<'_>) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "watchbell: {text}");
-}
 
 /// Locks, whether or not another thread panicked: what the locks guard here is whole at every step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

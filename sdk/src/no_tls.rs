@@ -10,15 +10,17 @@ use crate::config::Protocol;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tls {
-    pub(crate) roots: Option<Infallible>,
+    pub(crate) roots: Option<Roots>,
     pub(crate) identity: Option<Identity>,
 }
+
+pub(crate) type Roots = Infallible;
 
 pub(crate) type Identity = Infallible;
 
 pub(crate) type Connector = HttpConnector;
 
-pub(crate) fn roots(_: &str) -> Result<Infallible, String> {
+pub(crate) fn roots(_: &str) -> Result<Roots, String> {
     Err(ABSENT.to_owned())
 }
 

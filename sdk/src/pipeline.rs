@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::chunk::Pool;
-use crate::config::Signal;
+use crate::config::{Config, Signal};
 use crate::lane::Lane;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
@@ -20,11 +20,14 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(crate) fn new(buffer_bytes_max: usize, limits: Limits) -> Self {
-        let pool = Arc::new(Pool::new(buffer_bytes_max));
+    pub(crate) fn new(config: &Config) -> Self {
+        let pool = Arc::new(Pool::new(config.buffer_bytes_max));
         let wake = Arc::new(Notify::new());
-        let lane = || Lane::new(Arc::clone(&pool), Arc::clone(&wake));
-        Self { logs: lane(), traces: lane(), pool, wake, limits }
+        let lane = |signal| {
+            let records_max = config.export(signal).map_or(u64::MAX, |export| export.queue_records_max);
+            Lane::new(Arc::clone(&pool), Arc::clone(&wake), records_max)
+        };
+        Self { logs: lane(Signal::Logs), traces: lane(Signal::Traces), pool, wake, limits: config.limits }
     }
 
     pub(crate) fn lane(&self, signal: Signal) -> &Lane {

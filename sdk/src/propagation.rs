@@ -32,7 +32,7 @@ use b3::B3Propagator;
 
 /// The trace context that came with a request; an empty one if none came.
 pub fn extract(headers: &HeaderMap) -> Context {
-    global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor(headers)))
+    global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor::new(headers)))
 }
 
 /// Makes a span that was not entered yet a child of the span that a request came from. Without effect if the span is disabled.
@@ -60,17 +60,41 @@ pub(crate) fn install(propagators: &[Propagator]) {
     global::set_text_map_propagator(TextMapCompositePropagator::new(boxed.collect()));
 }
 
-struct HeaderExtractor<'a>(&'a HeaderMap);
+/// The headers, with those put together that may come in several lines.
+struct HeaderExtractor<'a> {
+    headers: &'a HeaderMap,
+    trace_state: Option<String>,
+    baggage: Option<String>,
+}
+
+impl<'a> HeaderExtractor<'a> {
+    fn new(headers: &'a HeaderMap) -> Self {
+        Self { headers, trace_state: joined(headers, TRACE_STATE), baggage: joined(headers, BAGGAGE) }
+    }
+}
 
 impl Extractor for HeaderExtractor<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        match key {
+            TRACE_STATE => self.trace_state.as_deref(),
+            BAGGAGE => self.baggage.as_deref(),
+            _ => self.headers.get(key)?.to_str().ok(),
+        }
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(HeaderName::as_str).collect()
+        self.headers.keys().map(HeaderName::as_str).collect()
     }
 }
+
+/// The values of a header that is a list, however many lines it has.
+fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
+    let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+const TRACE_STATE: &str = "tracestate";
+const BAGGAGE: &str = "baggage";
 
 struct HeaderInjector<'a>(&'a mut HeaderMap);
 
@@ -79,5 +103,21 @@ impl Injector for HeaderInjector<'_> {
         if let (Ok(name), Ok(value)) = (key.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
             self.0.insert(name, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_may_come_in_several_lines() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("tracestate", "a=1"), ("tracestate", "b=2"), ("baggage", "c=3"), ("baggage", "d=4")] {
+            headers.append(name, value.parse().unwrap());
+        }
+        let extractor = HeaderExtractor::new(&headers);
+        assert_eq!((extractor.get("tracestate"), extractor.get("baggage")), (Some("a=1,b=2"), Some("c=3,d=4")));
+        assert_eq!(extractor.get("traceparent"), None);
     }
 }

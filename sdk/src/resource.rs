@@ -6,26 +6,23 @@ use opentelemetry::{KeyValue, Value};
 
 pub(crate) use detect::Detector;
 
-/// The resource's attributes; `service_name` wins over `OTEL_RESOURCE_ATTRIBUTES`, code over both, and these over what is detected.
-pub(crate) fn attributes(
-    detectors: &[Detector],
-    service_name: Option<String>,
-    from_env: Vec<(String, String)>,
-    from_code: Vec<KeyValue>,
-) -> Vec<KeyValue> {
+/// The resource's attributes: of two with one key, the later counts. What the specification wants in any case is added.
+pub(crate) fn complete(found: impl IntoIterator<Item = KeyValue>) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new("telemetry.sdk.language", "rust"),
         KeyValue::new("telemetry.sdk.name", "watchbell"),
         KeyValue::new("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
     ];
-    detectors.iter().flat_map(|detector| detector.detect()).for_each(|found| set(&mut attributes, found));
-    let named = service_name.map(|name| KeyValue::new("service.name", name));
-    let from_env = from_env.into_iter().map(|(key, value)| KeyValue::new(key, value));
-    from_env.chain(from_code).chain(named).for_each(|attribute| set(&mut attributes, attribute));
+    found.into_iter().for_each(|attribute| set(&mut attributes, attribute));
     if !attributes.iter().any(|attribute| attribute.key.as_str() == "service.name") {
         attributes.push(KeyValue::new("service.name", unknown_service()));
     }
     attributes
+}
+
+/// Attributes of pairs of text.
+pub(crate) fn strings(pairs: Vec<(String, String)>) -> impl Iterator<Item = KeyValue> {
+    pairs.into_iter().map(|(key, value)| KeyValue::new(key, value))
 }
 
 fn set(attributes: &mut Vec<KeyValue>, attribute: KeyValue) {

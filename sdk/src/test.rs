@@ -115,6 +115,7 @@ impl fmt::Display for Capture {
 
 /// A log record.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Record {
     /// Its level.
     pub level: Level,

@@ -18,6 +18,9 @@ use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::config::Protocol;
 
+/// The authorities to trust.
+pub(crate) type Roots = Arc<RootCertStore>;
+
 /// Our own certificate with its key.
 pub(crate) type Identity = Arc<SingleCertAndKey>;
 
@@ -25,13 +28,13 @@ pub(crate) type Identity = Arc<SingleCertAndKey>;
 #[derive(Clone, Default)]
 pub(crate) struct Tls {
     /// The authorities that the collector's certificate must come from; the system's if there are none.
-    pub(crate) roots: Option<Arc<RootCertStore>>,
+    pub(crate) roots: Option<Roots>,
     /// Our own certificate, for a collector that asks for one.
     pub(crate) identity: Option<Identity>,
 }
 
 /// Reads the authorities of a PEM file.
-pub(crate) fn roots(path: &str) -> Result<Arc<RootCertStore>, String> {
+pub(crate) fn roots(path: &str) -> Result<Roots, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         roots.add(certificate).map_err(|error| format!("`{path}` holds a certificate that is none: {error}"))?;

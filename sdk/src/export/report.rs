@@ -1,5 +1,6 @@
 //! Tells of what goes wrong: on stderr, and of losses also to the collector, as a log record of the scope `watchbell`.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,7 +25,7 @@ pub(super) struct Report {
     dropped: [u64; 2],
     /// What the collector was told; it comes later, when there is room for it.
     dropped_in_band: [u64; 2],
-    refusal_told: [Option<Instant>; 2],
+    loss_told: [Option<Instant>; 2],
 }
 
 impl Report {
@@ -41,7 +42,7 @@ impl Report {
             let (i, dropped) = (signal as usize, pipeline.lane(signal).account().dropped_buffer_full);
             if dropped > self.dropped[i] {
                 self.last = Some(now);
-                tell(format_args!("{}", lost(dropped - self.dropped[i], signal)));
+                tell::error(format_args!("{}", lost(dropped - self.dropped[i], signal)));
                 self.dropped[i] = dropped;
             }
             if self.has_logs && dropped > self.dropped_in_band[i] && !pipeline.pool.is_pressed() {
@@ -61,11 +62,20 @@ impl Report {
 
     /// Tells that a collector refused records, once an interval.
     pub(super) fn refused(&mut self, signal: Signal, records: u64, reason: &str) {
-        let told = &mut self.refusal_told[signal as usize];
+        self.lost(signal, format_args!("the collector refused {records} {}: {reason}", signal.records_name()));
+    }
+
+    /// Tells that records were tried for as long as they may, once an interval.
+    pub(super) fn timed_out(&mut self, signal: Signal, records: u64) {
+        self.lost(signal, format_args!("{records} {} lost: the export's timeout is over", signal.records_name()));
+    }
+
+    fn lost(&mut self, signal: Signal, text: fmt::Arguments<'_>) {
+        let told = &mut self.loss_told[signal as usize];
         let now = Instant::now();
         if told.is_none_or(|told| now >= told + REPORT_INTERVAL) {
             *told = Some(now);
-            tell(format_args!("the collector refused {records} {}: {reason}", signal.records_name()));
+            tell::error(text);
         }
     }
 
@@ -73,7 +83,7 @@ impl Report {
     pub(super) fn tell_end(&self, pipeline: &Pipeline) {
         let ledger = pipeline.ledger();
         if ledger.logs.lost() + ledger.traces.lost() > 0 {
-            tell(format_args!("{ledger}"));
+            tell::error(format_args!("{ledger}"));
         }
     }
 }
@@ -96,14 +106,14 @@ impl Outage {
     /// Tells the beginning of an outage.
     pub(super) fn tell(&self, signal: Signal, uri: &Uri, reason: &str) {
         if !self.0.swap(true, Ordering::Relaxed) {
-            tell(format_args!("cannot deliver {} to {uri}, trying again: {reason}", signal.records_name()));
+            tell::warn(format_args!("cannot deliver {} to {uri}, trying again: {reason}", signal.records_name()));
         }
     }
 
     /// Tells its end.
     pub(super) fn is_over(&self, signal: Signal) {
         if self.0.swap(false, Ordering::Relaxed) {
-            tell(format_args!("{} are delivered again", signal.records_name()));
+            tell::info(format_args!("{} are delivered again", signal.records_name()));
         }
     }
 }

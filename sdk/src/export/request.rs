@@ -27,12 +27,13 @@ pub(super) fn resource(attributes: &[KeyValue]) -> Vec<u8> {
     out
 }
 
-/// Requests with all records of the chunks.
-pub(super) fn requests(resource: &[u8], chunks: &[Chunk]) -> Vec<Request> {
+/// Requests with all records of the chunks, at most `records_max` in each.
+pub(super) fn requests(resource: &[u8], chunks: &[Chunk], records_max: u64) -> Vec<Request> {
     let mut requests = Vec::new();
     let mut group = Group::default();
     for (scope, record) in chunks.iter().flat_map(Chunk::entries) {
-        if group.bytes > 0 && group.bytes + record.len() > REQUEST_BYTES {
+        let is_full = group.bytes + record.len() > REQUEST_BYTES || group.records >= records_max;
+        if group.records > 0 && is_full {
             requests.push(std::mem::take(&mut group).request(resource));
         }
         group.add(scope, record);
@@ -132,7 +133,7 @@ mod tests {
         for (target, record) in records {
             let (scope, bytes) = (ScopeId::of_target(target), record.encode_to_vec());
             if !chunks.last_mut().is_some_and(|chunk| chunk.push(scope, &bytes)) {
-                let mut chunk = pool.acquire(bytes.len()).expect("a pool without a cap");
+                let mut chunk = pool.acquire(bytes.len(), u64::MAX).expect("a pool without a cap");
                 assert!(chunk.push(scope, &bytes));
                 chunks.push(chunk);
             }
@@ -144,16 +145,18 @@ mod tests {
         #[test]
         fn requests_hold_each_record_once_under_its_scope(
             records in prop::collection::vec(("[ab]{1,2}", 0..40_000usize), 1..120),
+            records_max in 1..200u64,
         ) {
             let records: Vec<_> = records.into_iter().enumerate().map(|(i, (target, len))| {
                 (target, record(format!("{i}{}", "x".repeat(len))))
             }).collect();
             let resource = resource(&[KeyValue::new("service.name", "checkout")]);
-            let requests = requests(&resource, &chunks(&records));
+            let requests = requests(&resource, &chunks(&records), records_max);
             prop_assert_eq!(requests.iter().map(|request| request.records).sum::<u64>(), records.len() as u64);
             let mut seen = Vec::new();
             for request in requests {
                 prop_assert!(request.body.len() < REQUEST_BYTES + 64 * 1024);
+                prop_assert!(request.records <= records_max);
                 let [decoded] = &ExportLogsServiceRequest::decode(request.body).unwrap().resource_logs[..] else {
                     panic!("one resource");
                 };

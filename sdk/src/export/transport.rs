@@ -35,12 +35,13 @@ pub(super) struct Transport {
     protocol: Protocol,
     compression: Compression,
     timeout: Duration,
+    export_timeout: Option<Duration>,
 }
 
 impl Transport {
     /// `Err` where the system's certificates cannot be read.
     pub(super) fn new(export: Export) -> Result<Self, String> {
-        let Export { uri, protocol, mut headers, tls, compression, timeout, .. } = export;
+        let Export { uri, protocol, mut headers, tls, compression, timeout, export_timeout, .. } = export;
         let compressed = compression != Compression::None;
         for (name, value) in static_headers(protocol, compressed) {
             headers.insert(name, HeaderValue::from_static(value));
@@ -53,11 +54,16 @@ impl Transport {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .http2_keep_alive_timeout(KEEP_ALIVE);
         let client = client.build(tls.connector(&uri, http_connector(timeout), protocol)?);
-        Ok(Self { client, uri, headers, protocol, compression, timeout })
+        Ok(Self { client, uri, headers, protocol, compression, timeout, export_timeout })
     }
 
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
+    }
+
+    /// How long a message is tried altogether, if not until the shutdown.
+    pub(super) fn export_timeout(&self) -> Option<Duration> {
+        self.export_timeout
     }
 
     /// Sends a message once.

@@ -7,6 +7,16 @@ use opentelemetry::propagation::text_map_propagator::FieldIter;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 
+/// In a context whose trace came with B3's debug flag, which is handed on with it.
+#[derive(Debug)]
+struct Debug;
+
+/// What was read.
+struct Found {
+    span: SpanContext,
+    is_debug: bool,
+}
+
 /// Reads both forms and writes one.
 #[derive(Debug)]
 pub(super) enum B3Propagator {
@@ -24,27 +34,38 @@ impl TextMapPropagator for B3Propagator {
             return;
         }
         let (trace_id, span_id) = (span.trace_id().to_string(), span.span_id().to_string());
-        let sampled = if span.is_sampled() { "1" } else { "0" };
+        let is_debug = context.get::<Debug>().is_some();
+        let sampled = match span.is_sampled() {
+            true if is_debug => "d",
+            true => "1",
+            false => "0",
+        };
         match self {
             Self::Single => injector.set(SINGLE, format!("{trace_id}-{span_id}-{sampled}")),
             Self::Multi => {
                 injector.set(TRACE_ID, trace_id);
                 injector.set(SPAN_ID, span_id);
-                injector.set(SAMPLED, sampled.to_owned());
+                match sampled {
+                    "d" => injector.set(FLAGS, "1".to_owned()), // which says that it is sampled, too
+                    _ => injector.set(SAMPLED, sampled.to_owned()),
+                }
             }
         }
     }
 
     fn extract_with_context(&self, context: &Context, extractor: &dyn Extractor) -> Context {
         match single(extractor).or_else(|| multi(extractor)) {
-            Some(span) => context.with_remote_span_context(span),
+            Some(Found { span, is_debug }) => {
+                let context = context.with_remote_span_context(span);
+                if is_debug { context.with_value(Debug) } else { context }
+            }
             None => context.clone(),
         }
     }
 
     fn fields(&self) -> FieldIter<'_> {
         static FIELDS: LazyLock<[Vec<String>; 2]> =
-            LazyLock::new(|| [vec![SINGLE.to_owned()], [TRACE_ID, SPAN_ID, SAMPLED].map(str::to_owned).into()]);
+            LazyLock::new(|| [vec![SINGLE.to_owned()], [TRACE_ID, SPAN_ID, SAMPLED, FLAGS].map(str::to_owned).into()]);
         FieldIter::new(match self {
             Self::Single => &FIELDS[0],
             Self::Multi => &FIELDS[1],
@@ -52,19 +73,19 @@ impl TextMapPropagator for B3Propagator {
     }
 }
 
-fn single(extractor: &dyn Extractor) -> Option<SpanContext> {
+fn single(extractor: &dyn Extractor) -> Option<Found> {
     let mut parts = extractor.get(SINGLE)?.split('-');
     let (trace_id, span_id) = (parts.next()?, parts.next()?);
-    span_context(trace_id, span_id, parts.next())
+    found(trace_id, span_id, parts.next())
 }
 
-fn multi(extractor: &dyn Extractor) -> Option<SpanContext> {
+fn multi(extractor: &dyn Extractor) -> Option<Found> {
     let sampled = if extractor.get(FLAGS) == Some("1") { Some("d") } else { extractor.get(SAMPLED) };
-    span_context(extractor.get(TRACE_ID)?, extractor.get(SPAN_ID)?, sampled)
+    found(extractor.get(TRACE_ID)?, extractor.get(SPAN_ID)?, sampled)
 }
 
 /// Without a decision the trace is sampled: the caller left it to us, and this is the default.
-fn span_context(trace_id: &str, span_id: &str, sampled: Option<&str>) -> Option<SpanContext> {
+fn found(trace_id: &str, span_id: &str, sampled: Option<&str>) -> Option<Found> {
     let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !matches!(trace_id.len(), 16 | 32) || span_id.len() != 16 || !is_hex(trace_id) || !is_hex(span_id) {
         return None;
@@ -76,7 +97,7 @@ fn span_context(trace_id: &str, span_id: &str, sampled: Option<&str>) -> Option<
     };
     let (trace_id, span_id) = (TraceId::from_hex(trace_id).ok()?, SpanId::from_hex(span_id).ok()?);
     let span = SpanContext::new(trace_id, span_id, flags, true, TraceState::NONE);
-    span.is_valid().then_some(span)
+    span.is_valid().then_some(Found { span, is_debug: sampled == Some("d") })
 }
 
 const SINGLE: &str = "b3";
@@ -120,6 +141,27 @@ mod tests {
     }
 
     #[test]
+    fn the_debug_flag_is_handed_on() {
+        let received = [
+            HashMap::from([("b3".to_owned(), format!("{TRACE}-{SPAN}-d"))]),
+            [(TRACE_ID, TRACE), (SPAN_ID, SPAN), (FLAGS, "1")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        ];
+        for headers in received {
+            let context = B3Propagator::Multi.extract_with_context(&Context::new(), &headers);
+            let sent = |propagator: B3Propagator| {
+                let mut headers = HashMap::new();
+                propagator.inject_context(&context, &mut headers);
+                headers
+            };
+            assert_eq!(sent(B3Propagator::Single)[SINGLE], format!("{TRACE}-{SPAN}-d"));
+            let multi = sent(B3Propagator::Multi);
+            assert_eq!((multi.get(FLAGS).map(String::as_str), multi.get(SAMPLED)), (Some("1"), None));
+        }
+    }
+
+    #[test]
     fn what_is_no_b3_is_ignored() {
         let zeros = format!("{}-{SPAN}-1", "0".repeat(32));
         for value in ["0", "", "1-2-3", "-", &format!("{TRACE}-{SPAN}-x"), &zeros, &format!("+{}-{SPAN}", &TRACE[1..])]
@@ -137,7 +179,8 @@ mod tests {
                 let mut headers = HashMap::new();
                 propagator.inject_context(&Context::new().with_remote_span_context(span.clone()), &mut headers);
                 assert_eq!(headers.len(), count);
-                assert!(propagator.fields().all(|field| headers.contains_key(field)));
+                let fields: Vec<_> = propagator.fields().collect();
+                assert!(headers.keys().all(|header| fields.contains(&header.as_str())));
                 let context = propagator.extract_with_context(&Context::new(), &headers);
                 assert_eq!(*context.span().span_context(), span);
             }

@@ -1,4 +1,4 @@
-//! What the process, the host, the operating system and the container tell of themselves.
+//! What the process, the host, the operating system, the container and Kubernetes tell of themselves.
 
 use std::env::consts::{ARCH, OS};
 use std::fs;
@@ -12,10 +12,13 @@ pub(crate) enum Detector {
     Host,
     Os,
     Container,
+    Kubernetes,
+    Service,
 }
 
 impl Detector {
-    pub(crate) const ALL: [Self; 4] = [Self::Process, Self::Host, Self::Os, Self::Container];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Process, Self::Host, Self::Os, Self::Container, Self::Kubernetes, Self::Service];
 
     /// The one of that name.
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -24,6 +27,8 @@ impl Detector {
             "host" => Some(Self::Host),
             "os" => Some(Self::Os),
             "container" => Some(Self::Container),
+            "k8s" => Some(Self::Kubernetes),
+            "service" => Some(Self::Service),
             _ => None,
         }
     }
@@ -35,6 +40,8 @@ impl Detector {
             Self::Host => host(),
             Self::Os => os(),
             Self::Container => container_id().map(|id| KeyValue::new("container.id", id)).into_iter().collect(),
+            Self::Kubernetes => kubernetes(),
+            Self::Service => vec![KeyValue::new("service.instance.id", uuid())],
         }
     }
 }
@@ -71,6 +78,31 @@ fn os() -> Vec<KeyValue> {
     [Some(KeyValue::new("os.type", kind)), description].into_iter().flatten().collect()
 }
 
+/// What a pod knows without its API: the namespace of its service account, its name, which is its host's unless that is set, and its id.
+fn kubernetes() -> Vec<KeyValue> {
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
+        return Vec::new();
+    }
+    let namespace = line("/var/run/secrets/kubernetes.io/serviceaccount/namespace");
+    let pod_name = line("/proc/sys/kernel/hostname");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let pod_uid = mounts.lines().find_map(pod_uid_in).map(str::to_owned);
+    let found = [("k8s.namespace.name", namespace), ("k8s.pod.name", pod_name), ("k8s.pod.uid", pod_uid)];
+    found.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?))).collect()
+}
+
+/// The id of the pod whose `/etc/hosts` a line mounts: `/var/lib/kubelet/pods/{id}/etc-hosts`.
+fn pod_uid_in(mount: &str) -> Option<&str> {
+    mount.split_once("/pods/")?.1.split_once("/etc-hosts").map(|(id, _)| id)
+}
+
+/// A random one, version 4.
+fn uuid() -> String {
+    let bits = fastrand::u128(..) & !(0xF << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
 /// Docker, containerd and CRI-O name a container's control group or its mounts by the container's id.
 fn container_id() -> Option<String> {
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -102,6 +134,24 @@ mod tests {
         assert_eq!(keys(Detector::Process), ["process.pid", "process.executable.path", "process.executable.name"]);
         assert!(keys(Detector::Host).contains(&"host.arch".to_owned()));
         assert!(keys(Detector::Os).contains(&"os.type".to_owned()));
+    }
+
+    #[test]
+    fn each_instance_of_a_service_has_an_id() {
+        let [first, second] = [uuid(), uuid()];
+        assert_ne!(first, second);
+        let dashes: Vec<_> = first.match_indices('-').map(|(at, _)| at).collect();
+        assert_eq!((first.len(), dashes), (36, vec![8, 13, 18, 23]));
+        assert!(first[14..].starts_with('4') && first[19..].starts_with(['8', '9', 'a', 'b']), "{first}");
+    }
+
+    #[test]
+    fn pods() {
+        let id = "9d52e7a1-8f0b-4c56-9d0e-4a1f0f6f3a11";
+        let mount = format!("812 800 8:1 /var/lib/kubelet/pods/{id}/etc-hosts /etc/hosts rw - ext4 /dev/sda1 rw");
+        assert_eq!(pod_uid_in(&mount), Some(id));
+        assert_eq!(pod_uid_in("812 800 8:1 / /etc/hosts rw - ext4 /dev/sda1 rw"), None);
+        assert!(kubernetes().is_empty() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some());
     }
 
     #[test]

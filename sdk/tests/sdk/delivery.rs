@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::receiver::{Receiver, Scripted};
-use super::{builder, pipeline, pipeline_of};
+use super::{builder, builder_with, pipeline, pipeline_of};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -186,4 +186,56 @@ fn at_the_cap_the_newest_records_are_dropped_and_counted() {
     assert!(ledger.logs.dropped_buffer_full > 9_000, "{ledger}");
     assert_eq!(ledger.logs.in_flight, 0);
     assert_eq!(ledger.logs.emitted, ledger.logs.lost(), "{ledger}");
+}
+
+#[test]
+fn a_request_has_no_more_records_than_it_may() {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline_of(builder_with(&receiver, &[("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "10")]));
+    tracing::dispatcher::with_default(&dispatch, || (0..35).for_each(|i| tracing::info!(i)));
+    assert_eq!(guard.shutdown(LONG).logs.delivered, 35);
+    assert_eq!(receiver.requests(), 4);
+}
+
+#[test]
+fn a_queue_of_so_many_records_takes_no_more() {
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTEL_BLRP_MAX_QUEUE_SIZE", "30")];
+    let (dispatch, guard) = pipeline_of(watchbell::builder().variables(variables));
+    tracing::dispatcher::with_default(&dispatch, || (0..100).for_each(|i| tracing::info!(i, "nobody listens")));
+    let ledger = guard.shutdown(Duration::from_millis(50));
+    assert_eq!(ledger.logs.dropped_at_deadline, 30, "{ledger}");
+    assert!(ledger.logs.dropped_buffer_full >= 70, "the report of the loss may count, too: {ledger}");
+}
+
+#[test]
+fn a_queue_has_room_again_for_what_was_delivered() {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline_of(builder_with(&receiver, &[("OTEL_BLRP_MAX_QUEUE_SIZE", "30")]));
+    tracing::dispatcher::with_default(&dispatch, || {
+        for _ in 0..4 {
+            (0..30).for_each(|i| tracing::info!(i));
+            guard.flush(LONG).expect("a receiver that answers");
+        }
+    });
+    let ledger = guard.shutdown(LONG);
+    assert_eq!((ledger.logs.delivered, ledger.logs.lost()), (120, 0), "{ledger}");
+}
+
+#[test]
+fn an_export_that_takes_too_long_is_dropped_and_counted() {
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTEL_BLRP_EXPORT_TIMEOUT", "20")];
+    let (dispatch, guard) = pipeline_of(watchbell::builder().variables(variables));
+    tracing::dispatcher::with_default(&dispatch, || tracing::info!("nobody listens"));
+    guard.flush(LONG).expect("an end of the export");
+    let ledger = guard.shutdown(LONG);
+    assert_eq!((ledger.logs.dropped_at_export_timeout, ledger.logs.dropped()), (1, 1), "{ledger}");
+}
+
+#[test]
+fn a_timeout_of_zero_delivers() {
+    for receiver in [Receiver::http(), Receiver::grpc()] {
+        let (dispatch, guard) = pipeline_of(builder_with(&receiver, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "0")]));
+        tracing::dispatcher::with_default(&dispatch, || tracing::info!("in its own time"));
+        assert_eq!(guard.shutdown(LONG).logs.delivered, 1);
+    }
 }

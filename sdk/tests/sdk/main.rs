@@ -17,11 +17,18 @@ fn pipeline(receiver: &Receiver) -> (tracing::Dispatch, watchbell::Guard) {
 
 /// A builder that knows nothing but the receiver.
 fn builder(receiver: &Receiver) -> watchbell::Builder {
-    watchbell::builder().variables([
+    builder_with(receiver, &[])
+}
+
+/// One that also reads these variables.
+fn builder_with(receiver: &Receiver, variables: &[(&str, &str)]) -> watchbell::Builder {
+    let endpoint = receiver.endpoint();
+    let of_receiver = [
         ("OTEL_SERVICE_NAME", "checkout"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", receiver.protocol()),
-    ])
+    ];
+    watchbell::builder().variables(of_receiver.into_iter().chain(variables.iter().copied()))
 }
 
 fn pipeline_of(builder: watchbell::Builder) -> (tracing::Dispatch, watchbell::Guard) {

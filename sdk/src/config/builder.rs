@@ -1,0 +1,270 @@
+//! What is set in code, laid over what is set outside.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use http::{HeaderMap, Uri};
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::trace::Sampler;
+use tracing_subscriber::filter::Targets;
+
+use super::env::Env;
+use super::{Compression, Config, Export, ExportSettings, PerSignal, Protocol, Settings, Signal, values};
+use crate::levels::Levels;
+use crate::resource;
+use crate::tls::{self, Tls};
+
+/// Sets up Watchbell in code; what is not set here comes from the environment.
+///
+/// ```
+/// let guard = watchbell::builder()
+///     .service_name("checkout")
+///     .resource_attribute("deployment.environment.name", "prod")
+///     .endpoint("http://collector:4317")
+///     .protocol(watchbell::Protocol::Grpc)
+///     .levels("info,checkout=debug")
+///     .init()?;
+/// # drop(guard.shutdown(std::time::Duration::ZERO));
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Builder {
+    service_name: Option<String>,
+    resource_attributes: Vec<KeyValue>,
+    endpoint: Option<String>,
+    protocol: Option<Protocol>,
+    compression: Option<Compression>,
+    headers: Vec<(String, String)>,
+    certificate: Option<String>,
+    client_certificate: Option<(String, String)>,
+    timeout: Option<Duration>,
+    console: Option<bool>,
+    levels: Option<String>,
+    sampler: Option<Sampler>,
+    schedule_delay: Option<Duration>,
+    buffer_bytes_max: Option<usize>,
+    shutdown_timeout: Option<Duration>,
+    panics: Option<bool>,
+    variables: Option<HashMap<String, String>>,
+}
+
+impl Builder {
+    /// Names the service, as `OTEL_SERVICE_NAME` does. Without either it is `unknown_service:<program>`.
+    pub fn service_name(mut self, name: impl Into<String>) -> Self {
+        self.service_name = Some(name.into());
+        self
+    }
+
+    /// Adds an attribute to the resource, as `OTEL_RESOURCE_ATTRIBUTES` does.
+    pub fn resource_attribute(mut self, key: impl Into<String>, value: impl Into<opentelemetry::Value>) -> Self {
+        self.resource_attributes.push(KeyValue::new(key.into(), value));
+        self
+    }
+
+    /// Where the collector is, for all signals, as `OTEL_EXPORTER_OTLP_ENDPOINT`: `http://host:4318`, `https://host:4317`. Over HTTP
+    /// `/v1/logs` and `/v1/traces` are appended.
+    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoint = Some(endpoint.into());
+        self
+    }
+
+    /// How OTLP is spoken, as `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = Some(protocol);
+        self
+    }
+
+    /// How requests are compressed, as `OTEL_EXPORTER_OTLP_COMPRESSION`.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
+
+    /// Adds a header to each request, as `OTEL_EXPORTER_OTLP_HEADERS`: `header("authorization", "Bearer ...")`.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The PEM file of the authorities that the collector's certificate must come from, as `OTEL_EXPORTER_OTLP_CERTIFICATE`. The system's,
+    /// if neither is set.
+    pub fn certificate(mut self, path: impl Into<String>) -> Self {
+        self.certificate = Some(path.into());
+        self
+    }
+
+    /// The PEM files of our own certificate and its private key, for a collector that asks for one, as
+    /// `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` and `OTEL_EXPORTER_OTLP_CLIENT_KEY`.
+    ///
+    /// ```no_run
+    /// let _guard = watchbell::builder()
+    ///     .endpoint("https://collector:4318")
+    ///     .certificate("/etc/tls/ca.pem")
+    ///     .client_certificate("/etc/tls/checkout.pem", "/etc/tls/checkout.key")
+    ///     .header("authorization", "Bearer ...")
+    ///     .init()?;
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
+    pub fn client_certificate(mut self, certificate_path: impl Into<String>, key_path: impl Into<String>) -> Self {
+        self.client_certificate = Some((certificate_path.into(), key_path.into()));
+        self
+    }
+
+    /// How long one request may take, as `OTEL_EXPORTER_OTLP_TIMEOUT` (10 s); zero is no limit. It is then tried again.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(values::no_limit_for_zero(timeout));
+        self
+    }
+
+    /// Whether records are also written to stderr, readable. On, unless `OTEL_LOGS_EXPORTER` is set and does not list `console`.
+    #[cfg(feature = "console")]
+    pub fn console(mut self, on: bool) -> Self {
+        self.console = Some(on);
+        self
+    }
+
+    /// Which records are made, as `RUST_LOG`: `info,checkout=debug,hyper=off`. `info` if neither is set.
+    pub fn levels(mut self, directives: impl Into<String>) -> Self {
+        self.levels = Some(directives.into());
+        self
+    }
+
+    /// Which traces are sampled, as `OTEL_TRACES_SAMPLER`. Log records carry their trace's ids also where it is not sampled.
+    ///
+    /// ```
+    /// use watchbell::Sampler;
+    ///
+    /// let builder = watchbell::builder().sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(0.1))));
+    /// ```
+    pub fn sampler(mut self, sampler: Sampler) -> Self {
+        self.sampler = Some(sampler);
+        self
+    }
+
+    /// How long records are gathered before they are sent, as `OTEL_BLRP_SCHEDULE_DELAY` (1 s) and `OTEL_BSP_SCHEDULE_DELAY` (5 s). Records of
+    /// severity ERROR do not wait.
+    pub fn schedule_delay(mut self, delay: Duration) -> Self {
+        self.schedule_delay = Some(delay);
+        self
+    }
+
+    /// Most bytes that wait for the collector, of all signals together (16 MiB). At the limit the newest records are dropped and counted.
+    pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
+        self.buffer_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Whether [`init`](Self::init) sets a panic hook, which records each panic with the trace it happened in and then calls the hook that
+    /// was set before. On by default.
+    pub fn panics(mut self, on: bool) -> Self {
+        self.panics = Some(on);
+        self
+    }
+
+    /// How long dropping the [`Guard`](crate::Guard), or the process's exit without that, may take (5 s).
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = Some(timeout);
+        self
+    }
+
+    /// Reads these variables instead of the process's environment.
+    pub fn variables<K: Into<String>, V: Into<String>>(mut self, variables: impl IntoIterator<Item = (K, V)>) -> Self {
+        self.variables = Some(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
+        self
+    }
+
+    /// The configuration, and what outside of the code was not understood.
+    pub(crate) fn build(self) -> Result<(Config, Vec<String>), String> {
+        #[cfg(not(feature = "grpc"))]
+        if self.protocol == Some(Protocol::Grpc) {
+            return Err(values::GRPC_ABSENT.to_owned());
+        }
+        let mut env = Env::new(self.variables.clone());
+        let settings = env.settings(self.protocol);
+        let config = Config {
+            is_disabled: settings.is_disabled,
+            verbosity: settings.verbosity,
+            console: self.console.unwrap_or(settings.console),
+            levels: self.wanted_levels(settings.levels.clone())?,
+            sampler: self.sampler.clone().unwrap_or_else(|| settings.sampler.clone()),
+            propagators: settings.propagators.clone(),
+            limits: settings.limits,
+            resource: self.resource(settings.resource.clone()),
+            buffer_bytes_max: self.buffer_bytes_max.unwrap_or(BUFFER_BYTES_MAX),
+            shutdown_timeout: self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
+            panics: self.panics.unwrap_or(true),
+            exports: self.exports(settings)?,
+        };
+        Ok((config, env.warnings()))
+    }
+
+    fn wanted_levels(&self, levels: Levels) -> Result<Levels, String> {
+        let Some(directives) = &self.levels else { return Ok(levels) };
+        let targets = directives.parse::<Targets>();
+        targets.map(Levels::new).map_err(|error| format!("the levels `{directives}` are not understood: {error}"))
+    }
+
+    fn resource(&self, found: Vec<KeyValue>) -> Vec<KeyValue> {
+        let named = self.service_name.iter().map(|name| KeyValue::new("service.name", name.clone()));
+        resource::complete(found.into_iter().chain(self.resource_attributes.iter().cloned()).chain(named))
+    }
+
+    fn exports(&self, settings: Settings) -> Result<PerSignal<Option<Export>>, String> {
+        let mut exports = PerSignal::<Option<Export>>::default();
+        for (signal, settings) in Signal::ALL.into_iter().zip(settings.exports) {
+            exports[signal as usize] = settings.map(|settings| self.export(signal, settings)).transpose()?;
+        }
+        Ok(exports)
+    }
+
+    fn export(&self, signal: Signal, settings: ExportSettings) -> Result<Export, String> {
+        let protocol = self.protocol.unwrap_or(settings.protocol);
+        let batch = &settings.batch;
+        Ok(Export {
+            uri: self.uri(signal, protocol, &settings)?,
+            protocol,
+            compression: self.compression.or(settings.compression).unwrap_or(Compression::None),
+            timeout: self.timeout.or(settings.timeout).unwrap_or(EXPORT_TIMEOUT),
+            export_timeout: batch.export_timeout,
+            schedule_delay: self.schedule_delay.or(batch.schedule_delay).unwrap_or(signal.schedule_delay()),
+            queue_records_max: batch.queue_records_max.map_or(u64::MAX, u64::from),
+            batch_records_max: batch.batch_records_max.map_or(u64::MAX, u64::from),
+            headers: self.headers(settings.headers)?,
+            tls: Tls {
+                roots: self.certificate.as_deref().map(tls::roots).transpose()?.or(settings.roots),
+                identity: match &self.client_certificate {
+                    Some((certificate, key)) => Some(tls::identity(certificate, key)?),
+                    None => settings.identity,
+                },
+            },
+        })
+    }
+
+    fn uri(&self, signal: Signal, protocol: Protocol, settings: &ExportSettings) -> Result<Uri, String> {
+        let Some(endpoint) = &self.endpoint else { return Ok(settings.uri.clone()) };
+        values::uri(endpoint, protocol, settings.is_insecure, signal.path(protocol))
+    }
+
+    fn headers(&self, mut headers: HeaderMap) -> Result<HeaderMap, String> {
+        for (name, value) in &self.headers {
+            let (name, value) = values::header(name, value)?;
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+/// What it is set to may be secret: headers, and variables with them.
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        let mut debug = f.debug_struct("Builder");
+        debug.field("service_name", &self.service_name).field("protocol", &self.protocol).field("headers", &names);
+        debug.finish_non_exhaustive()
+    }
+}
+
+const BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);

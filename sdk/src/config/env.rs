@@ -1,0 +1,302 @@
+//! The environment, as the OpenTelemetry specification reads it.
+//!
+//! An empty value counts as unset, names of a set (a protocol, a sampler) are read in any case, and a boolean is true only where it says
+//! `true`. What cannot be understood is told once on stderr and then counts as unset.
+
+use std::collections::{HashMap, HashSet};
+
+use http::HeaderMap;
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::trace::Sampler;
+use tracing_subscriber::filter::Targets;
+
+use super::{BatchSettings, ExportSettings, PerSignal, Propagator, Protocol, Settings, Signal, values};
+use crate::levels::Levels;
+use crate::limits::Limits;
+use crate::resource::{self, Detector};
+use crate::tell::Verbosity;
+use crate::tls::{self, Identity};
+
+/// The environment, and what was wrong in it.
+pub(super) struct Env {
+    variables: Option<HashMap<String, String>>,
+    warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Exporters {
+    otlp: bool,
+    console: bool,
+}
+
+impl Env {
+    /// These variables, or the process's.
+    pub(super) fn new(variables: Option<HashMap<String, String>>) -> Self {
+        Self { variables, warnings: Vec::new() }
+    }
+
+    /// All that it says; a protocol that was set in code decides how endpoints are read.
+    pub(super) fn settings(&mut self, protocol: Option<Protocol>) -> Settings {
+        let is_disabled = self.boolean("OTEL_SDK_DISABLED").unwrap_or(false);
+        let exporters = Signal::ALL.map(|signal| self.exporters(signal));
+        let mut exports = PerSignal::<Option<ExportSettings>>::default();
+        for signal in Signal::ALL {
+            let is_on = exporters[signal as usize].otlp && !is_disabled;
+            exports[signal as usize] = is_on.then(|| self.export(signal, protocol));
+        }
+        let directives = self.get("RUST_LOG").unwrap_or_default();
+        Settings {
+            is_disabled,
+            verbosity: self.parse("OTEL_LOG_LEVEL", Verbosity::named).unwrap_or(Verbosity::Info),
+            exports,
+            console: exporters[Signal::Logs as usize].console,
+            levels: Levels::new(self.directives(&directives)),
+            sampler: self.sampler(),
+            propagators: self.propagators(),
+            limits: self.limits(),
+            resource: self.resource(),
+        }
+    }
+
+    /// What was wrong: a variable for all signals is read for each, and told once.
+    pub(super) fn warnings(mut self) -> Vec<String> {
+        let mut told = HashSet::new();
+        self.warnings.retain(|warning| told.insert(warning.clone()));
+        self.warnings
+    }
+
+    fn get(&mut self, name: &str) -> Option<String> {
+        let value = match &self.variables {
+            Some(variables) => variables.get(name).cloned(),
+            None => std::env::var_os(name)?.into_string().map_err(|_| self.ignored(name, "it is not UTF-8")).ok(),
+        };
+        value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn ignored(&mut self, name: &str, why: &str) {
+        self.warnings.push(format!("{name} is ignored: {why}"));
+    }
+
+    fn parse<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        parse(&self.get(name)?).map_err(|error| self.ignored(name, &error)).ok()
+    }
+
+    /// Whatever is not `true` is false, as the specification wants.
+    fn boolean(&mut self, name: &str) -> Option<bool> {
+        let value = self.get(name)?;
+        let is_true = value.eq_ignore_ascii_case("true");
+        if !is_true && !value.eq_ignore_ascii_case("false") {
+            let wanted = "is not a boolean; write `true` or `false`";
+            self.warnings.push(format!("{name} counts as `false`: `{value}` {wanted}"));
+        }
+        Some(is_true)
+    }
+
+    fn export(&mut self, signal: Signal, protocol: Option<Protocol>) -> ExportSettings {
+        let protocol = protocol.or_else(|| self.signal_parse(signal, "PROTOCOL", str::parse));
+        let protocol = protocol.unwrap_or(Protocol::HttpProtobuf);
+        let is_insecure = own_name(signal, "INSECURE");
+        let is_insecure = self.boolean(&is_insecure).or_else(|| self.boolean("OTEL_EXPORTER_OTLP_INSECURE"));
+        let is_insecure = is_insecure.unwrap_or(false);
+        ExportSettings {
+            protocol,
+            uri: self.uri(signal, protocol, is_insecure),
+            is_insecure,
+            headers: self.headers(signal),
+            roots: self.signal_parse(signal, "CERTIFICATE", tls::roots),
+            identity: self.identity(signal),
+            compression: self.signal_parse(signal, "COMPRESSION", str::parse),
+            timeout: self.signal_parse(signal, "TIMEOUT", values::timeout),
+            batch: self.batch(match signal {
+                Signal::Logs => "OTEL_BLRP",
+                Signal::Traces => "OTEL_BSP",
+            }),
+        }
+    }
+
+    fn batch(&mut self, prefix: &str) -> BatchSettings {
+        let mut batch = BatchSettings {
+            schedule_delay: self.parse(&format!("{prefix}_SCHEDULE_DELAY"), values::millis),
+            export_timeout: self.parse(&format!("{prefix}_EXPORT_TIMEOUT"), values::timeout),
+            queue_records_max: self.parse(&format!("{prefix}_MAX_QUEUE_SIZE"), values::positive),
+            batch_records_max: self.parse(&format!("{prefix}_MAX_EXPORT_BATCH_SIZE"), values::positive),
+        };
+        if let (Some(queue), Some(records)) = (batch.queue_records_max, batch.batch_records_max)
+            && records > queue
+        {
+            let name = format!("{prefix}_MAX_EXPORT_BATCH_SIZE");
+            self.ignored(&name, &format!("{records} is more than `{prefix}_MAX_QUEUE_SIZE`, {queue}"));
+            batch.batch_records_max = None;
+        }
+        batch
+    }
+
+    fn uri(&mut self, signal: Signal, protocol: Protocol, is_insecure: bool) -> http::Uri {
+        let own_path = match protocol {
+            Protocol::Grpc => signal.path(protocol),
+            _ => "", // the specification: used as it is
+        };
+        let shared_path = signal.path(protocol);
+        let uri = |value: &str, path| values::uri(value, protocol, is_insecure, path);
+        let found = self.parse(&own_name(signal, "ENDPOINT"), |value| uri(value, own_path));
+        let found = found.or_else(|| self.parse("OTEL_EXPORTER_OTLP_ENDPOINT", |value| uri(value, shared_path)));
+        found.unwrap_or_else(|| signal.default_uri(protocol))
+    }
+
+    /// The signal's own variable, else the one for all signals.
+    fn signal_parse<T>(&mut self, signal: Signal, what: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let own = self.parse(&own_name(signal, what), &parse);
+        own.or_else(|| self.parse(&format!("OTEL_EXPORTER_OTLP_{what}"), &parse))
+    }
+
+    /// The variable's name and value, the signal's own if it is set.
+    fn signal_get(&mut self, signal: Signal, what: &str) -> Option<(String, String)> {
+        let names = [own_name(signal, what), format!("OTEL_EXPORTER_OTLP_{what}")];
+        names.into_iter().find_map(|name| self.get(&name).map(|value| (name, value)))
+    }
+
+    fn headers(&mut self, signal: Signal) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for variable in ["OTEL_EXPORTER_OTLP_HEADERS", &own_name(signal, "HEADERS")] {
+            for (name, value) in self.parse(variable, values::pairs).unwrap_or_default() {
+                match values::header(&name, &value) {
+                    Ok((name, value)) => drop(headers.insert(name, value)),
+                    Err(error) => self.warnings.push(format!("{variable}: {error}, and is not sent")),
+                }
+            }
+        }
+        headers
+    }
+
+    /// The client certificate; one variable of the two alone is told and ignored.
+    fn identity(&mut self, signal: Signal) -> Option<Identity> {
+        let certificate = self.signal_get(signal, "CLIENT_CERTIFICATE");
+        let key = self.signal_get(signal, "CLIENT_KEY");
+        let (name, read) = match (certificate, key) {
+            (None, None) => return None,
+            (Some((name, certificate)), Some((_, key))) => (name, tls::identity(&certificate, &key)),
+            (Some((name, _)), None) => (name, Err("`OTEL_EXPORTER_OTLP_CLIENT_KEY` is missing".to_owned())),
+            (None, Some((name, _))) => (name, Err("`OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` is missing".to_owned())),
+        };
+        read.map_err(|error| self.ignored(&name, &error)).ok()
+    }
+
+    fn exporters(&mut self, signal: Signal) -> Exporters {
+        let name = format!("OTEL_{}_EXPORTER", signal.env_name());
+        let has_console = signal == Signal::Logs && cfg!(feature = "console");
+        let Some(list) = self.get(&name) else { return Exporters { otlp: true, console: has_console } };
+        let mut exporters = Exporters { otlp: false, console: false };
+        for exporter in list.split(',').map(str::trim) {
+            match exporter.to_ascii_lowercase().as_str() {
+                "otlp" => exporters.otlp = true,
+                "console" if has_console => exporters.console = true,
+                "none" | "" => {}
+                _ => {
+                    let known = if has_console { "`otlp`, `console` or `none`" } else { "`otlp` or `none`" };
+                    self.warnings.push(format!("{name}: the exporter `{exporter}` is not known; write {known}"));
+                }
+            }
+        }
+        exporters
+    }
+
+    fn propagators(&mut self) -> Vec<Propagator> {
+        let list = self.get("OTEL_PROPAGATORS").unwrap_or_else(|| "tracecontext,baggage".to_owned());
+        let (propagators, unknown) = Propagator::listed(&list);
+        let wanted = "write `tracecontext`, `baggage`, `b3`, `b3multi` or `none`";
+        let told = unknown.into_iter().map(|name| format!("OTEL_PROPAGATORS: `{name}` is not known; {wanted}"));
+        self.warnings.extend(told);
+        propagators
+    }
+
+    fn resource(&mut self) -> Vec<KeyValue> {
+        let listed = self.parse("OTEL_RESOURCE_ATTRIBUTES", values::pairs).unwrap_or_default();
+        let named = self.get("OTEL_SERVICE_NAME").map(|name| KeyValue::new("service.name", name));
+        let detected = self.detectors().into_iter().flat_map(Detector::detect);
+        detected.chain(resource::strings(listed)).chain(named).collect()
+    }
+
+    /// The list of other languages' SDKs, under the name that Python's gave it: the specification has none.
+    fn detectors(&mut self) -> Vec<Detector> {
+        let name = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS";
+        let list = self.get(name).unwrap_or_default();
+        let mut detectors = Vec::new();
+        for wanted in list.split(',').map(str::trim) {
+            match (wanted, Detector::named(wanted)) {
+                (_, Some(detector)) => detectors.push(detector),
+                ("*", _) => detectors.extend(Detector::ALL),
+                ("" | "otel" | "none", _) => {} // what is always there
+                _ => {
+                    let known = "write `process`, `host`, `os`, `container`, `k8s`, `service` or `*`";
+                    self.warnings.push(format!("{name}: `{wanted}` is not known; {known}"));
+                }
+            }
+        }
+        detectors
+    }
+
+    fn limits(&mut self) -> Limits {
+        let mut limits = Limits::default();
+        let mut first = |names: &[&str]| names.iter().find_map(|name| self.parse(name, values::count));
+        let mut set = |limit: &mut u32, names: &[&str]| *limit = first(names).unwrap_or(*limit);
+        set(&mut limits.attributes_per_record_max, &["OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", ATTRIBUTE_COUNT]);
+        set(&mut limits.spans.max_attributes_per_span, &["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", ATTRIBUTE_COUNT]);
+        set(&mut limits.spans.max_attributes_per_event, &["OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", ATTRIBUTE_COUNT]);
+        set(&mut limits.spans.max_attributes_per_link, &["OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", ATTRIBUTE_COUNT]);
+        set(&mut limits.spans.max_events_per_span, &["OTEL_SPAN_EVENT_COUNT_LIMIT"]);
+        set(&mut limits.spans.max_links_per_span, &["OTEL_SPAN_LINK_COUNT_LIMIT"]);
+        let mut set =
+            |limit: &mut usize, name| *limit = first(&[name, VALUE_LENGTH]).map_or(*limit, |max| max as usize);
+        set(&mut limits.record_value_chars_max, "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT");
+        set(&mut limits.span_value_chars_max, "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT");
+        limits
+    }
+
+    fn sampler(&mut self) -> Sampler {
+        let always_on = || Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
+        let Some(name) = self.get("OTEL_TRACES_SAMPLER") else { return always_on() };
+        let mut ratio =
+            || Sampler::TraceIdRatioBased(self.parse("OTEL_TRACES_SAMPLER_ARG", values::ratio).unwrap_or(1.0));
+        match name.to_ascii_lowercase().as_str() {
+            "always_on" => Sampler::AlwaysOn,
+            "always_off" => Sampler::AlwaysOff,
+            "traceidratio" => ratio(),
+            "parentbased_always_on" => always_on(),
+            "parentbased_always_off" => Sampler::ParentBased(Box::new(Sampler::AlwaysOff)),
+            "parentbased_traceidratio" => Sampler::ParentBased(Box::new(ratio())),
+            _ => {
+                let wanted =
+                    "write `always_on`, `always_off`, `traceidratio` or one of these with `parentbased_` before it";
+                self.ignored("OTEL_TRACES_SAMPLER", &format!("`{name}` is not known; {wanted}"));
+                always_on()
+            }
+        }
+    }
+
+    /// `RUST_LOG`; a directive that is not understood is left out, the others count.
+    pub(super) fn directives(&mut self, directives: &str) -> Targets {
+        let mut targets = Targets::new();
+        let mut default = None;
+        for directive in directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+            match directive.parse::<Targets>() {
+                Ok(parsed) => {
+                    default = parsed.default_level().or(default);
+                    targets.extend(parsed);
+                }
+                Err(error) => self.warnings.push(format!("RUST_LOG: the directive `{directive}` is ignored: {error}")),
+            }
+        }
+        match default {
+            None if targets.iter().next().is_none() => targets.with_default(tracing_core::Level::INFO),
+            None => targets,
+            Some(level) => targets.with_default(level),
+        }
+    }
+}
+
+fn own_name(signal: Signal, what: &str) -> String {
+    format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.env_name())
+}
+
+const ATTRIBUTE_COUNT: &str = "OTEL_ATTRIBUTE_COUNT_LIMIT";
+const VALUE_LENGTH: &str = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT";

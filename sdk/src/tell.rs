@@ -1,0 +1,57 @@
+//! Says something on stderr: the one place where the telemetry's own troubles can be told. `OTEL_LOG_LEVEL` says how much.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Verbosity {
+    /// Nothing.
+    None,
+    /// That records are lost.
+    Error,
+    /// What was not understood, and that the collector is away.
+    Warn,
+    /// That it is there again.
+    Info,
+}
+
+impl Verbosity {
+    /// The one of a level's name; nothing here is more detailed than `info`.
+    pub(crate) fn named(name: &str) -> Result<Self, String> {
+        match name.to_ascii_lowercase().as_str() {
+            "none" | "off" => Ok(Self::None),
+            "fatal" | "error" => Ok(Self::Error),
+            "warn" | "warning" => Ok(Self::Warn),
+            "info" | "debug" | "trace" => Ok(Self::Info),
+            _ => Err(format!("`{name}` is not a level; write `none`, `error`, `warn`, `info`, `debug` or `trace`")),
+        }
+    }
+}
+
+static VERBOSITY: AtomicU8 = AtomicU8::new(Verbosity::Info as u8);
+
+/// Sets how much the whole process is told.
+pub(crate) fn set_verbosity(verbosity: Verbosity) {
+    VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
+}
+
+pub(crate) fn error(text: fmt::Arguments<'_>) {
+    tell(Verbosity::Error, text);
+}
+
+pub(crate) fn warn(text: fmt::Arguments<'_>) {
+    tell(Verbosity::Warn, text);
+}
+
+pub(crate) fn info(text: fmt::Arguments<'_>) {
+    tell(Verbosity::Info, text);
+}
+
+fn tell(verbosity: Verbosity, text: fmt::Arguments<'_>) {
+    if verbosity as u8 <= VERBOSITY.load(Ordering::Relaxed) {
+        let _ = writeln!(std::io::stderr(), "watchbell: {text}"); // there is nowhere to tell that it failed
+    }
+}
