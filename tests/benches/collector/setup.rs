@@ -49,7 +49,7 @@ pub(crate) fn watchbell(job: &Job) -> Result<Collector> {
 
 /// Starts the OpenTelemetry Collector of the tests, memory only, one OTLP/gRPC exporter to `sink`, on the first core.
 pub(crate) fn otelcol(sink: &str) -> Result<Option<Collector>> {
-    let Some(program) = otelcol_program() else { return Ok(None) };
+    let Some(program) = peer("otelcol") else { return Ok(None) };
     let dir = tempfile::tempdir_in(target_dir())?;
     let [grpc, http] = free_addresses()?;
     fs::write(
@@ -67,13 +67,27 @@ pub(crate) fn otelcol(sink: &str) -> Result<Option<Collector>> {
     Ok(Some(Collector { process, grpc, http, dir }))
 }
 
-/// Where `make peers` has put it.
-fn otelcol_program() -> Option<PathBuf> {
+/// Starts Rotel, memory only, one OTLP/gRPC exporter to `sink`, on the first core.
+pub(crate) fn rotel(sink: &str) -> Result<Option<Collector>> {
+    let Some(program) = peer("rotel") else { return Ok(None) };
+    let dir = tempfile::tempdir_in(target_dir())?;
+    let [grpc, http] = free_addresses()?;
+    let mut command = on_first_core(&program);
+    command.args(["start", "--exporter", "otlp", "--otlp-exporter-compression", "none"]);
+    command.args(["--otlp-exporter-endpoint", &format!("http://{sink}")]);
+    command.args(["--otlp-grpc-endpoint", &grpc, "--otlp-http-endpoint", &http]);
+    command.args(["--otlp-grpc-max-recv-msg-size-mib", "64"]);
+    let process = Process::start(command, &dir.path().join("log"), &grpc)?;
+    Ok(Some(Collector { process, grpc, http, dir }))
+}
+
+/// Where `make peers` has put a program.
+fn peer(name: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("WATCHBELL_CACHE").map(PathBuf::from).or_else(|| {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         Some(cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?.join("watchbell"))
     })?;
-    let mut found: Vec<PathBuf> = glob::glob(&format!("{}/peers/otelcol*/**/otelcol", cache.display()))
+    let mut found: Vec<PathBuf> = glob::glob(&format!("{}/peers/{name}-*/**/{name}", cache.display()))
         .ok()?
         .filter_map(std::result::Result::ok)
         .filter(|path| path.is_file())

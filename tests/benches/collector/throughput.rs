@@ -13,7 +13,7 @@ pub(crate) async fn run(seconds: u64, rows: &str) -> Result<()> {
     println!("| collector | in | records/CPU-s | records/s | refused | ack p50 ms | ack p99 ms | peak memory MiB |");
     println!("|---|---|---|---|---|---|---|---|");
     for transport in [Transport::Grpc, Transport::Http] {
-        for row in [LOG_ONLY, FORWARDED, JUDGED, OTELCOL].into_iter().filter(|row| row.name.contains(rows)) {
+        for row in [LOG_ONLY, FORWARDED, JUDGED, OTELCOL, ROTEL].into_iter().filter(|row| row.name.contains(rows)) {
             run_row(&row, transport, &sink, &address, seconds).await?;
         }
     }
@@ -26,35 +26,56 @@ pub(crate) async fn run(seconds: u64, rows: &str) -> Result<()> {
 /// A line of the table.
 struct Row {
     name: &'static str,
-    /// The rules of our collector; `None` is the OpenTelemetry Collector.
-    rules: Option<&'static str>,
+    under_test: UnderTest,
     forwards: bool,
     /// 0: as fast as they are answered.
     records_per_second: u64,
 }
 
+#[derive(Clone, Copy)]
+enum UnderTest {
+    /// Ours, by that rule file.
+    Watchbell(&'static str),
+    OpenTelemetryCollector,
+    Rotel,
+}
+
 const NO_RULES: &str = "groups: []";
-const LOG_ONLY: Row =
-    Row { name: "watchbell, log only", rules: Some(NO_RULES), forwards: false, records_per_second: 0 };
-const FORWARDED: Row =
-    Row { name: "watchbell, log → otlp_grpc", rules: Some(NO_RULES), forwards: true, records_per_second: 0 };
-const JUDGED: Row = Row {
-    name: "watchbell, log, 100 rules → otlp_grpc",
-    rules: Some(HUNDRED_RULES),
+const LOG_ONLY: Row = Row {
+    name: "watchbell, log only",
+    under_test: UnderTest::Watchbell(NO_RULES),
+    forwards: false,
+    records_per_second: 0,
+};
+const FORWARDED: Row = Row {
+    name: "watchbell, log → otlp_grpc",
+    under_test: UnderTest::Watchbell(NO_RULES),
     forwards: true,
     records_per_second: 0,
 };
-const OTELCOL: Row =
-    Row { name: "OpenTelemetry Collector, memory only → otlp", rules: None, forwards: true, records_per_second: 0 };
+const JUDGED: Row = Row {
+    name: "watchbell, log, 100 rules → otlp_grpc",
+    under_test: UnderTest::Watchbell(HUNDRED_RULES),
+    forwards: true,
+    records_per_second: 0,
+};
+const OTELCOL: Row = Row {
+    name: "OpenTelemetry Collector, memory only → otlp",
+    under_test: UnderTest::OpenTelemetryCollector,
+    forwards: true,
+    records_per_second: 0,
+};
+const ROTEL: Row = Row { name: "Rotel, memory only → otlp", under_test: UnderTest::Rotel, ..OTELCOL };
 const PACED: Row = Row { name: "watchbell, 100 rules → otlp_grpc, paced", records_per_second: 100_000, ..JUDGED };
 
 async fn run_row(row: &Row, transport: Transport, sink: &Sink, sink_address: &str, seconds: u64) -> Result<()> {
-    let collector = match row.rules {
-        Some(rules) => Some(setup::watchbell(&Job {
+    let collector = match row.under_test {
+        UnderTest::Watchbell(rules) => Some(setup::watchbell(&Job {
             rules: rules.to_owned(),
             config: if row.forwards { exporter(sink_address) } else { String::new() },
         })?),
-        None => setup::otelcol(sink_address)?,
+        UnderTest::OpenTelemetryCollector => setup::otelcol(sink_address)?,
+        UnderTest::Rotel => setup::rotel(sink_address)?,
     };
     let Some(collector) = collector else {
         println!("| {} | | not installed: `make peers` | | | | | |", row.name);
