@@ -7,6 +7,7 @@ RUN sh image/build.sh /image
 
 FROM scratch
 COPY --from=build --chown=65532:65532 /image /
+ENV WATCHBELL_CONFIG=/etc/watchbell/config.yaml
 USER 65532:65532
 WORKDIR /var/lib/watchbell
 VOLUME /var/lib/watchbell

@@ -53,4 +53,4 @@ image: ## The files of the container's image in target/image, seen to run with n
 
 demo: ## The main job on live traffic, under two minutes after the build. KEEP=1 leaves it running.
 	cargo build --package watchbell-collector --package watchbell-examples --bins
-	target/debug/demo
+	"$${CARGO_TARGET_DIR:-target}"/debug/demo

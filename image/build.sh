@@ -11,9 +11,11 @@ cd "$(dirname "$0")/.."
 target=$(uname -m)-unknown-linux-musl
 [ $# -gt 0 ] || set -- --release
 rm -rf "$folder"
-mkdir -p "$folder/etc/ssl/certs" "$folder/usr/share" "$folder/var/lib/watchbell" "$folder/tmp"
-binary=$(cargo build --locked --package watchbell-collector --bin watchbell --target "$target" \
-  --message-format=json-render-diagnostics "$@" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+mkdir -p "$folder/etc/ssl/certs" "$folder/etc/watchbell/rules" "$folder/usr/share" "$folder/var/lib/watchbell" "$folder/tmp"
+built=$(cargo build --locked --package watchbell-collector --bin watchbell --target "$target" \
+  --message-format=json-render-diagnostics "$@")
+binary=$(printf '%s\n' "$built" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
 cp "$binary" "$folder/watchbell"
+cp image/config.yaml "$folder/etc/watchbell/"
 cp -L /etc/ssl/certs/ca-certificates.crt "$folder/etc/ssl/certs/"
 cp -RL /usr/share/zoneinfo "$folder/usr/share/"

@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
-# Runs an image's folder as a container would: that folder alone is the file system, and the user is nobody in particular.
+# Runs an image's folder as a container would: that folder alone is the file system, and the user is nobody in particular. The ports are
+# those of its config, as in a container.
 # usage: image/check.sh FOLDER       needs root, for chroot
 set -euo pipefail
 folder=$1
-port=${2:-19439}
 if ldd "$folder/watchbell" 2>/dev/null | grep -q '=>'; then
   echo "the binary is not static" >&2
   exit 1
 fi
-cat >"$folder/config.yaml" <<YAML
-receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:$((port + 1))'}, http: {endpoint: '127.0.0.1:$((port + 2))'}}}}
-api: {endpoint: '127.0.0.1:$port'}
-data_dir: /var/lib/watchbell
-rule_files: []
-exporters: {otlp_http: {endpoint: 'https://127.0.0.1:$((port + 3))'}}
-YAML
+if curl --silent --output /dev/null http://127.0.0.1:9430/; then
+  echo "port 9430 is taken" >&2
+  exit 1
+fi
+run() { chroot --userspec=65532:65532 "$folder" /watchbell "$@"; }
+
+# The authorities' certificates: without them no exporter could speak TLS.
+printf '%s\n' 'data_dir: /var/lib/watchbell' 'rule_files: []' "exporters: {otlp_http: {endpoint: 'https://collector.example.com'}}" >"$folder/tmp/tls.yaml"
 chown -R 65532:65532 "$folder/var/lib/watchbell"
-chroot --userspec=65532:65532 "$folder" /watchbell check --config /config.yaml
-chroot --userspec=65532:65532 "$folder" /watchbell run --config /config.yaml &
-trap 'kill $! 2>/dev/null; wait' EXIT
+run check --config /tmp/tls.yaml
+rm "$folder/tmp/tls.yaml"
+[ -f "$folder/usr/share/zoneinfo/Europe/Berlin" ]
+
+run run --config /etc/watchbell/config.yaml &
+trap 'kill $! 2>/dev/null; wait; rm -rf "$folder"/var/lib/watchbell/*' EXIT
 for _ in $(seq 100); do
-  if curl --silent --fail "http://127.0.0.1:$port/-/ready" >/dev/null; then
+  # From another address than loopback's usual one, as from outside a container.
+  if curl --silent --fail http://127.0.0.2:9430/-/ready >/dev/null; then
     echo "it runs"
     exit 0
   fi

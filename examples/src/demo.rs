@@ -1,7 +1,8 @@
 //! `make demo`: the main job on live traffic, from an empty data folder to the resolved notice, with nothing else installed.
 //!
 //! Starts the collector and the checkout service beside it, lets the payment upstream fail, waits for the page, heals the upstream,
-//! waits for the resolved notice, and stops everything. `KEEP=1` leaves all running until it is interrupted.
+//! waits for the resolved notice, and stops everything. `KEEP=1` leaves all running until it is interrupted; an interrupted demo leaves
+//! nothing behind.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it is a show
 
@@ -9,11 +10,14 @@ use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -33,26 +37,28 @@ fn show() -> Result<()> {
     let say = |line: &str| println!("\n\x1b[1m── {:>4.1} s  {line}\x1b[0m", start.elapsed().as_secs_f64());
 
     say(&format!("the collector starts with an empty data folder, OTLP on {} and {}", stage.grpc, stage.http));
-    let (collector, pages) = stage.start_collector()?;
+    let (sender, events) = mpsc::channel();
+    tell_interruption(sender.clone())?;
+    let collector = stage.start_collector(sender)?;
     say(&format!("the checkout service starts, instrumented with the SDK, and takes {RATE} orders a second"));
     let checkout = stage.start_checkout()?;
-    thread::sleep(CALM);
+    wait(&events, CALM)?;
 
     say("the payment upstream begins to fail; the rule: more than 5 errors of one upstream in ten seconds");
     post(stage.checkout, "/demo/fail")?;
-    wait_for_line(&pages, "FIRING", PAGE_WITHIN)?;
-    thread::sleep(CALM);
+    wait_for_line(&events, "FIRING", PAGE_WITHIN)?;
+    wait(&events, CALM)?;
 
     say(
         "the payment upstream heals; the alert resolves once its condition has been false for the group's interval, 5 s",
     );
     post(stage.checkout, "/demo/heal")?;
-    wait_for_line(&pages, "RESOLVED", RESOLVED_WITHIN)?;
+    wait_for_line(&events, "RESOLVED", RESOLVED_WITHIN)?;
 
     if std::env::var("KEEP").is_ok_and(|keep| keep == "1") {
         say("still running (KEEP=1); Ctrl-C ends it. To try next:");
         stage.print_addresses();
-        keep_showing(&pages);
+        keep_showing(&events);
     }
     say("all is well again; stopping");
     checkout.stop()?;
@@ -79,7 +85,7 @@ impl Stage {
         Ok(Self { dir, grpc, http, api, checkout })
     }
 
-    fn start_collector(&self) -> Result<(Running, Receiver<String>)> {
+    fn start_collector(&self, events: Sender<Event>) -> Result<Running> {
         let mut command = Command::new(beside_us("watchbell")?);
         command
             .arg("run")
@@ -91,9 +97,9 @@ impl Stage {
             .env("DEMO_API", self.api.to_string())
             .stdout(Stdio::piped());
         let mut running = Running::start("watchbell", command, &self.dir)?;
-        let pages = show_lines(running.child.stdout.take().ok_or("no stdout")?);
+        show_lines(running.child.stdout.take().ok_or("no stdout")?, events);
         running.wait_until_answers(self.api, "/-/ready")?;
-        Ok((running, pages))
+        Ok(running)
     }
 
     fn start_checkout(&self) -> Result<Running> {
@@ -141,6 +147,7 @@ impl Running {
         let log = dir.join(format!("{name}.log"));
         let child = command
             .stdin(Stdio::null())
+            .process_group(0) // Ctrl-C is for the show alone, which then stops them in order
             .stderr(fs::File::create(&log)?)
             .spawn()
             .map_err(|error| format!("cannot start {name}: {error}"))?;
@@ -190,34 +197,71 @@ fn terminate(child: &Child) -> Result<()> {
     Ok(rustix::process::kill_process(pid, rustix::process::Signal::TERM)?)
 }
 
+/// What the show waits for.
+enum Event {
+    /// The collector has paged a line.
+    Line(String),
+    /// By Ctrl-C or SIGTERM.
+    Interrupted,
+}
+
+fn tell_interruption(events: Sender<Event>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut terminate = {
+        let _entered = runtime.enter();
+        signal(SignalKind::terminate())?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        let _ = events.send(Event::Interrupted);
+    });
+    Ok(())
+}
+
 /// Prints what the collector pages, line by line, and passes each line on.
-fn show_lines(stdout: ChildStdout) -> Receiver<String> {
-    let (sender, lines) = mpsc::channel();
+fn show_lines(stdout: ChildStdout, events: Sender<Event>) {
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
             println!("{line}");
-            if sender.send(line).is_err() {
+            if events.send(Event::Line(line)).is_err() {
                 return;
             }
         }
     });
-    lines
 }
 
-fn wait_for_line(lines: &Receiver<String>, wanted: &str, within: Duration) -> Result<()> {
+fn wait_for_line(events: &Receiver<Event>, wanted: &str, within: Duration) -> Result<()> {
+    match find_line(events, within, |line| line.contains(wanted))? {
+        true => Ok(()),
+        false => Err(format!("no {wanted} page within {within:?}").into()),
+    }
+}
+
+fn wait(events: &Receiver<Event>, duration: Duration) -> Result<()> {
+    find_line(events, duration, |_| false).map(|_| ())
+}
+
+/// Whether a line that is wanted came in time.
+fn find_line(events: &Receiver<Event>, within: Duration, is_wanted: impl Fn(&str) -> bool) -> Result<bool> {
     let deadline = Instant::now() + within;
     loop {
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) if line.contains(wanted) => return Ok(()),
-            Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) => return Err(format!("no {wanted} page within {within:?}").into()),
+        match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Event::Line(line)) if is_wanted(&line) => return Ok(true),
+            Ok(Event::Line(_)) => {}
+            Ok(Event::Interrupted) => return Err("interrupted".into()),
+            Err(RecvTimeoutError::Timeout) => return Ok(false),
             Err(RecvTimeoutError::Disconnected) => return Err("the collector ended".into()),
         }
     }
 }
 
-fn keep_showing(lines: &Receiver<String>) {
-    while lines.recv().is_ok() {}
+fn keep_showing(events: &Receiver<Event>) {
+    while let Ok(Event::Line(_)) = events.recv() {}
 }
 
 fn post(address: SocketAddr, path: &str) -> Result<()> {

@@ -64,10 +64,29 @@ fn refuses_wrong_values() {
         ("--set=config.data_dir=/data", "config"),
         ("--set=service.type=Ingress", "type"),
         ("--set=rules.notes=text", "rules"),
+        ("--set=config.api.endpoint=127.0.0.1:9430", "endpoint"),
     ] {
         let error = template(&[wrong]).expect_err(wrong);
         assert!(error.contains(complaint), "{wrong}: {error}");
     }
+}
+
+/// It is not asked there who reloads the rules.
+#[test]
+fn the_api_is_not_published_with_the_otlp_ports() {
+    let rendered = template(&["--set=service.type=LoadBalancer"]).unwrap();
+    let services = manifests(&rendered).into_iter().filter(|manifest| manifest["kind"] == "Service");
+    let published: Vec<_> = services.filter(|service| service["spec"]["type"] == "LoadBalancer").collect();
+    assert_eq!(published.len(), 1);
+    let ports = published[0]["spec"]["ports"].as_array().unwrap();
+    assert_eq!(ports.iter().map(|port| port["name"].as_str().unwrap()).collect::<Vec<_>>(), ["otlp-grpc", "otlp-http"]);
+}
+
+#[test]
+fn the_chart_keeps_its_own_labels() {
+    let rendered = template(&[r"--set=podLabels.app\.kubernetes\.io/name=other,podLabels.team=a"]).unwrap();
+    let labels = &manifest(&rendered, "StatefulSet")["spec"]["template"]["metadata"]["labels"];
+    assert_eq!((&labels["app.kubernetes.io/name"], &labels["team"]), (&"watchbell".into(), &"a".into()));
 }
 
 #[test]
@@ -107,7 +126,7 @@ fn the_rendered_config_runs_and_every_port_and_probe_answers() {
         let url = format!("http://{OTHER_ADDRESS}:{}{}", port["containerPort"], get["path"].as_str().unwrap());
         assert_eq!(http::get(&url).unwrap().status, 200, "{probe}");
     }
-    for service in [manifest(&rendered, "Service"), manifests(&rendered).remove(3)] {
+    for service in manifests(&rendered).into_iter().filter(|manifest| manifest["kind"] == "Service") {
         for port in service["spec"]["ports"].as_array().unwrap() {
             let name = &port["targetPort"];
             assert!(container_ports.iter().any(|port| port["name"] == *name), "no port {name} in the container");

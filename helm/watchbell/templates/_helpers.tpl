@@ -36,7 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- splitList ":" .endpoint | last }}
 {{- end }}
 
-{{- define "watchbell.servicePorts" -}}
+{{- define "watchbell.otlpPorts" -}}
 - name: otlp-grpc
   port: {{ include "watchbell.port" .Values.config.receivers.otlp.protocols.grpc }}
   targetPort: otlp-grpc
@@ -45,6 +45,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   port: {{ include "watchbell.port" .Values.config.receivers.otlp.protocols.http }}
   targetPort: otlp-http
   appProtocol: http
+{{- end }}
+
+{{- define "watchbell.apiPort" -}}
 - name: api
   port: {{ include "watchbell.port" .Values.config.api }}
   targetPort: api

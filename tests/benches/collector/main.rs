@@ -30,6 +30,7 @@ fn main() -> Result<()> {
         let named = |name: &&str| arguments.iter().any(|argument| argument == name);
         named(&half) || !["throughput", "latency"].iter().any(named)
     };
+    setup::leave_first_core()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if wants("throughput") {
         runtime.block_on(throughput::run(seconds, &rows))?;

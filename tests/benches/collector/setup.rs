@@ -96,6 +96,17 @@ fn peer(name: &str) -> Option<PathBuf> {
     found.pop()
 }
 
+/// Keeps the load and the far end off the core of the collector; threads that are made from here on inherit it.
+pub(crate) fn leave_first_core() -> Result<()> {
+    let cores = std::thread::available_parallelism()?.get();
+    if cores > 1 {
+        let pid = std::process::id().to_string();
+        let status = Command::new("taskset").args(["-c", "-p", &format!("1-{}", cores - 1), &pid]).output()?.status;
+        assert!(status.success(), "taskset ended with {status}");
+    }
+    Ok(())
+}
+
 fn on_first_core(program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", "0"]).arg(program);
