@@ -3,7 +3,7 @@
 //! A [`Callsite`] lives as long as the process, as the `tracing` callsite it belongs to does. Each thread finds it in a small cache of
 //! its own, so that no lock is shared between threads that log.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, RwLock};
 
@@ -23,6 +23,9 @@ pub(crate) struct Callsite {
     metadata: &'static Metadata<'static>,
     scope: ScopeId,
     head: Box<[u8]>,
+    /// Where in the head the attributes begin that tell its place in the code, and how many these are.
+    place: usize,
+    place_attributes: u32,
     fields: Box<[FieldUse]>,
     tells_exception: bool,
 }
@@ -60,6 +63,18 @@ impl Callsite {
         &self.head
     }
 
+    /// The same without the code attributes.
+    #[cold]
+    pub(crate) fn head_without_place(&self) -> &[u8] {
+        &self.head[..self.place]
+    }
+
+    /// How many code attributes the head has.
+    #[inline]
+    pub(crate) fn place_attributes(&self) -> u32 {
+        self.place_attributes
+    }
+
     /// The scope of its records: the event's target.
     #[inline]
     pub(crate) fn scope(&self) -> ScopeId {
@@ -80,10 +95,15 @@ impl Callsite {
     fn new(metadata: &'static Metadata<'static>) -> Self {
         let is_log = is_log(metadata);
         let fields = metadata.fields().iter().map(|field| field_use(field.name(), is_log)).collect();
+        let mut head = head(metadata);
+        let place = head.len();
+        let place_attributes = put_place(&mut head, metadata);
         Self {
             metadata,
             scope: ScopeId::of_target(metadata.target()),
-            head: head(metadata),
+            head: head.into(),
+            place,
+            place_attributes,
             fields,
             tells_exception: metadata.fields().iter().any(|field| field.name().starts_with("exception.")),
         }
@@ -117,7 +137,7 @@ fn registered(metadata: &'static Metadata<'static>) -> &'static Callsite {
     write(&CALLSITES).entry(address).or_insert_with(|| Box::leak(Box::new(Callsite::new(metadata))))
 }
 
-fn head(metadata: &Metadata<'_>) -> Box<[u8]> {
+fn head(metadata: &Metadata<'_>) -> Vec<u8> {
     let mut out = vec![0; TIMES_BYTES];
     let (number, text) = severity(*metadata.level());
     put_varint_field(&mut out, 2, number);
@@ -125,13 +145,18 @@ fn head(metadata: &Metadata<'_>) -> Box<[u8]> {
     if let Some(name) = given_name(metadata) {
         put_bytes_field(&mut out, 12, name.as_bytes());
     }
-    if let Some(file) = metadata.file() {
-        put_attribute(&mut out, "code.file.path", |out| put_bytes_field(out, 1, file.as_bytes()));
+    out
+}
+
+fn put_place(out: &mut Vec<u8>, metadata: &Metadata<'_>) -> u32 {
+    let (file, line) = (metadata.file(), metadata.line());
+    if let Some(file) = file {
+        put_attribute(out, "code.file.path", |out| put_bytes_field(out, 1, file.as_bytes()));
     }
-    if let Some(line) = metadata.line() {
-        put_attribute(&mut out, "code.line.number", |out| put_varint_field(out, 3, u64::from(line)));
+    if let Some(line) = line {
+        put_attribute(out, "code.line.number", |out| put_varint_field(out, 3, u64::from(line)));
     }
-    out.into()
+    u32::from(file.is_some()) + u32::from(line.is_some())
 }
 
 /// Appends an attribute of a log record whose value `value` writes.
@@ -201,6 +226,19 @@ impl ScopeId {
         let mut message = Vec::new();
         put_bytes_field(&mut message, 1, target.as_bytes());
         Self::of(Scope { message, schema_url: String::new() })
+    }
+
+    /// The same for a record of the `log` crate, whose target is not known before: the last one is kept at hand.
+    pub(crate) fn of_log_target(target: &str) -> Self {
+        thread_local!(static LAST: RefCell<Option<(String, ScopeId)>> = const { RefCell::new(None) });
+        let found = LAST.try_with(|last| {
+            let mut last = last.borrow_mut();
+            match &*last {
+                Some((known, id)) if known == target => *id,
+                _ => last.insert((target.to_owned(), Self::of_target(target))).1,
+            }
+        });
+        found.unwrap_or_else(|_| Self::of_target(target))
     }
 
     /// The scope of a tracer.

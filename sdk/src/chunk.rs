@@ -15,6 +15,9 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of a record (4 KiB) from which it has a chunk of its own and of its size, so that no chunk is left half empty for it.
 const LARGE_RECORD_BYTES: usize = CHUNK_BYTES / 4;
 
+/// Bytes of a chunk (2 KiB) while the buffer fills with chunks: a thread may have but one line to say.
+const SMALL_CHUNK_BYTES: usize = 2 * 1024;
+
 /// Most empty chunks that are kept for use again (64, 1 MiB); more are freed.
 const FREE_CHUNKS_MAX: usize = 64;
 
@@ -71,27 +74,37 @@ impl Chunk {
 /// Where chunks come from, under one cap over chunks and requests.
 pub(crate) struct Pool {
     free: Mutex<Vec<Vec<u8>>>,
-    used_bytes: AtomicUsize,
+    chunk_bytes: AtomicUsize,
+    request_bytes: AtomicUsize,
     buffer_bytes_max: usize,
 }
 
 impl Pool {
     /// A pool that hands out at most `buffer_bytes_max` bytes: beyond, the newest record is dropped and counted.
     pub(crate) fn new(buffer_bytes_max: usize) -> Self {
-        Self { free: Mutex::default(), used_bytes: AtomicUsize::new(0), buffer_bytes_max }
+        Self {
+            free: Mutex::default(),
+            chunk_bytes: AtomicUsize::new(0),
+            request_bytes: AtomicUsize::new(0),
+            buffer_bytes_max,
+        }
     }
 
     /// An empty chunk with room for a record of `record_bytes`, and for so many records at most; `None` at the cap.
     pub(crate) fn acquire(&self, record_bytes: usize, records_max: u64) -> Option<Chunk> {
-        let wanted = if Self::is_for_one(record_bytes) { ENTRY_HEAD_BYTES + record_bytes } else { CHUNK_BYTES };
-        let before = self.used_bytes.fetch_add(wanted, Ordering::Relaxed);
-        if before + wanted > self.buffer_bytes_max {
-            self.refund(wanted);
+        let wanted = match record_bytes + ENTRY_HEAD_BYTES {
+            bytes if Self::is_for_one(record_bytes) => bytes,
+            bytes if self.is_pressed() => bytes.max(SMALL_CHUNK_BYTES),
+            _ => CHUNK_BYTES,
+        };
+        let before = self.chunk_bytes.fetch_add(wanted, Ordering::Relaxed);
+        if before + wanted + self.request_bytes() > self.buffer_bytes_max {
+            self.chunk_bytes.fetch_sub(wanted, Ordering::Relaxed);
             return None;
         }
         let free = (wanted == CHUNK_BYTES).then(|| lock(&self.free).pop()).flatten();
         let bytes = free.unwrap_or_else(|| Vec::with_capacity(wanted));
-        self.used_bytes.fetch_add(bytes.capacity() - wanted, Ordering::Relaxed);
+        self.chunk_bytes.fetch_add(bytes.capacity() - wanted, Ordering::Relaxed);
         Some(Chunk { bytes, records: 0, records_max })
     }
 
@@ -103,7 +116,7 @@ impl Pool {
     /// Takes a chunk back.
     pub(crate) fn release(&self, chunk: Chunk) {
         let mut bytes = chunk.bytes;
-        self.refund(bytes.capacity());
+        self.chunk_bytes.fetch_sub(bytes.capacity(), Ordering::Relaxed);
         bytes.clear();
         let mut free = lock(&self.free);
         if bytes.capacity() == CHUNK_BYTES && free.len() < FREE_CHUNKS_MAX {
@@ -112,27 +125,26 @@ impl Pool {
     }
 
     /// Counts bytes of a request, which may go beyond the cap by what it needs besides records.
-    pub(crate) fn charge(&self, bytes: usize) {
-        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+    pub(crate) fn charge(&self, request_bytes: usize) {
+        self.request_bytes.fetch_add(request_bytes, Ordering::Relaxed);
     }
 
-    /// Counts bytes as free again.
-    pub(crate) fn refund(&self, bytes: usize) {
-        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Counts bytes of a request as free again.
+    pub(crate) fn refund(&self, request_bytes: usize) {
+        self.request_bytes.fetch_sub(request_bytes, Ordering::Relaxed);
     }
 
-    /// Whether more than half of the cap is in use, so that partly filled chunks should be collected early.
+    /// Whether chunks take up more than a quarter of the cap, so that they should be collected early: they may be nearly empty.
     pub(crate) fn is_pressed(&self) -> bool {
-        self.used_bytes() > self.buffer_bytes_max / 2
+        self.chunk_bytes.load(Ordering::Relaxed) > self.buffer_bytes_max / 4
     }
 
-    /// The cap.
-    pub(crate) fn buffer_bytes_max(&self) -> usize {
-        self.buffer_bytes_max
+    /// Whether half of the cap is in use.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.chunk_bytes.load(Ordering::Relaxed) + self.request_bytes() > self.buffer_bytes_max / 2
     }
 
-    /// Bytes in chunks and requests.
-    pub(crate) fn used_bytes(&self) -> usize {
-        self.used_bytes.load(Ordering::Relaxed)
+    fn request_bytes(&self) -> usize {
+        self.request_bytes.load(Ordering::Relaxed)
     }
 }

@@ -5,7 +5,6 @@ use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use opentelemetry::Context as OtelContext;
 use opentelemetry::trace::{TraceContextExt, TraceId};
 use tracing_core::field::{Field, Visit};
 use tracing_core::{Event, Level, Subscriber};
@@ -15,8 +14,11 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::encode::ErrorChain;
+use crate::lane::map_current_context;
+use crate::one_line::OneLine;
 
-/// Writes each event as one line, at once and in the calling thread, so that the last lines before a crash are there.
+/// Writes each event as one line, at once and in the calling thread, so that the last lines before a crash are there. Control characters in what
+/// an event tells are escaped, newlines too: whoever can put a text into a message can neither forge a line nor command the terminal.
 pub(crate) struct Console {
     colors: bool,
 }
@@ -37,7 +39,9 @@ impl Console {
         let (dim, reset) = if self.colors { (DIM, RESET) } else { ("", "") };
         let level = if self.colors { color(*metadata.level()) } else { "" };
         write!(line, "{dim}{}{reset} {level}{:>5}{reset} ", Utc(time), metadata.level())?;
-        write!(line, "{dim}{}:{reset}", metadata.target())?;
+        line.push_str(dim);
+        write!(OneLine(line), "{}:", metadata.target())?;
+        line.push_str(reset);
         event.record(&mut Message(line));
         event.record(&mut Fields { line, dim, reset, is_log: normalized.is_some() });
         if trace_id != TraceId::INVALID {
@@ -51,17 +55,22 @@ impl Console {
 impl<S: Subscriber> Layer<S> for Console {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         thread_local!(static LINE: Cell<String> = const { Cell::new(String::new()) });
-        let trace_id = OtelContext::map_current(|context| {
+        let trace_id = map_current_context(|context| {
             (!context.is_telemetry_suppressed()).then(|| context.span().span_context().trace_id())
         });
-        let Some(trace_id) = trace_id else { return };
+        let Some(trace_id) = trace_id.unwrap_or(Some(TraceId::INVALID)) else { return }; // none where the thread is ending
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.clear();
         let _ = self.line(&mut line, event, SystemTime::now(), trace_id); // a faulty `Debug` cuts its line short
         let _ = std::io::stderr().write_all(line.as_bytes()); // there is nowhere to tell it
-        let _ = LINE.try_with(|kept| kept.set(line));
+        if line.capacity() <= LINE_BYTES_MAX {
+            let _ = LINE.try_with(|kept| kept.set(line));
+        }
     }
 }
+
+/// Most bytes of a line's buffer that a thread keeps between calls (8 KiB); a longer line's is freed.
+const LINE_BYTES_MAX: usize = 8 * 1024;
 
 const DIM: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
@@ -85,7 +94,7 @@ impl Visit for Message<'_> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            let _ = write!(self.0, " {value:?}");
+            let _ = write!(OneLine(self.0), " {value:?}");
         }
     }
 }
@@ -106,7 +115,8 @@ impl Visit for Fields<'_> {
         let name = field.name();
         if name != "message" && !(self.is_log && name.starts_with("log.")) {
             let Self { dim, reset, .. } = self;
-            let _ = write!(self.line, " {dim}{name}={reset}{value:?}");
+            let _ = write!(self.line, " {dim}{name}={reset}");
+            let _ = write!(OneLine(self.line), "{value:?}");
         }
     }
 }

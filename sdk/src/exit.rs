@@ -7,33 +7,24 @@ use std::sync::mpsc;
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedSender;
-
-use crate::export::Command;
+use crate::export::{Command, ExportThread};
 use crate::lock;
 
 /// Sends what was recorded when the process exits, for at most `timeout`. Without effect once the guard has ended the export.
-pub(crate) fn flush_at_exit(commands: UnboundedSender<Command>, timeout: Duration) {
+pub(crate) fn flush_at_exit(thread: ExportThread, timeout: Duration) {
     static REGISTERED: Once = Once::new();
-    *lock(&ENDING) = Some(Ending { commands, timeout, process: std::process::id() });
+    *lock(&ENDING) = Some((thread, timeout));
     REGISTERED.call_once(|| {
         // SAFETY: the handler is a plain function that lives as long as the process and never unwinds: it only sends and waits.
         let _ = unsafe { libc::atexit(at_exit) }; // a full table of handlers is no reason not to run
     });
 }
 
-static ENDING: Mutex<Option<Ending>> = Mutex::new(None);
-
-struct Ending {
-    commands: UnboundedSender<Command>,
-    timeout: Duration,
-    /// A forked child has this handler, but not the export thread that it would wait for.
-    process: u32,
-}
+static ENDING: Mutex<Option<(ExportThread, Duration)>> = Mutex::new(None);
 
 extern "C" fn at_exit() {
-    let Some(Ending { commands, timeout, process }) = lock(&ENDING).take() else { return };
+    let Some((thread, timeout)) = lock(&ENDING).take() else { return };
     let (reply, done) = mpsc::channel();
-    let shutdown = Command::Shutdown(Instant::now() + timeout, reply);
-    let _ = process == std::process::id() && commands.send(shutdown).is_ok() && done.recv_timeout(timeout).is_ok();
+    let _ =
+        thread.ask(Command::Shutdown(Instant::now().checked_add(timeout), reply)) && done.recv_timeout(timeout).is_ok();
 }

@@ -9,7 +9,7 @@ mod report;
 mod request;
 mod transport;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use opentelemetry::Context;
 use tokio::sync::{Notify, mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::{Config, Export, Signal};
 use crate::lane::Urgency;
@@ -36,45 +36,67 @@ const HURRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Delay before the first retry; it doubles up to [`RETRY_DELAY_MAX`], each time with a random part taken off.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// Longest delay between retries, unless the collector asks for more.
+/// Longest delay between retries (5 s), unless the collector asks for more.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// Longest delay that a collector can ask for (5 min): beyond, it is asked again all the same.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// What the guard asks of the export thread.
 pub(crate) enum Command {
     /// Send all that was emitted before; the reply comes when it has settled.
     Flush(mpsc::Sender<()>),
-    /// The same, until the deadline; what is left then is dropped, and the thread ends.
-    Shutdown(Instant, mpsc::Sender<()>),
+    /// The same, until the deadline if there is one; what is left then is dropped, and the thread ends.
+    Shutdown(Option<Instant>, mpsc::Sender<()>),
 }
 
-/// Starts the thread; `Err` if there is no thread, runtime or TLS to be had.
-pub(crate) fn spawn(pipeline: Arc<Pipeline>, config: &Config) -> Result<UnboundedSender<Command>, String> {
-    let exports = Signal::ALL.iter().map(|signal| Some((*signal, config.export(*signal)?.clone())));
-    let lanes = exports.flatten().map(|(signal, export)| LaneExporter::new(signal, export));
-    let lanes = lanes.collect::<Result<Vec<_>, _>>()?;
-    let (commands, receiver) = unbounded_channel();
-    let resource = request::resource(&config.resource);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
-    let run = move || {
-        let _suppressed = Context::enter_telemetry_suppressed_scope();
-        runtime.block_on(Exporter::new(pipeline, resource, lanes).run(receiver));
-    };
-    let thread = std::thread::Builder::new().name("watchbell-export".to_owned()).spawn(run);
-    thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-    Ok(commands)
+/// The way to the export thread.
+#[derive(Clone)]
+pub(crate) struct ExportThread {
+    commands: UnboundedSender<Command>,
+    process: u32,
+}
+
+impl ExportThread {
+    /// Starts the thread; `Err` if there is no thread, runtime or TLS to be had.
+    pub(crate) fn spawn(pipeline: Arc<Pipeline>, config: &Config) -> Result<Self, String> {
+        let exports = Signal::ALL.iter().map(|signal| Some((*signal, config.export(*signal)?.clone())));
+        let lanes = exports.flatten().map(|(signal, export)| LaneExporter::new(signal, export));
+        let lanes = lanes.collect::<Result<Vec<_>, _>>()?;
+        let (commands, receiver) = unbounded_channel();
+        let resource = request::resource(&config.resource);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
+        let run = move || {
+            let _suppressed = Context::enter_telemetry_suppressed_scope();
+            let runtime = runtime; // so that it, too, ends in silence
+            runtime.block_on(Exporter::new(pipeline, resource, lanes).run(receiver));
+        };
+        let thread = std::thread::Builder::new().name("watchbell-export".to_owned()).spawn(run);
+        thread.map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Self { commands, process: std::process::id() })
+    }
+
+    /// Whether there is a thread to take the command: a forked child has none.
+    pub(crate) fn ask(&self, command: Command) -> bool {
+        self.process == std::process::id() && self.commands.send(command).is_ok()
+    }
 }
 
 struct Exporter {
     pipeline: Arc<Pipeline>,
     resource: Vec<u8>,
     lanes: Vec<LaneExporter>,
-    sends: JoinSet<Settled>,
+    /// Whether a lane asked for all chunks, because they fill the buffer.
+    is_pressed: bool,
+    /// Answers; none if a request's time was up before.
+    sends: JoinSet<Option<Answer>>,
+    under_way: HashMap<Id, Sending>,
     next_number: u64,
     /// Numbers of requests that wait or are under way.
     unsettled: BTreeSet<u64>,
     flushes: Vec<(u64, mpsc::Sender<()>)>,
-    shutdown: Option<(Instant, mpsc::Sender<()>)>,
+    shutdown: Option<(Option<Instant>, mpsc::Sender<()>)>,
     /// Told at a flush and at the shutdown, so that requests that wait for a retry try at once.
     retry_now: Arc<Notify>,
     report: Report,
@@ -93,18 +115,14 @@ struct LaneExporter {
     last_collection: Option<Instant>,
     waiting: VecDeque<Request>,
     in_flight: usize,
-    /// Bytes of its requests.
-    request_bytes: usize,
 }
 
-/// A request's end.
-struct Settled {
+/// A request that is under way.
+struct Sending {
     signal: Signal,
     number: u64,
     records: u64,
     bytes: usize,
-    /// None if its time was up before.
-    answer: Option<Answer>,
 }
 
 impl LaneExporter {
@@ -119,7 +137,6 @@ impl LaneExporter {
             last_collection: None,
             waiting: VecDeque::new(),
             in_flight: 0,
-            request_bytes: 0,
         })
     }
 }
@@ -131,7 +148,9 @@ impl Exporter {
             pipeline,
             resource,
             lanes,
+            is_pressed: false,
             sends: JoinSet::new(),
+            under_way: HashMap::new(),
             next_number: 0,
             unsettled: BTreeSet::new(),
             flushes: Vec::new(),
@@ -157,7 +176,7 @@ impl Exporter {
                     None => return self.finish(), // the guard is leaked and the subscriber gone
                 },
                 () = self.pipeline.wake.notified() => {}
-                Some(settled) = self.sends.join_next() => self.handle_settled(settled.ok()),
+                Some(answer) = self.sends.join_next_with_id() => self.handle_answer(answer),
                 () = sleep_until(timeout) => {}
             }
             self.schedule(Instant::now());
@@ -166,19 +185,22 @@ impl Exporter {
 
     /// Reads what the lanes ask for.
     fn schedule(&mut self, now: Instant) {
+        let urgency = |lane: &LaneExporter| self.pipeline.lane(lane.signal).urgency();
+        self.is_pressed = self.lanes.iter().any(|lane| urgency(lane) == Urgency::Pressed);
         for lane in &mut self.lanes {
             let hurry = lane.last_collection.map_or(now, |last| now.max(last + HURRY_INTERVAL));
             lane.due = match self.pipeline.lane(lane.signal).urgency() {
                 Urgency::Idle => None,
-                Urgency::Scheduled => Some(lane.due.unwrap_or(now + lane.schedule_delay)),
-                Urgency::Hurry => Some(lane.due.map_or(hurry, |due| due.min(hurry))),
+                _ if self.is_pressed => Some(now),
+                Urgency::Scheduled => lane.due.or_else(|| now.checked_add(lane.schedule_delay)),
+                Urgency::Hurry | Urgency::Pressed => Some(lane.due.map_or(hurry, |due| due.min(hurry))),
             };
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         let due = self.lanes.iter().filter(|lane| self.may_collect(lane)).filter_map(|lane| lane.due);
-        due.chain(self.shutdown.iter().map(|(deadline, _)| *deadline)).min()
+        due.chain(self.shutdown.iter().filter_map(|(deadline, _)| *deadline)).min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -192,11 +214,9 @@ impl Exporter {
         }
     }
 
-    /// Records stay in their chunks while all requests are under way, unless the chunks take up much of the buffer.
+    /// Records stay in their chunks while all requests are under way, unless these chunks take up much of the buffer.
     fn may_collect(&self, lane: &LaneExporter) -> bool {
-        let request_bytes: usize = self.lanes.iter().map(|lane| lane.request_bytes).sum();
-        let chunk_bytes = self.pipeline.pool.used_bytes().saturating_sub(request_bytes);
-        lane.in_flight < REQUESTS_IN_FLIGHT_MAX || chunk_bytes > self.pipeline.pool.buffer_bytes_max() / 4
+        lane.in_flight < REQUESTS_IN_FLIGHT_MAX || self.is_pressed
     }
 
     fn collect(&mut self, i: usize, now: Instant) {
@@ -208,7 +228,6 @@ impl Exporter {
         chunks.into_iter().for_each(|chunk| self.pipeline.pool.release(chunk)); // before the requests are charged: the bytes moved
         for request in requests {
             self.pipeline.pool.charge(request.body.len());
-            lane.request_bytes += request.body.len();
             self.unsettled.insert(self.next_number);
             lane.waiting.push_back(Request { number: self.next_number, ..request });
             self.next_number += 1;
@@ -221,18 +240,24 @@ impl Exporter {
                 let Some(request) = lane.waiting.pop_front() else { break };
                 lane.in_flight += 1;
                 let (transport, retry_now) = (Arc::clone(&lane.transport), Arc::clone(&self.retry_now));
-                self.sends.spawn(deliver(lane.signal, transport, request, retry_now, Arc::clone(&lane.outage)));
+                let Request { number, records, body } = request;
+                let sending = Sending { signal: lane.signal, number, records, bytes: body.len() };
+                let task = self.sends.spawn(deliver(lane.signal, transport, body, retry_now, Arc::clone(&lane.outage)));
+                self.under_way.insert(task.id(), sending);
             }
         }
     }
 
-    fn handle_settled(&mut self, settled: Option<Settled>) {
-        let Some(Settled { signal, number, records, bytes, answer }) = settled else { return };
+    fn handle_answer(&mut self, answer: Result<(Id, Option<Answer>), JoinError>) {
+        let (id, answer) = answer.unwrap_or_else(|error| {
+            let reason = format!("a fault of the export: {error}");
+            (error.id(), Some(Answer::Refused { reason }))
+        });
+        let Some(Sending { signal, number, records, bytes }) = self.under_way.remove(&id) else { return };
         self.unsettled.remove(&number);
         self.pipeline.pool.refund(bytes);
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.signal == signal) {
             lane.in_flight -= 1;
-            lane.request_bytes -= bytes;
         }
         let lane = self.pipeline.lane(signal);
         lane.unqueue(records);
@@ -281,12 +306,13 @@ impl Exporter {
     }
 
     fn is_done(&self, now: Instant) -> bool {
-        self.shutdown.as_ref().is_some_and(|(deadline, _)| self.unsettled.is_empty() || *deadline <= now)
+        let is_over = |deadline: &Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        self.shutdown.as_ref().is_some_and(|(deadline, _)| self.unsettled.is_empty() || is_over(deadline))
     }
 
     fn finish(mut self) {
-        while let Some(settled) = self.sends.try_join_next() {
-            self.handle_settled(settled.ok());
+        while let Some(answer) = self.sends.try_join_next_with_id() {
+            self.handle_answer(answer);
         }
         for lane in Signal::ALL.map(|signal| self.pipeline.lane(signal)) {
             lane.close();
@@ -303,23 +329,21 @@ impl Exporter {
 async fn deliver(
     signal: Signal,
     transport: Arc<Transport>,
-    request: Request,
+    message: Bytes,
     retry_now: Arc<Notify>,
     outage: Arc<Outage>,
-) -> Settled {
-    let Request { number, records, body } = request;
-    let bytes = body.len();
+) -> Option<Answer> {
     let export_timeout = transport.export_timeout();
-    let answer = answer(signal, &transport, body, &retry_now, &outage);
-    let answer = match export_timeout {
+    let answer = answer(signal, &transport, message, &retry_now, &outage);
+    match export_timeout {
         Some(timeout) => tokio::time::timeout(timeout, answer).await.ok(),
         None => Some(answer.await),
-    };
-    Settled { signal, number, records, bytes, answer }
+    }
 }
 
 /// The answer that is no request to try again.
-async fn answer(signal: Signal, transport: &Transport, body: Bytes, retry_now: &Notify, outage: &Outage) -> Answer {
+async fn answer(signal: Signal, transport: &Transport, message: Bytes, retry_now: &Notify, outage: &Outage) -> Answer {
+    let body = transport.body(message);
     let mut delay = RETRY_DELAY;
     loop {
         let answer = transport.send(body.clone()).await;
@@ -328,7 +352,7 @@ async fn answer(signal: Signal, transport: &Transport, body: Bytes, retry_now: &
             return answer;
         };
         outage.tell(signal, transport.uri(), reason);
-        let wait = after.unwrap_or_else(|| delay.mul_f64(1.0 - 0.5 * fastrand::f64()));
+        let wait = wait_before_retry(delay, *after);
         delay = (delay * 2).min(RETRY_DELAY_MAX);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -337,9 +361,55 @@ async fn answer(signal: Signal, transport: &Transport, body: Bytes, retry_now: &
     }
 }
 
+/// The delay with a random part taken off, or what the collector asks for if that is more.
+fn wait_before_retry(delay: Duration, after: Option<Duration>) -> Duration {
+    let wait = delay.mul_f64(1.0 - 0.5 * fastrand::f64());
+    after.map_or(wait, |after| after.clamp(wait, RETRY_AFTER_MAX))
+}
+
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::callsite::ScopeId;
+
+    #[test]
+    fn a_collector_may_ask_for_more_patience_but_not_for_ever() {
+        let waits =
+            |after: u64| (0..100).map(move |_| wait_before_retry(RETRY_DELAY, Some(Duration::from_secs(after))));
+        assert!(waits(0).all(|wait| wait >= RETRY_DELAY / 2), "no retry follows at once");
+        assert!(waits(7).all(|wait| wait == Duration::from_secs(7)));
+        assert!(waits(u64::MAX).all(|wait| wait == RETRY_AFTER_MAX));
+    }
+
+    #[test]
+    fn a_fault_of_the_export_is_an_end_too() {
+        let (config, _) = crate::builder().variables([("", "")]).build().unwrap();
+        let pipeline = Arc::new(Pipeline::new(&config));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let lane = LaneExporter::new(Signal::Logs, config.export(Signal::Logs).unwrap().clone()).unwrap();
+            let mut exporter = Exporter::new(Arc::clone(&pipeline), Vec::new(), vec![lane]);
+            pipeline.lane(Signal::Logs).push_detached(ScopeId::of_target("test"), b"record", Urgency::Idle);
+            let (reply, settled) = mpsc::channel();
+            exporter.handle_command(Command::Flush(reply));
+            exporter.send_waiting();
+            exporter.answer_flushes();
+            assert!(settled.try_recv().is_err());
+            exporter.sends.abort_all(); // ends the task with a `JoinError`, as a panic does
+            let answer = exporter.sends.join_next_with_id().await.unwrap();
+            assert!(answer.is_err());
+            exporter.handle_answer(answer);
+            exporter.answer_flushes();
+            assert_eq!((settled.try_recv(), exporter.lanes[0].in_flight), (Ok(()), 0));
+        });
+        let account = pipeline.ledger().logs;
+        assert_eq!((account.emitted, account.refused, account.in_flight), (1, 1, 0));
     }
 }

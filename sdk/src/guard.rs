@@ -6,9 +6,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tokio::sync::mpsc::UnboundedSender;
 
-use crate::export::Command;
+use crate::export::{Command, ExportThread};
 use crate::ledger::Ledger;
 use crate::pipeline::Pipeline;
 
@@ -20,6 +19,9 @@ const GRACE: Duration = Duration::from_millis(200);
 ///
 /// It works in and outside of any runtime, also within a task: the export has a thread of its own, and the guard waits for that.
 ///
+/// A forked child has no such thread: what it logs is never sent, a flush fails at once, and the guard's drop does not wait. A service that forks
+/// calls `init` afterwards.
+///
 /// ```
 /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
 /// tracing::info!("the last record");
@@ -30,7 +32,7 @@ const GRACE: Duration = Duration::from_millis(200);
 #[must_use = "dropping the guard ends the export"]
 pub struct Guard {
     pipeline: Arc<Pipeline>,
-    commands: Option<UnboundedSender<Command>>,
+    thread: Option<ExportThread>,
     provider: Option<SdkTracerProvider>,
     shutdown_timeout: Duration,
 }
@@ -38,11 +40,11 @@ pub struct Guard {
 impl Guard {
     pub(crate) fn new(
         pipeline: Arc<Pipeline>,
-        commands: Option<UnboundedSender<Command>>,
+        thread: Option<ExportThread>,
         provider: Option<SdkTracerProvider>,
         shutdown_timeout: Duration,
     ) -> Self {
-        Self { pipeline, commands, provider, shutdown_timeout }
+        Self { pipeline, thread, provider, shutdown_timeout }
     }
 
     /// Sends what was recorded before the call, and waits until the collector has answered, at most `timeout`.
@@ -57,10 +59,9 @@ impl Guard {
     /// # Ok::<(), watchbell::InitError>(())
     /// ```
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
-        let Some(commands) = &self.commands else { return Ok(()) };
+        let Some(thread) = &self.thread else { return Ok(()) };
         let (reply, settled) = mpsc::channel();
-        let sent = commands.send(Command::Flush(reply)).is_ok();
-        match sent && settled.recv_timeout(timeout).is_ok() {
+        match thread.ask(Command::Flush(reply)) && settled.recv_timeout(timeout).is_ok() {
             true => Ok(()),
             false => Err(FlushError { ledger: Box::new(self.ledger()) }),
         }
@@ -79,8 +80,8 @@ impl Guard {
     }
 
     /// The way to the export thread, if there is one.
-    pub(crate) fn commands(&self) -> Option<&UnboundedSender<Command>> {
-        self.commands.as_ref()
+    pub(crate) fn thread(&self) -> Option<&ExportThread> {
+        self.thread.as_ref()
     }
 
     pub(crate) fn pipeline(&self) -> &Arc<Pipeline> {
@@ -92,11 +93,10 @@ impl Guard {
     }
 
     fn shut_down(&mut self, timeout: Duration) {
-        if let Some(commands) = self.commands.take() {
+        if let Some(thread) = self.thread.take() {
             let (reply, done) = mpsc::channel();
-            let deadline = Instant::now() + timeout;
-            let sent = commands.send(Command::Shutdown(deadline, reply)).is_ok();
-            let _ = sent && done.recv_timeout(timeout + GRACE).is_ok(); // the ledger tells what is missing
+            let shutdown = Command::Shutdown(Instant::now().checked_add(timeout), reply);
+            let _ = thread.ask(shutdown) && done.recv_timeout(timeout.saturating_add(GRACE)).is_ok(); // the ledger tells what is missing
         }
         if let Some(provider) = self.provider.take() {
             let _ = provider.shutdown(); // "already shut down" is no fault here

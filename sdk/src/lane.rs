@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use opentelemetry::Context as OtelContext;
 use tokio::sync::Notify;
 
 use crate::callsite::{CallsiteCache, ScopeId};
@@ -16,6 +17,9 @@ use crate::lock;
 
 /// Bytes in full chunks at which they are sent without waiting for the schedule delay (256 KiB).
 const FULL_BYTES_HURRY: usize = 256 * 1024;
+
+/// Slots of a lane from which on those of threads that have ended are looked for as new ones come (64).
+const SLOTS_PRUNED_FROM: usize = 64;
 
 /// One signal's slots, queue and counters.
 pub(crate) struct Lane {
@@ -35,6 +39,8 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct Slots {
     slots: Vec<Arc<Slot>>,
+    /// How many there were when those of ended threads were last taken out.
+    pruned: usize,
     gone: Tally,
     is_closed: bool,
 }
@@ -53,18 +59,16 @@ struct SlotState {
     is_closed: bool,
 }
 
-/// What a thread has emitted, and what of it was dropped at once.
+/// What a thread has emitted, and what of it came after the shutdown.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) emitted: u64,
-    pub(crate) dropped_buffer_full: u64,
     pub(crate) dropped_after_shutdown: u64,
 }
 
 impl Tally {
     fn add(&mut self, other: Self) {
         self.emitted += other.emitted;
-        self.dropped_buffer_full += other.dropped_buffer_full;
         self.dropped_after_shutdown += other.dropped_after_shutdown;
     }
 }
@@ -77,8 +81,10 @@ pub(crate) enum Urgency {
     Idle,
     /// After the schedule delay.
     Scheduled,
-    /// Now: a page may be waiting for it, or the buffer fills.
+    /// Now: a page may be waiting for it, or there is enough for a request.
     Hurry,
+    /// At once, and all lanes: the buffer fills with chunks, which may be nearly empty.
+    Pressed,
 }
 
 impl Lane {
@@ -133,7 +139,8 @@ impl Lane {
         match self.urgency.load(Ordering::Acquire) {
             0 => Urgency::Idle,
             1 => Urgency::Scheduled,
-            _ => Urgency::Hurry,
+            2 => Urgency::Hurry,
+            _ => Urgency::Pressed,
         }
     }
 
@@ -143,19 +150,14 @@ impl Lane {
         self.full_bytes.store(0, Ordering::Relaxed);
         let mut chunks = std::mem::take(&mut *lock(&self.full));
         let mut slots = lock(&self.slots);
-        let Slots { slots: all, gone, .. } = &mut *slots;
-        all.retain(|slot| {
-            let is_gone = Arc::strong_count(slot) == 1;
-            let mut state = lock(&slot.state);
-            if state.chunk.records() > 0 {
-                self.queued_records.fetch_add(state.chunk.records(), Ordering::Relaxed);
-                chunks.push(std::mem::take(&mut state.chunk));
+        let mut take = |chunk: Chunk| {
+            if chunk.records() > 0 {
+                self.queued_records.fetch_add(chunk.records(), Ordering::Relaxed);
+                chunks.push(chunk);
             }
-            if is_gone {
-                gone.add(state.tally);
-            }
-            !is_gone
-        });
+        };
+        slots.prune(&mut take);
+        slots.slots.iter().for_each(|slot| take(std::mem::take(&mut lock(&slot.state).chunk)));
         chunks
     }
 
@@ -199,14 +201,15 @@ impl Lane {
         let waiting = self.queued_records.load(Ordering::Relaxed) + state.chunk.records();
         let room = self.queue_records_max.saturating_sub(waiting);
         let chunk = if room > 0 { self.pool.acquire(record.len(), room) } else { None };
+        let is_pressed = self.pool.is_pressed();
         let Some(mut chunk) = chunk else {
-            state.tally.dropped_buffer_full += 1;
+            self.counters.add_dropped_buffer_full();
             self.push_full(std::mem::take(&mut state.chunk)); // so that it counts as queued for other threads, too
-            return Urgency::Hurry;
+            return if is_pressed { Urgency::Pressed } else { Urgency::Hurry };
         };
         chunk.push(scope, record);
         let full = if Pool::is_for_one(record.len()) { chunk } else { std::mem::replace(&mut state.chunk, chunk) };
-        self.push_full(full).max(Urgency::Scheduled)
+        self.push_full(full).max(if is_pressed { Urgency::Pressed } else { Urgency::Scheduled })
     }
 
     fn push_full(&self, chunk: Chunk) -> Urgency {
@@ -215,10 +218,28 @@ impl Lane {
         }
         let before = self.full_bytes.fetch_add(chunk.len(), Ordering::Relaxed);
         let queued = self.queued_records.fetch_add(chunk.records(), Ordering::Relaxed) + chunk.records();
-        let is_pressed = self.pool.is_pressed() || queued > self.queue_records_max / 2;
-        let is_much = before + chunk.len() >= FULL_BYTES_HURRY || is_pressed;
+        let is_much = before + chunk.len() >= FULL_BYTES_HURRY || queued > self.queue_records_max / 2;
         lock(&self.full).push(chunk);
         if is_much { Urgency::Hurry } else { Urgency::Scheduled }
+    }
+}
+
+impl Slots {
+    /// Takes out what ended threads have left; their chunks are handed to `collect`.
+    fn prune(&mut self, mut collect: impl FnMut(Chunk)) {
+        let Self { slots, gone, .. } = self;
+        slots.retain(|slot| {
+            let is_gone = Arc::strong_count(slot) == 1;
+            if is_gone {
+                let state = std::mem::take(&mut *lock(&slot.state));
+                gone.add(state.tally);
+                if state.chunk.records() > 0 {
+                    collect(state.chunk);
+                }
+            }
+            !is_gone
+        });
+        self.pruned = self.slots.len();
     }
 }
 
@@ -233,12 +254,24 @@ pub(crate) struct Local {
 const SCRATCH_BYTES_MAX: usize = 8 * 1024;
 
 thread_local! {
-    static LOCAL: Local = const {
-        Local { callsites: CallsiteCache::new(), scratch: RefCell::new(Vec::new()), slots: RefCell::new(Vec::new()) }
-    };
+    static LOCAL: Local = Local::new();
+}
+
+/// Calls `f` with OpenTelemetry's current context; `None` in a thread that is ending and has none any more: asking for it there would panic,
+/// which in the destructor of a thread's local value aborts the process.
+#[inline]
+pub(crate) fn map_current_context<R>(f: impl FnOnce(&OtelContext) -> R) -> Option<R> {
+    Local::with(|_| OtelContext::map_current(f))
 }
 
 impl Local {
+    /// A thread's locals are dropped in the opposite order to that in which they were made, so OpenTelemetry's context is there as long as these
+    /// are.
+    fn new() -> Self {
+        OtelContext::map_current(|_| ());
+        Self { callsites: CallsiteCache::new(), scratch: RefCell::default(), slots: RefCell::default() }
+    }
+
     /// Calls `f` with this thread's locals; `None` in a thread that is ending and has dropped them.
     #[inline]
     pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> Option<R> {
@@ -270,10 +303,37 @@ impl Local {
         let mut slots = lock(&lane.slots);
         let state = Mutex::new(SlotState { is_closed: slots.is_closed, ..SlotState::default() });
         let slot = Arc::new(Slot { lane: lane.id, state });
+        if slots.slots.len() >= SLOTS_PRUNED_FROM.max(2 * slots.pruned) {
+            slots.prune(|chunk| {
+                lane.push_full(chunk);
+            });
+        }
         slots.slots.push(Arc::clone(&slot));
         let mut own = self.slots.borrow_mut();
         own.retain(|slot| Arc::strong_count(slot) > 1); // the others' lanes are gone
         own.push(Arc::clone(&slot));
         slot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_have_ended_leave_no_slots() {
+        let lane = Lane::new(Arc::new(Pool::new(1024 * 1024)), Arc::default(), u64::MAX); // nobody collects
+        let scope = ScopeId::of_target("test");
+        std::thread::scope(|threads| {
+            for _ in 0..1000 {
+                let log = || Local::with(|local| lane.push(local, scope, b"record", Urgency::Idle));
+                threads.spawn(log).join().unwrap();
+            }
+        });
+        assert!(lock(&lane.slots).slots.len() <= SLOTS_PRUNED_FROM);
+        let account = lane.account();
+        assert_eq!((account.emitted, account.in_flight), (1000, 1000 - account.dropped_buffer_full));
+        let collected: u64 = lane.collect().iter().map(Chunk::records).sum();
+        assert_eq!(collected, account.in_flight);
     }
 }

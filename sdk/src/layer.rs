@@ -8,7 +8,6 @@ use std::any::TypeId;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use opentelemetry::Context as OtelContext;
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing_core::dispatcher::WeakDispatch;
@@ -22,7 +21,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::callsite::{Callsite, CallsiteCache, ScopeId};
 use crate::config::Signal;
 use crate::encode::unix_nano;
-use crate::lane::{Local, Urgency};
+use crate::lane::{Local, Urgency, map_current_context};
 use crate::limits::Limits;
 use crate::pipeline::Pipeline;
 use crate::record::{LogRecordWriter, SpanIds};
@@ -61,11 +60,12 @@ where
     /// thread, or one that wants to have no telemetry.
     #[inline]
     fn span_ids(&self, event: &Event<'_>, context: &Context<'_, S>) -> Option<SpanIds> {
-        let current = OtelContext::map_current(|context| match context.is_telemetry_suppressed() {
+        let current = map_current_context(|context| match context.is_telemetry_suppressed() {
             true => None,
             false if event.is_contextual() => Some(SpanIds::of(context.span().span_context())),
             false => Some(SpanIds::NONE),
         });
+        let current = current.unwrap_or(Some(SpanIds::NONE)); // the thread is ending
         match event.parent() {
             Some(parent) if current.is_some() => Some(self.explicit_parent(parent, context)),
             _ => current,
@@ -131,8 +131,11 @@ where
         }
     }
 
+    /// A span that is made while telemetry is suppressed is none to us: entering it would end the suppression, if it has no parent.
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        if let Some(spans) = &self.spans {
+        if let Some(spans) = &self.spans
+            && map_current_context(|context| context.is_telemetry_suppressed()) == Some(false)
+        {
             spans.on_new_span(attributes, id, context);
         }
     }
@@ -150,13 +153,18 @@ where
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        if let Some(spans) = &self.spans {
+        if let Some(spans) = &self.spans
+            && entered::may_enter()
+        {
             spans.on_enter(id, context);
+            entered::has_entered();
         }
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
-        if let Some(spans) = &self.spans {
+        if let Some(spans) = &self.spans
+            && entered::may_exit()
+        {
             spans.on_exit(id, context);
         }
     }
@@ -174,5 +182,56 @@ where
         }
         let spans = self.spans.as_ref()?;
         unsafe { Layer::<S>::downcast_raw(spans, id) }
+    }
+}
+
+/// Whether `tracing-opentelemetry`'s own thread-local value, where the spans are that a thread has entered, is there: its layer would panic
+/// without, which in the destructor of a thread's local value aborts the process.
+mod entered {
+    use std::cell::Cell;
+
+    use crate::lane::map_current_context;
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum State {
+        /// It is made when a span is entered.
+        New,
+        There,
+        Gone,
+    }
+
+    /// Is made after that value, and so is dropped before it.
+    struct End;
+
+    impl Drop for End {
+        fn drop(&mut self) {
+            STATE.set(State::Gone);
+        }
+    }
+
+    thread_local! {
+        static STATE: Cell<State> = const { Cell::new(State::New) }; // it has no destructor, so that it is always there
+        static END: End = const { End };
+    }
+
+    #[inline]
+    pub(super) fn may_enter() -> bool {
+        match STATE.get() {
+            State::New => map_current_context(|_| ()).is_some(),
+            state => state == State::There,
+        }
+    }
+
+    #[inline]
+    pub(super) fn has_entered() {
+        if STATE.get() == State::New {
+            STATE.set(State::There);
+            END.with(|_| ());
+        }
+    }
+
+    #[inline]
+    pub(super) fn may_exit() -> bool {
+        STATE.get() == State::There
     }
 }

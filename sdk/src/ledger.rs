@@ -33,7 +33,8 @@ pub struct Account {
     pub emitted: u64,
     /// Records that a collector has acknowledged.
     pub delivered: u64,
-    /// Records that a collector refused for good: a client error, or counted in `partial_success`.
+    /// Records that a collector refused for good (a client error, or counted in `partial_success`), or whose sending broke off for a fault of our
+    /// own.
     pub refused: u64,
     /// Records dropped because `buffer_bytes_max`, or `OTEL_BLRP_MAX_QUEUE_SIZE` or `OTEL_BSP_MAX_QUEUE_SIZE`, was reached.
     pub dropped_buffer_full: u64,
@@ -90,12 +91,13 @@ impl fmt::Display for Account {
     }
 }
 
-/// What the export thread has settled of one signal.
+/// What has become of one signal's records, but for those that came after the shutdown.
 #[derive(Default)]
 pub(crate) struct Counters {
     delivered: AtomicU64,
     refused: AtomicU64,
     dropped_at_export_timeout: AtomicU64,
+    dropped_buffer_full: AtomicU64,
     dropped_at_deadline: AtomicU64,
 }
 
@@ -105,6 +107,7 @@ pub(crate) struct Settled {
     delivered: u64,
     refused: u64,
     dropped_at_export_timeout: u64,
+    dropped_buffer_full: u64,
     dropped_at_deadline: u64,
 }
 
@@ -121,6 +124,15 @@ impl Counters {
         self.dropped_at_export_timeout.fetch_add(records, Ordering::Relaxed);
     }
 
+    pub(crate) fn add_dropped_buffer_full(&self) {
+        self.dropped_buffer_full.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many records were dropped because the buffer was full.
+    pub(crate) fn dropped_buffer_full(&self) -> u64 {
+        self.dropped_buffer_full.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn add_dropped_at_deadline(&self, records: u64) {
         self.dropped_at_deadline.fetch_add(records, Ordering::Relaxed);
     }
@@ -130,6 +142,7 @@ impl Counters {
             delivered: self.delivered.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             dropped_at_export_timeout: self.dropped_at_export_timeout.load(Ordering::Relaxed),
+            dropped_buffer_full: self.dropped_buffer_full(),
             dropped_at_deadline: self.dropped_at_deadline.load(Ordering::Relaxed),
         }
     }
@@ -138,14 +151,14 @@ impl Counters {
 impl Settled {
     /// The account of `tally`, which was taken after these counters.
     pub(crate) fn account(self, tally: Tally) -> Account {
-        let dropped_at_once = tally.dropped_buffer_full + tally.dropped_after_shutdown;
         let dropped_in_time = self.dropped_at_export_timeout + self.dropped_at_deadline;
+        let dropped_at_once = self.dropped_buffer_full + tally.dropped_after_shutdown;
         let settled = self.delivered + self.refused + dropped_in_time + dropped_at_once;
         Account {
             emitted: tally.emitted,
             delivered: self.delivered,
             refused: self.refused,
-            dropped_buffer_full: tally.dropped_buffer_full,
+            dropped_buffer_full: self.dropped_buffer_full,
             dropped_at_export_timeout: self.dropped_at_export_timeout,
             dropped_after_shutdown: tally.dropped_after_shutdown,
             dropped_at_deadline: self.dropped_at_deadline,

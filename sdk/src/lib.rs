@@ -13,7 +13,9 @@
 //!
 //! # What it promises
 //!
-//! - A call costs about as much as formatting its message: it allocates nothing, shares no lock with other threads, and never waits.
+//! - A call costs about as much as formatting its message, allocates nothing once its thread is warm, and never waits for the network. It takes its
+//!   thread's own lock, and every fifty records or so, when a chunk is full, one that all threads share. The console is another matter: it writes to
+//!   stderr at once, one thread at a time, and waits if a terminal or pipe does; [`Builder::console`] or `OTEL_LOGS_EXPORTER=otlp` switch it off.
 //! - A record carries `trace_id`, `span_id` and flags whenever it belongs to a span: in spawned tasks that are instrumented, under
 //!   `parent: &span`, and also where the trace is not sampled.
 //! - The export has a thread of its own: [`Guard::flush`], [`Guard::shutdown`] and the guard's drop keep their deadline in every
@@ -34,6 +36,12 @@
 //! | `OTEL_TRACES_SAMPLER` | `parentbased_always_on` | |
 //! | `RUST_LOG` | `info` | `info,checkout=debug,hyper=off` |
 //!
+//! A collector that asks for patience (`Retry-After`, `RetryInfo`) is left alone for as long as it says, five minutes at most.
+//!
+//! On the console a record is one line: control characters are escaped, the newlines of a stack trace too. The collector gets them as they are.
+//!
+//! Records of the `log` crate come with their level, target, message and place; its key-values (`log::info!(order_id = 17; "...")`) do not come along.
+//!
 //! # The process's end
 //!
 //! | how it ends | what is sent |
@@ -43,12 +51,14 @@
 //! | a panic with `panic = "abort"` | the same, and the panic, before the process is aborted |
 //! | `std::process::abort`, a signal that nobody handles, `kill -9` | what was sent until then: an ERROR leaves after some 10 ms, the rest after the schedule delay |
 //!
+//! A forked child has no export thread: what it logs is counted, and never sent. A service that forks calls `init` afterwards.
+//!
 //! A service that is stopped by SIGTERM handles it (`tokio::signal`) and returns from `main`.
 //!
 //! # Errors and panics
 //!
 //! A field that is recorded as `&dyn Error` is an attribute with the error and all its sources, and the first of an event also gives
-//! `exception.message`, `exception.type` (as its `Debug` tells it) and, where it has sources, `exception.stacktrace` with one line for each:
+//! `exception.message`, `exception.type` (if its `Debug` is a derived one, which begins with it) and, where it has sources, `exception.stacktrace` with one line for each:
 //!
 //! ```
 //! # use std::error::Error;
@@ -98,6 +108,9 @@ mod layer;
 mod ledger;
 mod levels;
 mod limits;
+#[cfg(feature = "log")]
+mod log_crate;
+mod one_line;
 mod panic;
 mod pipeline;
 pub mod propagation;
@@ -116,8 +129,6 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry::{InstrumentationScope, global};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_core::{Dispatch, Subscriber};
-#[cfg(feature = "log")]
-use tracing_log::{AsLog, LogTracer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
@@ -134,6 +145,7 @@ pub use tracing_opentelemetry::OpenTelemetrySpanExt;
 use config::{Config, Signal};
 #[cfg(feature = "console")]
 use console::Console;
+use export::ExportThread;
 use pipeline::Pipeline;
 use span::PipelineSpanProcessor;
 
@@ -163,17 +175,17 @@ impl Builder {
         let subscriber = subscriber.with(config.console.then(Console::stderr));
         tracing::dispatcher::set_global_default(Dispatch::new(subscriber)).map_err(|_| InitError::AlreadySet)?;
         #[cfg(feature = "log")]
-        if LogTracer::builder().with_max_level(config.levels.events_max().as_log()).init().is_err() {
+        if !log_crate::install(config.levels.events_max()) {
             tell::warn(format_args!("the `log` crate has a logger already: its records are not exported"));
         }
         if let Some(provider) = guard.provider() {
             global::set_tracer_provider(provider.clone());
         }
         propagation::install(&config.propagators);
-        if let Some(commands) = guard.commands() {
-            exit::flush_at_exit(commands.clone(), config.shutdown_timeout);
+        if let Some(thread) = guard.thread() {
+            exit::flush_at_exit(thread.clone(), config.shutdown_timeout);
             if config.panics && config.export(Signal::Logs).is_some() {
-                panic::install(Arc::clone(guard.pipeline()), commands.clone(), config.shutdown_timeout);
+                panic::install(Arc::clone(guard.pipeline()), thread.clone(), config.shutdown_timeout);
             }
         }
         warnings.iter().for_each(|warning| tell::warn(format_args!("{warning}")));
@@ -200,13 +212,13 @@ where
     tell::set_verbosity(config.verbosity);
     let pipeline = Arc::new(Pipeline::new(config));
     let has_export = Signal::ALL.iter().any(|signal| config.export(*signal).is_some());
-    let commands = has_export.then(|| export::spawn(Arc::clone(&pipeline), config)).transpose();
-    let commands = commands.map_err(InitError::Export)?;
+    let thread = has_export.then(|| ExportThread::spawn(Arc::clone(&pipeline), config)).transpose();
+    let thread = thread.map_err(InitError::Export)?;
     let scope = InstrumentationScope::builder("watchbell").with_version(env!("CARGO_PKG_VERSION")).build();
     let provider = (!config.is_disabled).then(|| provider(&pipeline, config, &scope));
     let tracer = provider.as_ref().map(|provider| provider.tracer_with_scope(scope));
     let layer = WatchbellLayer::new(tracer, config.export(Signal::Logs).is_some().then(|| Arc::clone(&pipeline)));
-    Ok((layer, Guard::new(pipeline, commands, provider, config.shutdown_timeout)))
+    Ok((layer, Guard::new(pipeline, thread, provider, config.shutdown_timeout)))
 }
 
 fn provider(pipeline: &Arc<Pipeline>, config: &Config, scope: &InstrumentationScope) -> SdkTracerProvider {

@@ -7,40 +7,38 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
-use opentelemetry::Context as OtelContext;
 use opentelemetry::trace::TraceContextExt;
-use tokio::sync::mpsc::UnboundedSender;
 use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
 
 use crate::callsite::{ScopeId, put_attribute};
 use crate::config::Signal;
 use crate::encode::unix_nano;
-use crate::export::Command;
-use crate::lane::Urgency;
+use crate::export::{Command, ExportThread};
+use crate::lane::{Urgency, map_current_context};
 use crate::limits::cut;
 use crate::pipeline::Pipeline;
 use crate::record::{SpanIds, put_time_fields};
 
 /// Records each panic, then does what was done before. Where a panic ends the process (`panic = "abort"`) all that was recorded is sent
 /// first, for at most `timeout`.
-pub(crate) fn install(pipeline: Arc<Pipeline>, commands: UnboundedSender<Command>, timeout: Duration) {
+pub(crate) fn install(pipeline: Arc<Pipeline>, thread: ExportThread, timeout: Duration) {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let is_recorded = record(&pipeline, info);
         previous(info);
         if is_recorded && cfg!(panic = "abort") {
             let (reply, settled) = mpsc::channel();
-            let _ = commands.send(Command::Flush(reply)).is_ok() && settled.recv_timeout(timeout).is_ok();
+            let _ = thread.ask(Command::Flush(reply)) && settled.recv_timeout(timeout).is_ok();
         }
     }));
 }
 
 /// Makes the record, unless it is the export itself that panics.
 fn record(pipeline: &Pipeline, info: &PanicHookInfo<'_>) -> bool {
-    let span = OtelContext::map_current(|context| {
+    let span = map_current_context(|context| {
         (!context.is_telemetry_suppressed()).then(|| SpanIds::of(context.span().span_context()))
     });
-    let Some(span) = span else { return false };
+    let Some(span) = span.unwrap_or(Some(SpanIds::NONE)) else { return false };
     let mut record = Vec::new();
     put_panic(&mut record, info, &span);
     pipeline.lane(Signal::Logs).push_detached(ScopeId::of_target("panic"), &record, Urgency::Hurry);

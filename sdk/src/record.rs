@@ -15,12 +15,15 @@ use watchbell_proto::wire::{
     OpenMessage, end_message_field, put_bytes_field, put_fixed64_field, put_message_field, put_varint_field,
 };
 
-use crate::callsite::{Callsite, FieldUse, ScopeId};
+use crate::callsite::{Callsite, FieldUse, ScopeId, put_attribute};
 use crate::encode::ErrorChain;
 use crate::limits::{Limits, VALUE_BYTES_MAX, cut_to};
 
 /// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
 const RECORD_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes that a record keeps free for what comes last: the count of what was dropped, flags and ids, and lengths of more than a byte.
+const TAIL_BYTES: usize = 64;
 
 /// A log record under construction: its head is written, its fields are visited, [`finish`](Self::finish) writes the trace.
 pub(crate) struct LogRecordWriter<'a> {
@@ -30,6 +33,9 @@ pub(crate) struct LogRecordWriter<'a> {
     scope: ScopeId,
     attributes: u32,
     dropped_attributes: u32,
+    /// Bytes of the record from which on there is no room for a further attribute.
+    room: usize,
+    has_body: bool,
     has_exception: bool,
 }
 
@@ -37,7 +43,8 @@ impl<'a> LogRecordWriter<'a> {
     /// Starts a record of `callsite` at `now` (nanoseconds since 1970) in an empty buffer.
     #[inline]
     pub(crate) fn new(out: &'a mut Vec<u8>, callsite: &'static Callsite, limits: &'a Limits, now: u64) -> Self {
-        out.extend_from_slice(callsite.head());
+        let has_place = callsite.place_attributes() <= limits.attributes_per_record_max;
+        out.extend_from_slice(if has_place { callsite.head() } else { callsite.head_without_place() });
         if let Some(times) = out.first_chunk_mut() {
             put_times(times, now);
         }
@@ -46,8 +53,10 @@ impl<'a> LogRecordWriter<'a> {
             callsite,
             limits,
             scope: callsite.scope(),
-            attributes: 0,
-            dropped_attributes: 0,
+            attributes: if has_place { callsite.place_attributes() } else { 0 },
+            dropped_attributes: if has_place { 0 } else { callsite.place_attributes() },
+            room: RECORD_BYTES_MAX - 2 * VALUE_BYTES_MAX - TAIL_BYTES, // for an attribute's value, and the body
+            has_body: false,
             has_exception: callsite.tells_exception(),
         }
     }
@@ -66,21 +75,37 @@ impl<'a> LogRecordWriter<'a> {
     #[inline]
     fn attribute(&mut self, field: &Field, write: impl FnOnce(&mut Vec<u8>, usize)) {
         match self.callsite.field(field) {
-            FieldUse::Attribute(head) if self.has_room() => {
+            FieldUse::Attribute(head) if self.has_room(head.len) => {
                 self.attributes += 1;
                 let open = head.begin(self.out);
                 write(self.out, self.limits.record_value_chars_max);
                 open.end(self.out);
             }
             FieldUse::Attribute(_) => self.dropped_attributes += 1,
-            FieldUse::Message => put_message_field(self.out, 5, |out| write(out, usize::MAX)),
+            FieldUse::Message if self.has_body => {}
+            FieldUse::Message => {
+                put_message_field(self.out, 5, |out| write(out, usize::MAX));
+                self.has_body = true;
+                self.room += VALUE_BYTES_MAX;
+            }
             FieldUse::LogTarget | FieldUse::Ignored => {}
         }
     }
 
+    /// An attribute that is no field.
+    #[cold]
+    fn text_attribute(&mut self, key: &str, text: fmt::Arguments<'_>) {
+        if self.has_room(key.len()) {
+            self.attributes += 1;
+            put_attribute(self.out, key, |out| put_text_field(out, text, self.limits.record_value_chars_max));
+        } else {
+            self.dropped_attributes += 1;
+        }
+    }
+
     #[inline]
-    fn has_room(&self) -> bool {
-        self.attributes < self.limits.attributes_per_record_max && self.out.len() < RECORD_BYTES_MAX - VALUE_BYTES_MAX
+    fn has_room(&self, key_bytes: usize) -> bool {
+        self.attributes < self.limits.attributes_per_record_max && self.out.len() + key_bytes < self.room
     }
 }
 
@@ -125,7 +150,7 @@ impl Visit for LogRecordWriter<'_> {
     #[inline]
     fn record_str(&mut self, field: &Field, value: &str) {
         if matches!(self.callsite.field(field), FieldUse::LogTarget) {
-            self.scope = ScopeId::of_target(value);
+            self.scope = ScopeId::of_log_target(value);
         } else {
             self.attribute(field, |out, chars_max| {
                 put_bytes_field(out, 1, cut_to(value, VALUE_BYTES_MAX, chars_max).as_bytes());
@@ -139,9 +164,9 @@ impl Visit for LogRecordWriter<'_> {
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         self.record_debug(field, &format_args!("{}", ErrorChain(value)));
-        if !self.has_exception && self.has_room() {
+        if !self.has_exception {
             self.has_exception = true;
-            self.attributes += exception::put(self.out, value, self.limits.record_value_chars_max);
+            exception::tell(value, |key, text| self.text_attribute(key, text));
         }
     }
 

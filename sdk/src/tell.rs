@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::one_line::OneLine;
+
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -52,6 +54,9 @@ pub(crate) fn info(text: fmt::Arguments<'_>) {
 
 fn tell(verbosity: Verbosity, text: fmt::Arguments<'_>) {
     if verbosity as u8 <= VERBOSITY.load(Ordering::Relaxed) {
-        let _ = writeln!(std::io::stderr(), "watchbell: {text}"); // there is nowhere to tell that it failed
+        let mut line = "watchbell: ".to_owned();
+        let _ = fmt::Write::write_fmt(&mut OneLine(&mut line), text); // a collector's words may be in it
+        line.push('\n');
+        let _ = std::io::stderr().write_all(line.as_bytes()); // there is nowhere to tell that it failed
     }
 }

@@ -22,8 +22,8 @@ use std::error::Error;
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use opentelemetry::Value;
 use opentelemetry::trace::{SpanId, TraceContextExt, TraceId, TracerProvider};
-use opentelemetry::{Context as OtelContext, Value};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_core::field::{Field, Visit};
 use tracing_core::{Dispatch, Event, Level, Subscriber};
@@ -33,6 +33,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use crate::encode::ErrorChain;
+use crate::lane::map_current_context;
 use crate::lock;
 
 /// Captures the records that this thread makes while the [`Capture`] lives, those of the `log` crate too (unless the process has another
@@ -157,10 +158,11 @@ struct CaptureLayer {
 
 impl<S: Subscriber> Layer<S> for CaptureLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let (trace_id, span_id) = OtelContext::map_current(|context| {
+        let ids = map_current_context(|context| {
             let span = context.span();
             (span.span_context().trace_id(), span.span_context().span_id())
         });
+        let (trace_id, span_id) = ids.unwrap_or((TraceId::INVALID, SpanId::INVALID)); // the thread is ending
         #[cfg(feature = "log")]
         let normalized = event.normalized_metadata();
         #[cfg(not(feature = "log"))]
@@ -168,7 +170,7 @@ impl<S: Subscriber> Layer<S> for CaptureLayer {
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         let (level, target) = (*metadata.level(), metadata.target().to_owned());
         let mut record = Record { level, target, message: String::new(), fields: BTreeMap::new(), trace_id, span_id };
-        event.record(&mut record);
+        event.record(&mut RecordVisitor(&mut record));
         if normalized.is_some() {
             record.fields.retain(|name, _| !name.starts_with("log."));
         }
@@ -176,13 +178,15 @@ impl<S: Subscriber> Layer<S> for CaptureLayer {
     }
 }
 
-impl Record {
+struct RecordVisitor<'a>(&'a mut Record);
+
+impl RecordVisitor<'_> {
     fn set(&mut self, field: &Field, value: impl Into<Value>) {
-        self.fields.insert(field.name().to_owned(), value.into());
+        self.0.fields.insert(field.name().to_owned(), value.into());
     }
 }
 
-impl Visit for Record {
+impl Visit for RecordVisitor<'_> {
     fn record_i64(&mut self, field: &Field, value: i64) {
         self.set(field, value);
     }
@@ -204,7 +208,7 @@ impl Visit for Record {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "message" => value.clone_into(&mut self.message),
+            "message" => value.clone_into(&mut self.0.message),
             _ => self.set(field, value.to_owned()),
         }
     }
@@ -216,7 +220,7 @@ impl Visit for Record {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "message" => {
-                let _ = write!(self.message, "{value:?}"); // a faulty `Debug` cuts it short
+                let _ = write!(self.0.message, "{value:?}"); // a faulty `Debug` cuts it short
             }
             _ => self.set(field, format!("{value:?}")),
         }

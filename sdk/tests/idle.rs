@@ -25,17 +25,16 @@ fn an_idle_service_wakes_no_thread() {
             tracing::info!("once");
         });
         guard.flush(Duration::from_secs(20)).expect("a receiver that answers");
-        assert!((0..20).any(|_| no_wake_in_300_ms()), "the export thread is woken again and again");
+        assert!((0..8).any(|_| is_quiet_for_a_while()), "the export thread is woken again and again");
         drop(guard);
     }
 }
 
-/// The connection's last frames may still come in at first, so that this is asked more than once.
-fn no_wake_in_300_ms() -> bool {
+/// The connection's last frames may still come in at first, so that this is asked more than once; a timer of more than a second is noticed.
+fn is_quiet_for_a_while() -> bool {
     let before = waits_of_export_threads();
-    assert_eq!(before.len(), 1);
-    std::thread::sleep(Duration::from_millis(300)); // nothing should happen, so there is nothing to await
-    waits_of_export_threads() == before
+    std::thread::sleep(Duration::from_millis(2500)); // nothing should happen, so there is nothing to await
+    !before.is_empty() && waits_of_export_threads() == before
 }
 
 /// How often each export thread has waited: a wait that ends is a wake-up.

@@ -5,11 +5,12 @@
 #[allow(dead_code)]
 mod receiver;
 
+use std::cell::RefCell;
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use receiver::{Received, Receiver};
+use receiver::{Absent, Received, Receiver, Scripted};
 
 #[test]
 fn exit_sends_what_was_recorded() {
@@ -28,9 +29,83 @@ fn so_does_a_leaked_guard() {
 
 #[test]
 fn an_exit_without_a_collector_keeps_its_deadline() {
-    let gone = Receiver::http().endpoint();
-    let status = child("exit in vain").env("OTEL_EXPORTER_OTLP_ENDPOINT", gone).status().expect("this program");
-    assert_eq!(status.code(), Some(7));
+    let absent = Absent::new();
+    let started = Instant::now();
+    let status = child("exit in vain").env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint()).status();
+    assert_eq!(status.expect("this program").code(), Some(7));
+    assert!(started.elapsed() < Duration::from_secs(10), "a deadline of one second is far exceeded");
+}
+
+#[test]
+fn an_exit_may_wait_for_ever() {
+    let receiver = Receiver::http();
+    assert_eq!(run("exit at leisure", &receiver).code(), Some(7));
+    receiver.log("last words");
+}
+
+/// A value that a thread keeps for itself is dropped when OpenTelemetry's context and our own locals are gone already.
+#[test]
+fn a_thread_that_ends_may_log_and_leave_its_span() {
+    let receiver = Receiver::http();
+    for console in ["otlp", "otlp,console"] {
+        let output = command("thread ends", &receiver).env("OTEL_LOGS_EXPORTER", console).output();
+        let output = output.expect("this program");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let bodies: Vec<_> = receiver.logs().iter().map(Received::body).collect();
+    let expected = ["in the span", "while the thread ends", "after the span", "panicked while the thread ends"];
+    assert_eq!(
+        bodies.iter().filter(|body| expected.contains(&body.as_str())).count(),
+        2 * expected.len(),
+        "{bodies:?}"
+    );
+    assert_eq!(receiver.spans().len(), 2);
+}
+
+/// A value that logs when its thread ends, and then leaves the span that it has entered.
+#[derive(Default)]
+struct Ending(Option<tracing::span::EnteredSpan>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        tracing::info!("while the thread ends");
+        drop(self.0.take());
+        tracing::info!("after the span");
+        let _ = std::panic::catch_unwind(|| panic!("panicked while the thread ends"));
+    }
+}
+
+thread_local!(static ENDING: RefCell<Ending> = RefCell::default());
+
+#[test]
+fn a_forked_child_ends_at_once_and_sends_nothing() {
+    let receiver = Receiver::http();
+    assert_eq!(run("fork", &receiver).code(), Some(0));
+    let bodies: Vec<_> = receiver.logs().iter().map(Received::body).collect();
+    assert_eq!(bodies, ["of the parent"]);
+}
+
+#[test]
+fn its_own_stack_stays_silent_at_its_loudest() {
+    for receiver in [Receiver::http(), Receiver::grpc()] {
+        receiver.script([Scripted::Unavailable]); // a retry makes the stack talk more
+        let status =
+            command("flush", &receiver).env("RUST_LOG", "trace,h2=trace,hyper=trace,hyper_util=trace").status();
+        assert_eq!(status.expect("this program").code(), Some(0));
+        let bodies: Vec<_> = receiver.logs().iter().map(Received::body).collect();
+        assert_eq!(bodies, ["first", "second"]);
+    }
+}
+
+#[test]
+fn a_logger_that_feeds_tracing_is_as_good_as_our_own() {
+    let receiver = Receiver::http();
+    let output = command("captured before", &receiver).output().expect("this program");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    receiver.log("from log");
+    let output = command("another logger", &receiver).output().expect("this program");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(told, "watchbell: the `log` crate has a logger already: its records are not exported\n");
 }
 
 #[test]
@@ -66,9 +141,13 @@ fn the_console_is_readable() {
     assert!(trace_id.len() == 32 && trace_id.chars().all(|digit| digit.is_ascii_hexdigit()), "{trace_id}");
     assert_eq!(
         lines[1..],
-        [r#" ERROR processes: cannot charge error="connection refused""#, "  WARN legacy: from log",]
+        [
+            r#" ERROR processes: cannot charge error="connection refused""#,
+            "  WARN legacy: from log",
+            r"  INFO processes: a\n2026-11-24 ERROR forged: \u{1b}[31mb\u{9b}c shown=\r\u{1b}[2Jx",
+        ]
     );
-    assert_eq!(told.lines().count(), 3, "{told}");
+    assert_eq!(told.lines().count(), 4, "{told}");
     assert!(!told.contains('\x1b'), "colours are for terminals");
 }
 
@@ -102,6 +181,10 @@ fn command(case: &str, receiver: &Receiver) -> Command {
 
 fn child(case: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a path"));
+    let is_ours = |name: &str| name.starts_with("OTEL_") || name == "RUST_LOG" || name == "NO_COLOR";
+    for (name, _) in std::env::vars().filter(|(name, _)| is_ours(name)) {
+        command.env_remove(name);
+    }
     command.args(["the_process_that_ends", "--exact", "--ignored", "--nocapture"]).env("CASE", case);
     command.env_remove("RUST_BACKTRACE").env("OTEL_LOGS_EXPORTER", "otlp");
     command.env("OTEL_BLRP_SCHEDULE_DELAY", "3600000"); // so that nothing leaves by itself
@@ -116,7 +199,16 @@ fn the_process_that_ends() {
     std::panic::set_hook(Box::new(|info| {
         eprintln!("the hook that was there: {}", info.payload().downcast_ref::<&str>().unwrap_or(&"?"));
     }));
-    let timeout = Duration::from_secs(if case == "exit in vain" { 1 } else { 60 });
+    let timeout = match &*case {
+        "exit in vain" => Duration::from_secs(1),
+        "exit at leisure" => Duration::MAX,
+        _ => Duration::from_secs(60),
+    };
+    match &*case {
+        "captured before" => drop(watchbell::test::capture()),
+        "another logger" => log::set_logger(&Nobody).expect("the first"),
+        _ => {}
+    }
     let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(timeout);
     let guard = builder.init().expect("the only init of this process");
     match &*case {
@@ -127,9 +219,18 @@ fn the_process_that_ends() {
             });
             tracing::error!(error = &refused as &(dyn std::error::Error + 'static), "cannot charge");
             log::warn!(target: "legacy", "from log");
+            tracing::info!(shown = %"\r\x1b[2Jx", "a\n2026-11-24 ERROR forged: \x1b[31mb\u{9b}c");
             guard.shutdown(Duration::ZERO);
         }
-        "exit" | "exit in vain" => {
+        "captured before" | "another logger" => log::warn!("from log"),
+        "flush" => {
+            tracing::info!("first");
+            guard.flush(timeout).expect("a receiver that answers");
+            tracing::info!("second");
+        }
+        "thread ends" => end_a_thread(),
+        "fork" => fork(guard),
+        "exit" | "exit in vain" | "exit at leisure" => {
             tracing::info!("last words");
             std::process::exit(7);
         }
@@ -143,4 +244,44 @@ fn the_process_that_ends() {
             drop(guard);
         }
     }
+}
+
+fn end_a_thread() {
+    let thread = std::thread::spawn(|| {
+        ENDING.with_borrow_mut(|ending| ending.0 = Some(tracing::info_span!("entered").entered()));
+        tracing::info!("in the span");
+    });
+    thread.join().expect("no panic");
+}
+
+#[expect(unsafe_code)] // the standard library does not fork
+fn fork(guard: watchbell::Guard) {
+    tracing::info!("of the parent");
+    // SAFETY: the child logs, drops the guard and ends, as a service's child would; the parent waits for it.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        tracing::info!("of the child");
+        let started = Instant::now();
+        assert!(guard.flush(Duration::from_secs(60)).is_err());
+        drop(guard);
+        let is_quick = started.elapsed() < Duration::from_secs(10);
+        // SAFETY: ends the process and does nothing else.
+        unsafe { libc::_exit(i32::from(!is_quick)) };
+    }
+    let mut status = -1;
+    // SAFETY: waits for the child, and writes its status.
+    assert_eq!((unsafe { libc::waitpid(child, &raw mut status, 0) }, status), (child, 0));
+    drop(guard);
+}
+
+struct Nobody;
+
+impl log::Log for Nobody {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, _: &log::Record<'_>) {}
+
+    fn flush(&self) {}
 }

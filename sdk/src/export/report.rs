@@ -25,7 +25,7 @@ pub(super) struct Report {
     dropped: [u64; 2],
     /// What the collector was told; it comes later, when there is room for it.
     dropped_in_band: [u64; 2],
-    loss_told: [Option<Instant>; 2],
+    answer_told: [Option<Instant>; 2],
 }
 
 impl Report {
@@ -39,13 +39,13 @@ impl Report {
             return;
         }
         for signal in Signal::ALL {
-            let (i, dropped) = (signal as usize, pipeline.lane(signal).account().dropped_buffer_full);
+            let (i, dropped) = (signal as usize, pipeline.lane(signal).counters.dropped_buffer_full());
             if dropped > self.dropped[i] {
                 self.last = Some(now);
                 tell::error(format_args!("{}", lost(dropped - self.dropped[i], signal)));
                 self.dropped[i] = dropped;
             }
-            if self.has_logs && dropped > self.dropped_in_band[i] && !pipeline.pool.is_pressed() {
+            if self.has_logs && dropped > self.dropped_in_band[i] && !pipeline.pool.is_half_full() {
                 self.last = Some(now);
                 tell_collector(pipeline, &lost(dropped - self.dropped_in_band[i], signal));
                 self.dropped_in_band[i] = dropped;
@@ -53,30 +53,40 @@ impl Report {
         }
     }
 
-    /// Tells that a collector took a request but for some records.
+    /// Tells that a collector took a request but for some records, or with a warning.
     pub(super) fn partial(&mut self, signal: Signal, rejected: u64, message: &str) {
-        if rejected > 0 || !message.is_empty() {
+        if rejected > 0 {
             self.refused(signal, rejected, message);
+        } else if !message.is_empty() && self.may_tell_answer(signal) {
+            tell::warn(format_args!("the collector took all {}, and says: {message}", signal.records_name()));
         }
     }
 
-    /// Tells that a collector refused records, once an interval.
+    /// Tells that a collector refused records.
     pub(super) fn refused(&mut self, signal: Signal, records: u64, reason: &str) {
         self.lost(signal, format_args!("the collector refused {records} {}: {reason}", signal.records_name()));
     }
 
-    /// Tells that records were tried for as long as they may, once an interval.
+    /// Tells that records were tried for as long as they may.
     pub(super) fn timed_out(&mut self, signal: Signal, records: u64) {
         self.lost(signal, format_args!("{records} {} lost: the export's timeout is over", signal.records_name()));
     }
 
     fn lost(&mut self, signal: Signal, text: fmt::Arguments<'_>) {
-        let told = &mut self.loss_told[signal as usize];
-        let now = Instant::now();
-        if told.is_none_or(|told| now >= told + REPORT_INTERVAL) {
-            *told = Some(now);
+        if self.may_tell_answer(signal) {
             tell::error(text);
         }
+    }
+
+    /// Whether an interval has passed since an answer was told.
+    fn may_tell_answer(&mut self, signal: Signal) -> bool {
+        let told = &mut self.answer_told[signal as usize];
+        let now = Instant::now();
+        let may_tell = told.is_none_or(|told| now >= told + REPORT_INTERVAL);
+        if may_tell {
+            *told = Some(now);
+        }
+        may_tell
     }
 
     /// Tells the whole account, if records were lost.

@@ -66,17 +66,17 @@ impl Transport {
         self.export_timeout
     }
 
-    /// Sends a message once.
-    pub(super) async fn send(&self, message: Bytes) -> Answer {
-        match tokio::time::timeout(self.timeout, self.exchange(message)).await {
+    /// Sends a body once.
+    pub(super) async fn send(&self, body: Bytes) -> Answer {
+        match tokio::time::timeout(self.timeout, self.exchange(body)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(reason)) => Answer::unreachable(reason),
             Err(_) => Answer::unreachable(format!("no answer within {:?}", self.timeout)),
         }
     }
 
-    async fn exchange(&self, message: Bytes) -> Result<Answer, String> {
-        let mut request = Request::new(Full::new(self.framed(message)));
+    async fn exchange(&self, body: Bytes) -> Result<Answer, String> {
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
@@ -86,7 +86,14 @@ impl Transport {
 
     async fn answer(&self, response: Response<Incoming>) -> Result<Answer, String> {
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| reason(&*error))?;
+        let body = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
+            Ok(body) => body,
+            // The status says it all, but for the status of gRPC, which comes after the body.
+            Err(_) if self.protocol == Protocol::HttpProtobuf || !head.status.is_success() => {
+                return Ok(Answer::of_http(head.status, &head.headers, &[]));
+            }
+            Err(error) => return Err(reason(&*error)),
+        };
         let trailers = body.trailers().cloned().unwrap_or_default();
         let bytes = body.to_bytes();
         Ok(match self.protocol {
@@ -99,7 +106,8 @@ impl Transport {
         })
     }
 
-    fn framed(&self, message: Bytes) -> Bytes {
+    /// The body of a request with this message: compressed, and framed for gRPC.
+    pub(super) fn body(&self, message: Bytes) -> Bytes {
         let message = match self.compression {
             Compression::None => message,
             #[cfg(feature = "gzip")]

@@ -4,26 +4,17 @@ use std::error::Error;
 use std::fmt::{self, Write};
 use std::io;
 
-use super::put_text_field;
-use crate::callsite::put_attribute;
-
-/// Appends `exception.message`, `exception.type` if the error tells one, and `exception.stacktrace` if it has sources; how many these are.
+/// Calls `put` with `exception.message`, `exception.type` if the error tells one, and `exception.stacktrace` if it has sources.
 #[cold]
-pub(super) fn put(out: &mut Vec<u8>, error: &(dyn Error + 'static), chars_max: usize) -> u32 {
-    let mut count = 0;
-    let mut put = |key: &str, text: fmt::Arguments<'_>| {
-        put_attribute(out, key, |out| put_text_field(out, text, chars_max));
-        count += 1;
-    };
+pub(super) fn tell(error: &(dyn Error + 'static), mut put: impl FnMut(&str, fmt::Arguments<'_>)) {
     put("exception.message", format_args!("{error}"));
-    let name = TypeName::of(error);
-    if !name.as_str().is_empty() {
-        put("exception.type", format_args!("{}", name.as_str()));
+    let debug = DebugHead::of(error);
+    if let Some(name) = debug.type_name() {
+        put("exception.type", format_args!("{name}"));
     }
     if error.source().is_some() {
         put("exception.stacktrace", format_args!("{}", Causes(error)));
     }
-    count
 }
 
 /// An error and its sources, a line each.
@@ -34,9 +25,11 @@ impl fmt::Display for Causes<'_> {
         let mut next = Some(self.0);
         let mut head = "";
         while let Some(error) = next {
-            let name = TypeName::of(error);
-            let colon = if name.as_str().is_empty() { "" } else { ": " };
-            write!(f, "{head}{}{colon}{error}", name.as_str())?;
+            f.write_str(head)?;
+            if let Some(name) = DebugHead::of(error).type_name() {
+                write!(f, "{name}: ")?;
+            }
+            write!(f, "{error}")?;
             next = error.source();
             head = "\nCaused by: ";
         }
@@ -44,36 +37,45 @@ impl fmt::Display for Causes<'_> {
     }
 }
 
-/// The name that an error's `Debug` begins with: a derived one begins with the type's name, or with the variant's. Nothing else tells what is
-/// behind `dyn Error`.
-struct TypeName {
-    bytes: [u8; TYPE_NAME_BYTES_MAX],
+/// What an error's `Debug` begins with: a derived one begins with the type's name, or with the variant's, as in `Refused`, `Refused(..)` or
+/// `Refused { .. }`. Nothing else tells what is behind `dyn Error`.
+struct DebugHead {
+    bytes: [u8; DEBUG_HEAD_BYTES],
     len: usize,
 }
 
-/// Longest name of an error's type in bytes (64); a longer one is cut off.
+/// Longest name of an error's type in bytes (64); a longer one is not told.
 const TYPE_NAME_BYTES_MAX: usize = 64;
 
-impl TypeName {
+/// A name and what follows it.
+const DEBUG_HEAD_BYTES: usize = TYPE_NAME_BYTES_MAX + " {".len();
+
+impl DebugHead {
     fn of(error: &(dyn Error + 'static)) -> Self {
-        let mut name = Self { bytes: [0; TYPE_NAME_BYTES_MAX], len: 0 };
+        let mut head = Self { bytes: [0; DEBUG_HEAD_BYTES], len: 0 };
         let _ = match error.is::<io::Error>() {
-            true => name.write_str("std::io::Error"), // its `Debug` begins with a variant of something within
-            false => write!(name, "{error:?}"),       // an error is the name's end
+            true => head.write_str("std::io::Error"), // its `Debug` begins with a variant of something within
+            false => write!(head, "{error:?}"),       // an error is the head's end
         };
-        name
+        head
     }
 
-    fn as_str(&self) -> &str {
-        str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    /// The name, if it is one: the `Debug` that `anyhow` has, for one, is a text.
+    fn type_name(&self) -> Option<&str> {
+        let head = &self.bytes[..self.len];
+        let end =
+            head.iter().position(|byte| !byte.is_ascii_alphanumeric() && !b"_:".contains(byte)).unwrap_or(head.len());
+        let (name, rest) = (str::from_utf8(&head[..end]).ok()?, &head[end..]);
+        let is_type = name.rsplit("::").next()?.starts_with(|c: char| c.is_ascii_uppercase());
+        let is_derived = rest.is_empty() || rest.starts_with(b"(") || rest == b" {" || rest.starts_with(b" { ");
+        (is_type && is_derived && name.len() <= TYPE_NAME_BYTES_MAX).then_some(name)
     }
 }
 
-impl Write for TypeName {
+impl Write for DebugHead {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            let is_name = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
-            if !is_name || self.len == TYPE_NAME_BYTES_MAX {
+            if self.len == DEBUG_HEAD_BYTES {
                 return Err(fmt::Error);
             }
             self.bytes[self.len] = byte;

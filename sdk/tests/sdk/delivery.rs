@@ -1,8 +1,8 @@
 //! Records reach collectors, whatever these answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::receiver::{Receiver, Scripted};
+use super::receiver::{Absent, Receiver, Scripted};
 use super::{builder, builder_with, pipeline, pipeline_of};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -47,8 +47,10 @@ fn a_busy_collector_is_asked_again() {
 
 #[test]
 fn what_a_collector_refuses_is_counted_and_not_sent_again() {
-    for receiver in [Receiver::http(), Receiver::grpc()] {
-        receiver.script([Scripted::Invalid]);
+    let refusals = [Scripted::Invalid, Scripted::InvalidAtLength]
+        .map(|refusal| [(Receiver::http(), refusal.clone()), (Receiver::grpc(), refusal)]);
+    for (receiver, refusal) in refusals.into_iter().flatten() {
+        receiver.script([refusal]);
         let (dispatch, guard) = pipeline(&receiver);
         tracing::dispatcher::with_default(&dispatch, || tracing::info!("malformed"));
         let ledger = guard.shutdown(LONG);
@@ -81,12 +83,9 @@ fn headers_are_sent() {
 #[test]
 fn a_collector_that_comes_later_gets_it_all() {
     for is_grpc in [false, true] {
-        let address = {
-            let gone = Receiver::http();
-            gone.address()
-        };
+        let absent = Absent::new();
         let variables = [
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}")),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint()),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", if is_grpc { "grpc" } else { "http/protobuf" }.to_owned()),
         ];
         let (dispatch, guard) = pipeline_of(watchbell::builder().variables(variables));
@@ -94,7 +93,7 @@ fn a_collector_that_comes_later_gets_it_all() {
         assert!(guard.flush(Duration::from_millis(50)).is_err());
         assert_eq!(guard.ledger().logs.in_flight, 100);
 
-        let receiver = Receiver::again(is_grpc, address);
+        let receiver = absent.come(is_grpc);
         receiver.wait_for_logs(100);
         let ledger = guard.shutdown(LONG);
         assert_eq!((ledger.logs.delivered, ledger.logs.lost()), (100, 0), "{ledger}");
@@ -115,11 +114,21 @@ fn an_error_does_not_wait_for_the_schedule() {
 
 #[test]
 fn a_record_waits_for_the_schedule_and_no_longer() {
+    let long = Duration::from_millis(1500); // more than the default
+    assert!(way_to_the_collector(long) >= long);
+    let short = || way_to_the_collector(Duration::from_millis(20)) < Duration::from_millis(500);
+    assert!((0..10).any(|_| short()), "less than the default");
+}
+
+fn way_to_the_collector(schedule_delay: Duration) -> Duration {
     let receiver = Receiver::http();
-    let (dispatch, guard) = pipeline_of(builder(&receiver).schedule_delay(Duration::from_millis(20)));
+    let (dispatch, guard) = pipeline_of(builder(&receiver).schedule_delay(schedule_delay));
+    let logged = Instant::now();
     tracing::dispatcher::with_default(&dispatch, || tracing::info!("soon"));
     receiver.wait_for_logs(1);
+    let way = logged.elapsed();
     drop(guard);
+    way
 }
 
 #[test]
@@ -169,6 +178,60 @@ fn a_thousand_threads_that_logged_once_hold_no_thousand_chunks() {
     });
     let ledger = guard.shutdown(LONG);
     assert_eq!((ledger.logs.delivered, ledger.logs.lost()), (2000, 0), "{ledger}");
+}
+
+/// Each has a chunk for its one line, which is more than the buffer holds: it has to be collected long before the schedule says so.
+#[test]
+fn threads_that_log_one_line_do_not_fill_the_buffer() {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline_of(builder(&receiver).schedule_delay(Duration::from_secs(3600)));
+    log_in_threads(&dispatch, 3000);
+    let ledger = guard.shutdown(LONG);
+    assert_eq!((ledger.logs.delivered, ledger.logs.lost()), (3000, 0), "{ledger}");
+    assert_eq!((ledger.traces.delivered, ledger.traces.lost()), (3000, 0), "{ledger}");
+}
+
+#[test]
+fn nor_while_the_collector_is_away() {
+    let absent = Absent::new();
+    let (dispatch, guard) =
+        pipeline_of(watchbell::builder().variables([("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint())]));
+    for _ in 0..10 {
+        tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("s").in_scope(|| tracing::info!("m")));
+        assert!(guard.flush(Duration::from_millis(1)).is_err(), "so that all requests are under way");
+    }
+    log_in_threads(&dispatch, 3000);
+    let receiver = absent.come(false);
+    let ledger = guard.shutdown(LONG);
+    assert_eq!((ledger.logs.delivered, ledger.logs.lost()), (3010, 0), "{ledger}");
+    assert_eq!((ledger.traces.delivered, ledger.traces.lost()), (3010, 0), "{ledger}");
+    drop(receiver);
+}
+
+#[test]
+fn five_hundred_threads_at_once_lose_nothing() {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline_of(builder(&receiver).schedule_delay(Duration::from_secs(3600)));
+    let all_there = std::sync::Barrier::new(513);
+    std::thread::scope(|scope| {
+        for _ in 0..513 {
+            scope.spawn(|| {
+                all_there.wait();
+                log_in_a_span(&dispatch);
+            });
+        }
+    });
+    let ledger = guard.shutdown(LONG);
+    assert_eq!((ledger.logs.delivered, ledger.logs.lost()), (513, 0), "{ledger}");
+    assert_eq!((ledger.traces.delivered, ledger.traces.lost()), (513, 0), "{ledger}");
+}
+
+fn log_in_threads(dispatch: &tracing::Dispatch, count: usize) {
+    std::thread::scope(|scope| (0..count).for_each(|_| scope.spawn(|| log_in_a_span(dispatch)).join().unwrap()));
+}
+
+fn log_in_a_span(dispatch: &tracing::Dispatch) {
+    tracing::dispatcher::with_default(dispatch, || tracing::info_span!("s").in_scope(|| tracing::info!("m")));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -19,7 +20,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
@@ -33,6 +34,8 @@ pub(crate) enum Scripted {
     Unavailable,
     /// 400 or INVALID_ARGUMENT.
     Invalid,
+    /// 400 with more text than anybody reads, or INVALID_ARGUMENT.
+    InvalidAtLength,
     /// Accepted but for so many records.
     Partial(i64),
 }
@@ -52,6 +55,26 @@ impl Received {
 
     pub(crate) fn attribute(&self, key: &str) -> Option<Value> {
         attributes(&self.record.attributes).remove(key)
+    }
+}
+
+/// The address of a receiver that is not there: connections are refused, and nobody else gets the port.
+pub(crate) struct Absent(TcpSocket);
+
+impl Absent {
+    pub(crate) fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self(socket)
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.0.local_addr().unwrap())
+    }
+
+    /// The receiver comes.
+    pub(crate) fn come(self, is_grpc: bool) -> Receiver {
+        Receiver::start(is_grpc, self.0)
     }
 }
 
@@ -80,31 +103,24 @@ struct All {
 
 impl Receiver {
     pub(crate) fn http() -> Self {
-        Self::start(false, "127.0.0.1:0".parse().unwrap())
+        Absent::new().come(false)
     }
 
     pub(crate) fn grpc() -> Self {
-        Self::start(true, "127.0.0.1:0".parse().unwrap())
+        Absent::new().come(true)
     }
 
-    /// One at the address where another was.
-    pub(crate) fn again(is_grpc: bool, address: SocketAddr) -> Self {
-        Self::start(is_grpc, address)
-    }
-
-    fn start(is_grpc: bool, address: SocketAddr) -> Self {
+    fn start(is_grpc: bool, socket: TcpSocket) -> Self {
+        let address = socket.local_addr().unwrap();
         let state = Arc::<Shared>::default();
         let (stop, stopped) = oneshot::channel();
-        let (tell_address, address) = {
-            let (sender, receiver) = std::sync::mpsc::channel();
-            (sender, (receiver, address))
-        };
+        let (listens, is_listening) = std::sync::mpsc::channel();
         let shared = Arc::clone(&state);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let listener = TcpListener::bind(address.1).await.unwrap();
-                tell_address.send(listener.local_addr().unwrap()).unwrap();
+                let listener = socket.listen(1024).unwrap();
+                listens.send(()).unwrap();
                 let app = if is_grpc { grpc(shared) } else { http_app(shared) };
                 tokio::select! {
                     result = axum::serve(listener, app) => result.unwrap(),
@@ -112,16 +128,12 @@ impl Receiver {
                 }
             });
         });
-        let address = address.0.recv().unwrap();
+        is_listening.recv().unwrap();
         Self { address, is_grpc, state, stop: Some(stop), thread: Some(thread) }
     }
 
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
     }
 
     pub(crate) fn protocol(&self) -> &'static str {
@@ -162,8 +174,9 @@ impl Receiver {
 
     /// Blocks until `count` records have come.
     pub(crate) fn wait_for_logs(&self, count: usize) {
-        let received = self.state.received.lock().unwrap();
-        let _all = self.state.arrived.wait_while(received, |received| received.logs.len() < count).unwrap();
+        let (all, wanted) = (self.state.received.lock().unwrap(), |all: &mut All| all.logs.len() < count);
+        let (all, waited) = self.state.arrived.wait_timeout_while(all, Duration::from_secs(60), wanted).unwrap();
+        assert!(!waited.timed_out(), "{} of {count} records came", all.logs.len());
     }
 }
 
@@ -259,6 +272,7 @@ fn http_refusal(scripted: &Scripted) -> Option<Response> {
         }
         Scripted::Unavailable => Some(StatusCode::SERVICE_UNAVAILABLE.into_response()),
         Scripted::Invalid => Some(StatusCode::BAD_REQUEST.into_response()),
+        Scripted::InvalidAtLength => Some((StatusCode::BAD_REQUEST, "no ".repeat(100_000)).into_response()),
         Scripted::Partial(_) => None,
     }
 }
@@ -320,7 +334,7 @@ fn grpc_refusal(scripted: &Scripted) -> Option<tonic::Status> {
             Some(tonic::Status::with_details(tonic::Code::ResourceExhausted, "busy", retry_info(*seconds).into()))
         }
         Scripted::Unavailable => Some(tonic::Status::unavailable("draining")),
-        Scripted::Invalid => Some(tonic::Status::invalid_argument("not for me")),
+        Scripted::Invalid | Scripted::InvalidAtLength => Some(tonic::Status::invalid_argument("not for me")),
         Scripted::Partial(_) => None,
     }
 }

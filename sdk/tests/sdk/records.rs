@@ -128,6 +128,39 @@ fn an_error_is_an_exception() {
 }
 
 #[test]
+fn only_a_name_is_an_exceptions_type() {
+    let type_of = |debug: &'static str| {
+        let error = Told(debug);
+        let logs = logged(|| tracing::error!(error = &error as &dyn Error, "told"));
+        logs[0].attribute("exception.type")
+    };
+    for debug in ["Refused", "Refused(7)", "Refused { after: 7 }"] {
+        assert_eq!(type_of(debug), string("Refused"), "{debug}");
+    }
+    assert_eq!(type_of("reqwest::Error { kind: Request }"), string("reqwest::Error"));
+    for debug in ["cannot charge", "Cannot charge: refused", "failed", "", "Refused by them", "\"Refused\""] {
+        assert_eq!(type_of(debug), None, "{debug}");
+    }
+}
+
+/// An error with a `Debug` of its own, as `anyhow`'s.
+struct Told(&'static str);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("told")
+    }
+}
+
+impl Error for Told {}
+
+#[test]
 fn long_values_are_cut_at_a_character() {
     let (text, exact) = ("é".repeat(100_000), "é".repeat(32 * 1024));
     let odd = format!("x{text}");
@@ -148,7 +181,7 @@ fn the_limits_of_the_environment() {
     let (dispatch, guard) = pipeline_of(watchbell::builder().variables([
         ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint().as_str()),
         ("OTEL_ATTRIBUTE_COUNT_LIMIT", "2"),
-        ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "3"),
+        ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "5"), // two are the code's file and line
         ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3"),
     ]));
     tracing::dispatcher::with_default(&dispatch, || {
@@ -179,6 +212,37 @@ fn a_record_beyond_its_limit_drops_attributes_and_counts_them() {
     assert_eq!(logs[0].attribute("last"), None);
     assert_eq!(record.dropped_attributes_count, 3);
     assert_eq!(logs[0].body(), "big");
+}
+
+#[test]
+fn no_record_is_beyond_the_limits() {
+    let long = "x".repeat(100_000);
+    let error = Failure("cannot charge", Some(Box::new(Failure(Box::leak(long.clone().into_boxed_str()), None))));
+    let error: &(dyn Error + 'static) = &error;
+    for limit in 0..=8 {
+        let receiver = Receiver::http();
+        let (dispatch, guard) = pipeline_of(watchbell::builder().variables([
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint()),
+            ("OTEL_ATTRIBUTE_COUNT_LIMIT", limit.to_string()),
+        ]));
+        tracing::dispatcher::with_default(&dispatch, || tracing::info!(error, last = 1, "limited"));
+        guard.shutdown(Duration::from_secs(20));
+        let record = receiver.log("limited").record;
+        let all = 7; // code.file.path, code.line.number, error, exception.{message, type, stacktrace}, last
+        assert_eq!(record.attributes.len(), all.min(limit));
+        assert_eq!(record.dropped_attributes_count as usize, all - all.min(limit));
+    }
+    let logs = logged(|| {
+        tracing::info!(a = long, b = long, c = long, error, "{long}");
+        tracing::info!(a = long, b = long, error, message = long);
+        tracing::info!(error, a = long, b = long, "{long}");
+    });
+    assert_eq!(logs.len(), 3);
+    for Received { record, .. } in logs {
+        let bytes = prost::Message::encoded_len(&record);
+        assert!(bytes <= 256 * 1024 && record.dropped_attributes_count > 0, "{bytes} {record:?}");
+        assert!(record.body.is_some());
+    }
 }
 
 #[test]
