@@ -68,9 +68,10 @@ fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Names of public fields that end in `_max`, and of constants with `_MAX`.
+/// Names of fields that end in `_max` and are seen beyond their file, and of constants with `_MAX`.
 fn limits_of_the_sources() -> BTreeSet<String> {
-    let folders = ["collector", "rules", "proto"].map(|krate| root().join(krate).join("src").display().to_string());
+    let folders =
+        ["collector", "rules", "proto", "sdk"].map(|krate| root().join(krate).join("src").display().to_string());
     let files = folders.iter().flat_map(|folder| glob::glob(&format!("{folder}/**/*.rs")).unwrap());
     let texts = files.map(|path| fs::read_to_string(path.unwrap()).unwrap());
     texts.flat_map(|text| text.lines().filter_map(limit_of).collect::<Vec<_>>()).collect()
@@ -82,7 +83,7 @@ fn limit_of(line: &str) -> Option<String> {
     let (name, kind) = (words.next()?, words.next()?);
     let is_limit = match kind {
         "const" => name.ends_with("_MAX") || name.contains("_MAX_"),
-        kind => kind == "pub" && name.ends_with("_max"),
+        kind => kind.starts_with("pub") && name.ends_with("_max"),
     };
     is_limit.then(|| name.to_owned())
 }
