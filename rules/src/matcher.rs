@@ -205,7 +205,10 @@ impl<'a> Matcher<'a> {
         for (groups, feed) in self.groups.iter_mut().zip(&self.plan.feeds) {
             groups.constant = None;
             groups.is_constant = match &feed.groups {
-                LabelSet::Only(names) => names.iter().all(|name| labels.index(name).is_some()),
+                LabelSet::Only(names) => {
+                    self.plan.filters[feed.filter].pipeline.keeps_own_labels()
+                        && names.iter().all(|name| labels.index(name).is_some())
+                }
                 LabelSet::AllBut(_) => false,
             };
         }
@@ -247,7 +250,7 @@ impl<'a> Matcher<'a> {
             if planned.indexed && !self.candidates.found(*filter) {
                 continue;
             }
-            match planned.pipeline.run(&record, &mut self.extracted) {
+            match planned.pipeline.run_admitted(&record, &mut self.extracted) {
                 Verdict::Dropped => {}
                 Verdict::Failed => self.matched.failed += 1,
                 Verdict::Kept => planned.feeds.iter().for_each(|feed| self.add(*feed, &record, place)),
@@ -262,7 +265,7 @@ impl<'a> Matcher<'a> {
         let feed = &self.plan.feeds[index];
         let weight = match feed.measure {
             Measure::Records => 1,
-            Measure::Bytes => record.line().len() as u64,
+            Measure::Bytes => self.extracted.line(record).len() as u64,
         };
         let run = self.groups[index].constant.unwrap_or_else(|| self.run_of(index, record));
         let cells_max = if self.only.is_some() { usize::MAX } else { feed.cells_max };
@@ -309,7 +312,7 @@ fn write_key<E: LogEntry>(groups: &LabelSet, record: &Record<'_, E>, extracted: 
     match groups {
         LabelSet::Only(names) => {
             for name in names {
-                if let Some(value) = extracted.label(record, name) {
+                if let Some(value) = extracted.group_label(record, name) {
                     value.append_to(key);
                 }
                 key.push(KEY_SEPARATOR);

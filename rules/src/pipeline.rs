@@ -1,42 +1,80 @@
 //! The stages behind a selector: which records stay, and what they extract.
 //!
-//! A stage that cannot do its work drops nothing: it sets the label `__error__`, as in Loki. There a metric query over such a record
-//! fails as a whole; here the record is not counted and the rule's error counter goes up, so that one odd line silences no alert. A
-//! pipeline that asks for `__error__` itself decides itself.
+//! Stages do what Loki's do, its oddities included. A stage that cannot do its work drops nothing: it sets the label `__error__`. In
+//! Loki a metric query over such a record fails as a whole; here the record is not counted and the rule's error counter goes up, so
+//! that one odd line silences no alert. Where the error of a parser is itself asked for, by a filter or a grouping, the record counts.
+//!
+//! What a parser extracts depends on who reads it. In `sum by (a) (count_over_time(... | json [5m]))` it is the label `a` and what the
+//! stages read: the parser stops where it has it all, and what is malformed behind that is no error. In `sum(...)` a parser whose labels
+//! no stage reads does not run.
 
+pub mod convert;
+pub mod decolorize;
+pub mod drop_keep;
+pub mod extracted;
+pub mod format;
+pub mod ip;
 pub mod json;
+pub mod json_paths;
 pub mod label_filter;
 pub mod line_filter;
 pub mod logfmt;
+pub mod pattern;
+pub mod regex_label;
+pub mod regexp;
 pub mod text_matcher;
+pub mod unpack;
+pub mod unwrap;
 
-use std::borrow::Cow;
-use std::cell::OnceCell;
-use std::ops::Range;
+use std::sync::Arc;
 
-use crate::entry::{LabelValue, LogEntry};
+use crate::entry::LogEntry;
 use crate::logql::ast::{self, Span, StageKind};
-use crate::time::Timestamp;
-use json::JsonStage;
+use drop_keep::DropKeep;
+use extracted::Sink;
+use format::{LabelFormat, LineFormat};
+use json_paths::JsonPaths;
 use label_filter::LabelFilter;
 use line_filter::LineFilter;
 use logfmt::LogfmtStage;
+use pattern::PatternStage;
+use regexp::RegexpStage;
+use unwrap::Unwrap;
+
+pub use extracted::{Extracted, Record};
 
 /// Compiled stages.
 #[derive(Debug)]
 pub struct Pipeline {
     stages: Vec<Stage>,
-    /// Bit `n` tells whether a record of severity number `n` can pass; what it says, no stage asks again.
+    /// Bit `n` tells whether a record of severity number `n` can pass.
     severity_mask: u32,
-    handles_errors: bool,
+    /// The labels that parsers extract; all where it is `None`.
+    required: Option<Vec<String>>,
+    /// Filters that a parser asks as soon as it has set the label; `None` lets all pass.
+    early: Vec<(String, Option<Arc<LabelFilter>>)>,
+    /// Whether a record on which a parser fails counts.
+    keeps_parser_errors: bool,
 }
 
 #[derive(Debug)]
 enum Stage {
     Line(LineFilter),
-    Label(LabelFilter),
-    Json(JsonStage),
+    Label(Arc<LabelFilter>),
+    /// A filter on the severity alone, which [`Pipeline::admits_severity`] answers too.
+    Severity(Arc<LabelFilter>),
+    Json,
+    JsonPaths(JsonPaths),
     Logfmt(LogfmtStage),
+    Regexp(RegexpStage),
+    Pattern(PatternStage),
+    Unpack,
+    Decolorize,
+    LineFormat(LineFormat),
+    LabelFormat(LabelFormat),
+    Drop(DropKeep),
+    Keep(DropKeep),
+    Unwrap(Unwrap),
 }
 
 /// What became of a record.
@@ -46,7 +84,7 @@ pub enum Verdict {
     Dropped,
     /// It stays.
     Kept,
-    /// It stays, with an `__error__` that the pipeline does not ask for: it is not to be counted.
+    /// It stays, with an `__error__` that nobody asks for: it is not to be counted.
     Failed,
 }
 
@@ -66,44 +104,100 @@ impl Unsupported {
 }
 
 impl Pipeline {
-    /// Compiles stages; parsers extract what the stages ask for and `wanted`, or all labels where `wanted` is `None`.
+    /// Compiles stages; parsers extract what the stages read and `wanted`, or all labels where `wanted` is `None`.
     pub fn compile(stages: &[ast::Stage], wanted: Option<&[String]>) -> Result<Self, Unsupported> {
-        let filters = || {
-            stages
-                .iter()
-                .filter_map(|stage| if let StageKind::Label(filter) = &stage.kind { Some(filter) } else { None })
+        let mut pipeline = Self {
+            stages: Vec::new(),
+            severity_mask: u32::MAX,
+            required: None,
+            early: Vec::new(),
+            keeps_parser_errors: false,
         };
-        let mut asked: Vec<String> = wanted.unwrap_or_default().to_vec();
-        filters().for_each(|filter| label_filter::for_each_name(filter, &mut |name| asked.push(name.to_owned())));
-        let asked = wanted.map(|_| asked.as_slice());
-        let mut pipeline = Self { stages: Vec::new(), severity_mask: u32::MAX, handles_errors: false };
-        for stage in stages {
-            pipeline.push(stage, asked)?;
+        let ordered = in_order(stages);
+        for (at, stage) in ordered.iter().enumerate() {
+            let stage = pipeline.stage(stage, &ordered[..at])?;
+            pipeline.stages.push(stage);
         }
-        filters().for_each(|filter| {
-            label_filter::for_each_name(filter, &mut |name| pipeline.handles_errors |= name == ERROR_LABEL)
-        });
+        if let Some(wanted) = wanted {
+            let mut required = pipeline.names_read();
+            required.extend(wanted.iter().cloned());
+            pipeline.required = Some(with_originals(required));
+        }
+        let is_grouped = wanted.is_some_and(|wanted| !wanted.is_empty());
+        if !is_grouped && Self::has_parser(stages) {
+            pipeline.early = pipeline.early_filters();
+        }
+        pipeline.keeps_parser_errors = pipeline.required.iter().flatten().any(|name| name == ERROR_LABEL);
         Ok(pipeline)
     }
 
-    fn push(&mut self, stage: &ast::Stage, asked: Option<&[String]>) -> Result<(), Unsupported> {
-        let stage = match &stage.kind {
+    fn stage(&mut self, stage: &ast::Stage, before: &[&ast::Stage]) -> Result<Stage, Unsupported> {
+        Ok(match &stage.kind {
             StageKind::Line(filter) => Stage::Line(LineFilter::compile(filter)?),
-            StageKind::Label(filter) => match label_filter::severity_mask(filter) {
-                Some(mask) => {
-                    self.severity_mask &= mask;
-                    return Ok(());
-                }
-                None => Stage::Label(LabelFilter::compile(filter)?),
-            },
-            StageKind::Json(expressions) => Stage::Json(JsonStage::compile(expressions, asked)?),
+            StageKind::Label(filter) => self.label_filter(filter, before)?,
+            StageKind::Json(labels) if labels.is_empty() => Stage::Json,
+            StageKind::Json(labels) => Stage::JsonPaths(JsonPaths::compile(labels)?),
             StageKind::Logfmt { strict, keep_empty, labels } => {
-                Stage::Logfmt(LogfmtStage::new(*strict, *keep_empty, labels, asked))
+                Stage::Logfmt(LogfmtStage::new(*strict, *keep_empty, labels))
             }
-            other => return Err(Unsupported::new(stage.span, format!("`{}` is not evaluated yet", stage_name(other)))),
-        };
-        self.stages.push(stage);
-        Ok(())
+            StageKind::Regexp(expression) => Stage::Regexp(RegexpStage::compile(expression)?),
+            StageKind::Pattern(pattern) => Stage::Pattern(PatternStage::compile(pattern)?),
+            StageKind::Unpack => Stage::Unpack,
+            StageKind::Decolorize => Stage::Decolorize,
+            StageKind::LineFormat(template) => Stage::LineFormat(LineFormat::compile(template)?),
+            StageKind::LabelFormat(formats) => Stage::LabelFormat(LabelFormat::compile(formats)?),
+            StageKind::Drop(items) => Stage::Drop(DropKeep::compile(items)?),
+            StageKind::Keep(items) => Stage::Keep(DropKeep::compile(items)?),
+            StageKind::Unwrap(unwrap) => Stage::Unwrap(Unwrap::compile(unwrap)?),
+        })
+    }
+
+    /// A filter on the severity is told beforehand as far as no stage before it changes labels. A parser cannot change a severity that
+    /// the record has, but it can give one to a record without.
+    fn label_filter(&mut self, filter: &ast::LabelFilter, before: &[&ast::Stage]) -> Result<Stage, Unsupported> {
+        let compiled = Arc::new(LabelFilter::compile(filter)?);
+        let Some(mask) = label_filter::severity_mask(filter) else { return Ok(Stage::Label(compiled)) };
+        if before.iter().any(|stage| changes_labels(&stage.kind)) {
+            return Ok(Stage::Label(compiled));
+        }
+        if before.iter().any(|stage| is_parser(&stage.kind)) {
+            self.severity_mask &= mask | 1;
+            return Ok(Stage::Label(compiled));
+        }
+        self.severity_mask &= mask;
+        Ok(Stage::Severity(compiled))
+    }
+
+    /// The labels that stages read, as Loki lists them: those that `drop` and `keep` look at are not among them.
+    fn names_read(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for stage in &self.stages {
+            match stage {
+                Stage::Label(filter) | Stage::Severity(filter) => {
+                    filter.for_each_name(&mut |name| names.push(name.into()))
+                }
+                Stage::LineFormat(format) => names.extend(format.names().map(String::from)),
+                Stage::LabelFormat(format) => names.extend(format.names().map(String::from)),
+                Stage::Unwrap(unwrap) => unwrap.for_each_name(&mut |name| names.push(name.into())),
+                _ => {}
+            }
+        }
+        names
+    }
+
+    /// In Loki a parser asks the filters behind it already when it sets a label, also those that come after a stage that changes
+    /// it. A filter that lets all pass has no name, which shifts the filters behind it against their names.
+    fn early_filters(&self) -> Vec<(String, Option<Arc<LabelFilter>>)> {
+        let simple = self.stages.iter().filter_map(|stage| match stage {
+            Stage::Label(filter) | Stage::Severity(filter) => Some(filter),
+            Stage::Unwrap(unwrap) => unwrap.only_filter(),
+            _ => None,
+        });
+        let simple: Vec<&Arc<LabelFilter>> = simple.filter(|filter| !filter.is_compound()).collect();
+        let mut names = Vec::new();
+        simple.iter().for_each(|filter| filter.for_each_name(&mut |name| names.push(name.to_owned())));
+        let passing = |filter: &Arc<LabelFilter>| if filter.passes_all() { None } else { Some(filter.clone()) };
+        names.into_iter().zip(simple.into_iter().map(passing)).collect()
     }
 
     /// Whether a record of that severity number can pass.
@@ -114,8 +208,10 @@ impl Pipeline {
 
     /// Texts of which a record's line must hold at least one; empty where it need hold none.
     pub fn required_literals(&self) -> Vec<String> {
-        let lines =
-            self.stages.iter().filter_map(|stage| if let Stage::Line(filter) = stage { Some(filter) } else { None });
+        let lines = self.stages.iter().take_while(|stage| !stage.changes_line()).filter_map(|stage| match stage {
+            Stage::Line(filter) => Some(filter),
+            _ => None,
+        });
         let shortest = |texts: &Vec<String>| texts.iter().map(String::len).min().unwrap_or(0);
         lines
             .map(LineFilter::required_literals)
@@ -126,178 +222,278 @@ impl Pipeline {
 
     /// Whether a stage looks at labels.
     pub fn reads_labels(&self) -> bool {
-        self.stages.iter().any(|stage| !matches!(stage, Stage::Line(_)))
+        !self.stages.iter().all(|stage| matches!(stage, Stage::Line(_) | Stage::Severity(_) | Stage::Decolorize))
     }
 
-    /// Runs the stages; `extracted` then holds what the parsers found.
+    /// Whether a label that a record came with is what it was behind the stages.
+    pub fn keeps_own_labels(&self) -> bool {
+        !self.stages.iter().any(|stage| matches!(stage, Stage::LabelFormat(_) | Stage::Drop(_) | Stage::Keep(_)))
+    }
+
+    /// Whether what stages extract depends on which labels are wanted.
+    pub fn has_parser(stages: &[ast::Stage]) -> bool {
+        stages.iter().any(|stage| is_parser(&stage.kind))
+    }
+
+    /// Runs the stages; `extracted` then holds what they made of the record.
     pub fn run<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> Verdict {
+        self.run_stages(record, extracted, |_| true)
+    }
+
+    /// The same of a record whose severity [is admitted](Self::admits_severity).
+    pub fn run_admitted<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> Verdict {
+        self.run_stages(record, extracted, |stage| !matches!(stage, Stage::Severity(_)))
+    }
+
+    fn run_stages<E: LogEntry>(
+        &self,
+        record: &Record<'_, E>,
+        extracted: &mut Extracted,
+        is_due: impl Fn(&Stage) -> bool,
+    ) -> Verdict {
         extracted.clear();
-        for stage in &self.stages {
-            let kept = match stage {
-                Stage::Line(filter) => filter.matches(record.line()),
-                Stage::Label(filter) => filter.matches(record, extracted),
-                Stage::Json(stage) => stage.run(record, extracted),
-                Stage::Logfmt(stage) => stage.run(record, extracted),
-            };
-            if !kept {
+        for stage in self.stages.iter().filter(|stage| is_due(stage)) {
+            if !self.run_stage(stage, record, extracted) {
                 return Verdict::Dropped;
             }
         }
-        if extracted.error.is_some() && !self.handles_errors { Verdict::Failed } else { Verdict::Kept }
-    }
-}
-
-fn stage_name(stage: &StageKind) -> &'static str {
-    match stage {
-        StageKind::Line(_) => "line filter",
-        StageKind::Label(_) => "label filter",
-        StageKind::Json(_) => "json",
-        StageKind::Logfmt { .. } => "logfmt",
-        StageKind::Regexp(_) => "regexp",
-        StageKind::Pattern(_) => "pattern",
-        StageKind::Unpack => "unpack",
-        StageKind::Decolorize => "decolorize",
-        StageKind::LineFormat(_) => "line_format",
-        StageKind::LabelFormat(_) => "label_format",
-        StageKind::Drop(_) => "drop",
-        StageKind::Keep(_) => "keep",
-        StageKind::Unwrap(_) => "unwrap",
-    }
-}
-
-/// A record on its way through pipelines; its line is made when the first of them asks.
-#[derive(Debug)]
-pub struct Record<'e, E> {
-    entry: &'e E,
-    at: Timestamp,
-    now: Timestamp,
-    line: OnceCell<Cow<'e, str>>,
-}
-
-impl<'e, E: LogEntry> Record<'e, E> {
-    /// A record that no pipeline has seen: when it happened, and when it is evaluated.
-    pub fn new(entry: &'e E, at: Timestamp, now: Timestamp) -> Self {
-        Self { entry, at, now, line: OnceCell::new() }
+        if extracted.is_failed() { Verdict::Failed } else { Verdict::Kept }
     }
 
-    /// When it happened: `__timestamp__` in templates.
-    pub fn at(&self) -> Timestamp {
-        self.at
-    }
-
-    /// When it is evaluated: `now` in templates.
-    pub fn now(&self) -> Timestamp {
-        self.now
-    }
-
-    /// The record itself.
-    pub fn entry(&self) -> &'e E {
-        self.entry
-    }
-
-    /// Its line.
-    #[inline]
-    pub fn line(&self) -> &str {
-        self.line.get_or_init(|| self.entry.line())
-    }
-
-    /// Whether it has a label of that name without any parser.
-    fn has_label(&self, name: &str) -> bool {
-        self.entry.label(name).is_some()
-    }
-}
-
-/// Labels that parsers took from a line. Made once and used for many records: it keeps its buffers.
-#[derive(Debug, Default)]
-pub struct Extracted {
-    text: String,
-    labels: Vec<(Range<usize>, Range<usize>)>,
-    error: Option<&'static str>,
-}
-
-impl Extracted {
-    fn clear(&mut self) {
-        self.text.clear();
-        self.labels.clear();
-        self.error = None;
-    }
-
-    /// The value of a label, be it extracted or the record's own.
-    pub fn label<'a, E: LogEntry>(&'a self, record: &'a Record<'_, E>, name: &str) -> Option<LabelValue<'a>> {
-        if name == ERROR_LABEL {
-            return self.error.map(|error| LabelValue::Text(Cow::Borrowed(error)));
-        }
-        match self.get(name) {
-            Some(value) => Some(LabelValue::Text(Cow::Borrowed(value))),
-            None => record.entry.label(name),
+    /// Whether the record stays.
+    fn run_stage<E: LogEntry>(&self, stage: &Stage, record: &Record<'_, E>, extracted: &mut Extracted) -> bool {
+        let mut sink = Sink { record, pipeline: self, extracted };
+        match stage {
+            Stage::Line(filter) => filter.matches(extracted.line(record)),
+            Stage::Label(filter) | Stage::Severity(filter) => filter.matches(record, extracted),
+            Stage::Json => json::run(&mut sink),
+            Stage::JsonPaths(paths) => paths.run(&mut sink),
+            Stage::Logfmt(stage) => stage.run(&mut sink),
+            Stage::Regexp(stage) => stage.run(&mut sink),
+            Stage::Pattern(stage) => stage.run(&mut sink),
+            Stage::Unpack => unpack::run(&mut sink),
+            Stage::Decolorize => decolorize::run(record, extracted),
+            Stage::LineFormat(format) => format.run(record, extracted),
+            Stage::LabelFormat(format) => format.run(&mut sink),
+            Stage::Drop(items) => items.drop_labels(record, extracted),
+            Stage::Keep(items) => items.keep_labels(record, extracted),
+            Stage::Unwrap(unwrap) => unwrap.run(record, extracted),
         }
     }
 
-    /// The line as the stages left it.
-    pub fn line<'a, E: LogEntry>(&'a self, record: &'a Record<'_, E>) -> &'a str {
-        record.line()
+    /// Whether nobody reads a label.
+    fn reads_no_labels(&self) -> bool {
+        self.required.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// Why a stage failed: `__error__`.
-    pub fn error(&self) -> Option<&str> {
-        self.error
+    fn requires(&self, name: &str) -> bool {
+        self.required.iter().flatten().any(|other| other == name)
     }
 
-    /// What that stage says of it: `__error_details__`.
-    pub fn error_details(&self) -> Option<&str> {
-        None
+    fn asks_for(&self, name: &str) -> bool {
+        self.required.as_ref().is_none_or(|required| required.iter().any(|other| other == name))
     }
 
-    /// The number that `| unwrap` took from a label; `None` where there is no such stage, or no such label.
-    pub fn sample(&self) -> Option<f64> {
-        None
+    /// Whether somebody reads a label that begins so.
+    fn asks_for_prefix(&self, prefix: &str) -> bool {
+        self.required.as_ref().is_none_or(|required| required.iter().any(|other| other.starts_with(prefix)))
     }
 
-    /// Every label, the record's own and the extracted ones.
-    pub fn for_each_label<E: LogEntry>(&self, record: &Record<'_, E>, visit: &mut dyn FnMut(&str, &str)) {
-        record.entry.for_each_label(visit);
-        self.iter().for_each(|(name, value)| visit(name, value));
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.labels.iter().map(|(name, value)| (&self.text[name.clone()], &self.text[value.clone()]))
-    }
-
-    /// Sets the label, unless a parser has set it before. A name that the record has already becomes `name_extracted`.
-    fn set<E: LogEntry>(&mut self, record: &Record<'_, E>, asked: Option<&[String]>, name: &str, value: &str) {
-        let start = self.text.len();
-        self.text.push_str(name);
-        if record.has_label(name) {
-            self.text.push_str("_extracted");
-        }
-        let name = start..self.text.len();
-        let unwanted = asked.is_some_and(|asked| !asked.iter().any(|other| *other == self.text[name.clone()]));
-        if unwanted || self.get(&self.text[name.clone()]).is_some() {
-            self.text.truncate(start);
-            return;
-        }
-        self.text.extend(value.chars().map(|c| if c == char::REPLACEMENT_CHARACTER { ' ' } else { c }));
-        self.labels.push((name.clone(), name.end..self.text.len()));
-    }
-
-    /// Sets `__error__`; the first one stays.
-    fn fail(&mut self, error: &'static str) {
-        self.error.get_or_insert(error);
+    fn drops_early<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted, name: &str) -> bool {
+        let filter = self.early.iter().find(|(other, _)| other == name).and_then(|(_, filter)| filter.as_ref());
+        filter.is_some_and(|filter| !filter.matches(record, extracted))
     }
 }
 
-/// Appends a key of the line as a label's name: what is no letter, digit or `_` becomes `_`, and one goes before a leading digit.
-fn push_label_name(out: &mut String, key: &str) {
-    let key = key.trim();
-    if out.is_empty() && key.starts_with(|c: char| c.is_ascii_digit()) {
-        out.push('_');
+impl Stage {
+    const fn changes_line(&self) -> bool {
+        matches!(self, Self::LineFormat(_) | Self::Unpack | Self::Decolorize)
     }
-    out.extend(key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+}
+
+/// The stages in the order in which Loki runs them: a line filter goes before the stages that it stands behind, up to a label
+/// filter, a `line_format` or an `unpack`. It goes before a `decolorize` too, and sees the colours.
+fn in_order(stages: &[ast::Stage]) -> Vec<&ast::Stage> {
+    let (mut ordered, mut lines, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for stage in stages {
+        match &stage.kind {
+            StageKind::Line(_) => lines.push(stage),
+            StageKind::Label(_) => {
+                ordered.append(&mut lines);
+                ordered.append(&mut others);
+                ordered.push(stage);
+            }
+            kind => {
+                others.push(stage);
+                if matches!(kind, StageKind::LineFormat(_) | StageKind::Unpack) {
+                    ordered.append(&mut lines);
+                    ordered.append(&mut others);
+                }
+            }
+        }
+    }
+    ordered.append(&mut lines);
+    ordered.append(&mut others);
+    ordered
+}
+
+const fn is_parser(kind: &StageKind) -> bool {
+    use StageKind::*;
+    matches!(kind, Json(_) | Logfmt { .. } | Regexp(_) | Pattern(_) | Unpack)
+}
+
+const fn changes_labels(kind: &StageKind) -> bool {
+    matches!(kind, StageKind::LabelFormat(_) | StageKind::Drop(_) | StageKind::Keep(_))
+}
+
+/// The names, each once. With one that a clash may have made of another, that other.
+fn with_originals(names: Vec<String>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for name in names {
+        let original = name.strip_suffix(extracted::DUPLICATE_SUFFIX).map(String::from);
+        for name in std::iter::once(name).chain(original) {
+            if !name.is_empty() && !all.contains(&name) {
+                all.push(name);
+            }
+        }
+    }
+    all
 }
 
 /// The label by which a stage says that it failed.
 pub const ERROR_LABEL: &str = "__error__";
+
+/// The label by which it says why.
+pub const ERROR_DETAILS_LABEL: &str = "__error_details__";
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::datadriven;
+    use crate::entry::LabelValue;
+    use crate::logql::{self, ast::Expr, ast::MetricKind};
+    use crate::time::Timestamp;
+
+    /// `testdata/pipeline/*.test`. A case is `stream name=value ...`, `metadata name=value ...`, records as `line text` or
+    /// `quoted "text as in JSON"`, and stages. Before stages stands how they are used: nothing in a log query, `each` in a range
+    /// aggregation, `sum` in a sum of it, `by (names)` in a sum by these. What comes out is what Loki was seen to answer.
+    #[test]
+    fn stages_do_what_lokis_do() {
+        datadriven::run("pipeline", |text| {
+            let mut case = Case::default();
+            let mut out = String::new();
+            for line in text.lines() {
+                match line.split_once(' ') {
+                    Some(("stream", labels)) => case.stream = pairs(labels),
+                    Some(("metadata", labels)) => case.metadata = pairs(labels),
+                    Some(("line", line)) => case.lines.push(line.to_owned()),
+                    Some(("quoted", line)) => case.lines.push(serde_json::from_str(line).unwrap()),
+                    _ => case.ask(line, &mut out),
+                }
+            }
+            out
+        });
+    }
+
+    #[derive(Default)]
+    struct Case {
+        stream: Vec<(String, String)>,
+        metadata: Vec<(String, String)>,
+        lines: Vec<String>,
+    }
+
+    struct Entry<'c> {
+        case: &'c Case,
+        line: &'c str,
+    }
+
+    fn pairs(text: &str) -> Vec<(String, String)> {
+        let pair = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        text.split_whitespace().filter_map(pair).collect()
+    }
+
+    fn find<'a>(labels: &'a [(String, String)], name: &str) -> Option<&'a str> {
+        labels.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    impl LogEntry for Entry<'_> {
+        fn line(&self) -> Cow<'_, str> {
+            Cow::Borrowed(self.line)
+        }
+
+        fn index_label(&self, name: &str) -> Option<&str> {
+            find(&self.case.stream, name)
+        }
+
+        fn metadata(&self, name: &str) -> Option<LabelValue<'_>> {
+            find(&self.case.metadata, name).map(|value| LabelValue::Text(Cow::Borrowed(value)))
+        }
+
+        fn for_each_label(&self, visit: &mut dyn FnMut(&str, &str)) {
+            self.case.stream.iter().for_each(|(name, value)| visit(name, value));
+            for (name, value) in &self.case.metadata {
+                let clashes = self.index_label(name).is_some();
+                visit(&if clashes { format!("{name}_extracted") } else { name.clone() }, value);
+            }
+        }
+    }
+
+    /// The stages of a query, and the labels that are asked for.
+    fn compiled(query: &str) -> Result<(Pipeline, Option<Vec<String>>), String> {
+        let (usage, stages) = query.split_at(query.find(['|', '!']).unwrap_or(0));
+        let function = if stages.contains("| unwrap") { "sum_over_time" } else { "count_over_time" };
+        let expr = format!("{function}({{s=\"t\"}} {stages} [1m])");
+        let parsed = logql::parse(&expr).map_err(|mistakes| mistakes[0].message.clone())?;
+        let Expr::Metric(metric) = parsed else { return Err("no range".into()) };
+        let MetricKind::Range(range) = metric.kind else { return Err("no range".into()) };
+        let names = usage.trim().strip_prefix("by (").and_then(|names| names.strip_suffix(')'));
+        let wanted = match (usage.trim(), names) {
+            (_, Some(names)) => Some(names.split(',').map(|name| name.trim().to_owned()).collect()),
+            ("sum", _) => Some(Vec::new()),
+            _ => None,
+        };
+        let pipeline = Pipeline::compile(&range.range.log.stages, wanted.as_deref());
+        Ok((pipeline.map_err(|unsupported| unsupported.message)?, wanted))
+    }
+
+    impl Case {
+        fn ask(&self, query: &str, out: &mut String) {
+            writeln!(out, "{query}").unwrap();
+            let (pipeline, wanted) = match compiled(query) {
+                Ok(compiled) => compiled,
+                Err(mistake) => return writeln!(out, "  mistake: {mistake}").unwrap(),
+            };
+            let mut extracted = Extracted::default();
+            for line in &self.lines {
+                let entry = Entry { case: self, line };
+                let at = Timestamp(1_700_000_000_000_000_000);
+                let record = Record::new(&entry, at, at);
+                let verdict = pipeline.run(&record, &mut extracted);
+                let shown = match verdict {
+                    Verdict::Dropped => "dropped".to_owned(),
+                    _ => shown(&record, &extracted, wanted.as_deref()),
+                };
+                let is_metric = !query.starts_with(['|', '!']);
+                let failed = if verdict == Verdict::Failed && is_metric { "failed " } else { "" };
+                writeln!(out, "  {failed}{shown}").unwrap();
+            }
+        }
+    }
+
+    fn shown(record: &Record<'_, Entry<'_>>, extracted: &Extracted, wanted: Option<&[String]>) -> String {
+        let mut labels: Vec<String> = Vec::new();
+        match wanted {
+            None => extracted.for_each_label(record, &mut |name, value| labels.push(format!("{name}={value:?}"))),
+            Some(names) => names.iter().for_each(|name| {
+                let value = extracted.group_label(record, name);
+                labels.extend(value.map(|value| format!("{name}={:?}", value.into_text())));
+            }),
+        }
+        labels.sort();
+        let sample = extracted.sample().map(|sample| format!(" {sample}")).unwrap_or_default();
+        format!("{:?} {{{}}}{sample}", extracted.line(record), labels.join(", "))
+    }
+}

@@ -1,4 +1,4 @@
-//! Go's `text/template`, as Prometheus's rules and Alertmanager's notifications use it.
+//! Go's `text/template`, as Prometheus's rules, Alertmanager's notifications and LogQL's `line_format` use it.
 //!
 //! A template is parsed once and run over data many times. A run takes no more than [`STEPS_MAX`] steps, nests no deeper than
 //! [`DEPTH_MAX`] and prints no more than its `output_bytes_max`: at a limit it ends with an error that names the limit.
@@ -15,14 +15,18 @@ use crate::time::Timestamp;
 use funcs::Dialect;
 use value::{ListKind, MapKind, Value};
 
+mod decimal;
 mod exec;
 mod format;
 mod funcs;
 mod humanize;
 mod lexer;
+pub mod log;
+mod log_funcs;
 mod methods;
 mod parser;
 mod time_format;
+mod time_parse;
 pub mod value;
 
 /// Steps (actions, calls, turns of a `range`) that a run may take; at it the run ends with an error.
@@ -33,6 +37,9 @@ pub const DEPTH_MAX: usize = 60;
 
 /// Bytes that an annotation or label may become; at it the run ends with an error.
 pub const RULE_OUTPUT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes that a line or a label may become in `line_format` and `label_format`; at it the stage fails with `TemplateFormatErr`.
+pub const LOG_OUTPUT_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes that a part of a notification may become; at it the run ends with an error.
 pub const NOTIFICATION_OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -74,7 +81,7 @@ impl Template {
     /// Runs a notification's template over its data.
     pub fn expand(&self, data: &Value, now: Timestamp, escape: Escape) -> Result<String, TemplateError> {
         let output_bytes_max = NOTIFICATION_OUTPUT_BYTES_MAX;
-        let environment = Environment { now, external_url: "", escape, output_bytes_max };
+        let environment = Environment { escape, ..Environment::new(now, output_bytes_max) };
         exec::run(&self.tree, data, Vec::new(), &environment)
     }
 }
@@ -119,12 +126,8 @@ pub fn expand_rule(template: &Template, data: &RuleData<'_>) -> Result<String, T
         ],
     );
     let variables = RULE_VARIABLES.into_iter().zip([labels, external_labels, external_url, value, samples]).collect();
-    let environment = Environment {
-        now: data.now,
-        external_url: data.external_url,
-        escape: Escape::None,
-        output_bytes_max: RULE_OUTPUT_BYTES_MAX,
-    };
+    let environment =
+        Environment { external_url: data.external_url, ..Environment::new(data.now, RULE_OUTPUT_BYTES_MAX) };
     exec::run(&template.tree, &dot, variables, &environment)
 }
 
@@ -248,6 +251,16 @@ struct Environment<'e> {
     external_url: &'e str,
     escape: Escape,
     output_bytes_max: usize,
+    /// `__line__`
+    line: &'e str,
+    /// `__timestamp__`
+    at: Timestamp,
+}
+
+impl Environment<'_> {
+    fn new(now: Timestamp, output_bytes_max: usize) -> Self {
+        Self { now, external_url: "", escape: Escape::None, output_bytes_max, line: "", at: now }
+    }
 }
 
 const RULE_VARIABLES: [&str; 5] = ["$labels", "$externalLabels", "$externalURL", "$value", "$samples"];
@@ -307,12 +320,7 @@ mod tests {
             ("Took", Value::Duration(90_500_000_000)),
         ];
         let tree = parser::parse(text, Dialect::Rule, &["$labels", "$value"])?;
-        let environment = Environment {
-            now: Timestamp(0),
-            external_url: "",
-            escape: Escape::None,
-            output_bytes_max: RULE_OUTPUT_BYTES_MAX,
-        };
+        let environment = Environment::new(Timestamp(0), RULE_OUTPUT_BYTES_MAX);
         let variables = vec![("$labels", labels), ("$value", Value::Float(20.5))];
         exec::run(&tree, &Value::structure("main.data", fields), variables, &environment)
     }

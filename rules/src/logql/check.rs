@@ -1,10 +1,12 @@
 //! What the grammar allows and LogQL does not, and what the engine does not evaluate.
 
-use std::net::IpAddr;
-
 use super::ast::*;
 use super::regexp;
 use crate::diagnostic::{Code, Diagnostic, codes};
+use crate::pipeline::ip::IpRange;
+use crate::pipeline::pattern::{Part, parts};
+use crate::pipeline::{json_paths, logfmt};
+use crate::template::log::LogTemplate;
 
 /// All that is wrong with a tree.
 pub(crate) fn check(expr: &Expr) -> Vec<Diagnostic> {
@@ -197,7 +199,9 @@ impl Checker {
                 items.iter().filter_map(|item| item.matcher.as_ref()).for_each(|matcher| self.matcher(matcher));
             }
             StageKind::Unwrap(unwrap) => unwrap.filters.iter().for_each(|filter| self.label_filter(filter)),
-            StageKind::Logfmt { .. } | StageKind::Unpack | StageKind::Decolorize | StageKind::LineFormat(_) => {}
+            StageKind::Logfmt { labels, .. } => labels.iter().for_each(|label| self.logfmt_key(label)),
+            StageKind::LineFormat(template) => self.template(template),
+            StageKind::Unpack | StageKind::Decolorize => {}
         }
     }
 
@@ -251,8 +255,8 @@ impl Checker {
     }
 
     fn pattern_stage(&mut self, pattern: &StringArg) {
-        let parts = pattern_parts(&pattern.text);
-        let names: Vec<&str> = parts.iter().filter_map(PatternPart::name).collect();
+        let parts = parts(&pattern.text);
+        let names: Vec<&str> = parts.iter().filter_map(Part::name).collect();
         let twice = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name));
         if names.is_empty() {
             let message = "`| pattern` needs a capture with a name, which becomes a label";
@@ -269,16 +273,16 @@ impl Checker {
     }
 
     fn line_pattern(&mut self, operand: &LineOperand) {
-        let parts = pattern_parts(&operand.text);
-        if let Some(name) = parts.iter().find_map(PatternPart::name) {
+        let parts = parts(&operand.text);
+        if let Some(name) = parts.iter().find_map(Part::name) {
             let message = format!("a line filter's pattern has no named captures, this has `<{name}>`");
             self.error_with_help(codes::PATTERN, operand.span, message, "write `<_>`");
         }
         self.consecutive_captures(&parts, operand.span);
     }
 
-    fn consecutive_captures(&mut self, parts: &[PatternPart<'_>], span: Span) {
-        let is_pair = |pair: &[PatternPart<'_>]| matches!(pair, [PatternPart::Capture(_), PatternPart::Capture(_)]);
+    fn consecutive_captures(&mut self, parts: &[Part<'_>], span: Span) {
+        let is_pair = |pair: &[Part<'_>]| matches!(pair, [Part::Capture(_), Part::Capture(_)]);
         if parts.windows(2).any(is_pair) {
             let message = "the pattern has two captures with nothing between them";
             self.error_with_help(codes::PATTERN, span, message, "write one of them, or the text that divides them");
@@ -286,16 +290,41 @@ impl Checker {
     }
 
     fn json_path(&mut self, label: &LabelExtraction) {
-        if !is_json_path(&label.expression) {
+        if json_paths::parse_path(&label.expression).is_none() {
             let message = format!("`{}` is no path into JSON", label.expression);
             self.error_with_help(codes::PATTERN, label.span, message, "write `a.b[0][\"c d\"]`, say");
         }
+    }
+
+    fn logfmt_key(&mut self, label: &LabelExtraction) {
+        if !logfmt::is_key(&label.expression) {
+            let message = format!("`{}` is no key", label.expression);
+            let help =
+                "write the key with each character that is no letter, digit or `_` as `_`: `user_id` for `user.id`";
+            self.error_with_help(codes::PATTERN, label.span, message, help);
+        }
+    }
+
+    /// The place within the template is told where the string has no escapes, so that its bytes are those of the expression.
+    fn template(&mut self, template: &StringArg) {
+        let Err(error) = LogTemplate::parse(&template.text) else { return };
+        let is_plain = template.text.len() + 2 == template.span.range().len();
+        let span = if is_plain {
+            let start = template.span.start + 1;
+            Span { start: start + error.span.start, end: start + error.span.end.max(error.span.start + 1) }
+        } else {
+            template.span
+        };
+        self.error(codes::TEMPLATE, span, format!("the template cannot be read: {}", error.message));
     }
 
     fn label_formats(&mut self, formats: &[LabelFormat]) {
         for (i, format) in formats.iter().enumerate() {
             if format.name == "__error__" {
                 self.error(codes::LABEL_NAME, format.span, "`__error__` cannot be formatted");
+            }
+            if let LabelFormatValue::Template(template) = &format.value {
+                self.template(template);
             }
             if formats[..i].iter().any(|other| other.name == format.name) {
                 let message = format!("`{}` is set twice in one `label_format`", format.name);
@@ -305,7 +334,7 @@ impl Checker {
     }
 
     fn ip(&mut self, pattern: &str, span: Span) {
-        if !is_ip_pattern(pattern) {
+        if IpRange::parse(pattern).is_none() {
             let message = format!("`{pattern}` is no address, range of addresses or CIDR block");
             let help = "write `10.0.0.1`, `10.0.0.1-10.0.0.9` or `10.0.0.0/8`";
             self.error_with_help(codes::IP, span, message, help);
@@ -356,94 +385,6 @@ const fn takes_lines(op: RangeOp) -> bool {
     matches!(op, CountOverTime | Rate | BytesOverTime | BytesRate | AbsentOverTime)
 }
 
-#[derive(Debug, PartialEq)]
-enum PatternPart<'a> {
-    Capture(&'a str),
-    Literal,
-}
-
-impl<'a> PatternPart<'a> {
-    fn name(&self) -> Option<&'a str> {
-        match self {
-            Self::Capture(name) if *name != "_" => Some(name),
-            _ => None,
-        }
-    }
-}
-
-fn pattern_parts(pattern: &str) -> Vec<PatternPart<'_>> {
-    let mut parts = Vec::new();
-    let mut rest = pattern;
-    while let Some(first) = rest.chars().next() {
-        if let Some(name) = capture_name(rest) {
-            parts.push(PatternPart::Capture(name));
-            rest = &rest[name.len() + 2..];
-            continue;
-        }
-        if parts.last() != Some(&PatternPart::Literal) {
-            parts.push(PatternPart::Literal);
-        }
-        rest = &rest[first.len_utf8()..];
-    }
-    parts
-}
-
-/// The name of a `<name>` at the start.
-fn capture_name(text: &str) -> Option<&str> {
-    let (name, _) = text.strip_prefix('<')?.split_once('>')?;
-    let is_name = name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
-    (is_name && name.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic())).then_some(name)
-}
-
-/// Whether it is like `a.b[0]["c d"]`.
-fn is_json_path(path: &str) -> bool {
-    let mut rest = path.trim();
-    let mut is_first = true;
-    while !rest.is_empty() {
-        let step = if let Some(inner) = rest.strip_prefix('[') {
-            bracket_step(inner.trim_start())
-        } else {
-            let field = if is_first { Some(rest) } else { rest.strip_prefix('.') };
-            field.and_then(|field| field_step(field.trim_start()))
-        };
-        let Some(behind) = step else { return false };
-        rest = behind.trim_start();
-        is_first = false;
-    }
-    !is_first
-}
-
-/// What stands behind `0]` or `"key"]`.
-fn bracket_step(text: &str) -> Option<&str> {
-    let behind = match text.strip_prefix('"') {
-        Some(key) => key.split_once('"')?.1,
-        None => text.trim_start_matches(|c: char| c.is_ascii_digit()),
-    };
-    behind.trim_start().strip_prefix(']').filter(|_| behind.len() < text.len())
-}
-
-/// What stands behind a name.
-fn field_step(text: &str) -> Option<&str> {
-    let behind = text.trim_start_matches(|c: char| c == '_' || c.is_ascii_alphanumeric());
-    (behind.len() < text.len() && !text.starts_with(|c: char| c.is_ascii_digit())).then_some(behind)
-}
-
-/// `10.0.0.1`, `10.0.0.1-10.0.0.9`, `10.0.0.0/8`, or the like with IPv6.
-fn is_ip_pattern(pattern: &str) -> bool {
-    let address = |text: &str| text.trim().parse::<IpAddr>().ok();
-    if let Some((address_text, bits)) = pattern.split_once('/') {
-        let bits_max = address(address_text).map(|address| if address.is_ipv4() { 32 } else { 128 });
-        return bits_max.is_some_and(|max| bits.parse::<u8>().is_ok_and(|bits| bits <= max));
-    }
-    match pattern.split_once('-') {
-        Some((from, to)) => match (address(from), address(to)) {
-            (Some(from), Some(to)) => from.is_ipv4() == to.is_ipv4() && from <= to,
-            _ => false,
-        },
-        None => address(pattern).is_some(),
-    }
-}
-
 // What the engine evaluates.
 
 fn refuse(span: Span, what: &str, refused: &mut Vec<Diagnostic>) {
@@ -487,19 +428,8 @@ fn refuse_range(range: &RangeAggregation, refused: &mut Vec<Diagnostic>) {
         refused.push(Diagnostic::error(codes::NOT_EVALUATED, range.range.range_span, message));
     }
     for stage in &range.range.log.stages {
-        match &stage.kind {
-            StageKind::Line(filter) => refuse_line_filter(filter, stage.span, refused),
-            StageKind::Label(_) | StageKind::Json(_) | StageKind::Logfmt { .. } => {}
-            other => refuse(stage.span, other.name(), refused),
+        if let StageKind::Unwrap(_) = stage.kind {
+            refuse(stage.span, stage.kind.name(), refused);
         }
-    }
-}
-
-fn refuse_line_filter(filter: &LineFilter, span: Span, refused: &mut Vec<Diagnostic>) {
-    if matches!(filter.op, LineOp::Pattern | LineOp::NotPattern) {
-        refuse(span, filter.op.name(), refused);
-    }
-    for operand in filter.operands.iter().filter(|operand| operand.ip) {
-        refuse(operand.span, "ip", refused);
     }
 }

@@ -17,7 +17,7 @@ pub fn compile_anchored(expression: &str) -> Result<Regex, regex::Error> {
 }
 
 /// The expression in the syntax of the `regex` crate.
-fn translate(expression: &str) -> String {
+pub(crate) fn translate(expression: &str) -> String {
     let mut translator = Translator { rest: expression, out: String::with_capacity(expression.len() + 8) };
     while let Some(c) = translator.rest.chars().next() {
         match c {

@@ -1,55 +1,70 @@
 //! `| level="error" and duration > 10s`: conditions on labels.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
 use std::time::Duration;
 
-use super::text_matcher::TextMatcher;
-use super::{Extracted, Record, Unsupported};
+use super::extracted::{Extracted, Record};
+use super::ip::IpRange;
+use super::regex_label::RegexLabel;
+use super::{ERROR_LABEL, Unsupported, convert};
 use crate::entry::{LabelValue, LogEntry};
-use crate::logql::ast::{self, CompareOp, MatchOp, NumberFilter};
+use crate::logql::ast::{self, CompareOp, LabelMatcher, MatchOp, NumberFilter};
 
 /// A compiled condition. Where a value cannot be read as the condition needs it, `__error__` is set and the record stays.
 #[derive(Debug)]
 pub enum LabelFilter {
     /// The label's text is as asked; a missing label is the empty text.
-    Text(String, TextMatcher),
+    Text(String, TextFilter),
     /// The label is a number that compares so; a missing label does not.
     Number(NumberFilter<f64>),
     /// The same of a duration.
     Duration(NumberFilter<Duration>),
     /// The same of a size.
     Bytes(NumberFilter<u64>),
-    /// The label is an address in a range, or (`negative`) is not.
-    Ip {
-        /// The label.
-        name: String,
-        /// First and last address.
-        range: (IpAddr, IpAddr),
-        /// Whether it must not be in it.
-        negative: bool,
-    },
+    /// The label holds an address in a range, or does not.
+    Ip(IpFilter),
     /// Both hold.
     And(Box<LabelFilter>, Box<LabelFilter>),
     /// One of them holds.
     Or(Box<LabelFilter>, Box<LabelFilter>),
 }
 
+/// `name = ip("...")`
+#[derive(Debug)]
+pub struct IpFilter {
+    name: String,
+    range: IpRange,
+    is_negative: bool,
+}
+
+/// `="text"`, `!="text"`, `=~"regex"`, `!~"regex"`
+#[derive(Debug)]
+pub struct TextFilter {
+    kind: TextKind,
+    is_negative: bool,
+}
+
+#[derive(Debug)]
+enum TextKind {
+    Text(String),
+    Regex(RegexLabel),
+}
+
 impl LabelFilter {
     /// Compiles a condition.
     pub fn compile(filter: &ast::LabelFilter) -> Result<Self, Unsupported> {
         Ok(match filter {
-            ast::LabelFilter::String(matcher) => Self::Text(matcher.name.clone(), TextMatcher::compile(matcher)?),
+            ast::LabelFilter::String(matcher) => Self::Text(matcher.name.clone(), TextFilter::compile(matcher)?),
             ast::LabelFilter::Number(number) => Self::Number(number.clone()),
             ast::LabelFilter::Duration(duration) => Self::Duration(duration.clone()),
             ast::LabelFilter::Bytes(bytes) => Self::Bytes(bytes.clone()),
             ast::LabelFilter::Ip { name, op, pattern, span } => {
-                let range = ip_range(pattern).ok_or_else(|| {
-                    Unsupported::new(
-                        *span,
-                        format!("`{pattern}` is no address, range (`10.0.0.1-10.0.0.9`) or block (`10.0.0.0/8`)"),
-                    )
+                let range = IpRange::parse(pattern).ok_or_else(|| {
+                    let message =
+                        format!("`{pattern}` is no address, range (`10.0.0.1-10.0.0.9`) or block (`10.0.0.0/8`)");
+                    Unsupported::new(*span, message)
                 })?;
-                Self::Ip { name: name.clone(), range, negative: *op == MatchOp::NotEqual }
+                Self::Ip(IpFilter { name: name.clone(), range, is_negative: *op == MatchOp::NotEqual })
             }
             ast::LabelFilter::And(a, b) => Self::And(Box::new(Self::compile(a)?), Box::new(Self::compile(b)?)),
             ast::LabelFilter::Or(a, b) => Self::Or(Box::new(Self::compile(a)?), Box::new(Self::compile(b)?)),
@@ -59,40 +74,102 @@ impl LabelFilter {
     /// Whether the record stays.
     pub fn matches<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> bool {
         let holds = match self {
-            Self::And(a, b) => return a.matches(record, extracted) && b.matches(record, extracted),
-            Self::Or(a, b) => return a.matches(record, extracted) || b.matches(record, extracted),
-            Self::Text(name, matcher) => {
-                let value = extracted.label(record, name).map(LabelValue::into_text).unwrap_or_default();
-                return matcher.matches(&value);
+            Self::And(a, b) => {
+                // Both, because the second may set an error that stays where an `or` around them holds.
+                let holds = a.matches(record, extracted);
+                return b.matches(record, extracted) && holds;
             }
-            Self::Number(filter) => filter.holds(record, extracted, |value| value.number()),
-            Self::Duration(filter) => filter.holds(record, extracted, |value| go_duration(&value.into_text())),
-            Self::Bytes(filter) => filter.holds(record, extracted, |value| human_bytes(&value.into_text())),
-            Self::Ip { name, range, negative } => match extracted.label(record, name) {
-                None => return false,
-                Some(value) => {
-                    let address = value.into_text().parse::<IpAddr>().ok();
-                    address.map(|address| (range.0 <= address && address <= range.1) != *negative).or(Some(*negative))
-                }
-            },
+            Self::Or(a, b) => return a.matches(record, extracted) || b.matches(record, extracted),
+            Self::Text(name, filter) if name == ERROR_LABEL => {
+                return filter.matches(extracted.error().unwrap_or_default());
+            }
+            Self::Text(name, filter) => {
+                return filter.matches(&extracted.value(record, name).map(LabelValue::into_text).unwrap_or_default());
+            }
+            Self::Ip(filter) => return filter.matches(record, extracted),
+            Self::Number(filter) => filter.holds(record, extracted, |value| match value {
+                LabelValue::Int(number) => Ok(number as f64),
+                other => convert::float(&other.into_text()),
+            }),
+            // A negative duration is less than any literal, like zero.
+            Self::Duration(filter) => filter.holds(record, extracted, |value| {
+                convert::duration(&value.into_text()).map(|nanos| Duration::from_nanos(nanos.max(0) as u64))
+            }),
+            Self::Bytes(filter) => filter.holds(record, extracted, |value| convert::bytes(&value.into_text())),
         };
-        holds.unwrap_or_else(|| {
-            extracted.fail("LabelFilterErr");
+        holds.unwrap_or_else(|details| {
+            if extracted.error().is_none() {
+                extracted.fail("LabelFilterErr", Some(Cow::Owned(details)));
+            }
             true
         })
+    }
+
+    /// Visits the labels that the condition reads, as Loki lists them: one that lets all pass reads none.
+    pub(super) fn for_each_name(&self, visit: &mut dyn FnMut(&str)) {
+        match self {
+            _ if self.passes_all() => {}
+            Self::Text(name, _) => visit(name),
+            Self::Number(filter) => visit(&filter.name),
+            Self::Duration(filter) => visit(&filter.name),
+            Self::Bytes(filter) => visit(&filter.name),
+            Self::Ip(filter) => visit(&filter.name),
+            Self::And(a, b) | Self::Or(a, b) => {
+                a.for_each_name(visit);
+                b.for_each_name(visit);
+            }
+        }
+    }
+
+    pub(super) const fn is_compound(&self) -> bool {
+        matches!(self, Self::And(..) | Self::Or(..))
+    }
+
+    /// Whether it is `=~ ".*"`.
+    pub(super) const fn passes_all(&self) -> bool {
+        matches!(self, Self::Text(_, TextFilter { kind: TextKind::Regex(RegexLabel::Any), is_negative: false }))
+    }
+}
+
+impl TextFilter {
+    fn compile(matcher: &LabelMatcher) -> Result<Self, Unsupported> {
+        let kind = match matcher.op {
+            MatchOp::Equal | MatchOp::NotEqual => TextKind::Text(matcher.value.clone()),
+            MatchOp::Regex | MatchOp::NotRegex => {
+                let regex = RegexLabel::compile(&matcher.value);
+                TextKind::Regex(regex.map_err(|error| Unsupported::new(matcher.value_span, error.to_string()))?)
+            }
+        };
+        Ok(Self { kind, is_negative: matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRegex) })
+    }
+
+    fn matches(&self, value: &str) -> bool {
+        let holds = match &self.kind {
+            TextKind::Text(text) => text == value,
+            TextKind::Regex(regex) => regex.matches(value),
+        };
+        holds != self.is_negative
+    }
+}
+
+impl IpFilter {
+    /// After an error every record stays, as in Loki.
+    fn matches<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &Extracted) -> bool {
+        let holds = |value: LabelValue<'_>| self.range.is_in(&value.into_text()) != self.is_negative;
+        extracted.error().is_some() || extracted.value(record, &self.name).is_some_and(holds)
     }
 }
 
 impl<T: PartialOrd + Copy> NumberFilter<T> {
-    /// `None` where the label's value cannot be read.
+    /// `Err` says why the label's value cannot be read.
     fn holds<E: LogEntry>(
         &self,
         record: &Record<'_, E>,
         extracted: &Extracted,
-        read: impl Fn(LabelValue<'_>) -> Option<T>,
-    ) -> Option<bool> {
-        match extracted.label(record, &self.name) {
-            None => Some(false),
+        read: impl Fn(LabelValue<'_>) -> Result<T, String>,
+    ) -> Result<bool, String> {
+        match extracted.value(record, &self.name) {
+            None => Ok(false),
             Some(value) => read(value).map(|value| compare(self.op, value, self.value)),
         }
     }
@@ -110,21 +187,6 @@ pub fn compare<T: PartialOrd>(op: CompareOp, a: T, b: T) -> bool {
     }
 }
 
-/// Visits the labels that a condition reads.
-pub fn for_each_name(filter: &ast::LabelFilter, visit: &mut dyn FnMut(&str)) {
-    match filter {
-        ast::LabelFilter::String(matcher) => visit(&matcher.name),
-        ast::LabelFilter::Number(filter) => visit(&filter.name),
-        ast::LabelFilter::Duration(filter) => visit(&filter.name),
-        ast::LabelFilter::Bytes(filter) => visit(&filter.name),
-        ast::LabelFilter::Ip { name, .. } => visit(name),
-        ast::LabelFilter::And(a, b) | ast::LabelFilter::Or(a, b) => {
-            for_each_name(a, visit);
-            for_each_name(b, visit);
-        }
-    }
-}
-
 /// For a condition on nothing but `severity_number`: bit `n` tells whether it holds for `n`. Only the record's own field is looked
 /// at, not an attribute that goes by the same name.
 pub fn severity_mask(filter: &ast::LabelFilter) -> Option<u32> {
@@ -136,91 +198,5 @@ pub fn severity_mask(filter: &ast::LabelFilter) -> Option<u32> {
         ast::LabelFilter::And(a, b) => Some(severity_mask(a)? & severity_mask(b)?),
         ast::LabelFilter::Or(a, b) => Some(severity_mask(a)? | severity_mask(b)?),
         _ => None,
-    }
-}
-
-/// A duration as Go's `time.ParseDuration` reads it; a negative one is less than any literal, like zero.
-fn go_duration(text: &str) -> Option<Duration> {
-    match text.strip_prefix('-') {
-        Some(positive) => crate::time::parse_duration(positive).ok().map(|_| Duration::ZERO),
-        None => crate::time::parse_duration(text.strip_prefix('+').unwrap_or(text)).ok(),
-    }
-}
-
-/// A size as `humanize.ParseBytes` reads it: `1.5 MB`, `10KiB`, `42`.
-fn human_bytes(text: &str) -> Option<u64> {
-    let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | ',')).unwrap_or(text.len());
-    let number: f64 = text[..end].replace(',', "").parse().ok()?;
-    let unit = text[end..].trim().to_ascii_lowercase();
-    let (base, prefix) = match unit.strip_suffix("ib").or(unit.strip_suffix('i')) {
-        Some(prefix) => (1024.0, prefix),
-        None => (1000.0, unit.strip_suffix('b').unwrap_or(&unit)),
-    };
-    let power = ["", "k", "m", "g", "t", "p", "e"].iter().position(|known| *known == prefix)?;
-    let bytes = number * f64::powi(base, power as i32);
-    (bytes < u64::MAX as f64).then_some(bytes as u64)
-}
-
-fn ip_range(pattern: &str) -> Option<(IpAddr, IpAddr)> {
-    if let Some((first, last)) = pattern.split_once('-') {
-        let range: (IpAddr, IpAddr) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        return (range.0.is_ipv4() == range.1.is_ipv4() && range.0 <= range.1).then_some(range);
-    }
-    let Some((address, bits)) = pattern.split_once('/') else {
-        return pattern.parse().ok().map(|address| (address, address));
-    };
-    let bits: u32 = bits.parse().ok()?;
-    match address.parse().ok()? {
-        IpAddr::V4(address) => {
-            let host = u32::MAX.checked_shr(bits).filter(|_| bits <= 32).or((bits == 32).then_some(0))?;
-            let first = address.to_bits() & !host;
-            Some((IpAddr::V4(first.into()), IpAddr::V4((first | host).into())))
-        }
-        IpAddr::V6(address) => {
-            let host = u128::MAX.checked_shr(bits).filter(|_| bits <= 128).or((bits == 128).then_some(0))?;
-            let first = address.to_bits() & !host;
-            Some((IpAddr::V6(first.into()), IpAddr::V6((first | host).into())))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_as_humanize_reads_them() {
-        for (text, bytes) in [
-            ("42", Some(42)),
-            ("1KB", Some(1000)),
-            ("1.5 MB", Some(1_500_000)),
-            ("10KiB", Some(10_240)),
-            ("2k", Some(2000)),
-            ("1,000 B", Some(1000)),
-            ("1Ki", Some(1024)),
-            ("", None),
-            ("x", None),
-            ("1zb", None),
-        ] {
-            assert_eq!(human_bytes(text), bytes, "{text}");
-        }
-    }
-
-    #[test]
-    fn addresses_are_in_their_blocks() {
-        let inside = |pattern: &str, address: &str| {
-            let address: IpAddr = address.parse().unwrap();
-            ip_range(pattern).map(|(first, last)| first <= address && address <= last)
-        };
-        assert_eq!(inside("10.0.0.0/8", "10.255.0.1"), Some(true));
-        assert_eq!(inside("10.0.0.0/8", "11.0.0.0"), Some(false));
-        assert_eq!(inside("10.0.0.7/32", "10.0.0.7"), Some(true));
-        assert_eq!(inside("0.0.0.0/0", "255.1.1.1"), Some(true));
-        assert_eq!(inside("10.0.0.1-10.0.0.9", "10.0.0.10"), Some(false));
-        assert_eq!(inside("2001:db8::/32", "2001:db8::1"), Some(true));
-        assert_eq!(inside("2001:db8::/32", "10.0.0.1"), Some(false));
-        for wrong in ["10.0.0.0/33", "x", "10.0.0.9-10.0.0.1", "1.1.1.1-::1"] {
-            assert_eq!(ip_range(wrong), None, "{wrong}");
-        }
     }
 }

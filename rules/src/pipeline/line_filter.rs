@@ -1,9 +1,11 @@
-//! `|= "text"`, `!= "text"`, `|~ "regex"`, `!~ "regex"`, each with `or` chains.
+//! `|= "text"`, `!= "text"`, `|~ "regex"`, `!~ "regex"`, `|> "pattern"`, `!> "pattern"` and `ip("...")`, each with `or` chains.
 
 use memchr::memmem::Finder;
 use regex::Regex;
 
 use super::Unsupported;
+use super::ip::IpRange;
+use super::pattern::LinePattern;
 use crate::logql::ast::{self, LineOp, LineOperand};
 use crate::logql::regexp;
 
@@ -12,31 +14,36 @@ use crate::logql::regexp;
 pub struct LineFilter {
     operands: Vec<Operand>,
     /// The record stays if none of the operands is found.
-    negative: bool,
+    is_negative: bool,
 }
 
 #[derive(Debug)]
 enum Operand {
     Text(Box<Finder<'static>>),
     Regex(Regex),
+    Pattern(LinePattern),
+    Ip(IpRange),
 }
 
 impl LineFilter {
-    /// Compiles a filter; patterns and addresses are refused.
+    /// Compiles a filter.
     pub fn compile(filter: &ast::LineFilter) -> Result<Self, Unsupported> {
         let operands =
             filter.operands.iter().map(|operand| Operand::compile(filter.op, operand)).collect::<Result<_, _>>()?;
-        Ok(Self { operands, negative: matches!(filter.op, LineOp::NotContains | LineOp::NotRegex) })
+        Ok(Self {
+            operands,
+            is_negative: matches!(filter.op, LineOp::NotContains | LineOp::NotRegex | LineOp::NotPattern),
+        })
     }
 
     /// Whether a record with this line stays.
     pub fn matches(&self, line: &str) -> bool {
-        self.operands.iter().any(|operand| operand.is_in(line)) != self.negative
+        self.operands.iter().any(|operand| operand.is_in(line)) != self.is_negative
     }
 
     /// Texts of which a line that stays holds at least one; empty where that cannot be said.
     pub fn required_literals(&self) -> Vec<String> {
-        if self.negative {
+        if self.is_negative {
             return Vec::new();
         }
         let texts: Option<Vec<String>> = self.operands.iter().map(Operand::literal).collect();
@@ -47,7 +54,9 @@ impl LineFilter {
 impl Operand {
     fn compile(op: LineOp, operand: &LineOperand) -> Result<Self, Unsupported> {
         if operand.ip {
-            return Err(Unsupported::new(operand.span, "`ip(...)` is not evaluated yet"));
+            let range = IpRange::parse(&operand.text);
+            let message = || format!("`{}` is no address, range of addresses or CIDR block", operand.text);
+            return range.map(Self::Ip).ok_or_else(|| Unsupported::new(operand.span, message()));
         }
         match op {
             LineOp::Contains | LineOp::NotContains => Ok(Self::Text(Box::new(Finder::new(&operand.text).into_owned()))),
@@ -55,9 +64,7 @@ impl Operand {
                 let regex = regexp::compile(&operand.text);
                 regex.map(Self::Regex).map_err(|error| Unsupported::new(operand.span, error.to_string()))
             }
-            LineOp::Pattern | LineOp::NotPattern => {
-                Err(Unsupported::new(operand.span, "pattern filters are not evaluated yet"))
-            }
+            LineOp::Pattern | LineOp::NotPattern => Ok(Self::Pattern(LinePattern::new(&operand.text))),
         }
     }
 
@@ -65,6 +72,8 @@ impl Operand {
         match self {
             Self::Text(finder) => finder.find(line.as_bytes()).is_some(),
             Self::Regex(regex) => regex.is_match(line),
+            Self::Pattern(pattern) => pattern.matches(line),
+            Self::Ip(range) => range.is_in(line),
         }
     }
 
@@ -72,6 +81,8 @@ impl Operand {
         match self {
             Self::Text(finder) => String::from_utf8(finder.needle().to_vec()).ok(),
             Self::Regex(regex) => (regex::escape(regex.as_str()) == regex.as_str()).then(|| regex.as_str().to_owned()),
+            Self::Pattern(pattern) => pattern.literal(),
+            Self::Ip(_) => None,
         }
     }
 }

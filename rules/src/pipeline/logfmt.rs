@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::json::Malformed;
-use super::{Extracted, Record, push_label_name};
+use super::extracted::{Sink, Stop, push_label_name, push_valid};
+use super::{ERROR_LABEL, json};
 use crate::entry::LogEntry;
 use crate::logql::ast::LabelExtraction;
 
@@ -12,48 +12,140 @@ use crate::logql::ast::LabelExtraction;
 pub struct LogfmtStage {
     strict: bool,
     keep_empty: bool,
-    expressions: Vec<(String, String)>,
-    asked: Option<Vec<String>>,
+    /// Label and key.
+    keys: Vec<(String, String)>,
 }
 
 impl LogfmtStage {
-    /// The stage; `asked` are the labels that anybody reads, all where it is `None`.
-    pub fn new(strict: bool, keep_empty: bool, labels: &[LabelExtraction], asked: Option<&[String]>) -> Self {
-        let expressions = labels.iter().map(|label| (label.name.clone(), label.expression.clone())).collect();
-        Self { strict, keep_empty, expressions, asked: asked.map(<[String]>::to_vec) }
+    /// The stage.
+    pub fn new(strict: bool, keep_empty: bool, labels: &[LabelExtraction]) -> Self {
+        let keys = labels.iter().map(|label| (label.name.clone(), key_of(&label.expression).to_owned())).collect();
+        Self { strict, keep_empty, keys }
     }
 
-    pub(super) fn run<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> bool {
-        if self.asked.as_ref().is_some_and(Vec::is_empty) {
+    pub(super) fn run<E: LogEntry>(&self, sink: &mut Sink<'_, '_, E>) -> bool {
+        if sink.is_complete() {
             return true;
         }
-        let mut name = String::new();
-        for pair in Pairs::new(record.line()) {
-            match pair {
-                Ok((key, value)) => {
-                    name.clear();
-                    push_label_name(&mut name, key);
-                    self.set(record, extracted, &name, &value);
+        let Sink { record, pipeline, extracted } = sink;
+        extracted.with_line(record, |line, extracted| {
+            let mut sink = Sink { record, pipeline, extracted };
+            let mut pairs = Pairs::new(line);
+            let read =
+                if self.keys.is_empty() { self.all(&mut pairs, &mut sink) } else { self.some(&mut pairs, &mut sink) };
+            match (read, pairs.error.filter(|_| self.strict)) {
+                (Err(Stop::Dropped), _) => false,
+                (_, None) => true,
+                (_, Some(error)) => {
+                    sink.fail_parsing("LogfmtParserErr", Some(Cow::Owned(error.to_string())));
+                    !self.keys.is_empty() || !pipeline.drops_early(record, sink.extracted, ERROR_LABEL)
                 }
-                Err(Malformed) if self.strict => {
-                    extracted.fail("LogfmtParserErr");
-                    break;
-                }
-                Err(Malformed) => {}
             }
-        }
-        for (label, _) in &self.expressions {
-            extracted.set(record, self.asked.as_deref(), label, "");
-        }
-        true
+        })
     }
 
-    fn set<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted, key: &str, value: &str) {
-        let mut labels = self.expressions.iter().filter(|(_, expression)| expression == key).map(|(label, _)| label);
-        if self.expressions.is_empty() && (self.keep_empty || !value.is_empty()) {
-            extracted.set(record, self.asked.as_deref(), key, value);
-        } else if let Some(label) = labels.next() {
-            extracted.set(record, self.asked.as_deref(), label, value);
+    fn all<E: LogEntry>(&self, pairs: &mut Pairs<'_>, sink: &mut Sink<'_, '_, E>) -> Result<(), Stop> {
+        let mut name = String::new();
+        for pair in pairs {
+            let (key, value) = match pair {
+                Ok(pair) => pair,
+                Err(_) if self.strict => break,
+                Err(_) => continue,
+            };
+            if value.is_empty() && !self.keep_empty {
+                continue;
+            }
+            name.clear();
+            push_label_name(&mut name, key);
+            if name.is_empty() {
+                continue;
+            }
+            sink.add(&name, |out| push_valid(out, &value))?;
+            if sink.is_complete() {
+                return Err(Stop::Complete);
+            }
+        }
+        Ok(())
+    }
+
+    /// Of two values for one label the last one counts. As in Loki a label is also set by a key of its own name, and one that nobody
+    /// else asks for is not looked for in the line.
+    fn some<E: LogEntry>(&self, pairs: &mut Pairs<'_>, sink: &mut Sink<'_, '_, E>) -> Result<(), Stop> {
+        for (label, _) in &self.keys {
+            if !sink.extracted.clashes(sink.record, label) {
+                sink.extracted.set(sink.pipeline, label, |_| {});
+            }
+        }
+        let mut name = String::new();
+        for pair in pairs {
+            let (key, value) = match pair {
+                Ok(pair) => pair,
+                Err(_) if self.strict => break,
+                Err(_) => continue,
+            };
+            name.clear();
+            push_label_name(&mut name, key);
+            let is_label = self.keys.iter().any(|(label, _)| *label == name);
+            if !is_label && (!sink.pipeline.asks_for(&name) || sink.extracted.was_set(&name)) {
+                continue;
+            }
+            let label = match self.keys.iter().find(|(_, key)| *key == name) {
+                Some((label, _)) => label,
+                None if is_label => &name,
+                None => continue,
+            };
+            let clashes = sink.extracted.clashes(sink.record, label);
+            if clashes && sink.name_for(label).is_none() {
+                return Err(Stop::Complete);
+            }
+            let value = if value.contains(char::REPLACEMENT_CHARACTER) { "" } else { &value };
+            sink.force(label, |out| out.push_str(value));
+            if sink.is_complete() {
+                return Err(Stop::Complete);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A key may stand in quotes once more: `a="\"b\""`.
+fn key_of(expression: &str) -> &str {
+    let key = expression.trim();
+    key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)
+}
+
+/// Whether it is a key that Loki takes: a name, or something in quotes.
+pub(crate) fn is_key(expression: &str) -> bool {
+    let key = expression.trim();
+    let is_name = |key: &str| {
+        key.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()) && !key.starts_with(|c: char| c.is_ascii_digit())
+    };
+    !key.is_empty() && (key.len() > 1 && key.starts_with('"') && key.ends_with('"') || is_name(key))
+}
+
+/// What is wrong with a pair, and at which byte of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairError {
+    at: usize,
+    kind: PairErrorKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PairErrorKind {
+    Unexpected(u8),
+    InvalidKey,
+    Unterminated,
+    InvalidQuote,
+}
+
+impl std::fmt::Display for PairError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "logfmt syntax error at pos {} : ", self.at + 1)?;
+        match self.kind {
+            PairErrorKind::Unexpected(byte) => write!(f, "unexpected '{}'", char::from(byte)),
+            PairErrorKind::InvalidKey => f.write_str("invalid key"),
+            PairErrorKind::Unterminated => f.write_str("unterminated quoted value"),
+            PairErrorKind::InvalidQuote => f.write_str("invalid quoted value"),
         }
     }
 }
@@ -61,79 +153,127 @@ impl LogfmtStage {
 /// The pairs of a line, front to back. After a malformed one reading goes on behind the next space.
 #[derive(Clone, Debug)]
 pub struct Pairs<'a> {
-    rest: &'a str,
+    line: &'a str,
+    at: usize,
+    /// The last one.
+    error: Option<PairError>,
 }
 
 impl<'a> Pairs<'a> {
     /// The pairs of `line`.
     pub fn new(line: &'a str) -> Self {
-        Self { rest: line }
+        Self { line, at: 0, error: None }
     }
 
-    fn pair(&mut self) -> Result<(&'a str, Cow<'a, str>), Malformed> {
+    fn pair(&mut self) -> Result<(&'a str, Cow<'a, str>), PairErrorKind> {
         let key = self.take_until(|byte| byte == b'=' || byte == b'"' || byte <= b' ');
-        match self.rest.as_bytes().first() {
+        match self.peek() {
+            Some(b'=') if key.contains(char::REPLACEMENT_CHARACTER) => Err(PairErrorKind::InvalidKey),
             Some(b'=') if !key.is_empty() => {
-                self.rest = &self.rest[1..];
+                self.at += 1;
                 Ok((key, self.value()?))
             }
-            Some(b'=' | b'"') => Err(Malformed),
+            Some(byte @ (b'=' | b'"')) => Err(PairErrorKind::Unexpected(byte)),
+            _ if key.contains(char::REPLACEMENT_CHARACTER) => Err(PairErrorKind::InvalidKey),
             _ => Ok((key, Cow::Borrowed(""))),
         }
     }
 
-    fn value(&mut self) -> Result<Cow<'a, str>, Malformed> {
-        if self.rest.starts_with('"') {
+    fn value(&mut self) -> Result<Cow<'a, str>, PairErrorKind> {
+        if self.peek() == Some(b'"') {
             return self.quoted();
         }
         let value = self.take_until(|byte| byte == b'=' || byte == b'"' || byte <= b' ');
-        match self.rest.as_bytes().first() {
-            Some(b'=' | b'"') => Err(Malformed),
+        match self.peek() {
+            Some(byte @ (b'=' | b'"')) => Err(PairErrorKind::Unexpected(byte)),
             _ => Ok(Cow::Borrowed(value)),
         }
     }
 
-    fn quoted(&mut self) -> Result<Cow<'a, str>, Malformed> {
-        let mut escaped = false;
-        let end = self.rest.bytes().skip(1).position(|byte| {
-            let ends = byte == b'"' && !escaped;
-            escaped = byte == b'\\' && !escaped;
-            ends
-        });
-        let Some(end) = end else {
-            self.rest = "";
-            return Err(Malformed);
+    fn quoted(&mut self) -> Result<Cow<'a, str>, PairErrorKind> {
+        let rest = &self.line[self.at..];
+        let Some(len) = json::string_len(rest) else {
+            self.at = self.line.len();
+            return Err(PairErrorKind::Unterminated);
         };
-        let (quoted, rest) = self.rest.split_at(end + 2);
-        self.rest = rest;
-        if quoted.contains('\\') {
-            serde_json::from_str(quoted).map(Cow::Owned).map_err(|_| Malformed)
-        } else {
-            Ok(Cow::Borrowed(&quoted[1..=end]))
-        }
+        self.at += len;
+        unquote(&rest[1..len - 1]).ok_or(PairErrorKind::InvalidQuote)
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.line.as_bytes().get(self.at).copied()
     }
 
     fn take_until(&mut self, stop: impl Fn(u8) -> bool) -> &'a str {
-        let end = self.rest.bytes().position(stop).unwrap_or(self.rest.len());
-        let (taken, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        taken
+        let rest = &self.line[self.at..];
+        let len = rest.bytes().position(stop).unwrap_or(rest.len());
+        self.at += len;
+        &rest[..len]
     }
 }
 
 impl<'a> Iterator for Pairs<'a> {
-    type Item = Result<(&'a str, Cow<'a, str>), Malformed>;
+    type Item = Result<(&'a str, Cow<'a, str>), PairError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.take_until(|byte| byte > b' ');
-        if self.rest.is_empty() {
-            return None;
-        }
-        let pair = self.pair();
-        if pair.is_err() {
-            self.take_until(|byte| byte <= b' ');
+        self.peek()?;
+        let pair = self.pair().map_err(|kind| PairError { at: self.at, kind });
+        if let Err(error) = pair {
+            self.error = Some(error);
+            if error.kind != PairErrorKind::InvalidQuote {
+                self.take_until(|byte| byte <= b' ');
+            }
         }
         Some(pair)
+    }
+}
+
+/// A quoted value's inside as Go's `encoding/json` reads a string, except that line ends may stand in it.
+fn unquote(inside: &str) -> Option<Cow<'_, str>> {
+    if !inside.contains('\\') {
+        return Some(Cow::Borrowed(inside));
+    }
+    let mut out = String::with_capacity(inside.len());
+    let mut rest = inside;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let (c, len) = match *rest.as_bytes().get(at + 1)? {
+            b'u' => unicode(&rest[at..])?,
+            b'b' => ('\u{8}', 2),
+            b'f' => ('\u{c}', 2),
+            b'n' => ('\n', 2),
+            b'r' => ('\r', 2),
+            b't' => ('\t', 2),
+            byte @ (b'"' | b'\\' | b'/' | b'\'') => (char::from(byte), 2),
+            _ => return None,
+        };
+        out.push(c);
+        rest = &rest[at + len..];
+    }
+    out.push_str(rest);
+    Some(Cow::Owned(out))
+}
+
+/// The character of `\u0041` or of a pair of surrogates, and how long that is; half a pair is U+FFFD.
+fn unicode(text: &str) -> Option<(char, usize)> {
+    let unit = |at: usize| {
+        let digits = text.get(at..).filter(|text| text.starts_with("\\u"))?.get(2..6)?;
+        if digits.starts_with('+') { None } else { u32::from_str_radix(digits, 16).ok() }
+    };
+    let first = unit(0)?;
+    let pair = || {
+        let second = unit(6).filter(|second| (0xDC00..0xE000).contains(second))?;
+        if (0xD800..0xDC00).contains(&first) {
+            char::from_u32(((first - 0xD800) << 10) + (second - 0xDC00) + 0x1_0000)
+        } else {
+            None
+        }
+    };
+    match (char::from_u32(first), pair()) {
+        (Some(c), _) => Some((c, 6)),
+        (None, Some(c)) => Some((c, 12)),
+        (None, None) => Some((char::REPLACEMENT_CHARACTER, 6)),
     }
 }
 
@@ -143,7 +283,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn pairs(line: &str) -> String {
-        let show = |pair: Result<(&str, Cow<'_, str>), Malformed>| {
+        let show = |pair: Result<(&str, Cow<'_, str>), PairError>| {
             pair.map_or("!".to_owned(), |(key, value)| format!("{key}:{value}"))
         };
         Pairs::new(line).map(show).collect::<Vec<_>>().join("|")
@@ -151,7 +291,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_line_is_too_odd(line in r#"[a= "\\é\x01]{0,40}"#) {
+        fn no_line_is_too_odd(line in r#"[a= "\\é\x01u0-9]{0,40}"#) {
             let _ = pairs(&line);
         }
     }
@@ -164,6 +304,7 @@ mod tests {
         assert_eq!(pairs(r#"=1 b=3"#), "!|b:3");
         assert_eq!(pairs(r#"a="open"#), "!");
         assert_eq!(pairs(r#"a"b c=1"#), "!|c:1");
+        assert_eq!(pairs(r#"a="\x"b c="\u00e9\ud83d\ude00\ud83d""#), "!|b:|c:é😀\u{FFFD}");
         assert_eq!(pairs("  "), "");
         assert_eq!(pairs("grüße=ö"), "grüße:ö");
     }

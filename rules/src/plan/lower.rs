@@ -32,10 +32,35 @@ pub(super) struct Compiler {
 /// A filter before all who read from it are known.
 struct FilterSource {
     text: String,
+    usage: Usage,
     selector: usize,
     log: LogExpr,
     expr_span: Range<usize>,
     feeds: Vec<usize>,
+}
+
+/// Which labels are wanted of a filter's records. What a parser does depends on it: filters with one are shared only where it is the
+/// same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Usage {
+    All,
+    Some,
+    None,
+}
+
+impl Usage {
+    fn of(log: &LogExpr, groups: &LabelSet) -> Self {
+        match groups {
+            LabelSet::Only(names) if Pipeline::has_parser(&log.stages) => {
+                if names.is_empty() {
+                    Self::None
+                } else {
+                    Self::Some
+                }
+            }
+            _ => Self::All,
+        }
+    }
 }
 
 /// The rule that is being lowered.
@@ -322,7 +347,7 @@ impl Compiler {
         measure: Measure,
         context: &Context<'_>,
     ) -> Result<usize, Unsupported> {
-        let filter = self.filter(log, context)?;
+        let filter = self.filter(log, Usage::of(log, &groups), context)?;
         let is_same = |feed: &Feed| feed.filter == filter && feed.groups == groups && feed.measure == measure;
         if let Some(at) = self.plan.feeds.iter().position(is_same) {
             return Ok(at);
@@ -335,15 +360,16 @@ impl Compiler {
         Ok(at)
     }
 
-    fn filter(&mut self, log: &LogExpr, context: &Context<'_>) -> Result<usize, Unsupported> {
+    fn filter(&mut self, log: &LogExpr, usage: Usage, context: &Context<'_>) -> Result<usize, Unsupported> {
         let text = &context.rule.expr_text[log.span.range()];
-        if let Some(at) = self.filters.iter().position(|filter| filter.text == text) {
+        if let Some(at) = self.filters.iter().position(|filter| filter.text == text && filter.usage == usage) {
             return Ok(at);
         }
         let selector = self.selector(log, &context.rule.expr_text)?;
         let expr_span = context.rule.expr_span.clone();
         self.filters.push(FilterSource {
             text: text.to_owned(),
+            usage,
             selector,
             log: log.clone(),
             expr_span,

@@ -1,4 +1,4 @@
-//! The functions that templates call: Go's own, Prometheus's for rules, Alertmanager's for notifications.
+//! The functions that templates call: Go's own, Prometheus's for rules, Alertmanager's for notifications. Loki's are in [`log_funcs`].
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -10,8 +10,10 @@ use regex::{Regex, RegexBuilder};
 
 use super::format::{self, Output};
 use super::humanize;
+use super::log_funcs::LOG;
 use super::value::{ListKind, Value};
 use super::{Environment, STEPS_MAX, time_format};
+use crate::logql::regexp;
 use crate::time::{Timestamp, parse_duration};
 
 /// Whose functions a template may call.
@@ -21,6 +23,8 @@ pub(super) enum Dialect {
     Rule,
     /// Alertmanager's, in notifications.
     Notification,
+    /// Loki's, in `line_format` and `label_format`.
+    Log,
 }
 
 /// A function by its name.
@@ -34,26 +38,28 @@ pub(super) struct Function {
 
 /// The function of that name, or why there is none.
 pub(super) fn find(dialect: Dialect, name: &str) -> Result<&'static Function, String> {
-    let (own, other, place) = match dialect {
-        Dialect::Rule => (RULE, NOTIFICATION, "notifications"),
-        Dialect::Notification => (NOTIFICATION, RULE, "rule files"),
-    };
-    if name == "query" {
-        return Err("`query` is not supported: there is no database to ask, a template sees its own alert only".into());
-    }
     let among = |table: &'static [Function]| table.iter().find(|function| function.name == name);
-    if let Some(function) = among(own).or_else(|| among(COMMON)) {
+    let own: &[&'static [Function]] = match dialect {
+        Dialect::Rule => &[RULE, ALERTING, GO],
+        Dialect::Notification => &[NOTIFICATION, ALERTING, GO],
+        Dialect::Log => &[LOG, GO],
+    };
+    if let Some(function) = own.iter().find_map(|table| among(table)) {
         return Ok(function);
     }
-    match among(other) {
-        Some(_) => Err(format!("function `{name}` is defined in {place} only")),
-        None => Err(format!("function `{name}` is not defined")),
+    if name == "query" && dialect != Dialect::Log {
+        return Err("`query` is not supported: there is no database to ask, a template sees its own alert only".into());
     }
+    let others = [(RULE, "rule files"), (NOTIFICATION, "notifications"), (ALERTING, "alerts"), (LOG, "LogQL")];
+    Err(match others.iter().find(|(table, _)| among(table).is_some()) {
+        Some((_, place)) => format!("function `{name}` is defined in {place} only"),
+        None => format!("function `{name}` is not defined"),
+    })
 }
 
 /// What functions may ask of the run they are called in.
 pub(super) struct Call<'e> {
-    environment: &'e Environment<'e>,
+    pub(super) environment: &'e Environment<'e>,
     steps: usize,
     regexes: BTreeMap<Arc<str>, Regex>,
 }
@@ -95,18 +101,32 @@ impl<'e> Call<'e> {
         Ok(Value::string(output.text))
     }
 
-    fn regex(&mut self, pattern: &str) -> Result<Regex, String> {
+    /// `Err` where a text of so many bytes is longer than the output may be.
+    pub(super) fn check_length(&self, bytes: usize) -> Result<(), String> {
+        if bytes > self.environment.output_bytes_max {
+            return Err("the text is longer than `output_bytes_max` allows".into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn replaced(&self, regex: &Regex, with: &str, text: &str) -> Result<Value, String> {
+        replace_all(regex, with, text, self.environment.output_bytes_max)
+    }
+
+    pub(super) fn regex(&mut self, pattern: &str) -> Result<Regex, String> {
         if let Some(regex) = self.regexes.get(pattern) {
             return Ok(regex.clone());
         }
         self.charge(REGEX_STEPS)?;
-        let regex =
-            RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build().map_err(|error| error.to_string())?;
+        let regex = RegexBuilder::new(&regexp::translate(pattern))
+            .size_limit(REGEX_BYTES_MAX)
+            .build()
+            .map_err(|error| error.to_string())?;
         self.regexes.insert(pattern.into(), regex.clone());
         Ok(regex)
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.environment.now
     }
 }
@@ -120,7 +140,7 @@ fn text_bytes(value: &Value) -> usize {
     }
 }
 
-const fn function(
+pub(super) const fn function(
     name: &'static str,
     arguments_min: usize,
     arguments_max: usize,
@@ -129,7 +149,7 @@ const fn function(
     Function { name, arguments_min, arguments_max, run }
 }
 
-const MANY: usize = usize::MAX;
+pub(super) const MANY: usize = usize::MAX;
 
 /// What compiling a regular expression counts as, against `steps_max`.
 const REGEX_STEPS: usize = 1_000;
@@ -137,7 +157,8 @@ const REGEX_STEPS: usize = 1_000;
 /// A regular expression that compiles to more is refused.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
-static COMMON: &[Function] = &[
+/// Go's.
+static GO: &[Function] = &[
     function("and", 1, MANY, |_, a| Ok(a[0].clone())), // both are evaluated by the interpreter, which stops early
     function("or", 1, MANY, |_, a| Ok(a[0].clone())),
     function("not", 1, 1, |_, a| Ok(Value::Bool(!a[0].truth()))),
@@ -160,6 +181,10 @@ static COMMON: &[Function] = &[
     function("js", 1, MANY, |call, a| escaped(call, a, escape_js)),
     function("urlquery", 1, MANY, |call, a| escaped(call, a, escape_query)),
     function("call", 1, MANY, |_, a| Err(format!("non-function of type {}", a[0].type_name()))),
+];
+
+/// Prometheus's and Alertmanager's.
+static ALERTING: &[Function] = &[
     function("toUpper", 1, 1, |_, a| Ok(Value::string(text(&a[0])?.to_uppercase()))),
     function("toLower", 1, 1, |_, a| Ok(Value::string(text(&a[0])?.to_lowercase()))),
     function("match", 2, 2, |call, a| Ok(Value::Bool(call.regex(text(&a[0])?)?.is_match(text(&a[1])?)))),
@@ -250,11 +275,11 @@ static NOTIFICATION: &[Function] = &[
     }),
 ];
 
-fn wrong_type<T>(expected: &str, got: &Value) -> Result<T, String> {
+pub(super) fn wrong_type<T>(expected: &str, got: &Value) -> Result<T, String> {
     Err(format!("wrong type for value; expected {expected}; got {}", got.type_name()))
 }
 
-fn text(value: &Value) -> Result<&str, String> {
+pub(super) fn text(value: &Value) -> Result<&str, String> {
     match value {
         Value::Str(text) | Value::Html(text) => Ok(text),
         other => wrong_type("string", other),
@@ -448,7 +473,7 @@ pub(super) fn escape_query(text: &str) -> String {
     escaped
 }
 
-fn unescape_query(text: &str) -> Result<String, String> {
+pub(super) fn unescape_query(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, behind)) = rest.split_first() {
@@ -456,9 +481,10 @@ fn unescape_query(text: &str) -> Result<String, String> {
         match byte {
             b'+' => bytes.push(b' '),
             b'%' => {
-                let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-                let code = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-                bytes.push(code.ok_or_else(|| format!("`{text}` has a `%` without two hexadecimal digits"))?);
+                let digits = rest.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+                let code = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+                let wrong = || String::from_utf8_lossy(&rest[..rest.len().min(2)]).into_owned();
+                bytes.push(code.ok_or_else(|| format!("invalid URL escape \"%{}\"", wrong()))?);
                 rest = &rest[2..];
             }
             byte => bytes.push(*byte),

@@ -98,6 +98,9 @@ fn zone_name(zoned: &Zoned) -> String {
     if zoned.time_zone() == &TimeZone::UTC {
         return "UTC".into();
     }
+    if zoned.time_zone().iana_name().is_none() {
+        return zone_offset(zoned, "-0700");
+    }
     zoned.strftime("%Z").to_string()
 }
 
@@ -145,7 +148,7 @@ fn fraction_or_char<'l>(zoned: &Zoned, rest: &'l str, text: &mut String) -> &'l 
 const ZERO_SECONDS: i128 = -62_135_596_800;
 
 /// Longer ones before those they start with.
-const ELEMENTS: [&str; 31] = [
+pub(super) const ELEMENTS: [&str; 31] = [
     "January", "Jan", "Monday", "Mon", "MST", "2006", "002", "__2", "Z07:00", "Z0700", "Z07", "-07:00", "-0700", "-07",
     "06", "01", "02", "03", "04", "05", "_2", "15", "PM", "pm", "1", "2", "3", "4", "5", "Z070000", "-070000",
 ];

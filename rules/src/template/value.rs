@@ -128,6 +128,11 @@ impl Value {
         Ok(Self::Map(Arc::new(Map { kind: MapKind::Any, entries, depth })))
     }
 
+    /// A map whose values are known not to nest.
+    pub fn flat_map(kind: MapKind, entries: BTreeMap<Arc<str>, Self>) -> Self {
+        Self::Map(Arc::new(Map { kind, entries, depth: 1 }))
+    }
+
     /// A map of strings.
     pub fn string_map<N: Into<Arc<str>>, V: Into<Arc<str>>>(
         kind: MapKind,

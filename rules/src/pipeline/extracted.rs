@@ -1,0 +1,351 @@
+//! A record on its way through the stages: what they set, deleted and formatted lies over what it came with.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::ops::Range;
+
+use super::{ERROR_DETAILS_LABEL, ERROR_LABEL, Pipeline};
+use crate::entry::{LabelValue, LogEntry};
+use crate::time::Timestamp;
+
+/// A record on its way through pipelines; its line is made when the first of them asks.
+#[derive(Debug)]
+pub struct Record<'e, E> {
+    entry: &'e E,
+    at: Timestamp,
+    now: Timestamp,
+    line: OnceCell<Cow<'e, str>>,
+}
+
+impl<'e, E: LogEntry> Record<'e, E> {
+    /// A record that no pipeline has seen: when it happened, and when it is evaluated.
+    pub fn new(entry: &'e E, at: Timestamp, now: Timestamp) -> Self {
+        Self { entry, at, now, line: OnceCell::new() }
+    }
+
+    /// When it happened: `__timestamp__` in templates.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// When it is evaluated: `now` in templates.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The record itself.
+    pub fn entry(&self) -> &'e E {
+        self.entry
+    }
+
+    /// Its line, as it came.
+    #[inline]
+    pub fn line(&self) -> &str {
+        self.line.get_or_init(|| self.entry.line())
+    }
+
+    /// The value of a label that it came with. Metadata by the name of an index label is `name_extracted`.
+    fn label(&self, name: &str) -> Option<LabelValue<'e>> {
+        let clashing = |name: &str| {
+            let name = name.strip_suffix(DUPLICATE_SUFFIX)?;
+            self.entry.index_label(name).and_then(|_| self.entry.metadata(name))
+        };
+        self.entry.label(name).or_else(|| clashing(name))
+    }
+}
+
+/// What the stages made of a record. Made once and used for many records: it keeps its buffers.
+#[derive(Debug, Default)]
+pub struct Extracted {
+    text: String,
+    labels: Vec<Label>,
+    line: String,
+    has_line: bool,
+    error: Option<&'static str>,
+    details: Option<Cow<'static, str>>,
+    sample: Option<f64>,
+    /// Labels that the pipeline needs and that stages have set.
+    required_set: usize,
+    /// Whether the error is one that the pipeline keeps.
+    is_error_kept: bool,
+}
+
+/// A label that a stage set or deleted.
+#[derive(Debug)]
+struct Label {
+    /// In the text.
+    name: Range<usize>,
+    /// In the text; `None` where it is deleted.
+    value: Option<Range<usize>>,
+    /// Whether a stage has ever set it: no parser sets it again.
+    was_set: bool,
+    /// Whether a stage has ever deleted it: `by (...)` does not see it again.
+    was_deleted: bool,
+}
+
+// What is left of the record.
+impl Extracted {
+    /// The line as the stages left it.
+    pub fn line<'a, E: LogEntry>(&'a self, record: &'a Record<'_, E>) -> &'a str {
+        if self.has_line { &self.line } else { record.line() }
+    }
+
+    /// The value of a label as the stages left it. One that is there may be empty.
+    pub fn label<'a, E: LogEntry>(&'a self, record: &'a Record<'_, E>, name: &str) -> Option<LabelValue<'a>> {
+        match name {
+            ERROR_LABEL => self.error().map(text_value),
+            ERROR_DETAILS_LABEL if self.error.is_some() => self.error_details().map(text_value),
+            _ => self.value(record, name),
+        }
+    }
+
+    /// The value of a label that a series is grouped by. As in Loki, one that a stage has deleted is not seen again, whatever sets it.
+    pub fn group_label<'a, E: LogEntry>(&'a self, record: &'a Record<'_, E>, name: &str) -> Option<LabelValue<'a>> {
+        if self.find(name).is_some_and(|label| label.was_deleted) { None } else { self.label(record, name) }
+    }
+
+    /// Every label that is left, each name once; errors last.
+    pub fn for_each_label<E: LogEntry>(&self, record: &Record<'_, E>, visit: &mut dyn FnMut(&str, &str)) {
+        let mut has_metadata = false;
+        record.entry.for_each_label(&mut |name, value| {
+            has_metadata |= self.details.is_some() && record.entry.index_label(name).is_none();
+            if self.find(name).is_none() {
+                visit(name, value);
+            }
+        });
+        for label in &self.labels {
+            if let Some(value) = &label.value {
+                visit(&self.text[label.name.clone()], &self.text[value.clone()]);
+            }
+        }
+        if let Some(error) = self.error {
+            visit(ERROR_LABEL, error);
+        }
+        // Details whose error was dropped stay, except, as in Loki, where a record has nothing else to show than its index labels.
+        if let Some(details) = self.error_details()
+            && (self.error.is_some() || has_metadata || !self.labels.is_empty())
+        {
+            visit(ERROR_DETAILS_LABEL, details);
+        }
+    }
+
+    /// Why a stage failed: `__error__`.
+    pub fn error(&self) -> Option<&str> {
+        self.error
+    }
+
+    /// What that stage says of it: `__error_details__`.
+    pub fn error_details(&self) -> Option<&str> {
+        self.details.as_deref()
+    }
+
+    /// The number that `| unwrap` took from a label: 0 where it could not be read, `None` where there is no such stage.
+    pub fn sample(&self) -> Option<f64> {
+        self.sample
+    }
+}
+
+// What the stages do.
+impl Extracted {
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.labels.clear();
+        self.has_line = false;
+        self.error = None;
+        self.details = None;
+        self.sample = None;
+        self.required_set = 0;
+        self.is_error_kept = false;
+    }
+
+    /// The value of a label; errors are none.
+    pub(super) fn value<'a, E: LogEntry>(&'a self, record: &'a Record<'_, E>, name: &str) -> Option<LabelValue<'a>> {
+        match self.find(name) {
+            Some(label) => label.value.clone().map(|value| text_value(&self.text[value])),
+            None => record.label(name),
+        }
+    }
+
+    /// Works on the line, which lies aside for so long.
+    pub(super) fn with_line<E: LogEntry, T>(
+        &mut self,
+        record: &Record<'_, E>,
+        work: impl FnOnce(&str, &mut Self) -> T,
+    ) -> T {
+        if !self.has_line {
+            return work(record.line(), self);
+        }
+        let line = std::mem::take(&mut self.line);
+        let result = work(&line, self);
+        self.line = line;
+        result
+    }
+
+    pub(super) fn set_line(&mut self, line: String) {
+        self.line = line;
+        self.has_line = true;
+    }
+
+    /// Sets a label to what `write` appends.
+    pub(super) fn set(&mut self, pipeline: &Pipeline, name: &str, write: impl FnOnce(&mut String)) {
+        let start = self.text.len();
+        write(&mut self.text);
+        let value = Some(start..self.text.len());
+        match self.position(name) {
+            Some(at) => {
+                let first = !std::mem::replace(&mut self.labels[at].was_set, true);
+                self.labels[at].value = value;
+                self.required_set += usize::from(first && pipeline.requires(name));
+            }
+            None => {
+                let start = self.text.len();
+                self.text.push_str(name);
+                let name_range = start..self.text.len();
+                self.labels.push(Label { name: name_range, value, was_set: true, was_deleted: false });
+                self.required_set += usize::from(pipeline.requires(name));
+            }
+        }
+    }
+
+    pub(super) fn delete(&mut self, name: &str) {
+        match self.position(name) {
+            Some(at) => {
+                self.labels[at].value = None;
+                self.labels[at].was_deleted = true;
+            }
+            None => {
+                let start = self.text.len();
+                self.text.push_str(name);
+                let name = start..self.text.len();
+                self.labels.push(Label { name, value: None, was_set: false, was_deleted: true });
+            }
+        }
+    }
+
+    pub(super) fn fail(&mut self, error: &'static str, details: Option<Cow<'static, str>>) {
+        self.error = Some(error);
+        if details.is_some() {
+            self.details = details;
+        }
+    }
+
+    /// Whether there is an error that nobody asks for.
+    pub(super) fn is_failed(&self) -> bool {
+        self.error.is_some() && !self.is_error_kept
+    }
+
+    pub(super) fn drop_error(&mut self) {
+        self.error = None;
+    }
+
+    pub(super) fn drop_details(&mut self) {
+        self.details = None;
+    }
+
+    pub(super) fn set_sample(&mut self, sample: f64) {
+        self.sample = Some(sample);
+    }
+
+    /// Whether all labels that the pipeline needs have been set.
+    pub(super) fn has_all_of(&self, pipeline: &Pipeline) -> bool {
+        pipeline.required.as_ref().is_some_and(|required| self.required_set >= required.len())
+    }
+
+    /// Whether a parser has to put `_extracted` behind the name: the record came with it, and no stage has changed it since.
+    pub(super) fn clashes<E: LogEntry>(&self, record: &Record<'_, E>, name: &str) -> bool {
+        record.entry.index_label(name).is_some_and(|value| !value.is_empty())
+            || self.find(name).is_none() && record.label(name).is_some()
+    }
+
+    pub(super) fn was_set(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|label| label.was_set)
+    }
+
+    fn find(&self, name: &str) -> Option<&Label> {
+        self.labels.iter().find(|label| self.text[label.name.clone()] == *name)
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.labels.iter().position(|label| self.text[label.name.clone()] == *name)
+    }
+}
+
+fn text_value(text: &str) -> LabelValue<'_> {
+    LabelValue::Text(Cow::Borrowed(text))
+}
+
+/// Where a parser puts what it finds.
+pub(super) struct Sink<'s, 'e, E> {
+    pub(super) record: &'s Record<'e, E>,
+    pub(super) pipeline: &'s Pipeline,
+    pub(super) extracted: &'s mut Extracted,
+}
+
+/// Why a parser need not read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// All that anybody reads has been found.
+    Complete,
+    /// A label filter behind the parser drops the record.
+    Dropped,
+}
+
+impl<E: LogEntry> Sink<'_, '_, E> {
+    /// Sets a label to what `write` appends, unless nobody asks for it or a stage has set it before; a name that the record
+    /// came with becomes `name_extracted`.
+    pub(super) fn add(&mut self, name: &str, write: impl FnOnce(&mut String)) -> Result<(), Stop> {
+        let Some(name) = self.name_for(name) else { return Ok(()) };
+        self.extracted.set(self.pipeline, &name, write);
+        if self.pipeline.drops_early(self.record, self.extracted, &name) { Err(Stop::Dropped) } else { Ok(()) }
+    }
+
+    /// The name under which a label is set; `None` where it is not to be.
+    pub(super) fn name_for<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+        let name = match self.extracted.clashes(self.record, name) {
+            true => Cow::Owned(format!("{name}{DUPLICATE_SUFFIX}")),
+            false => Cow::Borrowed(name),
+        };
+        (self.pipeline.asks_for(&name) && !self.extracted.was_set(&name)).then_some(name)
+    }
+
+    /// Says that a parser failed. The record stays, which is what this yields.
+    pub(super) fn fail_parsing(&mut self, error: &'static str, details: Option<Cow<'static, str>>) -> bool {
+        self.extracted.fail(error, details);
+        self.extracted.is_error_kept |= self.pipeline.keeps_parser_errors;
+        true
+    }
+
+    /// Sets a label whoever asks for it; a name that the record came with becomes `name_extracted`.
+    pub(super) fn force(&mut self, name: &str, write: impl FnOnce(&mut String)) {
+        if self.extracted.clashes(self.record, name) {
+            self.extracted.set(self.pipeline, &format!("{name}{DUPLICATE_SUFFIX}"), write);
+        } else {
+            self.extracted.set(self.pipeline, name, write);
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.extracted.has_all_of(self.pipeline)
+    }
+}
+
+/// Appends the text without U+FFFD, of which Loki makes spaces.
+pub(super) fn push_valid(out: &mut String, text: &str) {
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        out.extend(text.chars().map(|c| if c == char::REPLACEMENT_CHARACTER { ' ' } else { c }));
+    } else {
+        out.push_str(text);
+    }
+}
+
+/// Appends a key of the line as a label's name: what is no letter, digit or `_` becomes `_`, and one goes before a leading digit.
+pub(super) fn push_label_name(out: &mut String, key: &str) {
+    let key = key.trim();
+    if out.is_empty() && key.starts_with(|c: char| c.is_ascii_digit()) {
+        out.push('_');
+    }
+    out.extend(key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
+}
+
+/// Behind a name that the record came with already.
+pub(super) const DUPLICATE_SUFFIX: &str = "_extracted";
