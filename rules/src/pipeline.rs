@@ -106,6 +106,21 @@ impl Unsupported {
 impl Pipeline {
     /// Compiles stages; parsers extract what the stages read and `wanted`, or all labels where `wanted` is `None`.
     pub fn compile(stages: &[ast::Stage], wanted: Option<&[String]>) -> Result<Self, Unsupported> {
+        Self::compile_ordered(&in_order(stages), wanted)
+    }
+
+    /// The same for who does not look at the line in the end, as a range aggregation that counts no bytes: as in Loki, a `line_format`
+    /// whose line no stage reads does not run.
+    pub fn compile_without_line(stages: &[ast::Stage], wanted: Option<&[String]>) -> Result<Self, Unsupported> {
+        let reads_line = |stage: &ast::Stage| is_parser(&stage.kind) || matches!(stage.kind, StageKind::Line(_));
+        let last_reader = stages.iter().rposition(reads_line).unwrap_or(0);
+        let is_idle = |at: usize| at >= last_reader && matches!(stages[at].kind, StageKind::LineFormat(_));
+        let due: Vec<ast::Stage> =
+            stages.iter().enumerate().filter(|(at, _)| !is_idle(*at)).map(|(_, stage)| stage.clone()).collect();
+        Self::compile_ordered(&in_order(&due), wanted)
+    }
+
+    fn compile_ordered(ordered: &[&ast::Stage], wanted: Option<&[String]>) -> Result<Self, Unsupported> {
         let mut pipeline = Self {
             stages: Vec::new(),
             severity_mask: u32::MAX,
@@ -113,7 +128,6 @@ impl Pipeline {
             early: Vec::new(),
             keeps_parser_errors: false,
         };
-        let ordered = in_order(stages);
         for (at, stage) in ordered.iter().enumerate() {
             let stage = pipeline.stage(stage, &ordered[..at])?;
             pipeline.stages.push(stage);
@@ -124,7 +138,7 @@ impl Pipeline {
             pipeline.required = Some(with_originals(required));
         }
         let is_grouped = wanted.is_some_and(|wanted| !wanted.is_empty());
-        if !is_grouped && Self::has_parser(stages) {
+        if !is_grouped && ordered.iter().any(|stage| is_parser(&stage.kind)) {
             pipeline.early = pipeline.early_filters();
         }
         pipeline.keeps_parser_errors = pipeline.required.iter().flatten().any(|name| name == ERROR_LABEL);
@@ -228,6 +242,11 @@ impl Pipeline {
     /// Whether a label that a record came with is what it was behind the stages.
     pub fn keeps_own_labels(&self) -> bool {
         !self.stages.iter().any(|stage| matches!(stage, Stage::LabelFormat(_) | Stage::Drop(_) | Stage::Keep(_)))
+    }
+
+    /// Whether what is left of a line depends on whether somebody looks at it in the end.
+    pub fn formats_line(stages: &[ast::Stage]) -> bool {
+        stages.iter().any(|stage| matches!(stage.kind, StageKind::LineFormat(_)))
     }
 
     /// Whether what stages extract depends on which labels are wanted.
@@ -455,7 +474,11 @@ mod tests {
             ("sum", _) => Some(Vec::new()),
             _ => None,
         };
-        let pipeline = Pipeline::compile(&range.range.log.stages, wanted.as_deref());
+        let stages = &range.range.log.stages;
+        let pipeline = match usage.trim() {
+            "" => Pipeline::compile(stages, None),
+            _ => Pipeline::compile_without_line(stages, wanted.as_deref()),
+        };
         Ok((pipeline.map_err(|unsupported| unsupported.message)?, wanted))
     }
 

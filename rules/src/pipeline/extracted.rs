@@ -301,6 +301,10 @@ impl<E: LogEntry> Sink<'_, '_, E> {
 
     /// The name under which a label is set; `None` where it is not to be.
     pub(super) fn name_for<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+        // Who asks for `name_extracted` is taken to ask for `name` too.
+        if !self.pipeline.asks_for(name) {
+            return None;
+        }
         let name = match self.extracted.clashes(self.record, name) {
             true => Cow::Owned(format!("{name}{DUPLICATE_SUFFIX}")),
             false => Cow::Borrowed(name),

@@ -39,27 +39,34 @@ struct FilterSource {
     feeds: Vec<usize>,
 }
 
-/// Which labels are wanted of a filter's records. What a parser does depends on it: filters with one are shared only where it is the
-/// same.
+/// What is wanted of a filter's records. What the stages do depends on it: filters are shared only where it is the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Usage {
+struct Usage {
+    labels: UsedLabels,
+    line: bool,
+}
+
+/// Matters to parsers alone: without one all are as good as wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UsedLabels {
     All,
     Some,
     None,
 }
 
 impl Usage {
-    fn of(log: &LogExpr, groups: &LabelSet) -> Self {
-        match groups {
+    fn of(log: &LogExpr, groups: &LabelSet, measure: Measure) -> Self {
+        let labels = match groups {
             LabelSet::Only(names) if Pipeline::has_parser(&log.stages) => {
                 if names.is_empty() {
-                    Self::None
+                    UsedLabels::None
                 } else {
-                    Self::Some
+                    UsedLabels::Some
                 }
             }
-            _ => Self::All,
-        }
+            _ => UsedLabels::All,
+        };
+        Self { labels, line: measure == Measure::Bytes && Pipeline::formats_line(&log.stages) }
     }
 }
 
@@ -347,7 +354,7 @@ impl Compiler {
         measure: Measure,
         context: &Context<'_>,
     ) -> Result<usize, Unsupported> {
-        let filter = self.filter(log, Usage::of(log, &groups), context)?;
+        let filter = self.filter(log, Usage::of(log, &groups, measure), context)?;
         let is_same = |feed: &Feed| feed.filter == filter && feed.groups == groups && feed.measure == measure;
         if let Some(at) = self.plan.feeds.iter().position(is_same) {
             return Ok(at);
@@ -397,7 +404,8 @@ impl Compiler {
         let mut literals = Vec::new();
         for (at, source) in self.filters.iter().enumerate() {
             let wanted = wanted_labels(source.feeds.iter().map(|feed| &self.plan.feeds[*feed]));
-            match Pipeline::compile(&source.log.stages, wanted.as_deref()) {
+            let compile = if source.usage.line { Pipeline::compile } else { Pipeline::compile_without_line };
+            match compile(&source.log.stages, wanted.as_deref()) {
                 Ok(pipeline) => {
                     let required = pipeline.required_literals();
                     let indexed = !required.is_empty();
