@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::extracted::{Sink, Stop, push_label_name, push_valid};
+use super::extracted::{DUPLICATE_SUFFIX, Sink, Stop, push_label_name, push_valid};
 use crate::entry::LogEntry;
 
 /// Runs the stage.
@@ -63,6 +63,11 @@ fn object<E: LogEntry>(text: &str, name: &mut String, depth: usize, sink: &mut S
                 continue;
             }
             Kind::String | Kind::Number | Kind::Bool if !name.is_empty() => {
+                // Loki puts the suffix behind the key before it joins the keys.
+                if depth > 0 && key.trim().is_empty() && sink.extracted.clashes(sink.record, name) {
+                    name.push('_');
+                    name.push_str(DUPLICATE_SUFFIX);
+                }
                 sink.add(name, |out| push_valid(out, &value.text()))
             }
             _ => Ok(()),

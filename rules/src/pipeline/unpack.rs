@@ -57,6 +57,10 @@ impl<E: LogEntry> Sink<'_, '_, E> {
         asked.into_iter().all(|(key, value)| {
             name.clear();
             push_label_name(&mut name, &key);
+            // Loki sets a label without a name, and can no more answer.
+            if name.is_empty() {
+                return true;
+            }
             self.extracted.set(self.pipeline, &name, |out| push_valid(out, &value.text()));
             !self.pipeline.drops_early(self.record, self.extracted, &name)
         })
