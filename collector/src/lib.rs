@@ -15,6 +15,7 @@ mod memory_log;
 pub mod notify;
 pub mod outbox;
 pub mod pipeline;
+pub mod query;
 pub mod receiver;
 pub mod run;
 pub mod telemetry;

@@ -19,6 +19,11 @@ pub trait LogEntry {
     /// Every label, index labels first, each name once.
     fn for_each_label(&self, visit: &mut dyn FnMut(&str, &str));
 
+    /// Whether it counts as often as it is there, though its stream has another with the same time and line.
+    fn repeats(&self) -> bool {
+        false
+    }
+
     /// The value of a label of either kind.
     fn label(&self, name: &str) -> Option<LabelValue<'_>> {
         match self.index_label(name) {

@@ -5,23 +5,30 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A set of labels, sorted by name, each name once, no value empty: to have an empty label is to have none.
+/// A set of labels, sorted by name, each name once. No value is empty, for to have an empty label is to have none; only where a stage has
+/// extracted an empty value is that told apart until an operator or an alert forgets it, as in Loki.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
 
 impl Labels {
     /// The set of these pairs; of a name given twice the last value counts.
     pub fn new<N: Into<Arc<str>>, V: Into<Arc<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
-        let mut sorted: Vec<(Arc<str>, Arc<str>)> = Vec::new();
-        for (name, value) in pairs {
-            let (name, value) = (name.into(), value.into());
-            match sorted.binary_search_by(|(other, _)| other.cmp(&name)) {
-                Ok(at) => sorted[at].1 = value,
-                Err(at) => sorted.insert(at, (name, value)),
-            }
-        }
+        let mut sorted = sorted(pairs);
         sorted.retain(|(_, value)| !value.is_empty());
         Self(sorted.into())
+    }
+
+    /// Like [`new`](Self::new), with the labels that are empty.
+    pub fn with_empty<N: Into<Arc<str>>, V: Into<Arc<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        Self(sorted(pairs).into())
+    }
+
+    /// The set without the labels that are empty.
+    pub fn without_empty(&self) -> Self {
+        match self.iter().any(|(_, value)| value.is_empty()) {
+            true => Self::new(self.iter()),
+            false => self.clone(),
+        }
     }
 
     /// The value of `name`, if the set has it.
@@ -56,6 +63,18 @@ impl Labels {
         }
         xxhash_rust::xxh64::xxh64(&bytes, 0)
     }
+}
+
+fn sorted<N: Into<Arc<str>>, V: Into<Arc<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Vec<(Arc<str>, Arc<str>)> {
+    let mut sorted: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+    for (name, value) in pairs {
+        let (name, value) = (name.into(), value.into());
+        match sorted.binary_search_by(|(other, _)| other.cmp(&name)) {
+            Ok(at) => sorted[at].1 = value,
+            Err(at) => sorted.insert(at, (name, value)),
+        }
+    }
+    sorted
 }
 
 /// `{name="value", ...}`, as Prometheus writes a set of labels.

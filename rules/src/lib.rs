@@ -16,6 +16,7 @@ pub mod matcher;
 pub mod otlp_labels;
 pub mod pipeline;
 pub mod plan;
+pub mod query;
 pub mod record;
 pub mod rule_file;
 pub mod snapshot;

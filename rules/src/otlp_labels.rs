@@ -25,6 +25,7 @@ use watchbell_proto::otlp::resource::Resource;
 
 use crate::entry::{LabelValue, LogEntry};
 
+pub use name::label_name;
 pub use value::{attribute_text, body_line, severity_name};
 
 /// Which resource attributes become index labels; the defaults are Loki's.

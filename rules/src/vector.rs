@@ -1,12 +1,19 @@
 //! Operators on instant vectors: small sets of labelled values at one time.
 //!
-//! They do what Loki's do, which are Prometheus's; a division by zero is `NaN`, though, not infinite.
+//! They do what Loki's do, which are Prometheus's; a division by zero is `NaN`, though, not infinite. Each keeps the order in which
+//! its elements came, so that what `sort` has ordered stays so.
 
-use std::collections::BTreeMap;
+mod aggregate;
+mod label_replace;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::labels::Labels;
-use crate::logql::ast::{BinaryOp, CompareOp, MatchCardinality, VectorOp};
+use crate::logql::ast::{BinaryOp, CompareOp, Grouping, LogExpr, MatchCardinality, MatchOp, VectorMatching};
 use crate::pipeline::label_filter::compare;
+
+pub use aggregate::aggregate;
+pub use label_replace::LabelReplace;
 
 /// One value and its labels.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +24,7 @@ pub struct Element {
     pub value: f64,
 }
 
-/// A vector, sorted by labels, each label set once.
+/// A vector. Each label set is there once, unless `label_replace` has made several equal.
 pub type Vector = Vec<Element>;
 
 /// What a node of an expression yields.
@@ -38,6 +45,20 @@ pub enum LabelSet {
     AllBut(Vec<String>),
 }
 
+impl From<Option<&Grouping>> for LabelSet {
+    /// Without grouping all elements are one group.
+    fn from(grouping: Option<&Grouping>) -> Self {
+        match grouping {
+            None => Self::Only(Vec::new()),
+            Some(grouping) if grouping.without => Self::AllBut(grouping.labels.clone()),
+            Some(grouping) => {
+                let names: BTreeSet<&String> = grouping.labels.iter().collect();
+                Self::Only(names.into_iter().cloned().collect())
+            }
+        }
+    }
+}
+
 impl LabelSet {
     /// The labels of `labels` that are in the set.
     pub fn select(&self, labels: &Labels) -> Labels {
@@ -53,26 +74,6 @@ impl LabelSet {
     }
 }
 
-/// `op by (...) (vector)`
-pub fn aggregate(op: VectorOp, groups: &LabelSet, vector: Vector) -> Vector {
-    let mut values: BTreeMap<Labels, Vec<f64>> = BTreeMap::new();
-    for element in vector {
-        values.entry(groups.select(&element.labels)).or_default().push(element.value);
-    }
-    values.into_iter().map(|(labels, values)| Element { labels, value: fold(op, &values) }).collect()
-}
-
-fn fold(op: VectorOp, values: &[f64]) -> f64 {
-    let sum = || values.iter().sum::<f64>();
-    match op {
-        VectorOp::Count => values.len() as f64,
-        VectorOp::Avg => sum() / values.len() as f64,
-        VectorOp::Min => values.iter().copied().fold(f64::NAN, f64::min),
-        VectorOp::Max => values.iter().copied().fold(f64::NAN, f64::max),
-        _ => sum(),
-    }
-}
-
 /// How a binary operator joins vectors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Join {
@@ -82,6 +83,27 @@ pub struct Join {
     pub card: MatchCardinality,
     /// Labels taken from the side that has one.
     pub include: Vec<String>,
+}
+
+impl From<Option<&VectorMatching>> for Join {
+    /// Without `on` or `ignoring` elements with the same labels belong together.
+    fn from(matching: Option<&VectorMatching>) -> Self {
+        let Some(matching) = matching else {
+            let labels = LabelSet::AllBut(Vec::new());
+            return Self { labels, card: MatchCardinality::OneToOne, include: Vec::new() };
+        };
+        let labels = matching.labels.clone();
+        let labels = if matching.on { LabelSet::Only(labels) } else { LabelSet::AllBut(labels) };
+        Self { labels, card: matching.card, include: matching.include.clone() }
+    }
+}
+
+/// What an absence is labelled with: the labels that its selector pins down.
+pub fn absent_labels(log: &LogExpr) -> Labels {
+    let matchers = &log.selector.matchers;
+    let is_pinned = |name: &str| matchers.iter().filter(|other| other.name == name).count() == 1;
+    let pinned = matchers.iter().filter(|matcher| matcher.op == MatchOp::Equal && is_pinned(&matcher.name));
+    Labels::new(pinned.map(|matcher| (matcher.name.as_str(), matcher.value.as_str())))
 }
 
 /// Elements that belong together more than once, so that the result would not be a vector.
@@ -121,11 +143,39 @@ fn calculate(op: BinaryOp, a: f64, b: f64, return_bool: bool) -> Option<f64> {
         BinaryOp::Div => a / b,
         BinaryOp::Mod if b == 0.0 => f64::NAN,
         BinaryOp::Mod => a % b,
-        BinaryOp::Pow => a.powf(b),
+        BinaryOp::Pow => power(a, b),
         BinaryOp::Compare(op) => return comparison(op, a, b, return_bool),
         BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => return None,
     })
 }
+
+/// A power as Go reckons it, to the last bit: a whole one by squaring, a half one by the root.
+fn power(base: f64, exponent: f64) -> f64 {
+    let magnitude = match exponent.abs() {
+        0.5 => base.sqrt(),
+        whole if whole.fract() == 0.0 && whole <= WHOLE_EXPONENT_MAX => squared(base, whole as u32),
+        _ => return base.powf(exponent),
+    };
+    match if exponent < 0.0 { 1.0 / magnitude } else { magnitude } {
+        exact if exact.is_normal() => exact,
+        _ => base.powf(exponent),
+    }
+}
+
+fn squared(mut base: f64, mut exponent: u32) -> f64 {
+    let mut power = 1.0;
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            power *= base;
+        }
+        base *= base;
+        exponent >>= 1;
+    }
+    power
+}
+
+/// Beyond it a power of what is not near 1 is no number of 64 bits.
+const WHOLE_EXPONENT_MAX: f64 = 1024.0;
 
 fn comparison(op: CompareOp, a: f64, b: f64, return_bool: bool) -> Option<f64> {
     match (compare(op, a, b), return_bool) {
@@ -137,16 +187,14 @@ fn comparison(op: CompareOp, a: f64, b: f64, return_bool: bool) -> Option<f64> {
 fn set_operation(op: BinaryOp, on: &LabelSet, mut lhs: Vector, rhs: Vector) -> Vector {
     let keys = |vector: &Vector| vector.iter().map(|element| on.select(&element.labels)).collect::<Vec<_>>();
     let (left, right) = (keys(&lhs), keys(&rhs));
-    match op {
-        BinaryOp::Or => {
-            lhs.extend(rhs.into_iter().zip(right).filter(|(_, key)| !left.contains(key)).map(|(element, _)| element))
-        }
-        _ => {
-            let mut keep = left.iter().map(|key| right.contains(key) == (op == BinaryOp::And));
-            lhs.retain(|_| keep.next().unwrap_or(false));
-        }
+    if op == BinaryOp::Or {
+        let taken: BTreeSet<&Labels> = left.iter().collect();
+        lhs.extend(rhs.into_iter().zip(&right).filter(|(_, key)| !taken.contains(key)).map(|(element, _)| element));
+    } else {
+        let others: BTreeSet<&Labels> = right.iter().collect();
+        let mut keep = left.iter().map(|key| others.contains(key) == (op == BinaryOp::And));
+        lhs.retain(|_| keep.next().unwrap_or(false));
     }
-    lhs.sort_by(|a, b| a.labels.cmp(&b.labels));
     lhs
 }
 
@@ -159,18 +207,19 @@ fn joined(op: BinaryOp, return_bool: bool, join: &Join, lhs: Vector, rhs: Vector
             return Err(ManyToMany(double.labels));
         }
     }
-    let mut result: BTreeMap<Labels, f64> = BTreeMap::new();
+    let mut taken: BTreeSet<Labels> = BTreeSet::new();
+    let mut result = Vector::new();
     for element in many {
         let key = join.labels.select(&element.labels);
         let Some(one) = ones.get(&key) else { continue };
-        let (a, b) = if swapped { (one.value, element.value) } else { (element.value, one.value) };
-        let Some(value) = calculate(op, a, b, return_bool) else { continue };
         let labels = result_labels(join, &element.labels, &one.labels, key);
-        if result.insert(labels.clone(), value).is_some() {
+        if !taken.insert(labels.clone()) {
             return Err(ManyToMany(labels));
         }
+        let (a, b) = if swapped { (one.value, element.value) } else { (element.value, one.value) };
+        result.extend(calculate(op, a, b, return_bool).map(|value| Element { labels, value }));
     }
-    Ok(result.into_iter().map(|(labels, value)| Element { labels, value }).collect())
+    Ok(result)
 }
 
 fn result_labels(join: &Join, many: &Labels, one: &Labels, key: Labels) -> Labels {
@@ -214,24 +263,6 @@ mod tests {
     }
 
     #[test]
-    fn aggregations_group() {
-        let Operand::Vector(elements) = vector(&[("1", "x", 2.0), ("1", "y", 4.0), ("2", "x", 9.0)]) else {
-            unreachable!()
-        };
-        let by = |op| {
-            let result = aggregate(op, &LabelSet::Only(vec!["a".to_owned()]), elements.clone());
-            result.iter().map(|element| element.value).collect::<Vec<_>>()
-        };
-        assert_eq!(by(VectorOp::Sum), [6.0, 9.0]);
-        assert_eq!(by(VectorOp::Avg), [3.0, 9.0]);
-        assert_eq!(by(VectorOp::Min), [2.0, 9.0]);
-        assert_eq!(by(VectorOp::Max), [4.0, 9.0]);
-        assert_eq!(by(VectorOp::Count), [2.0, 1.0]);
-        let without = aggregate(VectorOp::Sum, &LabelSet::AllBut(vec!["a".to_owned()]), elements.clone());
-        assert_eq!(without.iter().map(|element| element.value).collect::<Vec<_>>(), [11.0, 4.0]);
-    }
-
-    #[test]
     fn comparisons_filter_or_yield_bools() {
         let v = || vector(&[("1", "", 2.0), ("2", "", 9.0)]);
         let greater = Compare(CompareOp::Greater);
@@ -256,6 +287,17 @@ mod tests {
             show(binary(Div, false, &right, errors(), parts())),
             r#"{a="1", b="x"} 2; {a="1", b="y"} 0.6666666666666666"#
         );
+    }
+
+    #[test]
+    fn powers_are_gos() {
+        // Each was asked of a real Loki; the last bit of the first two is another by the C library's `pow`.
+        assert_eq!(power(1.2669923255026971, -3.0), 0.4916749103009911);
+        assert_eq!(power(8.724077654368019, 4.0), 5792.660696777709);
+        assert_eq!(power(2.0, 0.5), std::f64::consts::SQRT_2);
+        assert_eq!((power(-2.0, 3.0), power(0.0, 0.0), power(0.0, -1.0)), (-8.0, 1.0, f64::INFINITY));
+        assert_eq!((power(10.0, 400.0), power(10.0, -400.0)), (f64::INFINITY, 0.0));
+        assert!(power(-2.0, 0.5).is_nan());
     }
 
     #[test]

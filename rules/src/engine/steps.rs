@@ -159,7 +159,7 @@ impl Engine {
             }
             Node::Absent { leaf, labels, offset } => Operand::Vector(self.absent(*leaf, labels, time - *offset)),
             Node::Aggregate { op, groups, expr } => match self.value(expr, time)? {
-                Operand::Vector(vector) => Operand::Vector(vector::aggregate(*op, groups, vector)),
+                Operand::Vector(vector) => Operand::Vector(vector::aggregate(*op, None, groups, vector)),
                 scalar => scalar,
             },
             Node::Binary { op, return_bool, join, lhs, rhs } => {

@@ -5,6 +5,11 @@ use watchbell_proto::otlp::common::{AnyValue, KeyValue};
 use super::value::label_value;
 use crate::entry::LabelValue;
 
+/// The label's name that Loki makes of a key of structured metadata: letters and digits stay, any run of others is one `_`.
+pub fn label_name(key: &str) -> String {
+    normalized(key.as_bytes()).map(char::from).collect()
+}
+
 /// The value that `attribute` gives to the label `name`, if it gives one. Only maps, which give several, cost an allocation.
 pub(super) fn value_of<'a>(attribute: KeyValue<'a>, name: &str) -> Option<LabelValue<'a>> {
     if !is_map(attribute) {
@@ -26,7 +31,7 @@ pub(super) fn for_each_label<'a>(attribute: KeyValue<'a>, visit: &mut dyn FnMut(
 
 fn flatten<'a>(prefix: &str, entry: KeyValue<'a>, nesting: usize, visit: &mut dyn FnMut(&str, LabelValue<'a>)) {
     let path = if prefix.is_empty() { entry.key().to_owned() } else { format!("{prefix}_{}", entry.key()) };
-    let name: String = normalized(path.as_bytes()).map(char::from).collect();
+    let name = label_name(&path);
     if name.bytes().all(|byte| byte == b'_') {
         return; // Loki refuses the whole request; here the label is left out
     }

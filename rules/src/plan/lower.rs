@@ -9,17 +9,16 @@ use super::{
     Selector, Term, Texts,
 };
 use crate::diagnostic::{Diagnostic, codes};
-use crate::labels::Labels;
 use crate::literal_index::LiteralIndex;
 use crate::logql::ast::{
-    BinaryExpr, BinaryOp, CompareOp, Grouping, LogExpr, MatchCardinality, MatchOp, MetricExpr, MetricKind,
-    RangeAggregation, RangeOp, VectorAggregation, VectorMatching, VectorOp,
+    BinaryExpr, BinaryOp, CompareOp, LogExpr, MatchCardinality, MetricExpr, MetricKind, RangeAggregation, RangeOp,
+    VectorAggregation, VectorOp,
 };
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::pipeline::{Pipeline, Unsupported};
 use crate::rule_file::{self, EvalMode, RuleFile, RuleGroup};
 use crate::template::Template;
-use crate::vector::{Join, LabelSet};
+use crate::vector::{Join, LabelSet, absent_labels};
 
 /// Grows a plan rule by rule.
 pub(super) struct Compiler {
@@ -262,7 +261,7 @@ impl Compiler {
 
     /// A sum over a range aggregation is counted by the sum's labels from the start.
     fn aggregation(&mut self, aggregation: &VectorAggregation, context: &mut Context<'_>) -> Result<Node, Unsupported> {
-        let groups = aggregation.grouping.as_ref().map_or(LabelSet::Only(Vec::new()), label_set);
+        let groups = LabelSet::from(aggregation.grouping.as_ref());
         match (&aggregation.op, &aggregation.expr.kind) {
             (VectorOp::Sum, MetricKind::Range(range))
                 if range.grouping.is_none() && range.op != RangeOp::AbsentOverTime =>
@@ -283,7 +282,7 @@ impl Compiler {
         Ok(Node::Binary {
             op: binary.op,
             return_bool: binary.return_bool,
-            join: join(binary.matching.as_ref()),
+            join: Join::from(binary.matching.as_ref()),
             lhs,
             rhs,
         })
@@ -307,7 +306,10 @@ impl Compiler {
         let Ok(offset) = u64::try_from(log.offset).map(Duration::from_nanos) else {
             return Err(Unsupported::new(log.range_span, "a negative `offset` asks for what has not happened yet"));
         };
-        let own_groups = || aggregation.grouping.as_ref().map_or(LabelSet::AllBut(Vec::new()), label_set);
+        let own_groups = || match &aggregation.grouping {
+            None => LabelSet::AllBut(Vec::new()),
+            grouping => LabelSet::from(grouping.as_ref()),
+        };
         if aggregation.op == RangeOp::AbsentOverTime {
             let leaf = self.leaf(&log.log, LabelSet::Only(Vec::new()), measure, log.range, offset, context)?;
             return Ok(Node::Absent { leaf, labels: absent_labels(&log.log), offset });
@@ -515,29 +517,4 @@ fn scaled_leaf(node: &Node) -> Option<Term> {
         }
         _ => None,
     }
-}
-
-fn label_set(grouping: &Grouping) -> LabelSet {
-    if grouping.without {
-        return LabelSet::AllBut(grouping.labels.clone());
-    }
-    let names: BTreeSet<&String> = grouping.labels.iter().collect();
-    LabelSet::Only(names.into_iter().cloned().collect())
-}
-
-fn join(matching: Option<&VectorMatching>) -> Join {
-    let Some(matching) = matching else {
-        return Join { labels: LabelSet::AllBut(Vec::new()), card: MatchCardinality::OneToOne, include: Vec::new() };
-    };
-    let labels = matching.labels.clone();
-    let labels = if matching.on { LabelSet::Only(labels) } else { LabelSet::AllBut(labels) };
-    Join { labels, card: matching.card, include: matching.include.clone() }
-}
-
-/// Labels that the selector pins down are those of an absence.
-fn absent_labels(log: &LogExpr) -> Labels {
-    let matchers = &log.selector.matchers;
-    let is_pinned = |name: &str| matchers.iter().filter(|other| other.name == name).count() == 1;
-    let pinned = matchers.iter().filter(|matcher| matcher.op == MatchOp::Equal && is_pinned(&matcher.name));
-    Labels::new(pinned.map(|matcher| (matcher.name.as_str(), matcher.value.as_str())))
 }

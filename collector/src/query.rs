@@ -1,0 +1,283 @@
+//! `watchbell query`: LogQL over files of records, answered as Loki's query API does.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // it answers a person or a program
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use watchbell_rules::labels::Labels;
+use watchbell_rules::query::answer::{Answer, Series, value_text};
+use watchbell_rules::query::records::{self, Format, LineLabels, OwnedEntry};
+use watchbell_rules::query::{Direction, Limits, Query, QueryError, When, parameters};
+use watchbell_rules::time::Timestamp;
+
+use crate::cli::{AnswerFormat, QueryArguments, QueryDirection, RecordsFormat};
+use crate::clock::SystemClock;
+
+/// Evaluates and prints; the exit status is as the command's help says.
+pub fn query(arguments: &QueryArguments) -> ExitCode {
+    let answer = evaluate(arguments, SystemClock::shared().now());
+    match (&answer, arguments.format) {
+        (Ok(answer), AnswerFormat::Table) => print!("{}", table(answer)),
+        (Err(error), AnswerFormat::Table) => eprintln!("{}", error.message.trim_end()),
+        (answer, AnswerFormat::Json) => println!("{}", json(answer)),
+    }
+    if answer.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn evaluate(arguments: &QueryArguments, now: Timestamp) -> Result<Answer, QueryError> {
+    let when = when(arguments, now)?;
+    let limits = Limits {
+        limit: limit(&arguments.limit)?,
+        direction: match arguments.direction {
+            QueryDirection::Forward => Direction::Forward,
+            QueryDirection::Backward => Direction::Backward,
+        },
+        series_max: arguments.series_max,
+        ..Limits::default()
+    };
+    let mut query = Query::new(&arguments.expr, when, limits)?;
+    for entry in read_records(arguments, when)? {
+        query.add(entry.time, &entry)?;
+    }
+    query.answer()
+}
+
+/// The times that the arguments tell, with the defaults of Loki's API: an hour up to now.
+fn when(arguments: &QueryArguments, now: Timestamp) -> Result<When, QueryError> {
+    let time = |text: &Option<String>| text.as_deref().map(parameters::time).transpose();
+    if arguments.start.is_none() && arguments.end.is_none() && arguments.step.is_none() {
+        return Ok(When::At(time(&arguments.at)?.unwrap_or(now)));
+    }
+    let end = time(&arguments.end)?.unwrap_or(now);
+    let start = time(&arguments.start)?.unwrap_or(end.min(now) - DEFAULT_SPAN);
+    let step = match &arguments.step {
+        Some(step) => parameters::step(step)?,
+        None => parameters::default_step(start, end),
+    };
+    parameters::check_range(start, end, step)?;
+    Ok(When::Range { start, end, step })
+}
+
+fn limit(text: &str) -> Result<usize, QueryError> {
+    let limit = text.parse().ok().filter(|limit| (1..=u32::MAX as usize).contains(limit));
+    limit.ok_or_else(|| QueryError::bad_data(format!("`{text}` is no limit: write a whole number above 0")))
+}
+
+/// The records of all files, in the order of their times.
+fn read_records(arguments: &QueryArguments, when: When) -> Result<Vec<OwnedEntry>, QueryError> {
+    let mut entries = Vec::new();
+    for path in &arguments.files {
+        let name = path.display().to_string();
+        let bytes = read(path).map_err(|error| QueryError::bad_data(format!("cannot read `{name}`: {error}")))?;
+        let format = match arguments.records {
+            RecordsFormat::Auto => Format::detect(&bytes),
+            RecordsFormat::Loki => Format::LokiPush,
+            RecordsFormat::Otlp => Format::Otlp,
+            RecordsFormat::Lines => Format::Lines,
+        };
+        let labels = LineLabels { stream: line_labels(&name, &arguments.labels), end: when.end() };
+        let read = records::parse(&bytes, format, &labels);
+        entries.extend(read.map_err(|error| QueryError::bad_data(format!("{name}: {error}")))?);
+    }
+    Ok(records::sorted(entries))
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    fs::read(path)
+}
+
+/// What plain lines are labelled with.
+fn line_labels(name: &str, given: &[(String, String)]) -> Labels {
+    let filename = ("filename", if name == "-" { "stdin" } else { name });
+    Labels::new([filename].into_iter().chain(given.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
+}
+
+#[derive(Serialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum Response<'a> {
+    Success {
+        data: &'a Answer,
+    },
+    #[serde(rename_all = "camelCase")]
+    Error {
+        error_type: &'static str,
+        error: &'a str,
+    },
+}
+
+fn json(answer: &Result<Answer, QueryError>) -> String {
+    let response = match answer {
+        Ok(data) => Response::Success { data },
+        Err(QueryError { kind, message }) => Response::Error { error_type: kind.name(), error: message },
+    };
+    serde_json::to_string(&response).expect("an answer has string keys alone")
+}
+
+/// The answer for a person: a stream's or a series' labels, and below them times with lines or values.
+fn table(answer: &Answer) -> String {
+    let rows = match answer {
+        Answer::Scalar(point) => return format!("{}\n", value_text(point.value)),
+        Answer::Vector(series) => return columns(series.iter().map(vector_row).collect()),
+        Answer::Streams(streams) => streams
+            .iter()
+            .map(|stream| {
+                let entries = stream.entries.iter().map(|(time, line)| format!("  {time}  {line}\n"));
+                format!("{}\n{}", stream.labels, entries.collect::<String>())
+            })
+            .collect::<Vec<_>>(),
+        Answer::Matrix(series) => series
+            .iter()
+            .map(|series| {
+                let points = series.points.iter().map(|point| {
+                    let time = Timestamp(point.millis.saturating_mul(1_000_000));
+                    format!("  {time}  {}\n", value_text(point.value))
+                });
+                format!("{}\n{}", series.labels, points.collect::<String>())
+            })
+            .collect(),
+    };
+    rows.join("\n")
+}
+
+fn vector_row(series: &Series) -> (String, String) {
+    (series.labels.to_string(), value_text(series.points[0].value))
+}
+
+fn columns(rows: Vec<(String, String)>) -> String {
+    let width = rows.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(left, right)| format!("{left:width$}  {right}\n")).collect()
+}
+
+/// How far back a range query goes that does not say, as in Loki's API.
+const DEFAULT_SPAN: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    const PUSH: &str =
+        r#"{"streams":[{"stream":{"app":"a"},"values":[["10000000000","x"],["12000000000","y \"z\""]]}]}"#;
+
+    /// What `watchbell query --file FILE` prints, and whether it succeeds.
+    fn run(records: &str, arguments: &[&str]) -> (String, bool) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), records).unwrap();
+        let path = file.path().display().to_string();
+        let line = ["watchbell", "query", "--file", &path].into_iter().chain(arguments.iter().copied());
+        let Command::Query(arguments) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
+        let answer = evaluate(&arguments, Timestamp(20_000_000_000));
+        let text = match arguments.format {
+            AnswerFormat::Json => json(&answer),
+            AnswerFormat::Table => {
+                answer.as_ref().map_or_else(|error| format!("{}\n", error.message.trim_end()), table)
+            }
+        };
+        (text.replace(&path, "FILE"), answer.is_ok())
+    }
+
+    #[test]
+    fn answers_are_lokis_json() {
+        let (text, good) = run(PUSH, &["--at", "1970-01-01T00:00:12.5Z", r#"count_over_time({app="a"}[5s])"#]);
+        assert_eq!(
+            text,
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"app":"a"},"value":[12.5,"2"]}]}}"#
+        );
+        assert!(good);
+        let (text, _) = run(PUSH, &["--start", "10", "--end", "12000000001", "--limit", "1", r#"{app="a"}"#]);
+        assert_eq!(
+            text,
+            r#"{"status":"success","data":{"resultType":"streams","result":[{"stream":{"app":"a"},"values":[["12000000000","y \"z\""]]}]}}"#
+        );
+        let (text, _) = run(PUSH, &["--start", "10.5", "--end", "13", "--step", "2", r#"rate({app="a"}[2s])"#]);
+        assert_eq!(
+            text,
+            r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"app":"a"},"values":[[10.5,"0.5"],[12.5,"0.5"]]}]}}"#
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_as_json() {
+        let wrong = [
+            (PUSH, vec!["--at", "1", "sum("], "parse error at line 1, col 5: "),
+            (PUSH, vec!["--at", "now", "vector(1)"], "`now` is no time"),
+            (
+                PUSH,
+                vec!["--start", "2", "--end", "1", "vector(1)"],
+                "the end, 1970-01-01T00:00:01Z, is before the start",
+            ),
+            (PUSH, vec!["--limit", "0", r#"{app="a"}"#], "`0` is no limit"),
+            (PUSH, vec![r#"{app="a"}"#], "an instant query is for numbers"),
+            ("{\"streams\":[{]}", vec!["vector(1)"], "FILE: line 1, column 14: "),
+            (PUSH, vec!["--file", "no such file", "vector(1)"], "cannot read `no such file`: "),
+        ];
+        for (records, arguments, expected) in wrong {
+            let (text, good) = run(records, &arguments);
+            let start = format!(r#"{{"status":"error","errorType":"bad_data","error":"{expected}"#);
+            assert!(!good && text.starts_with(&start), "{text}");
+        }
+        let (text, _) = run(PUSH, &["--series-max", "0", r#"rate({app="a"}[2m])"#]);
+        assert!(
+            text.starts_with(r#"{"status":"error","errorType":"execution","error":"the query has more than 0 series"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn people_get_a_table() {
+        let arguments = [
+            "--format",
+            "table",
+            "--label",
+            "app=shop",
+            r#"sum by (app, filename) (count_over_time({app="shop"}[1s]))"#,
+        ];
+        assert_eq!(run("one\ntwo\n", &arguments).0, "{app=\"shop\", filename=\"FILE\"}  2\n");
+        let (text, _) = run(PUSH, &["--format", "table", "--start", "0", "--end", "20", r#"{app="a"}"#]);
+        assert_eq!(text, "{app=\"a\"}\n  1970-01-01T00:00:12Z  y \"z\"\n  1970-01-01T00:00:10Z  x\n");
+        let (text, _) = run(PUSH, &["--format", "table", "--start", "10", "--end", "11", "--step", "1s", "vector(2)"]);
+        assert_eq!(text, "{}\n  1970-01-01T00:00:10Z  2\n  1970-01-01T00:00:11Z  2\n");
+        assert_eq!(run(PUSH, &["--format", "table", "1 + 1"]).0, "2\n");
+    }
+
+    /// Every expression of the page, over the page's records, is answered as the page says; `UPDATE=1` writes the answers.
+    #[test]
+    fn the_page_on_logql_tells_the_truth() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/logql.md");
+        let page = fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once("```json\n").unwrap();
+        let (records, rest) = rest.split_once("\n```\n").unwrap();
+        let mut examples = rest.split("```logql\n");
+        let mut updated = format!("{before}```json\n{records}\n```\n{}", examples.next().unwrap());
+        let mut count = 0;
+        for example in examples {
+            let (expr, rest) = example.split_once("\n```\n\n```text\n").unwrap();
+            let (told, behind) = rest.split_once("```\n").unwrap();
+            let is_log = matches!(watchbell_rules::logql::parse(expr), Ok(watchbell_rules::logql::ast::Expr::Log(_)));
+            let times: &[&str] = match is_log || expr.starts_with("{") {
+                true => &["--start", "2026-11-24T18:00:00Z", "--end", "2026-11-24T18:05:00Z"],
+                false => &["--at", "2026-11-24T18:05:00Z"],
+            };
+            let (answer, _) = run(records, &[times, &["--format", "table", expr]].concat());
+            let answer = if answer.is_empty() { "nothing\n".to_owned() } else { answer };
+            assert!(std::env::var_os("UPDATE").is_some() || answer == told, "{expr}\n{answer}");
+            updated.push_str(&format!("```logql\n{expr}\n```\n\n```text\n{answer}```\n{behind}"));
+            count += 1;
+        }
+        assert!(count > 15, "{count} examples");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(path, updated).unwrap();
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! A range aggregation: the samples of each series, and the windows over them.
+
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use crate::entry::LogEntry;
+use crate::labels::Labels;
+use crate::logql::ast::{Grouping, LogExpr, LogRange, RangeAggregation, RangeOp, StageKind, Unwrap};
+use crate::pipeline::text_matcher::TextMatcher;
+use crate::pipeline::{Extracted, Pipeline, Record, Unsupported, Verdict};
+use crate::time::Timestamp;
+use crate::vector::{Element, LabelSet, Vector};
+
+use super::over_time::{self, Sample};
+use super::{QueryError, When};
+
+#[derive(Debug)]
+pub(super) struct Range {
+    op: RangeOp,
+    parameter: f64,
+    range: Duration,
+    /// How far back the window ends, in nanoseconds.
+    offset: i64,
+    source: Source,
+    measure: Measure,
+    groups: LabelSet,
+    /// When records count at all: behind the first, up to the second.
+    window: (i64, i64),
+    now: Timestamp,
+    by_key: HashMap<String, usize>,
+    series: Vec<Series>,
+    extracted: Extracted,
+    key: String,
+}
+
+/// What a record weighs.
+#[derive(Debug)]
+enum Measure {
+    Lines,
+    Bytes,
+    /// The number in a label.
+    Unwrapped,
+}
+
+#[derive(Debug)]
+struct Series {
+    labels: Labels,
+    /// Why its records failed.
+    error: Option<String>,
+    /// Sorted by time.
+    samples: Vec<Sample>,
+    /// The window at the time that was asked for last.
+    from: usize,
+    to: usize,
+}
+
+impl Range {
+    /// `of_sum` is the grouping of a sum around it, by which its series are told apart at once.
+    pub(super) fn new(
+        aggregation: &RangeAggregation,
+        of_sum: Option<&Grouping>,
+        when: When,
+    ) -> Result<Self, Unsupported> {
+        let LogRange { log, range, offset, .. } = &aggregation.range;
+        let unwrapped = log.stages.iter().find_map(|stage| match &stage.kind {
+            StageKind::Unwrap(unwrap) => Some(unwrap),
+            _ => None,
+        });
+        let grouping = of_sum.or(aggregation.grouping.as_ref());
+        let no_labels = aggregation.op == RangeOp::AbsentOverTime || grouping.is_some_and(is_singleton);
+        let groups = groups(grouping, no_labels, unwrapped);
+        let source = Source::new(log, wanted(&groups, unwrapped).as_deref())?;
+        let reach = i64::try_from(range.as_nanos()).unwrap_or(i64::MAX);
+        let shifted = |time: Timestamp| time.0.saturating_sub(*offset);
+        Ok(Self {
+            op: aggregation.op,
+            parameter: aggregation.parameter.unwrap_or_default(),
+            range: *range,
+            offset: *offset,
+            source,
+            measure: match aggregation.op {
+                _ if unwrapped.is_some() => Measure::Unwrapped,
+                RangeOp::BytesOverTime | RangeOp::BytesRate => Measure::Bytes,
+                _ => Measure::Lines,
+            },
+            groups,
+            window: (shifted(when.start()).saturating_sub(reach), shifted(when.end())),
+            now: when.end(),
+            by_key: HashMap::new(),
+            series: Vec::new(),
+            extracted: Extracted::default(),
+            key: String::new(),
+        })
+    }
+
+    /// Takes a record; tells whether it became a sample.
+    pub(super) fn add<E: LogEntry>(&mut self, time: Timestamp, entry: &E) -> bool {
+        if time.0 <= self.window.0 || time.0 > self.window.1 {
+            return false;
+        }
+        let record = Record::new(entry, time, self.now);
+        let verdict = self.source.run(&record, &mut self.extracted);
+        if verdict == Verdict::Dropped {
+            return false;
+        }
+        let value = match self.measure {
+            Measure::Lines => 1.0,
+            Measure::Bytes => self.extracted.line(&record).len() as f64,
+            Measure::Unwrapped => match self.extracted.sample() {
+                Some(value) => value,
+                None => return false,
+            },
+        };
+        let series = self.series_of(&record, verdict == Verdict::Failed);
+        self.series[series].samples.push(Sample { at: time.0, value });
+        true
+    }
+
+    fn series_of<E: LogEntry>(&mut self, record: &Record<'_, E>, has_failed: bool) -> usize {
+        let labels = series_labels(record, &self.extracted, &self.groups, has_failed);
+        self.key.clear();
+        for part in labels.iter().flat_map(|(name, value)| [name, value]) {
+            self.key.push_str(part);
+            self.key.push('\0');
+        }
+        if let Some(known) = self.by_key.get(self.key.as_str()) {
+            return *known;
+        }
+        let error = self.extracted.error().filter(|_| has_failed).map(str::to_owned);
+        self.series.push(Series { labels: Labels::with_empty(labels), error, samples: Vec::new(), from: 0, to: 0 });
+        self.by_key.insert(self.key.clone(), self.series.len() - 1);
+        self.series.len() - 1
+    }
+
+    /// Sorts the series by labels.
+    pub(super) fn sort(&mut self) {
+        self.by_key.clear();
+        self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
+
+    /// The value of each series that has a sample in the window that ends at `time`.
+    pub(super) fn vector(&mut self, time: Timestamp, visited: &mut u64) -> Result<Vector, QueryError> {
+        let end = time.0.saturating_sub(self.offset);
+        let start = end.saturating_sub(i64::try_from(self.range.as_nanos()).unwrap_or(i64::MAX));
+        let mut vector = Vector::new();
+        for series in &mut self.series {
+            let samples = series.window(start, end);
+            if samples.is_empty() {
+                continue;
+            }
+            *visited += samples.len() as u64;
+            let value = over_time::value(self.op, self.parameter, samples, end, self.range);
+            if let Some(error) = &series.error {
+                return Err(pipeline_error(error, &series.labels));
+            }
+            vector.push(Element { labels: series.labels.clone(), value });
+        }
+        Ok(vector)
+    }
+}
+
+impl Series {
+    /// The samples in `(start, end]`; neither goes back from call to call.
+    fn window(&mut self, start: i64, end: i64) -> &[Sample] {
+        self.from += self.samples[self.from..].iter().take_while(|sample| sample.at <= start).count();
+        self.to = self.to.max(self.from);
+        self.to += self.samples[self.to..].iter().take_while(|sample| sample.at <= end).count();
+        &self.samples[self.from..self.to]
+    }
+}
+
+/// A selector and the stages behind it.
+#[derive(Debug)]
+pub(super) struct Source {
+    matchers: Vec<(String, TextMatcher)>,
+    pipeline: Pipeline,
+}
+
+impl Source {
+    pub(super) fn new(log: &LogExpr, wanted: Option<&[String]>) -> Result<Self, Unsupported> {
+        let compiled =
+            |matcher: &crate::logql::ast::LabelMatcher| Ok((matcher.name.clone(), TextMatcher::compile(matcher)?));
+        Ok(Self {
+            matchers: log.selector.matchers.iter().map(compiled).collect::<Result<_, _>>()?,
+            pipeline: Pipeline::compile(&log.stages, wanted)?,
+        })
+    }
+
+    pub(super) fn run<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> Verdict {
+        let label = |name: &str| record.entry().index_label(name).unwrap_or_default();
+        match self.matchers.iter().all(|(name, matcher)| matcher.matches(label(name))) {
+            true => self.pipeline.run(record, extracted),
+            false => Verdict::Dropped,
+        }
+    }
+}
+
+/// `by ()`: all is one series.
+fn is_singleton(grouping: &Grouping) -> bool {
+    !grouping.without && grouping.labels.is_empty()
+}
+
+/// The labels by which series are told apart. The label that is unwrapped is not among them, unless it is asked for.
+fn groups(grouping: Option<&Grouping>, no_labels: bool, unwrapped: Option<&Unwrap>) -> LabelSet {
+    if no_labels {
+        return LabelSet::Only(Vec::new());
+    }
+    let groups = match grouping {
+        None => LabelSet::AllBut(Vec::new()),
+        grouping => LabelSet::from(grouping),
+    };
+    match (groups, unwrapped) {
+        (LabelSet::AllBut(mut names), Some(unwrap)) => {
+            names.push(unwrap.label.clone());
+            LabelSet::AllBut(names)
+        }
+        (groups, _) => groups,
+    }
+}
+
+/// The labels that stages need not extract others than; `None` where all are needed.
+fn wanted(groups: &LabelSet, unwrapped: Option<&Unwrap>) -> Option<Vec<String>> {
+    match groups {
+        LabelSet::AllBut(_) => None,
+        LabelSet::Only(names) => {
+            Some(names.iter().cloned().chain(unwrapped.map(|unwrap| unwrap.label.clone())).collect())
+        }
+    }
+}
+
+/// The labels of a record's series, sorted. Of a record with an error they are all it has, whatever groups there are.
+fn series_labels<E: LogEntry>(
+    record: &Record<'_, E>,
+    extracted: &Extracted,
+    groups: &LabelSet,
+    has_failed: bool,
+) -> Vec<(String, String)> {
+    let mut labels: Vec<(String, String)> = Vec::new();
+    match groups {
+        LabelSet::Only(names) if extracted.error().is_none() => {
+            let value =
+                |name: &String| Some((name.clone(), extracted.group_label(record, name)?.into_text().into_owned()));
+            labels.extend(names.iter().filter_map(value));
+        }
+        _ => extracted.for_each_label(record, &mut |name, value| {
+            if extracted.error().is_some() || groups.contains(name) {
+                labels.push((name.to_owned(), value.to_owned()));
+            }
+        }),
+    }
+    if extracted.error().is_some() && !has_failed {
+        labels.push((PRESERVE_ERROR_LABEL.to_owned(), "true".to_owned()));
+    }
+    labels.sort_unstable();
+    labels
+}
+
+/// In Loki's words, for those who look for them.
+fn pipeline_error(error: &str, labels: &Labels) -> QueryError {
+    QueryError::execution(format!(
+        "pipeline error: '{error}' for series: '{labels}'.\n\
+         Use a label filter to intentionally skip this error. (e.g | __error__!=\"{error}\").\n\
+         To skip all potential errors you can match empty errors.(e.g __error__=\"\")\n\
+         The label filter can also be specified after unwrap. (e.g | unwrap latency | __error__=\"\" )\n"
+    ))
+}
+
+/// A label of series whose records failed and that count all the same.
+const PRESERVE_ERROR_LABEL: &str = "__preserve_error__";
