@@ -202,7 +202,7 @@ fn field_use(name: &'static str, is_log: bool) -> FieldUse {
 
 /// An instrumentation scope by number, the same for the whole process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ScopeId(u32);
+pub(crate) struct ScopeId(u16);
 
 /// A scope's bytes: the content of an `InstrumentationScope` message, and its schema's address.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -213,11 +213,11 @@ pub(crate) struct Scope {
 
 impl ScopeId {
     /// The number that stands for a scope in a chunk.
-    pub(crate) fn to_u32(self) -> u32 {
+    pub(crate) fn to_u16(self) -> u16 {
         self.0
     }
 
-    pub(crate) fn from_u32(number: u32) -> Self {
+    pub(crate) fn from_u16(number: u16) -> Self {
         Self(number)
     }
 
@@ -284,7 +284,7 @@ impl Scopes {
         let scope = Arc::new(scope);
         *self.ids.entry(Arc::clone(&scope)).or_insert_with(|| {
             self.scopes.push(scope);
-            ScopeId(self.scopes.len() as u32 - 1)
+            ScopeId(self.scopes.len() as u16 - 1)
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Chunks of encoded records, and the pool they come from.
 //!
-//! A chunk is a run of entries: a number of 64 bits (the scope's number, then the record's length in the lower half), then the record as the
+//! A chunk is a run of entries: a number of 64 bits (the scope's number, how many the record counts as, its length), then the record as the
 //! content of its OTLP message. A thread fills its chunk; the export thread copies the records into requests and gives the chunk back at once.
 
 use std::sync::Mutex;
@@ -33,17 +33,17 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// Appends a record; false, and nothing is written, if it does not fit.
+    /// Appends a record that counts as so many; false, and nothing is written, if it does not fit.
     #[inline]
-    pub(crate) fn push(&mut self, scope: ScopeId, record: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, scope: ScopeId, records: u16, record: &[u8]) -> bool {
         let end = self.bytes.len() + ENTRY_HEAD_BYTES + record.len();
         if end > self.bytes.capacity() || self.records >= self.records_max {
             return false;
         }
-        let head = u64::from(scope.to_u32()) << 32 | record.len() as u64;
+        let head = u64::from(scope.to_u16()) << 48 | u64::from(records) << 32 | record.len() as u64;
         self.bytes.extend_from_slice(&head.to_ne_bytes());
         self.bytes.extend_from_slice(record);
-        self.records += 1;
+        self.records += u64::from(records);
         true
     }
 
@@ -58,15 +58,15 @@ impl Chunk {
         self.bytes.len()
     }
 
-    /// Its records in the order they came.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (ScopeId, &[u8])> {
+    /// Its records in the order they came, each with what it counts as.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (ScopeId, u64, &[u8])> {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
             let (head, after) = rest.split_first_chunk()?;
             let head = u64::from_ne_bytes(*head);
             let (record, after) = after.split_at_checked(head as u32 as usize)?;
             rest = after;
-            Some((ScopeId::from_u32((head >> 32) as u32), record))
+            Some((ScopeId::from_u16((head >> 48) as u16), head >> 32 & 0xFFFF, record))
         })
     }
 }

@@ -1,17 +1,26 @@
-//! What can be set: by the `OTEL_*` environment names of the OpenTelemetry specification, and by the [`Builder`], which wins.
+//! What can be set: by the `OTEL_*` environment names of the OpenTelemetry specification or its configuration file, and by the [`Builder`],
+//! which wins.
 //!
-//! The environment becomes [`Settings`], the builder's wishes are laid over them, and what comes out is the [`Config`].
+//! The environment, or the file, becomes [`Settings`], the builder's wishes are laid over them, and what comes out is the [`Config`].
 
 mod builder;
 mod env;
+#[cfg(feature = "config-file")]
+mod file;
+#[cfg(all(test, feature = "config-file", feature = "metrics"))]
+mod file_tests;
 #[cfg(test)]
 mod tests;
 mod values;
+#[cfg(feature = "config-file")]
+mod yaml;
 
 use std::time::Duration;
 
 use http::{HeaderMap, Uri};
 use opentelemetry::KeyValue;
+#[cfg(feature = "metrics")]
+use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::trace::Sampler;
 
 use crate::levels::Levels;
@@ -53,15 +62,17 @@ pub enum Compression {
 pub(crate) enum Signal {
     Logs,
     Traces,
+    Metrics,
 }
 
 impl Signal {
-    pub(crate) const ALL: [Self; 2] = [Self::Logs, Self::Traces];
+    pub(crate) const ALL: [Self; 3] = [Self::Logs, Self::Traces, Self::Metrics];
 
     fn env_name(self) -> &'static str {
         match self {
             Self::Logs => "LOGS",
             Self::Traces => "TRACES",
+            Self::Metrics => "METRICS",
         }
     }
 
@@ -69,6 +80,7 @@ impl Signal {
         match self {
             Self::Logs => "/v1/logs",
             Self::Traces => "/v1/traces",
+            Self::Metrics => "/v1/metrics",
         }
     }
 
@@ -76,6 +88,7 @@ impl Signal {
         match self {
             Self::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
             Self::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Self::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         }
     }
 
@@ -91,11 +104,12 @@ impl Signal {
         if protocol == Protocol::Grpc { self.grpc_path() } else { self.http_path() }
     }
 
-    /// How long records are gathered where nothing else is said.
+    /// How long records are gathered, and how often metrics are collected, where nothing else is said.
     fn schedule_delay(self) -> Duration {
         match self {
             Self::Logs => Duration::from_secs(1),
             Self::Traces => Duration::from_secs(5),
+            Self::Metrics => Duration::from_secs(60),
         }
     }
 
@@ -104,6 +118,7 @@ impl Signal {
         match self {
             Self::Logs => "log records",
             Self::Traces => "spans",
+            Self::Metrics => "data points",
         }
     }
 }
@@ -122,6 +137,16 @@ struct Settings {
     limits: Limits,
     resource: Vec<KeyValue>,
     exports: PerSignal<Option<ExportSettings>>,
+    #[cfg(feature = "metrics")]
+    metrics: MetricsConfig,
+}
+
+/// How metrics are aggregated.
+#[cfg(feature = "metrics")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MetricsConfig {
+    pub(crate) temporality: Temporality,
+    pub(crate) has_exponential_histograms: bool,
 }
 
 /// What is set of one signal's way to the collector.
@@ -164,6 +189,8 @@ pub(crate) struct Config {
     pub(crate) buffer_bytes_max: usize,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) panics: bool,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: MetricsConfig,
     exports: PerSignal<Option<Export>>,
 }
 

@@ -137,8 +137,13 @@ pub(crate) fn put_scope(out: &mut Vec<u8>, scope: &InstrumentationScope) {
     scope.attributes().for_each(|attribute| put_key_value(out, 3, attribute, usize::MAX));
 }
 
-fn put_attributes(out: &mut Vec<u8>, number: u32, attributes: &[KeyValue], chars_max: usize) {
-    attributes.iter().for_each(|attribute| put_key_value(out, number, attribute, chars_max));
+pub(crate) fn put_attributes<'a>(
+    out: &mut Vec<u8>,
+    number: u32,
+    attributes: impl IntoIterator<Item = &'a KeyValue>,
+    chars_max: usize,
+) {
+    attributes.into_iter().for_each(|attribute| put_key_value(out, number, attribute, chars_max));
 }
 
 fn put_key_value(out: &mut Vec<u8>, number: u32, attribute: &KeyValue, chars_max: usize) {

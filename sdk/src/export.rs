@@ -5,6 +5,7 @@
 //! cap, where the newest records are dropped and counted. An idle service wakes it never.
 
 mod answer;
+mod collection;
 mod report;
 mod request;
 mod transport;
@@ -23,6 +24,8 @@ use crate::config::{Config, Export, Signal};
 use crate::lane::Urgency;
 use crate::pipeline::Pipeline;
 use answer::Answer;
+pub(crate) use collection::Collect;
+use collection::Collection;
 use report::{Outage, Report};
 use request::Request;
 use transport::Transport;
@@ -58,19 +61,23 @@ pub(crate) struct ExportThread {
 }
 
 impl ExportThread {
-    /// Starts the thread; `Err` if there is no thread, runtime or TLS to be had.
-    pub(crate) fn spawn(pipeline: Arc<Pipeline>, config: &Config) -> Result<Self, String> {
+    /// Starts the thread; `Err` if there is no thread, runtime or TLS to be had. `collect` hands over the metrics, if they are exported.
+    pub(crate) fn spawn(pipeline: Arc<Pipeline>, config: &Config, collect: Option<Collect>) -> Result<Self, String> {
         let exports = Signal::ALL.iter().map(|signal| Some((*signal, config.export(*signal)?.clone())));
         let lanes = exports.flatten().map(|(signal, export)| LaneExporter::new(signal, export));
         let lanes = lanes.collect::<Result<Vec<_>, _>>()?;
         let (commands, receiver) = unbounded_channel();
         let resource = request::resource(&config.resource);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .thread_keep_alive(Duration::from_millis(1)) // a helper that waits would wake up to end
+            .build();
         let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
         let run = move || {
             let _suppressed = Context::enter_telemetry_suppressed_scope();
             let runtime = runtime; // so that it, too, ends in silence
-            runtime.block_on(Exporter::new(pipeline, resource, lanes).run(receiver));
+            runtime.block_on(Exporter::new(pipeline, resource, lanes, collect).run(receiver));
+            runtime.shutdown_background(); // a collection of metrics may hang in the service's own code
         };
         let thread = std::thread::Builder::new().name("watchbell-export".to_owned()).spawn(run);
         thread.map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -87,6 +94,7 @@ struct Exporter {
     pipeline: Arc<Pipeline>,
     resource: Vec<u8>,
     lanes: Vec<LaneExporter>,
+    collection: Option<Collection>,
     /// Whether a lane asked for all chunks, because they fill the buffer.
     is_pressed: bool,
     /// Answers; none if a request's time was up before.
@@ -142,12 +150,17 @@ impl LaneExporter {
 }
 
 impl Exporter {
-    fn new(pipeline: Arc<Pipeline>, resource: Vec<u8>, lanes: Vec<LaneExporter>) -> Self {
+    fn new(pipeline: Arc<Pipeline>, resource: Vec<u8>, lanes: Vec<LaneExporter>, collect: Option<Collect>) -> Self {
+        let interval = lanes.iter().find(|lane| lane.signal == Signal::Metrics).map(|lane| lane.schedule_delay);
+        let collection = collect.zip(interval);
+        let collection =
+            collection.map(|(collect, interval)| Collection::new(collect, Arc::clone(&pipeline), interval));
         let has_logs = lanes.iter().any(|lane| lane.signal == Signal::Logs);
         Self {
             pipeline,
             resource,
             lanes,
+            collection,
             is_pressed: false,
             sends: JoinSet::new(),
             under_way: HashMap::new(),
@@ -177,6 +190,7 @@ impl Exporter {
                 },
                 () = self.pipeline.wake.notified() => {}
                 Some(answer) = self.sends.join_next_with_id() => self.handle_answer(answer),
+                () = Collection::ended(&mut self.collection) => self.handle_collected(),
                 () = sleep_until(timeout) => {}
             }
             self.schedule(Instant::now());
@@ -200,7 +214,8 @@ impl Exporter {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let due = self.lanes.iter().filter(|lane| self.may_collect(lane)).filter_map(|lane| lane.due);
-        due.chain(self.shutdown.iter().filter_map(|(deadline, _)| *deadline)).min()
+        let collection = self.collection.as_ref().and_then(Collection::poll_timeout);
+        due.chain(collection).chain(self.shutdown.iter().filter_map(|(deadline, _)| *deadline)).min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -208,6 +223,9 @@ impl Exporter {
             if self.lanes[i].due.is_some_and(|due| due <= now) && self.may_collect(&self.lanes[i]) {
                 self.collect(i, now);
             }
+        }
+        if let Some(collection) = &mut self.collection {
+            collection.handle_timeout(now);
         }
         if self.shutdown.is_none() {
             self.report.tell_losses(&self.pipeline, now);
@@ -283,15 +301,29 @@ impl Exporter {
 
     fn handle_command(&mut self, command: Command) {
         if let Command::Shutdown(..) = command {
-            Signal::ALL.iter().for_each(|signal| self.pipeline.lane(*signal).close());
+            [Signal::Logs, Signal::Traces].iter().for_each(|signal| self.pipeline.lane(*signal).close());
         }
         let now = Instant::now();
         (0..self.lanes.len()).for_each(|i| self.collect(i, now));
         self.retry_now.notify_waiters();
-        match command {
-            Command::Flush(reply) => self.flushes.push((self.next_number, reply)),
-            Command::Shutdown(deadline, reply) => self.shutdown = Some((deadline, reply)),
+        match (command, &mut self.collection) {
+            (Command::Flush(reply), None) => self.flushes.push((self.next_number, reply)),
+            (Command::Flush(reply), Some(collection)) => collection.ask(Some(reply)),
+            (Command::Shutdown(deadline, reply), collection) => {
+                self.shutdown = Some((deadline, reply));
+                collection.iter_mut().for_each(|collection| collection.ask(None));
+            }
         }
+    }
+
+    /// The metrics are in their lane: sends them, and lets whoever waits wait for that.
+    fn handle_collected(&mut self) {
+        let now = Instant::now();
+        if let Some(i) = self.lanes.iter().position(|lane| lane.signal == Signal::Metrics) {
+            self.collect(i, now);
+        }
+        let replies = self.collection.as_mut().map(Collection::handle_end).unwrap_or_default();
+        self.flushes.extend(replies.into_iter().map(|reply| (self.next_number, reply)));
     }
 
     fn answer_flushes(&mut self) {
@@ -307,7 +339,9 @@ impl Exporter {
 
     fn is_done(&self, now: Instant) -> bool {
         let is_over = |deadline: &Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        self.shutdown.as_ref().is_some_and(|(deadline, _)| self.unsettled.is_empty() || is_over(deadline))
+        let is_collecting = self.collection.as_ref().is_some_and(Collection::is_running);
+        let is_settled = self.unsettled.is_empty() && !is_collecting;
+        self.shutdown.as_ref().is_some_and(|(deadline, _)| is_settled || is_over(deadline))
     }
 
     fn finish(mut self) {
@@ -395,7 +429,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let lane = LaneExporter::new(Signal::Logs, config.export(Signal::Logs).unwrap().clone()).unwrap();
-            let mut exporter = Exporter::new(Arc::clone(&pipeline), Vec::new(), vec![lane]);
+            let mut exporter = Exporter::new(Arc::clone(&pipeline), Vec::new(), vec![lane], None);
             pipeline.lane(Signal::Logs).push_detached(ScopeId::of_target("test"), b"record", Urgency::Idle);
             let (reply, settled) = mpsc::channel();
             exporter.handle_command(Command::Flush(reply));

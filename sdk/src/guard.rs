@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use opentelemetry::global;
+#[cfg(feature = "metrics")]
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
 use crate::export::{Command, ExportThread};
@@ -33,18 +36,46 @@ const GRACE: Duration = Duration::from_millis(200);
 pub struct Guard {
     pipeline: Arc<Pipeline>,
     thread: Option<ExportThread>,
-    provider: Option<SdkTracerProvider>,
+    providers: Providers,
     shutdown_timeout: Duration,
+}
+
+/// OpenTelemetry's providers of what is exported.
+#[derive(Default)]
+pub(crate) struct Providers {
+    pub(crate) tracer: Option<SdkTracerProvider>,
+    #[cfg(feature = "metrics")]
+    pub(crate) meter: Option<SdkMeterProvider>,
+}
+
+impl Providers {
+    /// Makes them the process's.
+    pub(crate) fn set_global(&self) {
+        if let Some(provider) = &self.tracer {
+            global::set_tracer_provider(provider.clone());
+        }
+        #[cfg(feature = "metrics")]
+        if let Some(provider) = &self.meter {
+            global::set_meter_provider(provider.clone());
+        }
+    }
+
+    /// Ends them; that they may have ended already is no fault here.
+    fn shut_down(self) {
+        self.tracer.iter().for_each(|provider| drop(provider.shutdown()));
+        #[cfg(feature = "metrics")]
+        self.meter.iter().for_each(|provider| drop(provider.shutdown()));
+    }
 }
 
 impl Guard {
     pub(crate) fn new(
         pipeline: Arc<Pipeline>,
         thread: Option<ExportThread>,
-        provider: Option<SdkTracerProvider>,
+        providers: Providers,
         shutdown_timeout: Duration,
     ) -> Self {
-        Self { pipeline, thread, provider, shutdown_timeout }
+        Self { pipeline, thread, providers, shutdown_timeout }
     }
 
     /// Sends what was recorded before the call, and waits until the collector has answered, at most `timeout`.
@@ -88,8 +119,32 @@ impl Guard {
         &self.pipeline
     }
 
-    pub(crate) fn provider(&self) -> Option<&SdkTracerProvider> {
-        self.provider.as_ref()
+    pub(crate) fn providers(&self) -> &Providers {
+        &self.providers
+    }
+
+    /// The provider of spans, for code that makes them by OpenTelemetry's own API; [`init`](crate::init) makes it the global one. None where
+    /// `OTEL_SDK_DISABLED` is set.
+    pub fn tracer_provider(&self) -> Option<&SdkTracerProvider> {
+        self.providers.tracer.as_ref()
+    }
+
+    /// The provider of meters; [`init`](crate::init) makes it the global one. None where metrics are not exported.
+    ///
+    /// ```
+    /// use watchbell::opentelemetry::metrics::MeterProvider;
+    ///
+    /// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+    /// if let Some(provider) = guard.meter_provider() {
+    ///     let orders = provider.meter("checkout").u64_counter("orders").build();
+    ///     orders.add(1, &[]);
+    /// }
+    /// # drop(guard.shutdown(std::time::Duration::ZERO));
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn meter_provider(&self) -> Option<&SdkMeterProvider> {
+        self.providers.meter.as_ref()
     }
 
     fn shut_down(&mut self, timeout: Duration) {
@@ -98,9 +153,7 @@ impl Guard {
             let shutdown = Command::Shutdown(Instant::now().checked_add(timeout), reply);
             let _ = thread.ask(shutdown) && done.recv_timeout(timeout.saturating_add(GRACE)).is_ok(); // the ledger tells what is missing
         }
-        if let Some(provider) = self.provider.take() {
-            let _ = provider.shutdown(); // "already shut down" is no fault here
-        }
+        std::mem::take(&mut self.providers).shut_down();
     }
 }
 

@@ -109,19 +109,29 @@ impl Lane {
     /// Hands a record over. Never blocks: at the buffer's cap the record is dropped and counted.
     #[inline]
     pub(crate) fn push(&self, local: &Local, scope: ScopeId, record: &[u8], urgency: Urgency) {
-        let wanted = local.with_slot(self, |slot| self.append(&mut lock(&slot.state), scope, record));
+        let wanted = local.with_slot(self, |slot| self.append(&mut lock(&slot.state), scope, 1, record));
         self.request(wanted.max(urgency));
     }
 
     /// The same for a thread whose locals are gone already, and for the export thread's own records.
     pub(crate) fn push_detached(&self, scope: ScopeId, record: &[u8], urgency: Urgency) {
+        let wanted = self.append_detached(scope, 1, record);
+        self.request(wanted.max(urgency));
+    }
+
+    /// The same for a record that counts as so many, and is collected by whoever asked for it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn push_points(&self, scope: ScopeId, points: u16, record: &[u8]) {
+        self.append_detached(scope, points, record);
+    }
+
+    fn append_detached(&self, scope: ScopeId, records: u16, record: &[u8]) -> Urgency {
         let mut slots = lock(&self.slots);
         let mut state = SlotState { is_closed: slots.is_closed, ..SlotState::default() };
-        let wanted = self.append(&mut state, scope, record);
+        let wanted = self.append(&mut state, scope, records, record);
         slots.gone.add(state.tally);
         let full = self.push_full(state.chunk);
-        drop(slots);
-        self.request(wanted.max(full).max(urgency));
+        wanted.max(full)
     }
 
     /// Tells the export thread, unless it was told already.
@@ -183,19 +193,19 @@ impl Lane {
     }
 
     #[inline]
-    fn append(&self, state: &mut SlotState, scope: ScopeId, record: &[u8]) -> Urgency {
-        state.tally.emitted += 1;
+    fn append(&self, state: &mut SlotState, scope: ScopeId, records: u16, record: &[u8]) -> Urgency {
+        state.tally.emitted += u64::from(records);
         let is_first = state.chunk.records() == 0;
-        if !state.is_closed && state.chunk.push(scope, record) {
+        if !state.is_closed && state.chunk.push(scope, records, record) {
             return if is_first { Urgency::Scheduled } else { Urgency::Idle };
         }
-        self.append_to_new(state, scope, record)
+        self.append_to_new(state, scope, records, record)
     }
 
     #[cold]
-    fn append_to_new(&self, state: &mut SlotState, scope: ScopeId, record: &[u8]) -> Urgency {
+    fn append_to_new(&self, state: &mut SlotState, scope: ScopeId, records: u16, record: &[u8]) -> Urgency {
         if state.is_closed {
-            state.tally.dropped_after_shutdown += 1;
+            state.tally.dropped_after_shutdown += u64::from(records);
             return Urgency::Idle;
         }
         let waiting = self.queued_records.load(Ordering::Relaxed) + state.chunk.records();
@@ -203,11 +213,11 @@ impl Lane {
         let chunk = if room > 0 { self.pool.acquire(record.len(), room) } else { None };
         let is_pressed = self.pool.is_pressed();
         let Some(mut chunk) = chunk else {
-            self.counters.add_dropped_buffer_full();
+            self.counters.add_dropped_buffer_full(u64::from(records));
             self.push_full(std::mem::take(&mut state.chunk)); // so that it counts as queued for other threads, too
             return if is_pressed { Urgency::Pressed } else { Urgency::Hurry };
         };
-        chunk.push(scope, record);
+        chunk.push(scope, records, record);
         let full = if Pool::is_for_one(record.len()) { chunk } else { std::mem::replace(&mut state.chunk, chunk) };
         self.push_full(full).max(if is_pressed { Urgency::Pressed } else { Urgency::Scheduled })
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::lane::Tally;
 
-/// What became of the log records and spans of this process.
+/// What became of the log records, spans and metrics of this process.
 ///
 /// It is exact after a [flush](crate::Guard::flush) and at shutdown; in between, what has not settled counts as in flight.
 ///
@@ -23,6 +23,8 @@ pub struct Ledger {
     pub logs: Account,
     /// Spans that were sampled and have ended.
     pub traces: Account,
+    /// Data points of metrics that were collected.
+    pub metrics: Account,
 }
 
 /// What became of one signal's records.
@@ -65,7 +67,7 @@ impl Account {
 
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "logs: {}; traces: {}", self.logs, self.traces)
+        write!(f, "logs: {}; traces: {}; metrics: {}", self.logs, self.traces, self.metrics)
     }
 }
 
@@ -124,8 +126,8 @@ impl Counters {
         self.dropped_at_export_timeout.fetch_add(records, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_dropped_buffer_full(&self) {
-        self.dropped_buffer_full.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn add_dropped_buffer_full(&self, records: u64) {
+        self.dropped_buffer_full.fetch_add(records, Ordering::Relaxed);
     }
 
     /// How many records were dropped because the buffer was full.

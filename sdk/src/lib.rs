@@ -72,8 +72,26 @@
 //!
 //! # Features
 //!
-//! `grpc`, `tls`, `gzip`, `log` (records of the `log` crate) and `console`, all on by default. OTLP/HTTP is always there; one HTTP stack, hyper's, serves both
-//! protocols. With all of them 79 crates are compiled, itself and procedural macros counted in; with `default-features = false` 56, with `grpc` alone 62, with `tls` alone 70.
+//! `grpc`, `tls`, `gzip`, `log` (records of the `log` crate), `console`, `metrics` and `config-file` (`OTEL_CONFIG_FILE`), all on by default. OTLP/HTTP is always there; one HTTP stack, hyper's, serves both
+//! protocols. With all of them 84 crates are compiled,
+//! itself and procedural macros counted in; with `default-features = false` 56. `grpc` adds 6, `tls` 17, `config-file` 2, `metrics` none.
+//!
+//! # Metrics
+//!
+//! OpenTelemetry's own API makes them; [`init`] sets the global meter provider, and the export thread collects once an
+//! `OTEL_METRIC_EXPORT_INTERVAL` (the only thing that wakes it in an idle service; `OTEL_METRICS_EXPORTER=none` ends that, too):
+//!
+//! ```
+//! # #[cfg(feature = "metrics")] {
+//! use watchbell::opentelemetry::{KeyValue, global};
+//!
+//! let orders = global::meter("checkout").u64_counter("orders").build();
+//! orders.add(1, &[KeyValue::new("upstream", "payment")]);
+//! # }
+//! ```
+//!
+//! The [`Ledger`] is among them, by OpenTelemetry's names: `otel.sdk.log.created`, `otel.sdk.processor.{log,span}.processed`,
+//! `otel.sdk.exporter.{log,span,metric_data_point}.{exported,inflight}`; what was lost has an `error.type`.
 //!
 //! # In tests
 //!
@@ -110,6 +128,8 @@ mod levels;
 mod limits;
 #[cfg(feature = "log")]
 mod log_crate;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod one_line;
 mod panic;
 mod pipeline;
@@ -125,8 +145,10 @@ mod tls;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry::{InstrumentationScope, global};
+#[cfg(feature = "metrics")]
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_core::{Dispatch, Subscriber};
 use tracing_subscriber::layer::SubscriberExt;
@@ -138,6 +160,7 @@ pub use http;
 pub use layer::WatchbellLayer;
 pub use ledger::{Account, Ledger};
 pub use opentelemetry;
+pub use opentelemetry_sdk;
 pub use opentelemetry_sdk::trace::Sampler;
 pub use tracing;
 pub use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -146,6 +169,7 @@ use config::{Config, Signal};
 #[cfg(feature = "console")]
 use console::Console;
 use export::ExportThread;
+use guard::Providers;
 use pipeline::Pipeline;
 use span::PipelineSpanProcessor;
 
@@ -178,9 +202,7 @@ impl Builder {
         if !log_crate::install(config.levels.events_max()) {
             tell::warn(format_args!("the `log` crate has a logger already: its records are not exported"));
         }
-        if let Some(provider) = guard.provider() {
-            global::set_tracer_provider(provider.clone());
-        }
+        guard.providers().set_global();
         propagation::install(&config.propagators);
         if let Some(thread) = guard.thread() {
             exit::flush_at_exit(thread.clone(), config.shutdown_timeout);
@@ -212,13 +234,32 @@ where
     tell::set_verbosity(config.verbosity);
     let pipeline = Arc::new(Pipeline::new(config));
     let has_export = Signal::ALL.iter().any(|signal| config.export(*signal).is_some());
-    let thread = has_export.then(|| ExportThread::spawn(Arc::clone(&pipeline), config)).transpose();
+    #[cfg(feature = "metrics")]
+    let (meter_provider, collect) = meter_provider(&pipeline, config);
+    #[cfg(not(feature = "metrics"))]
+    let collect = None;
+    let thread = has_export.then(|| ExportThread::spawn(Arc::clone(&pipeline), config, collect)).transpose();
     let thread = thread.map_err(InitError::Export)?;
     let scope = InstrumentationScope::builder("watchbell").with_version(env!("CARGO_PKG_VERSION")).build();
     let provider = (!config.is_disabled).then(|| provider(&pipeline, config, &scope));
     let tracer = provider.as_ref().map(|provider| provider.tracer_with_scope(scope));
     let layer = WatchbellLayer::new(tracer, config.export(Signal::Logs).is_some().then(|| Arc::clone(&pipeline)));
-    Ok((layer, Guard::new(pipeline, thread, provider, config.shutdown_timeout)))
+    let providers = Providers {
+        tracer: provider,
+        #[cfg(feature = "metrics")]
+        meter: meter_provider,
+    };
+    Ok((layer, Guard::new(pipeline, thread, providers, config.shutdown_timeout)))
+}
+
+/// The provider, and what the export thread calls to have its metrics.
+#[cfg(feature = "metrics")]
+fn meter_provider(pipeline: &Arc<Pipeline>, config: &Config) -> (Option<SdkMeterProvider>, Option<export::Collect>) {
+    if config.export(Signal::Metrics).is_none() {
+        return (None, None);
+    }
+    let (provider, reader) = metrics::provider(pipeline, &config.metrics);
+    (Some(provider), Some(Arc::new(move |pipeline: &Pipeline| reader.collect_into(pipeline))))
 }
 
 fn provider(pipeline: &Arc<Pipeline>, config: &Config, scope: &InstrumentationScope) -> SdkTracerProvider {
@@ -241,7 +282,8 @@ fn provider(pipeline: &Arc<Pipeline>, config: &Config, scope: &InstrumentationSc
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum InitError {
-    /// Something that was set in code is not valid.
+    /// Something that was set in code, or in the file of `OTEL_CONFIG_FILE`, is not valid. What is wrong in the environment itself is told on
+    /// stderr instead, and never keeps a service from starting.
     Config(String),
     /// The export thread could not be started.
     Export(String),

@@ -17,6 +17,7 @@ pub(crate) struct Pipeline {
     pub(crate) limits: Limits,
     logs: Lane,
     traces: Lane,
+    metrics: Lane,
 }
 
 impl Pipeline {
@@ -27,17 +28,19 @@ impl Pipeline {
             let records_max = config.export(signal).map_or(u64::MAX, |export| export.queue_records_max);
             Lane::new(Arc::clone(&pool), Arc::clone(&wake), records_max)
         };
-        Self { logs: lane(Signal::Logs), traces: lane(Signal::Traces), pool, wake, limits: config.limits }
+        let [logs, traces, metrics] = Signal::ALL.map(lane);
+        Self { logs, traces, metrics, pool, wake, limits: config.limits }
     }
 
     pub(crate) fn lane(&self, signal: Signal) -> &Lane {
         match signal {
             Signal::Logs => &self.logs,
             Signal::Traces => &self.traces,
+            Signal::Metrics => &self.metrics,
         }
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
-        Ledger { logs: self.logs.account(), traces: self.traces.account() }
+        Ledger { logs: self.logs.account(), traces: self.traces.account(), metrics: self.metrics.account() }
     }
 }

@@ -43,6 +43,7 @@ pub struct Builder {
     levels: Option<String>,
     sampler: Option<Sampler>,
     schedule_delay: Option<Duration>,
+    metric_interval: Option<Duration>,
     buffer_bytes_max: Option<usize>,
     shutdown_timeout: Option<Duration>,
     panics: Option<bool>,
@@ -149,6 +150,17 @@ impl Builder {
         self
     }
 
+    /// How often metrics are collected and sent, as `OTEL_METRIC_EXPORT_INTERVAL` (60 s).
+    ///
+    /// ```
+    /// let builder = watchbell::builder().metric_interval(std::time::Duration::from_secs(15));
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn metric_interval(mut self, interval: Duration) -> Self {
+        self.metric_interval = Some(interval);
+        self
+    }
+
     /// Most bytes that wait for the collector, of all signals together (16 MiB). At the limit the newest records are dropped and counted.
     pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
         self.buffer_bytes_max = Some(bytes);
@@ -181,7 +193,17 @@ impl Builder {
             return Err(values::GRPC_ABSENT.to_owned());
         }
         let mut env = Env::new(self.variables.clone());
-        let settings = env.settings(self.protocol);
+        let settings = match env.config_file() {
+            None => env.settings(self.protocol),
+            #[cfg(feature = "config-file")]
+            Some(path) => super::file::settings(&path, &mut env)?,
+            #[cfg(not(feature = "config-file"))]
+            Some(_) => {
+                return Err(
+                    "OTEL_CONFIG_FILE: this program is built without the feature `config-file` of `watchbell`".into()
+                );
+            }
+        };
         let config = Config {
             is_disabled: settings.is_disabled,
             verbosity: settings.verbosity,
@@ -194,6 +216,8 @@ impl Builder {
             buffer_bytes_max: self.buffer_bytes_max.unwrap_or(BUFFER_BYTES_MAX),
             shutdown_timeout: self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
             panics: self.panics.unwrap_or(true),
+            #[cfg(feature = "metrics")]
+            metrics: settings.metrics,
             exports: self.exports(settings)?,
         };
         Ok((config, env.warnings()))
@@ -227,7 +251,12 @@ impl Builder {
             compression: self.compression.or(settings.compression).unwrap_or(Compression::None),
             timeout: self.timeout.or(settings.timeout).unwrap_or(EXPORT_TIMEOUT),
             export_timeout: batch.export_timeout,
-            schedule_delay: self.schedule_delay.or(batch.schedule_delay).unwrap_or(signal.schedule_delay()),
+            schedule_delay: match signal {
+                Signal::Metrics => self.metric_interval,
+                Signal::Logs | Signal::Traces => self.schedule_delay,
+            }
+            .or(batch.schedule_delay)
+            .unwrap_or(signal.schedule_delay()),
             queue_records_max: batch.queue_records_max.map_or(u64::MAX, u64::from),
             batch_records_max: batch.batch_records_max.map_or(u64::MAX, u64::from),
             headers: self.headers(settings.headers)?,
@@ -242,7 +271,17 @@ impl Builder {
     }
 
     fn uri(&self, signal: Signal, protocol: Protocol, settings: &ExportSettings) -> Result<Uri, String> {
-        let Some(endpoint) = &self.endpoint else { return Ok(settings.uri.clone()) };
+        let kept = match settings.uri.authority() {
+            Some(authority) if protocol != settings.protocol => {
+                format!("{}://{authority}", settings.uri.scheme_str().unwrap_or("http"))
+            }
+            _ => String::new(),
+        };
+        let endpoint = match &self.endpoint {
+            Some(endpoint) => endpoint,
+            None if kept.is_empty() => return Ok(settings.uri.clone()),
+            None => &kept, // a path of another protocol means nothing to this one
+        };
         values::uri(endpoint, protocol, settings.is_insecure, signal.path(protocol))
     }
 

@@ -4,12 +4,15 @@
 //! `true`. What cannot be understood is told once on stderr and then counts as unset.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use http::HeaderMap;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Sampler;
 use tracing_subscriber::filter::Targets;
 
+#[cfg(feature = "metrics")]
+use super::MetricsConfig;
 use super::{BatchSettings, ExportSettings, PerSignal, Propagator, Protocol, Settings, Signal, values};
 use crate::levels::Levels;
 use crate::limits::Limits;
@@ -44,18 +47,45 @@ impl Env {
             let is_on = exporters[signal as usize].otlp && !is_disabled;
             exports[signal as usize] = is_on.then(|| self.export(signal, protocol));
         }
-        let directives = self.get("RUST_LOG").unwrap_or_default();
         Settings {
             is_disabled,
             verbosity: self.parse("OTEL_LOG_LEVEL", Verbosity::named).unwrap_or(Verbosity::Info),
             exports,
             console: exporters[Signal::Logs as usize].console,
-            levels: Levels::new(self.directives(&directives)),
+            levels: self.levels(),
             sampler: self.sampler(),
             propagators: self.propagators(),
             limits: self.limits(),
             resource: self.resource(),
+            #[cfg(feature = "metrics")]
+            metrics: self.metrics(),
         }
+    }
+
+    /// The file that alone counts where it is set.
+    pub(super) fn config_file(&mut self) -> Option<String> {
+        self.get("OTEL_CONFIG_FILE").or_else(|| self.get("OTEL_EXPERIMENTAL_CONFIG_FILE"))
+    }
+
+    /// Which records are made.
+    pub(super) fn levels(&mut self) -> Levels {
+        let directives = self.get("RUST_LOG").unwrap_or_default();
+        Levels::new(self.directives(&directives))
+    }
+
+    /// A variable as it is.
+    #[cfg(feature = "config-file")]
+    pub(super) fn raw(&self, name: &str) -> Option<String> {
+        match &self.variables {
+            Some(variables) => variables.get(name).cloned(),
+            None => std::env::var(name).ok(),
+        }
+    }
+
+    /// Tells what is wrong elsewhere.
+    #[cfg(feature = "config-file")]
+    pub(super) fn warn(&mut self, warnings: impl Iterator<Item = String>) {
+        self.warnings.extend(warnings);
     }
 
     /// What was wrong: a variable for all signals is read for each, and told once.
@@ -107,10 +137,11 @@ impl Env {
             identity: self.identity(signal),
             compression: self.signal_parse(signal, "COMPRESSION", str::parse),
             timeout: self.signal_parse(signal, "TIMEOUT", values::timeout),
-            batch: self.batch(match signal {
-                Signal::Logs => "OTEL_BLRP",
-                Signal::Traces => "OTEL_BSP",
-            }),
+            batch: match signal {
+                Signal::Logs => self.batch("OTEL_BLRP"),
+                Signal::Traces => self.batch("OTEL_BSP"),
+                Signal::Metrics => self.periodic(),
+            },
         }
     }
 
@@ -129,6 +160,26 @@ impl Env {
             batch.batch_records_max = None;
         }
         batch
+    }
+
+    /// What the specification sets of a reader that exports periodically.
+    fn periodic(&mut self) -> BatchSettings {
+        let interval = self.parse("OTEL_METRIC_EXPORT_INTERVAL", values::positive);
+        BatchSettings {
+            schedule_delay: interval.map(|millis| Duration::from_millis(u64::from(millis))),
+            export_timeout: self.parse("OTEL_METRIC_EXPORT_TIMEOUT", values::timeout),
+            ..BatchSettings::default()
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    fn metrics(&mut self) -> MetricsConfig {
+        let temporality = self.parse("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", values::temporality);
+        let histogram = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+        MetricsConfig {
+            temporality: temporality.unwrap_or_default(),
+            has_exponential_histograms: self.parse(histogram, values::is_exponential).unwrap_or(false),
+        }
     }
 
     fn uri(&mut self, signal: Signal, protocol: Protocol, is_insecure: bool) -> http::Uri {
@@ -184,11 +235,13 @@ impl Env {
     fn exporters(&mut self, signal: Signal) -> Exporters {
         let name = format!("OTEL_{}_EXPORTER", signal.env_name());
         let has_console = signal == Signal::Logs && cfg!(feature = "console");
-        let Some(list) = self.get(&name) else { return Exporters { otlp: true, console: has_console } };
+        let has_otlp = signal != Signal::Metrics || cfg!(feature = "metrics");
+        let Some(list) = self.get(&name) else { return Exporters { otlp: has_otlp, console: has_console } };
         let mut exporters = Exporters { otlp: false, console: false };
         for exporter in list.split(',').map(str::trim) {
             match exporter.to_ascii_lowercase().as_str() {
-                "otlp" => exporters.otlp = true,
+                "otlp" if has_otlp => exporters.otlp = true,
+                "otlp" => self.ignored(&name, "this program is built without the feature `metrics` of `watchbell`"),
                 "console" if has_console => exporters.console = true,
                 "none" | "" => {}
                 _ => {

@@ -70,7 +70,7 @@ fn a_signals_own_variable_wins() {
         ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "x-tenant=logs"),
         ("OTEL_BSP_SCHEDULE_DELAY", "7"),
     ]);
-    let [Some(logs), Some(traces)] = config.exports else { panic!("both") };
+    let [Some(logs), Some(traces), _] = config.exports else { panic!("both") };
     assert_eq!((logs.protocol, traces.protocol), (Protocol::Grpc, Protocol::HttpProtobuf));
     assert_eq!((logs.compression, traces.compression), (Compression::Gzip, Compression::None));
     assert_eq!(logs.timeout, Duration::from_millis(2500));
@@ -392,7 +392,8 @@ fn every_name_of_the_specification_is_documented() {
     };
     let batch = ["SCHEDULE_DELAY", "EXPORT_TIMEOUT", "MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE"];
     let otlp = ["ENDPOINT", "INSECURE", "CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE", "HEADERS", "COMPRESSION"];
-    let otlp_prefixes = ["OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_LOGS_", "OTEL_EXPORTER_OTLP_TRACES_"];
+    let otlp_prefixes = ["", "LOGS_", "TRACES_", "METRICS_"].map(|signal| format!("OTEL_EXPORTER_OTLP_{signal}"));
+    let otlp_prefixes = otlp_prefixes.each_ref().map(String::as_str);
     let names = [
         prefixes(&["OTEL_BSP_", "OTEL_BLRP_"], &batch),
         prefixes(&otlp_prefixes, &otlp),
@@ -406,7 +407,11 @@ fn every_name_of_the_specification_is_documented() {
         prefixes(&["OTEL_SPAN_"], &["EVENT_COUNT_LIMIT", "LINK_COUNT_LIMIT"]),
         prefixes(&["OTEL_EVENT_", "OTEL_LINK_"], &["ATTRIBUTE_COUNT_LIMIT"]),
         prefixes(&["OTEL_EXPORTER_"], &["ZIPKIN_ENDPOINT", "ZIPKIN_TIMEOUT", "PROMETHEUS_HOST", "PROMETHEUS_PORT"]),
-        prefixes(&["OTEL_TRACES_", "OTEL_LOGS_"], &["EXPORTER"]),
+        prefixes(&["OTEL_TRACES_", "OTEL_LOGS_", "OTEL_METRICS_"], &["EXPORTER"]),
+        prefixes(&["OTEL_METRIC_EXPORT_"], &["INTERVAL", "TIMEOUT"]),
+        prefixes(&["OTEL_EXPORTER_OTLP_METRICS_"], &["TEMPORALITY_PREFERENCE", "DEFAULT_HISTOGRAM_AGGREGATION"]),
+        prefixes(&["OTEL_METRICS_"], &["EXEMPLAR_FILTER"]),
+        prefixes(&["OTEL_"], &["CONFIG_FILE", "EXPERIMENTAL_CONFIG_FILE"]),
     ];
     let untold: Vec<_> = names.into_iter().flatten().filter(|name| !told.contains(name)).collect();
     assert!(untold.is_empty(), "ENVIRONMENT.md lacks {untold:?}");
@@ -419,4 +424,29 @@ fn expanded(name: &str) -> Vec<String> {
         return vec![name.to_owned()];
     };
     list.split(',').flat_map(|choice| expanded(&format!("{before}{choice}{after}"))).collect()
+}
+
+#[cfg(feature = "metrics")]
+#[test]
+fn metrics() {
+    let (config, warnings) = built(&[]);
+    let metrics = config.export(Signal::Metrics).unwrap();
+    assert_eq!(metrics.uri, "http://localhost:4318/v1/metrics");
+    assert_eq!((metrics.schedule_delay, metrics.export_timeout), (Duration::from_secs(60), None));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let (config, warnings) = built(&[
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "7"),
+        ("OTEL_METRICS_EXPORTER", "prometheus"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "LowMemory"),
+        ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "sum"),
+    ]);
+    assert!(config.export(Signal::Metrics).is_none());
+    assert_eq!(format!("{:?}", config.metrics.temporality), "LowMemory");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    let builder = watchbell_builder(&[("OTEL_METRIC_EXPORT_INTERVAL", "5")]).schedule_delay(Duration::from_secs(9));
+    let (config, _) = builder.clone().build().unwrap();
+    assert_eq!(config.export(Signal::Metrics).unwrap().schedule_delay, Duration::from_millis(5));
+    let (config, _) = builder.metric_interval(Duration::from_secs(3)).build().unwrap();
+    assert_eq!(config.export(Signal::Metrics).unwrap().schedule_delay, Duration::from_secs(3));
 }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
+#[cfg(feature = "metrics")]
+use opentelemetry_sdk::metrics::Temporality;
 
 use super::{Compression, Protocol};
 
@@ -80,6 +82,28 @@ pub(super) fn ratio(value: &str) -> Result<f64, String> {
     match value.parse() {
         Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
         _ => Err(format!("`{value}` is not a ratio from 0 to 1")),
+    }
+}
+
+#[cfg(feature = "metrics")]
+pub(super) fn temporality(value: &str) -> Result<Temporality, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "cumulative" => Ok(Temporality::Cumulative),
+        "delta" => Ok(Temporality::Delta),
+        "lowmemory" | "low_memory" => Ok(Temporality::LowMemory),
+        _ => Err(format!("`{value}` is not a temporality; write `cumulative`, `delta` or `lowmemory`")),
+    }
+}
+
+#[cfg(feature = "metrics")]
+pub(super) fn is_exponential(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "explicit_bucket_histogram" => Ok(false),
+        "base2_exponential_bucket_histogram" => Ok(true),
+        _ => {
+            let wanted = "write `explicit_bucket_histogram` or `base2_exponential_bucket_histogram`";
+            Err(format!("`{value}` is not an aggregation of histograms; {wanted}"))
+        }
     }
 }
 

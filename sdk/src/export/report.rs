@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::Uri;
 
 use crate::callsite::ScopeId;
-use crate::config::Signal;
+use crate::config::{PerSignal, Signal};
 use crate::encode;
 use crate::lane::Urgency;
 use crate::pipeline::Pipeline;
@@ -22,10 +22,10 @@ pub(super) struct Report {
     /// Whether log records are exported, so that losses can be told in one.
     has_logs: bool,
     last: Option<Instant>,
-    dropped: [u64; 2],
+    dropped: PerSignal<u64>,
     /// What the collector was told; it comes later, when there is room for it.
-    dropped_in_band: [u64; 2],
-    answer_told: [Option<Instant>; 2],
+    dropped_in_band: PerSignal<u64>,
+    answer_told: PerSignal<Option<Instant>>,
 }
 
 impl Report {
@@ -92,7 +92,7 @@ impl Report {
     /// Tells the whole account, if records were lost.
     pub(super) fn tell_end(&self, pipeline: &Pipeline) {
         let ledger = pipeline.ledger();
-        if ledger.logs.lost() + ledger.traces.lost() > 0 {
+        if ledger.logs.lost() + ledger.traces.lost() + ledger.metrics.lost() > 0 {
             tell::error(format_args!("{ledger}"));
         }
     }

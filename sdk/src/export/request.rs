@@ -13,14 +13,14 @@ use crate::encode::put_resource;
 /// Bytes of records after which a request is full (1 MiB).
 const REQUEST_BYTES: usize = 1024 * 1024;
 
-/// An encoded `ExportLogsServiceRequest` or `ExportTraceServiceRequest`: these are alike in all field numbers used here.
+/// An encoded `ExportLogsServiceRequest`, or that of traces or metrics: these are alike in all field numbers used here.
 pub(super) struct Request {
     pub(super) number: u64,
     pub(super) records: u64,
     pub(super) body: Bytes,
 }
 
-/// The field `resource` of `ResourceLogs` and `ResourceSpans`.
+/// The field `resource` of `ResourceLogs`, `ResourceSpans` and `ResourceMetrics`.
 pub(super) fn resource(attributes: &[KeyValue]) -> Vec<u8> {
     let mut out = Vec::new();
     put_message_field(&mut out, 1, |out| put_resource(out, attributes));
@@ -31,12 +31,12 @@ pub(super) fn resource(attributes: &[KeyValue]) -> Vec<u8> {
 pub(super) fn requests(resource: &[u8], chunks: &[Chunk], records_max: u64) -> Vec<Request> {
     let mut requests = Vec::new();
     let mut group = Group::default();
-    for (scope, record) in chunks.iter().flat_map(Chunk::entries) {
+    for (scope, records, record) in chunks.iter().flat_map(Chunk::entries) {
         let is_full = group.bytes + record.len() > REQUEST_BYTES || group.records >= records_max;
         if group.records > 0 && is_full {
             requests.push(std::mem::take(&mut group).request(resource));
         }
-        group.add(scope, record);
+        group.add(scope, records, record);
     }
     if group.records > 0 {
         requests.push(group.request(resource));
@@ -54,14 +54,14 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    fn add(&mut self, scope: ScopeId, record: &'a [u8]) {
+    fn add(&mut self, scope: ScopeId, records: u64, record: &'a [u8]) {
         let i = *self.index.entry(scope).or_insert_with(|| {
             self.scopes.push((scope, Vec::new()));
             self.scopes.len() - 1
         });
         self.scopes[i].1.push(record);
         self.bytes += record.len();
-        self.records += 1;
+        self.records += records;
     }
 
     fn request(self, resource: &[u8]) -> Request {
@@ -78,7 +78,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// The content of a `ScopeLogs` or `ScopeSpans`.
+/// The content of a `ScopeLogs`, `ScopeSpans` or `ScopeMetrics`.
 struct ScopeRecords<'a> {
     head: Vec<u8>,
     records: &'a [&'a [u8]],
@@ -132,9 +132,9 @@ mod tests {
         let mut chunks: Vec<Chunk> = Vec::new();
         for (target, record) in records {
             let (scope, bytes) = (ScopeId::of_target(target), record.encode_to_vec());
-            if !chunks.last_mut().is_some_and(|chunk| chunk.push(scope, &bytes)) {
+            if !chunks.last_mut().is_some_and(|chunk| chunk.push(scope, 1, &bytes)) {
                 let mut chunk = pool.acquire(bytes.len(), u64::MAX).expect("a pool without a cap");
-                assert!(chunk.push(scope, &bytes));
+                assert!(chunk.push(scope, 1, &bytes));
                 chunks.push(chunk);
             }
         }

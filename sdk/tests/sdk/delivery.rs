@@ -286,7 +286,8 @@ fn a_queue_has_room_again_for_what_was_delivered() {
 
 #[test]
 fn an_export_that_takes_too_long_is_dropped_and_counted() {
-    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTEL_BLRP_EXPORT_TIMEOUT", "20")];
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+    let variables = [endpoint, ("OTEL_BLRP_EXPORT_TIMEOUT", "20"), ("OTEL_METRICS_EXPORTER", "none")];
     let (dispatch, guard) = pipeline_of(watchbell::builder().variables(variables));
     tracing::dispatcher::with_default(&dispatch, || tracing::info!("nobody listens"));
     guard.flush(LONG).expect("an end of the export");

@@ -3,6 +3,7 @@
 mod capture;
 mod correlation;
 mod delivery;
+mod metrics;
 mod receiver;
 mod records;
 mod shutdown;

@@ -13,11 +13,16 @@ use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsS
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
 };
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::TcpSocket;
@@ -96,6 +101,7 @@ struct Shared {
 struct All {
     logs: Vec<Received>,
     spans: Vec<Span>,
+    metrics: Vec<Metric>,
     requests: usize,
     headers: Vec<HeaderMap>,
     script: VecDeque<Scripted>,
@@ -163,6 +169,23 @@ impl Receiver {
         self.spans().into_iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no span `{name}`"))
     }
 
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        self.state.received.lock().unwrap().metrics.clone()
+    }
+
+    /// The last that came of this name.
+    pub(crate) fn metric(&self, name: &str) -> Metric {
+        let found = self.metrics().into_iter().rfind(|metric| metric.name == name);
+        found.unwrap_or_else(|| panic!("no metric `{name}`"))
+    }
+
+    /// Blocks until a metric of this name has come.
+    pub(crate) fn wait_for_metric(&self, name: &str) {
+        let received = self.state.received.lock().unwrap();
+        let is_missing = |received: &mut All| !received.metrics.iter().any(|metric| metric.name == name);
+        let _all = self.state.arrived.wait_while(received, is_missing).unwrap();
+    }
+
     /// How many requests came, refused ones too.
     pub(crate) fn requests(&self) -> usize {
         self.state.received.lock().unwrap().requests
@@ -219,6 +242,14 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn add_metrics(&self, request: ExportMetricsServiceRequest) {
+        let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
+        self.received.lock().unwrap().metrics.extend(scopes.flat_map(|scope| scope.metrics));
+        self.arrived.notify_all();
+    }
+}
+
 pub(crate) fn attributes(attributes: &[KeyValue]) -> HashMap<String, Value> {
     let pair = |kv: &KeyValue| Some((kv.key.clone(), kv.value.clone()?.value?));
     attributes.iter().filter_map(pair).collect()
@@ -235,6 +266,7 @@ fn http_app(state: Arc<Shared>) -> axum::Router {
     axum::Router::new()
         .route("/v1/logs", axum::routing::post(http_logs))
         .route("/v1/traces", axum::routing::post(http_traces))
+        .route("/v1/metrics", axum::routing::post(http_metrics))
         .with_state(state)
 }
 
@@ -250,6 +282,11 @@ async fn http_logs(State(state): State<Arc<Shared>>, headers: HeaderMap, body: B
 async fn http_traces(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     state.add_spans(ExportTraceServiceRequest::decode(decompressed(&headers, body)).expect("a trace request"));
     protobuf(&ExportTraceServiceResponse::default())
+}
+
+async fn http_metrics(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    state.add_metrics(ExportMetricsServiceRequest::decode(decompressed(&headers, body)).expect("a metrics request"));
+    protobuf(&ExportMetricsServiceResponse::default())
 }
 
 fn decompressed(headers: &HeaderMap, body: Bytes) -> Bytes {
@@ -297,7 +334,8 @@ struct Grpc(Arc<Shared>);
 fn grpc(state: Arc<Shared>) -> axum::Router {
     let gzip = CompressionEncoding::Gzip;
     Routes::new(LogsServiceServer::new(Grpc(Arc::clone(&state))).accept_compressed(gzip))
-        .add_service(TraceServiceServer::new(Grpc(state)).accept_compressed(gzip))
+        .add_service(TraceServiceServer::new(Grpc(Arc::clone(&state))).accept_compressed(gzip))
+        .add_service(MetricsServiceServer::new(Grpc(state)).accept_compressed(gzip))
         .into_axum_router()
 }
 
@@ -325,6 +363,17 @@ impl TraceService for Grpc {
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         self.0.add_spans(request.into_inner());
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Grpc {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
+        self.0.add_metrics(request.into_inner());
+        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
     }
 }
 

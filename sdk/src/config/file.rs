@@ -1,0 +1,506 @@
+//! OpenTelemetry's declarative configuration, the file of `OTEL_CONFIG_FILE`: schema 1.0, in YAML.
+//!
+//! Where it is set it alone counts, but for `RUST_LOG`, which is not OpenTelemetry's. A mistake refuses the whole file, as the specification
+//! wants; what the schema has and Watchbell has not is told with its place, and the rest counts.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use opentelemetry::{Array, KeyValue, StringValue, Value as AttributeValue};
+use opentelemetry_sdk::trace::Sampler;
+
+#[cfg(feature = "metrics")]
+use super::MetricsConfig;
+use super::env::Env;
+use super::yaml::{self, Entry, Mistake, Node, Place, Value};
+use super::{BatchSettings, ExportSettings, PerSignal, Propagator, Protocol, Settings, Signal, values};
+use crate::limits::Limits;
+use crate::resource::{self, Detector};
+use crate::tell::Verbosity;
+use crate::tls;
+
+/// Reads the file at `path`; the text of an error has a line for each mistake and the place it is at.
+pub(super) fn settings(path: &str, env: &mut Env) -> Result<Settings, String> {
+    let source = std::fs::read_to_string(path).map_err(|error| format!("cannot read `{path}`: {error}"))?;
+    let mut file = File { mistakes: Vec::new(), told: Vec::new() };
+    let settings = match yaml::read(&source, |name| env.raw(name)) {
+        Ok(root) => Some(file.settings(&root, env)),
+        Err(mistake) => {
+            file.mistakes.push(mistake);
+            None
+        }
+    };
+    env.warn(file.told.iter().map(|told| shown(path, &source, told)));
+    match settings {
+        Some(settings) if file.mistakes.is_empty() => Ok(settings),
+        _ => Err(file.mistakes.iter().map(|mistake| shown(path, &source, mistake)).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+/// `otel.yaml:3:5: what is wrong`, the line, and a caret under the place.
+fn shown(path: &str, source: &str, Mistake { place: Place { line, column }, text }: &Mistake) -> String {
+    let quoted = source.lines().nth(line - 1).unwrap_or_default();
+    let indent = " ".repeat(column - 1);
+    format!("{path}:{line}:{column}: {text}\n    {quoted}\n    {indent}^")
+}
+
+/// What is wrong in a file, and what of it is not honoured.
+struct File {
+    mistakes: Vec<Mistake>,
+    told: Vec<Mistake>,
+}
+
+/// A mapping's entries; an absent one has none.
+type Map<'a> = &'a [Entry];
+
+impl File {
+    fn settings(&mut self, root: &Node, env: &mut Env) -> Settings {
+        let map = self.map(Some(root));
+        self.file_format(map, root.place);
+        let providers = ["logger_provider", "tracer_provider", "meter_provider"];
+        let other = ["file_format", "disabled", "log_level", "resource", "attribute_limits", "propagator"];
+        self.only(map, &[&providers[..], &other[..]].concat());
+        let is_disabled = self.scalar(map, "disabled", boolean).unwrap_or(false);
+        let limits = self.limits(map);
+        let [logger, tracer, meter] = providers.map(|name| self.map(get(map, name)));
+        self.only(logger, &["processors", "limits"]);
+        self.only(tracer, &["processors", "limits", "sampler", "id_generator"]);
+        self.only(meter, &["readers"]);
+        let (logs, console) = self.processors(Signal::Logs, logger);
+        let (traces, _) = self.processors(Signal::Traces, tracer);
+        let mut settings = Settings {
+            is_disabled,
+            verbosity: self.scalar(map, "log_level", verbosity).unwrap_or(Verbosity::Info),
+            console,
+            levels: env.levels(),
+            sampler: get(tracer, "sampler").map_or_else(default_sampler, |node| self.sampler(node)),
+            propagators: self.propagators(get(map, "propagator")),
+            limits,
+            resource: self.resource(get(map, "resource")),
+            #[cfg(feature = "metrics")]
+            metrics: MetricsConfig { temporality: Default::default(), has_exponential_histograms: false },
+            exports: [logs, traces, None],
+        };
+        settings.exports[Signal::Metrics as usize] = self.readers(meter, &mut settings);
+        if is_disabled {
+            settings.exports = PerSignal::default();
+        }
+        settings
+    }
+
+    fn file_format(&mut self, map: Map<'_>, place: Place) {
+        match get(map, "file_format").map(|node| (node.place, text(node))) {
+            Some((_, Some(format))) if format == "1" || format.starts_with("1.") => {}
+            Some((place, format)) => {
+                let format = format.unwrap_or_default();
+                self.wrong(place, &format!("`{format}` is not a `file_format` that is known; write `\"1.0\"`"));
+            }
+            None => self.wrong(place, "`file_format` is missing; write `file_format: \"1.0\"`"),
+        }
+    }
+
+    fn limits(&mut self, root: Map<'_>) -> Limits {
+        const COUNT: &str = "attribute_count_limit";
+        const LENGTH: &str = "attribute_value_length_limit";
+        let of_all = self.map(get(root, "attribute_limits"));
+        self.only(of_all, &[COUNT, LENGTH]);
+        let [logger, tracer] = ["logger_provider", "tracer_provider"].map(|name| self.map(get(root, name)));
+        let of_records = self.map(get(logger, "limits"));
+        self.only(of_records, &[COUNT, LENGTH]);
+        let of_spans = self.map(get(tracer, "limits"));
+        let counts =
+            ["event_count_limit", "link_count_limit", "event_attribute_count_limit", "link_attribute_count_limit"];
+        self.only(of_spans, &[&[COUNT, LENGTH], &counts[..]].concat());
+        let mut limits = Limits::default();
+        let mut set = |limit: &mut u32, places: &[(Map<'_>, &str)]| {
+            let found = places.iter().find_map(|(map, name)| self.scalar(map, name, values::count));
+            *limit = found.unwrap_or(*limit);
+        };
+        set(&mut limits.attributes_per_record_max, &[(of_records, COUNT), (of_all, COUNT)]);
+        set(&mut limits.spans.max_attributes_per_span, &[(of_spans, COUNT), (of_all, COUNT)]);
+        set(&mut limits.spans.max_attributes_per_event, &[(of_spans, counts[2]), (of_all, COUNT)]);
+        set(&mut limits.spans.max_attributes_per_link, &[(of_spans, counts[3]), (of_all, COUNT)]);
+        set(&mut limits.spans.max_events_per_span, &[(of_spans, counts[0])]);
+        set(&mut limits.spans.max_links_per_span, &[(of_spans, counts[1])]);
+        let mut length = |map| {
+            let found = self.scalar(map, LENGTH, values::count).or_else(|| self.scalar(of_all, LENGTH, values::count));
+            found.map_or(usize::MAX, |max| max as usize)
+        };
+        (limits.record_value_chars_max, limits.span_value_chars_max) = (length(of_records), length(of_spans));
+        limits
+    }
+
+    /// What a provider's processors export by OTLP, and whether they write to the console.
+    fn processors(&mut self, signal: Signal, provider: Map<'_>) -> (Option<ExportSettings>, bool) {
+        let (mut otlp, mut console) = (None, false);
+        for node in self.list(get(provider, "processors")) {
+            let Some((kind, node)) = self.one_of(node) else { continue };
+            let processor = self.map(Some(node));
+            let batch = match kind.key.as_str() {
+                "batch" => self.batch(processor),
+                "simple" => {
+                    self.only(processor, &["exporter"]);
+                    BatchSettings { schedule_delay: Some(Duration::ZERO), ..BatchSettings::default() }
+                }
+                _ => {
+                    self.tell(kind.place, "this processor is not known; write `batch` or `simple`");
+                    continue;
+                }
+            };
+            let Some((kind, exporter)) = self.exporter(processor, node.place) else { continue };
+            match kind.key.as_str() {
+                "console" if signal == Signal::Logs && cfg!(feature = "console") => console = true,
+                _ if otlp.is_some() => {
+                    self.tell(kind.place, "a signal has one exporter; this second one is not honoured")
+                }
+                _ => otlp = self.otlp(signal, kind, exporter, batch, &[]),
+            }
+        }
+        (otlp, console)
+    }
+
+    fn batch(&mut self, map: Map<'_>) -> BatchSettings {
+        self.only(map, &["schedule_delay", "export_timeout", "max_queue_size", "max_export_batch_size", "exporter"]);
+        let batch = BatchSettings {
+            schedule_delay: self.scalar(map, "schedule_delay", values::millis),
+            export_timeout: self.scalar(map, "export_timeout", values::timeout),
+            queue_records_max: self.scalar(map, "max_queue_size", values::positive),
+            batch_records_max: self.scalar(map, "max_export_batch_size", values::positive),
+        };
+        if let (Some(queue), Some(records)) = (batch.queue_records_max, batch.batch_records_max)
+            && records > queue
+            && let Some(node) = get(map, "max_export_batch_size")
+        {
+            self.wrong(node.place, &format!("{records} is more than `max_queue_size`, {queue}"));
+        }
+        batch
+    }
+
+    /// The periodic reader's exporter.
+    fn readers(&mut self, provider: Map<'_>, settings: &mut Settings) -> Option<ExportSettings> {
+        let mut otlp = None;
+        for node in self.list(get(provider, "readers")) {
+            let Some((kind, node)) = self.one_of(node) else { continue };
+            if kind.key != "periodic" || !cfg!(feature = "metrics") {
+                self.tell(kind.place, "this reader is not known; write `periodic` (and have the feature `metrics`)");
+                continue;
+            }
+            let reader = self.map(Some(node));
+            self.only(reader, &["interval", "timeout", "exporter"]);
+            let interval = self.scalar(reader, "interval", values::positive);
+            let batch = BatchSettings {
+                schedule_delay: interval.map(|millis| Duration::from_millis(u64::from(millis))),
+                export_timeout: self.scalar(reader, "timeout", values::timeout),
+                ..BatchSettings::default()
+            };
+            let Some((kind, exporter)) = self.exporter(reader, node.place) else { continue };
+            if otlp.is_some() {
+                self.tell(kind.place, "a signal has one exporter; this second one is not honoured");
+                continue;
+            }
+            let more = ["temporality_preference", "default_histogram_aggregation"];
+            otlp = self.otlp(Signal::Metrics, kind, exporter, batch, &more);
+            let exporter = self.map(Some(exporter));
+            self.aggregation(exporter, settings);
+        }
+        otlp
+    }
+
+    #[cfg(feature = "metrics")]
+    fn aggregation(&mut self, exporter: Map<'_>, settings: &mut Settings) {
+        let temporality = self.scalar(exporter, "temporality_preference", values::temporality);
+        let is_exponential = self.scalar(exporter, "default_histogram_aggregation", values::is_exponential);
+        settings.metrics.temporality = temporality.unwrap_or_default();
+        settings.metrics.has_exponential_histograms = is_exponential.unwrap_or(false);
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    fn aggregation(&mut self, _: Map<'_>, _: &mut Settings) {}
+
+    fn exporter<'n>(&mut self, map: Map<'n>, place: Place) -> Option<(&'n Entry, &'n Node)> {
+        match get(map, "exporter") {
+            Some(node) => self.one_of(node),
+            None => {
+                self.wrong(place, "`exporter` is missing");
+                None
+            }
+        }
+    }
+
+    fn otlp(
+        &mut self,
+        signal: Signal,
+        kind: &Entry,
+        node: &Node,
+        batch: BatchSettings,
+        more: &[&str],
+    ) -> Option<ExportSettings> {
+        let (protocol, own) = match kind.key.as_str() {
+            "otlp_http" => (Protocol::HttpProtobuf, "encoding"),
+            "otlp_grpc" if cfg!(feature = "grpc") => (Protocol::Grpc, ""),
+            _ => {
+                self.tell(kind.place, "this exporter is not known here; write `otlp_http` or `otlp_grpc`");
+                return None;
+            }
+        };
+        let map = self.map(Some(node));
+        let known = ["endpoint", "tls", "headers", "headers_list", "compression", "timeout", own];
+        self.only(map, &[&known[..], more].concat());
+        if let Some(node) = get(map, "encoding").filter(|node| text(node).is_some_and(|text| text != "protobuf")) {
+            self.tell(node.place, "this encoding is not written; requests are `protobuf`");
+        }
+        let tls = self.map(get(map, "tls"));
+        let (roots, identity, is_insecure) = self.tls(tls, protocol);
+        let path = if protocol == Protocol::Grpc { signal.path(protocol) } else { "" };
+        let uri = self.scalar(map, "endpoint", |endpoint| values::uri(endpoint, protocol, is_insecure, path));
+        Some(ExportSettings {
+            protocol,
+            uri: uri.unwrap_or_else(|| signal.default_uri(protocol)),
+            is_insecure,
+            headers: self.headers(map),
+            roots,
+            identity,
+            compression: self.scalar(map, "compression", str::parse),
+            timeout: self.scalar(map, "timeout", values::timeout),
+            batch,
+        })
+    }
+
+    fn tls(&mut self, map: Map<'_>, protocol: Protocol) -> (Option<tls::Roots>, Option<tls::Identity>, bool) {
+        let known = ["ca_file", "key_file", "cert_file", "insecure"];
+        self.only(map, if protocol == Protocol::Grpc { &known } else { &known[..3] });
+        let roots = self.scalar(map, "ca_file", tls::roots);
+        let key = self.scalar(map, "key_file", |path| Ok(path.to_owned()));
+        let identity = self.scalar(map, "cert_file", |certificate| match &key {
+            Some(key) => tls::identity(certificate, key),
+            None => Err("`key_file` is missing beside `cert_file`".to_owned()),
+        });
+        (roots, identity, self.scalar(map, "insecure", boolean).unwrap_or(false))
+    }
+
+    /// The list in one string, then those one by one, which win.
+    fn headers(&mut self, map: Map<'_>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let listed = self.scalar(map, "headers_list", values::pairs).unwrap_or_default();
+        let named = self.named(get(map, "headers"));
+        let place = get(map, "headers").or(get(map, "headers_list")).map(|node| node.place);
+        let named = named.into_iter().filter_map(|(name, node)| Some((name, text(node)?.to_owned())));
+        for (name, value) in listed.into_iter().chain(named) {
+            match (values::header(&name, &value), place) {
+                (Ok((name, value)), _) => drop(headers.insert(name, value)),
+                (Err(error), Some(place)) => self.wrong(place, &error),
+                (Err(_), None) => {}
+            }
+        }
+        headers
+    }
+
+    fn sampler(&mut self, node: &Node) -> Sampler {
+        let Some((kind, node)) = self.one_of(node) else { return default_sampler() };
+        let map = self.map(Some(node));
+        match kind.key.as_str() {
+            "always_on" => Sampler::AlwaysOn,
+            "always_off" => Sampler::AlwaysOff,
+            "trace_id_ratio_based" => {
+                self.only(map, &["ratio"]);
+                Sampler::TraceIdRatioBased(self.scalar(map, "ratio", values::ratio).unwrap_or(1.0))
+            }
+            "parent_based" => {
+                let root = get(map, "root").map_or(Sampler::AlwaysOn, |node| self.sampler(node));
+                self.delegates(map);
+                Sampler::ParentBased(Box::new(root))
+            }
+            _ => {
+                let wanted = "write `always_on`, `always_off`, `trace_id_ratio_based` or `parent_based`";
+                self.tell(kind.place, &format!("this sampler is not known; {wanted}"));
+                default_sampler()
+            }
+        }
+    }
+
+    /// OpenTelemetry's SDK for Rust follows a parent, whatever these say: that they say so is all that is honoured.
+    fn delegates(&mut self, map: Map<'_>) {
+        for (name, usual) in [
+            ("remote_parent_sampled", "always_on"),
+            ("remote_parent_not_sampled", "always_off"),
+            ("local_parent_sampled", "always_on"),
+            ("local_parent_not_sampled", "always_off"),
+        ] {
+            if let Some((kind, _)) = get(map, name).and_then(|node| self.one_of(node))
+                && kind.key != usual
+            {
+                self.tell(kind.place, &format!("a parent's decision is followed; write `{usual}`"));
+            }
+        }
+    }
+
+    fn propagators(&mut self, node: Option<&Node>) -> Vec<Propagator> {
+        let map = self.map(node);
+        self.only(map, &["composite", "composite_list"]);
+        let mut names = Vec::new();
+        for node in self.list(get(map, "composite")) {
+            names.extend(self.one_of(node).map(|(kind, _)| (kind.key.clone(), kind.place)));
+        }
+        if let Some(node) = get(map, "composite_list") {
+            names.extend(text(node).unwrap_or_default().split(',').map(|name| (name.trim().to_owned(), node.place)));
+        }
+        let list: Vec<_> = names.iter().map(|(name, _)| name.as_str()).collect();
+        let list = list.join(",");
+        let (propagators, unknown) = Propagator::listed(&list);
+        for name in unknown {
+            let place = names.iter().find(|(other, _)| other == name).map(|(_, place)| *place);
+            let wanted = "write `tracecontext`, `baggage`, `b3` or `b3multi`";
+            place.into_iter().for_each(|place| self.tell(place, &format!("`{name}` is not known; {wanted}")));
+        }
+        propagators
+    }
+
+    fn resource(&mut self, node: Option<&Node>) -> Vec<KeyValue> {
+        let map = self.map(node);
+        self.only(map, &["attributes", "attributes_list", "detection/development"]);
+        let detection = self.map(get(map, "detection/development"));
+        self.only(detection, &["detectors"]);
+        let mut found = Vec::new();
+        for node in self.list(get(detection, "detectors")) {
+            let Some((kind, _)) = self.one_of(node) else { continue };
+            match Detector::named(&kind.key) {
+                Some(detector) => found.extend(detector.detect()),
+                None => self.tell(kind.place, "this detector is not known"),
+            }
+        }
+        found.extend(resource::strings(self.scalar(map, "attributes_list", values::pairs).unwrap_or_default()));
+        for (node, (name, value)) in self.list(get(map, "attributes")).iter().zip(self.named(get(map, "attributes"))) {
+            let kind = get(self.map(Some(node)), "type").and_then(text).unwrap_or("string");
+            match attribute(kind, value) {
+                Some(value) => found.push(KeyValue::new(name, value)),
+                None => self.wrong(value.place, &format!("is no `{kind}`")),
+            }
+        }
+        found
+    }
+
+    /// A list of `{name, value}`.
+    fn named<'n>(&mut self, node: Option<&'n Node>) -> Vec<(String, &'n Node)> {
+        let mut named = Vec::new();
+        for node in self.list(node) {
+            let map = self.map(Some(node));
+            match (get(map, "name").and_then(text), get(map, "value")) {
+                (Some(name), Some(value)) => named.push((name.to_owned(), value)),
+                _ => self.wrong(node.place, "`name` or `value` is missing"),
+            }
+        }
+        named
+    }
+
+    /// A mapping's entries; none where there is nothing.
+    fn map<'n>(&mut self, node: Option<&'n Node>) -> Map<'n> {
+        match node.map(|node| (&node.value, node.place)) {
+            Some((Value::Map(entries), _)) => entries,
+            None | Some((Value::Null, _)) => &[],
+            Some((_, place)) => {
+                self.wrong(place, "is no mapping");
+                &[]
+            }
+        }
+    }
+
+    fn list<'n>(&mut self, node: Option<&'n Node>) -> &'n [Node] {
+        match node.map(|node| (&node.value, node.place)) {
+            Some((Value::List(items), _)) => items,
+            None | Some((Value::Null, _)) => &[],
+            Some((_, place)) => {
+                self.wrong(place, "is no list");
+                &[]
+            }
+        }
+    }
+
+    /// The one entry of a mapping that says what it is: `batch: ...`.
+    fn one_of<'n>(&mut self, node: &'n Node) -> Option<(&'n Entry, &'n Node)> {
+        match self.map(Some(node)) {
+            [entry] => Some((entry, &entry.node)),
+            _ => {
+                self.wrong(node.place, "is no mapping of one key");
+                None
+            }
+        }
+    }
+
+    /// A scalar that `parse` takes; none where there is nothing, or null.
+    fn scalar<T>(&mut self, map: Map<'_>, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let node = get(map, name).filter(|node| !matches!(node.value, Value::Null))?;
+        let parsed = text(node).ok_or_else(|| "is no scalar".to_owned()).and_then(parse);
+        parsed.map_err(|error| self.wrong(node.place, &error)).ok()
+    }
+
+    /// Tells what else is in a mapping.
+    fn only(&mut self, map: Map<'_>, known: &[&str]) {
+        for entry in map.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
+            self.tell(entry.place, &format!("`{}` is not honoured", entry.key));
+        }
+    }
+
+    fn tell(&mut self, place: Place, text: &str) {
+        self.told.push(Mistake { place, text: text.to_owned() });
+    }
+
+    fn wrong(&mut self, place: Place, text: &str) {
+        self.mistakes.push(Mistake { place, text: text.to_owned() });
+    }
+}
+
+fn get<'n>(map: Map<'n>, name: &str) -> Option<&'n Node> {
+    map.iter().find(|entry| entry.key == name).map(|entry| &entry.node)
+}
+
+fn text(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Plain(text) | Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn boolean(value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "True" | "TRUE" => Ok(true),
+        "false" | "False" | "FALSE" => Ok(false),
+        _ => Err(format!("`{value}` is not a boolean; write `true` or `false`")),
+    }
+}
+
+/// The schema's levels are those of log records, each with three steps: `info2`.
+fn verbosity(value: &str) -> Result<Verbosity, String> {
+    Verbosity::named(value.trim_end_matches(['2', '3', '4']))
+}
+
+fn default_sampler() -> Sampler {
+    Sampler::ParentBased(Box::new(Sampler::AlwaysOn))
+}
+
+/// An attribute's value of the type that the file names.
+fn attribute(kind: &str, node: &Node) -> Option<AttributeValue> {
+    let items = || match &node.value {
+        Value::List(items) => Some(items.iter()),
+        _ => None,
+    };
+    Some(match kind {
+        "string" => text(node)?.to_owned().into(),
+        "bool" => boolean(text(node)?).ok()?.into(),
+        "int" => text(node)?.parse::<i64>().ok()?.into(),
+        "double" => text(node)?.parse::<f64>().ok()?.into(),
+        "string_array" => {
+            let items: Option<Vec<_>> = items()?.map(|item| Some(StringValue::from(text(item)?.to_owned()))).collect();
+            AttributeValue::Array(Array::String(items?))
+        }
+        "bool_array" => {
+            AttributeValue::Array(Array::Bool(items()?.map(|item| boolean(text(item)?).ok()).collect::<Option<_>>()?))
+        }
+        "int_array" => {
+            AttributeValue::Array(Array::I64(items()?.map(|item| text(item)?.parse().ok()).collect::<Option<_>>()?))
+        }
+        "double_array" => {
+            AttributeValue::Array(Array::F64(items()?.map(|item| text(item)?.parse().ok()).collect::<Option<_>>()?))
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,230 @@
+//! What comes of configuration files.
+
+use std::time::Duration;
+
+use super::yaml::substitute;
+use super::*;
+
+/// What comes of a file's text with these variables in the environment.
+fn read(yaml: &str, variables: &[(&str, &str)]) -> Result<(Config, Vec<String>), String> {
+    read_by(Builder::default(), yaml, variables)
+}
+
+fn read_by(builder: Builder, yaml: &str, variables: &[(&str, &str)]) -> Result<(Config, Vec<String>), String> {
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    std::fs::write(file.path(), yaml).unwrap();
+    let path = file.path().to_str().unwrap();
+    let variables = variables.iter().copied().chain([("OTEL_CONFIG_FILE", path)]);
+    let told = |text: String| text.replace(path, "otel.yaml");
+    let (config, warnings) = builder.variables(variables).build().map_err(told)?;
+    Ok((config, warnings.into_iter().map(told).collect()))
+}
+
+const WHOLE: &str = r#"
+file_format: "1.0"
+log_level: warn2
+resource:
+  attributes:
+    - {name: service.name, value: "${OTEL_SERVICE_NAME:-checkout}"}
+    - {name: replicas, value: 3, type: int}
+    - {name: zones, value: [a, b], type: string_array}
+  attributes_list: team=pay,service.name=beaten
+attribute_limits:
+  attribute_count_limit: 20
+propagator:
+  composite: [{b3: }, {tracecontext: }]
+  composite_list: baggage,b3
+logger_provider:
+  processors:
+    - batch:
+        schedule_delay: 250
+        export_timeout: 9000
+        max_queue_size: 100
+        max_export_batch_size: 10
+        exporter: &collector
+          otlp_http:
+            endpoint: http://collector:4318/own
+            headers: [{name: api-key, value: "${KEY}"}]
+            headers_list: api-key=beaten,x-tenant=pay
+            compression: gzip
+            timeout: 0
+    - simple:
+        exporter: {console: }
+  limits:
+    attribute_value_length_limit: 0x
+"#;
+
+#[test]
+fn a_whole_file() {
+    let yaml = WHOLE.replace("0x", "80");
+    let variables = [("KEY", "k1"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://beaten:1"), ("OTEL_SDK_DISABLED", "true")];
+    let (config, warnings) = read(&yaml, &variables).unwrap();
+    assert!(warnings.is_empty(), "{warnings:#?}");
+    let logs = config.export(Signal::Logs).unwrap();
+    assert_eq!((logs.uri.to_string().as_str(), logs.protocol), ("http://collector:4318/own", Protocol::HttpProtobuf));
+    assert_eq!((logs.headers["api-key"].as_bytes(), logs.headers["x-tenant"].as_bytes()), (&b"k1"[..], &b"pay"[..]));
+    assert_eq!((logs.schedule_delay, logs.export_timeout), (Duration::from_millis(250), Some(Duration::from_secs(9))));
+    assert_eq!((logs.queue_records_max, logs.batch_records_max), (100, 10));
+    assert!(logs.timeout > Duration::from_secs(86_400) && config.console);
+    assert!(config.export(Signal::Traces).is_none(), "what the file lacks is not exported");
+    assert_eq!(config.propagators, [Propagator::B3, Propagator::TraceContext, Propagator::Baggage]);
+    assert_eq!((config.limits.attributes_per_record_max, config.limits.record_value_chars_max), (20, 80));
+    assert_eq!((config.limits.spans.max_attributes_per_span, config.limits.span_value_chars_max), (20, usize::MAX));
+    assert_eq!(format!("{:?}", config.verbosity), "Warn");
+    let attribute =
+        |key: &str| config.resource.iter().find(|found| found.key.as_str() == key).unwrap().value.to_string();
+    assert_eq!((attribute("service.name").as_str(), attribute("team").as_str()), ("checkout", "pay"));
+    assert_eq!((attribute("replicas").as_str(), attribute("zones").as_str()), ("3", "[\"a\",\"b\"]"));
+}
+
+#[test]
+fn traces_and_metrics() {
+    let yaml = "
+file_format: '1.0'
+tracer_provider:
+  processors: [{batch: {exporter: {otlp_grpc: {endpoint: 'c:4317', tls: {insecure: true}}}}}]
+  sampler: {parent_based: {root: {trace_id_ratio_based: {ratio: 0.25}}, remote_parent_sampled: {always_on: }}}
+meter_provider:
+  readers:
+    - periodic:
+        interval: 15000
+        exporter: {otlp_http: {temporality_preference: delta, default_histogram_aggregation: base2_exponential_bucket_histogram}}
+";
+    let (config, warnings) = read(yaml, &[]).unwrap();
+    assert!(warnings.is_empty() && config.export(Signal::Logs).is_none() && !config.console, "{warnings:?}");
+    let traces = config.export(Signal::Traces).unwrap();
+    assert_eq!(traces.uri, "http://c:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+    assert_eq!(format!("{:?}", config.sampler), "ParentBased(TraceIdRatioBased(0.25))");
+    let metrics = config.export(Signal::Metrics).unwrap();
+    assert_eq!((metrics.uri.path(), metrics.schedule_delay), ("/v1/metrics", Duration::from_secs(15)));
+    assert_eq!(format!("{:?}", config.metrics.temporality), "Delta");
+    assert!(config.metrics.has_exponential_histograms && config.propagators.is_empty());
+}
+
+#[test]
+fn a_builder_still_wins() {
+    let yaml = "{file_format: '1.0', logger_provider: {processors: [{batch: {exporter: {otlp_http: }}}]}}";
+    let builder = Builder::default().service_name("code").endpoint("http://other:1").header("a", "b");
+    let (config, _) = read_by(builder, yaml, &[("OTEL_SERVICE_NAME", "environment")]).unwrap();
+    let logs = config.export(Signal::Logs).unwrap();
+    assert_eq!((logs.uri.to_string().as_str(), logs.headers["a"].as_bytes()), ("http://other:1/v1/logs", &b"b"[..]));
+    assert!(config.resource.contains(&KeyValue::new("service.name", "code")));
+}
+
+#[test]
+fn disabled() {
+    let yaml = "{file_format: '1.0', disabled: '${OFF:-false}', logger_provider: {processors: [{batch: {exporter: {otlp_http: }}}]}}";
+    assert!(read(yaml, &[]).unwrap().0.export(Signal::Logs).is_some());
+    let (config, _) = read(yaml, &[("OFF", "true")]).unwrap();
+    assert!(config.is_disabled && config.export(Signal::Logs).is_none());
+}
+
+#[test]
+fn what_is_not_honoured_is_told_with_its_place() {
+    let yaml = "
+file_format: '1.0'
+instrumentation/development: {}
+logger_provider:
+  processors:
+    - batch: {exporter: {otlp_file/development: {output_stream: stdout}}}
+    - batch: {exporter: {otlp_http: {encoding: json}}}
+    - batch: {exporter: {otlp_grpc: }}
+tracer_provider:
+  processors: [{simple: {exporter: {console: }}}]
+  sampler: {parent_based: {local_parent_sampled: {always_off: }}}
+propagator: {composite_list: 'jaeger,b3'}
+";
+    let (config, warnings) = read(yaml, &[]).unwrap();
+    assert!(config.export(Signal::Logs).is_some() && config.propagators == [Propagator::B3]);
+    let heads: Vec<_> = warnings.iter().map(|warning| warning.lines().next().unwrap()).collect();
+    let places: Vec<_> = heads.iter().map(|head| head.split(": ").next().unwrap()).collect();
+    let mut expected = vec!["3:1", "6:26", "7:48", "8:26", "10:37", "11:51", "12:30"];
+    let mut found: Vec<_> = places.iter().map(|place| place.strip_prefix("otel.yaml:").unwrap()).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected, "{warnings:#?}");
+    assert!(
+        warnings.contains(
+            &"otel.yaml:3:1: `instrumentation/development` is not honoured\n    instrumentation/development: {}\n    ^"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn mistakes_refuse_the_file_and_are_told_with_their_places() {
+    let error = read(WHOLE, &[]).unwrap_err();
+    let expected = "otel.yaml:32:35: `0x` is not a number of 0 or more\n        attribute_value_length_limit: 0x\n    ";
+    assert!(error.starts_with(expected) && error.ends_with('^'), "{error}");
+    let cases = [
+        ("", "1:1: the file is empty"),
+        ("a: [", "1:4: "),
+        ("{}", "1:1: `file_format` is missing; write `file_format: \"1.0\"`"),
+        ("file_format: 0.4", "1:14: `0.4` is not a `file_format` that is known; write `\"1.0\"`"),
+        ("file_format: '1.0'\ndisabled: maybe", "2:11: `maybe` is not a boolean; write `true` or `false`"),
+        ("file_format: '1.0'\nfile_format: '1.0'", "2:1: `file_format` is there twice"),
+        ("file_format: '1.0'\nresource: 7", "2:11: is no mapping"),
+        ("file_format: '1.0'\ntracer_provider: {processors: [{batch: }]}", "2:38: `exporter` is missing"),
+        ("file_format: ${STRING_VALUE:?error}", "1:14: `${STRING_VALUE:?error}` names no variable; write `${NAME}`"),
+        ("file_format: '1.0'\n---\nfile_format: '1.0'", "2:1: a second document is not read"),
+        ("file_format: '1.0'\nresource: {attributes: [{name: a, value: x, type: int}]}", "2:42: is no `int`"),
+        (
+            "file_format: '1.0'\nlogger_provider: {processors: [{batch: {max_queue_size: 5, max_export_batch_size: 6, exporter: {otlp_http: }}}]}",
+            "2:83: 6 is more than `max_queue_size`, 5",
+        ),
+    ];
+    for (yaml, expected) in cases {
+        let error = read(yaml, &[]).unwrap_err();
+        assert!(error.starts_with(&format!("otel.yaml:{expected}")), "{yaml}: {error}");
+    }
+    let missing = Builder::default().variables([("OTEL_CONFIG_FILE", "/no/such.yaml")]).build().unwrap_err();
+    assert!(missing.starts_with("cannot read `/no/such.yaml`: "), "{missing}");
+}
+
+#[test]
+fn bombs_are_refused() {
+    let aliases: String = (1..9).map(|i| format!("a{i}: &a{i} [{}]\n", format!("*a{},", i - 1).repeat(9))).collect();
+    let error = read(&format!("a0: &a0 [x]\n{aliases}"), &[]).unwrap_err();
+    assert!(error.contains("the file has more than 10000 nodes"), "{error}");
+    let error = read(&format!("{}{}", "[".repeat(65), "]".repeat(65)), &[]).unwrap_err();
+    assert!(error.contains("nested deeper than 64 levels"), "{error}");
+}
+
+/// The specification's table of substitutions.
+#[test]
+fn substitutions() {
+    let variable = |name: &str| {
+        let value = match name {
+            "STRING_VALUE" => "value",
+            "BOOL_VALUE" => "true",
+            "FLOAT_VALUE" => "1.1",
+            "INVALID_MAP_VALUE" => "value\nkey:value",
+            "REPLACE_ME" => "${DO_NOT_REPLACE_ME}",
+            "DO_NOT_REPLACE_ME" => "Never use this value",
+            "VALUE_WITH_ESCAPE" => "value$$",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    for (text, expected) in [
+        ("${STRING_VALUE}", "value"),
+        ("${env:STRING_VALUE}", "value"),
+        ("${INVALID_MAP_VALUE}", "value\nkey:value"),
+        ("foo ${STRING_VALUE} ${FLOAT_VALUE}", "foo value 1.1"),
+        ("${UNDEFINED_KEY}", ""),
+        ("${UNDEFINED_KEY:-fallback}", "fallback"),
+        ("${REPLACE_ME}", "${DO_NOT_REPLACE_ME}"),
+        ("${UNDEFINED_KEY:-${STRING_VALUE}}", "${STRING_VALUE}"),
+        ("$${STRING_VALUE}", "${STRING_VALUE}"),
+        ("$$${STRING_VALUE}", "$value"),
+        ("$$$${STRING_VALUE}", "$${STRING_VALUE}"),
+        ("$${STRING_VALUE:-fallback}", "${STRING_VALUE:-fallback}"),
+        ("${VALUE_WITH_ESCAPE}", "value$$"),
+        ("a $ b $$ c", "a $ b $ c"),
+    ] {
+        assert_eq!(substitute(text, variable).as_deref(), Ok(expected), "{text}");
+    }
+    for text in ["${STRING_VALUE:?error}", "${1API_KEY}", "${API_$KEY}", "${}"] {
+        assert!(substitute(text, variable).is_err(), "{text}");
+    }
+}

@@ -1,0 +1,88 @@
+//! Metrics by the same way as records: OpenTelemetry's meter provider aggregates, and what is collected of it goes through a lane of its own
+//! to the export thread, which has the one HTTP stack.
+
+mod encode;
+mod own;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use opentelemetry::Context;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::reader::MetricReader;
+use opentelemetry_sdk::metrics::{
+    Aggregation, Instrument, InstrumentKind, ManualReader, Pipeline as SdkPipeline, SdkMeterProvider, Stream,
+    Temporality,
+};
+
+use crate::callsite::ScopeId;
+use crate::config::{MetricsConfig, Signal};
+use crate::pipeline::Pipeline;
+
+/// A provider whose metrics the export thread collects by the reader.
+pub(crate) fn provider(pipeline: &Arc<Pipeline>, config: &MetricsConfig) -> (SdkMeterProvider, Reader) {
+    let reader = Reader(Arc::new(ManualReader::builder().with_temporality(config.temporality).build()));
+    let builder = SdkMeterProvider::builder().with_reader(reader.clone());
+    let provider = match config.has_exponential_histograms {
+        true => builder.with_view(exponential).build(),
+        false => builder.build(),
+    };
+    own::observe(pipeline, &provider.meter("watchbell"));
+    (provider, reader)
+}
+
+/// The view of a histogram whose buckets grow with what comes.
+fn exponential(instrument: &Instrument) -> Option<Stream> {
+    let aggregation = Aggregation::Base2ExponentialHistogram { max_size: 160, max_scale: 20, record_min_max: true };
+    (instrument.kind() == InstrumentKind::Histogram)
+        .then(|| Stream::builder().with_aggregation(aggregation).build().ok())
+        .flatten()
+}
+
+/// What the export thread asks for metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader(Arc<ManualReader>);
+
+impl Reader {
+    /// Hands all metrics over to the lane. It calls the service's own callbacks, which may take their time.
+    pub(crate) fn collect_into(&self, pipeline: &Pipeline) {
+        let _suppressed = Context::enter_telemetry_suppressed_scope();
+        let mut collected = ResourceMetrics::default();
+        if self.0.collect(&mut collected).is_err() {
+            return; // the provider is gone
+        }
+        let lane = pipeline.lane(Signal::Metrics);
+        for scope_metrics in collected.scope_metrics() {
+            let scope = ScopeId::of_scope(scope_metrics.scope());
+            for metric in scope_metrics.metrics() {
+                encode::records(metric, |points, record| lane.push_points(scope, points, record));
+            }
+        }
+    }
+}
+
+impl MetricReader for Reader {
+    fn register_pipeline(&self, pipeline: Weak<SdkPipeline>) {
+        self.0.register_pipeline(pipeline);
+    }
+
+    fn collect(&self, metrics: &mut ResourceMetrics) -> OTelSdkResult {
+        self.0.collect(metrics)
+    }
+
+    /// Flushing is the guard's, with a deadline.
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    /// Ending is the guard's, too: the inner reader would wait for a collection that hangs in the service's own code.
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn temporality(&self, kind: InstrumentKind) -> Temporality {
+        self.0.temporality(kind)
+    }
+}

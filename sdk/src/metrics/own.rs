@@ -1,0 +1,104 @@
+//! The ledger as metrics, by OpenTelemetry's names for an SDK's own: `otel.sdk.*`. A signal that has emitted nothing is not told of: a service
+//! that says nothing has nothing to send, and nothing to wait for when it ends.
+
+use std::sync::Arc;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{AsyncInstrument, Meter};
+
+use crate::config::Signal;
+use crate::ledger::Account;
+use crate::pipeline::Pipeline;
+
+/// Observes the account of each signal.
+pub(super) fn observe(pipeline: &Arc<Pipeline>, meter: &Meter) {
+    observe_signal(pipeline, meter, Signal::Logs, "log", "{log_record}");
+    observe_signal(pipeline, meter, Signal::Traces, "span", "{span}");
+    observe_signal(pipeline, meter, Signal::Metrics, "metric_data_point", "{data_point}");
+    let account = account(pipeline, Signal::Logs);
+    meter
+        .u64_observable_counter("otel.sdk.log.created")
+        .with_description("Log records that were made.")
+        .with_unit("{log_record}")
+        .with_callback(move |out| account().iter().for_each(|account| out.observe(account.emitted, &[])))
+        .build();
+}
+
+fn observe_signal(pipeline: &Arc<Pipeline>, meter: &Meter, signal: Signal, noun: &str, unit: &'static str) {
+    if signal != Signal::Metrics {
+        let account = account(pipeline, signal);
+        meter
+            .u64_observable_counter(format!("otel.sdk.processor.{noun}.processed"))
+            .with_description("What was processed, by error.type: without one it was handed to the exporter.")
+            .with_unit(unit)
+            .with_callback(move |out| account().iter().for_each(|account| processed(out, account)))
+            .build();
+    }
+    let of_exported = account(pipeline, signal);
+    meter
+        .u64_observable_counter(format!("otel.sdk.exporter.{noun}.exported"))
+        .with_description("What was exported, by error.type: without one the collector took it.")
+        .with_unit(unit)
+        .with_callback(move |out| of_exported().iter().for_each(|account| exported(out, account)))
+        .build();
+    let of_inflight = account(pipeline, signal);
+    let inflight = |account: &Account| account.in_flight as i64;
+    meter
+        .i64_observable_up_down_counter(format!("otel.sdk.exporter.{noun}.inflight"))
+        .with_description("What waits for the collector, or is on its way.")
+        .with_unit(unit)
+        .with_callback(move |out| {
+            of_inflight().iter().for_each(|account| out.observe(inflight(account), &[component("exporter")]));
+        })
+        .build();
+}
+
+/// The account of a signal that has emitted something.
+fn account(pipeline: &Arc<Pipeline>, signal: Signal) -> impl Fn() -> Option<Account> + Send + Sync + 'static {
+    let pipeline = Arc::clone(pipeline);
+    move || Some(pipeline.lane(signal).account()).filter(|account| account.emitted > 0)
+}
+
+fn processed(out: &dyn AsyncInstrument<u64>, account: &Account) {
+    let dropped = account.dropped_buffer_full + account.dropped_after_shutdown;
+    observe_by_error(
+        out,
+        "processor",
+        &[
+            (account.emitted - dropped, None),
+            (account.dropped_buffer_full, Some("queue_full")),
+            (account.dropped_after_shutdown, Some("already_shutdown")),
+        ],
+    );
+}
+
+fn exported(out: &dyn AsyncInstrument<u64>, account: &Account) {
+    observe_by_error(
+        out,
+        "exporter",
+        &[
+            (account.delivered, None),
+            (account.refused, Some("rejected")),
+            (account.dropped_at_export_timeout + account.dropped_at_deadline, Some("timeout")),
+        ],
+    );
+}
+
+/// A reason is told from its first record on.
+fn observe_by_error(out: &dyn AsyncInstrument<u64>, kind: &'static str, counts: &[(u64, Option<&'static str>)]) {
+    for (count, error) in counts.iter().filter(|(count, error)| *count > 0 || error.is_none()) {
+        let error = error.map(|error| KeyValue::new("error.type", error));
+        let attributes: Vec<_> = [component(kind)].into_iter().chain(error).collect();
+        out.observe(*count, &attributes);
+    }
+}
+
+fn component(kind: &'static str) -> KeyValue {
+    KeyValue::new(
+        "otel.component.type",
+        match kind {
+            "exporter" => "watchbell_exporter",
+            _ => "watchbell_processor",
+        },
+    )
+}
