@@ -112,7 +112,7 @@ pub struct QueryArguments {
     pub limit: String,
 
     /// Whether a log query begins with the newest records or the oldest
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, ignore_case = true)]
     pub direction: QueryDirection,
 
     /// Series that an answer has at most; a query for more fails

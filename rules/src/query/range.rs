@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use crate::entry::LogEntry;
 use crate::labels::Labels;
-use crate::logql::ast::{Grouping, LogExpr, LogRange, RangeAggregation, RangeOp, StageKind, Unwrap};
+use crate::logql::ast::{Grouping, LogExpr, LogRange, RangeAggregation, RangeOp, Stage, StageKind, Unwrap};
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::pipeline::{Extracted, Pipeline, Record, Unsupported, Verdict};
 use crate::time::Timestamp;
@@ -70,7 +70,11 @@ impl Range {
         let grouping = of_sum.or(aggregation.grouping.as_ref());
         let no_labels = aggregation.op == RangeOp::AbsentOverTime || grouping.is_some_and(is_singleton);
         let groups = groups(grouping, no_labels, unwrapped);
-        let source = Source::new(log, wanted(&groups, unwrapped).as_deref())?;
+        let mut log = log.clone();
+        if !matches!(aggregation.op, RangeOp::BytesOverTime | RangeOp::BytesRate) {
+            log.stages = without_idle_line_formats(&log.stages);
+        }
+        let source = Source::new(&log, wanted(&groups, unwrapped).as_deref())?;
         let reach = i64::try_from(range.as_nanos()).unwrap_or(i64::MAX);
         let shifted = |time: Timestamp| time.0.saturating_sub(*offset);
         Ok(Self {
@@ -194,6 +198,16 @@ impl Source {
             false => Verdict::Dropped,
         }
     }
+}
+
+/// The stages without the `line_format`s behind which no stage reads the line: where lines are only counted, Loki does not run them, and
+/// parsers need not extract what they read.
+fn without_idle_line_formats(stages: &[Stage]) -> Vec<Stage> {
+    let reads_line =
+        |stage: &Stage| matches!(stage.kind, StageKind::Line(_)) || Pipeline::has_parser(std::slice::from_ref(stage));
+    let last_reader = stages.iter().rposition(reads_line).unwrap_or(0);
+    let is_idle = |at: usize| at >= last_reader && matches!(stages[at].kind, StageKind::LineFormat(_));
+    stages.iter().enumerate().filter(|(at, _)| !is_idle(*at)).map(|(_, stage)| stage.clone()).collect()
 }
 
 /// `by ()`: all is one series.
