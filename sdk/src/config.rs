@@ -189,6 +189,8 @@ pub(crate) struct Config {
     pub(crate) buffer_bytes_max: usize,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) panics: bool,
+    /// The keys of the baggage that becomes attributes.
+    pub(crate) baggage_attributes: Vec<String>,
     #[cfg(feature = "metrics")]
     pub(crate) metrics: MetricsConfig,
     exports: PerSignal<Option<Export>>,

@@ -147,6 +147,25 @@ impl Guard {
         self.providers.meter.as_ref()
     }
 
+    /// The provider of loggers for appenders that speak OpenTelemetry's logs API; the module [`logs`](crate::logs) has an example. None where
+    /// logs are not exported.
+    #[cfg(feature = "otel-logs")]
+    pub fn logger_provider(&self) -> Option<crate::logs::LoggerProvider> {
+        self.has_logs().then(|| crate::logs::LoggerProvider { pipeline: Arc::clone(&self.pipeline) })
+    }
+
+    /// What takes the place of the batch processor in a provider of `opentelemetry_sdk`. None where logs are not exported.
+    #[cfg(feature = "otel-logs")]
+    pub fn log_processor(&self) -> Option<crate::logs::LogProcessor> {
+        let thread = self.thread.clone().filter(|_| self.has_logs())?;
+        Some(crate::logs::LogProcessor { pipeline: Arc::clone(&self.pipeline), thread })
+    }
+
+    #[cfg(feature = "otel-logs")]
+    fn has_logs(&self) -> bool {
+        self.pipeline.exports_logs
+    }
+
     fn shut_down(&mut self, timeout: Duration) {
         if let Some(thread) = self.thread.take() {
             let (reply, done) = mpsc::channel();

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use opentelemetry::Context as OtelContext;
+#[cfg(feature = "otel-logs")]
+use opentelemetry::InstrumentationScope;
 use tokio::sync::Notify;
 
 use crate::callsite::{CallsiteCache, ScopeId};
@@ -258,7 +260,15 @@ pub(crate) struct Local {
     pub(crate) callsites: CallsiteCache,
     scratch: RefCell<Vec<u8>>,
     slots: RefCell<Vec<Arc<Slot>>>,
+    #[cfg(feature = "otel-logs")]
+    targets: RefCell<Vec<(Box<str>, ScopeId)>>,
+    #[cfg(feature = "otel-logs")]
+    scope: RefCell<Option<(InstrumentationScope, ScopeId)>>,
 }
+
+/// Most targets whose scopes a thread remembers for OpenTelemetry's logs API (16); the oldest is forgotten for another.
+#[cfg(feature = "otel-logs")]
+const TARGETS_MAX: usize = 16;
 
 /// Most bytes of scratch that a thread keeps between calls (8 KiB); a larger record's is freed.
 const SCRATCH_BYTES_MAX: usize = 8 * 1024;
@@ -279,7 +289,15 @@ impl Local {
     /// are.
     fn new() -> Self {
         OtelContext::map_current(|_| ());
-        Self { callsites: CallsiteCache::new(), scratch: RefCell::default(), slots: RefCell::default() }
+        Self {
+            callsites: CallsiteCache::new(),
+            scratch: RefCell::default(),
+            slots: RefCell::default(),
+            #[cfg(feature = "otel-logs")]
+            targets: RefCell::default(),
+            #[cfg(feature = "otel-logs")]
+            scope: RefCell::default(),
+        }
     }
 
     /// Calls `f` with this thread's locals; `None` in a thread that is ending and has dropped them.
@@ -298,6 +316,49 @@ impl Local {
             *scratch = Vec::new();
         }
         result
+    }
+
+    /// An empty buffer, to be given back.
+    #[cfg(feature = "otel-logs")]
+    pub(crate) fn take_scratch(&self) -> Vec<u8> {
+        let mut scratch =
+            self.scratch.try_borrow_mut().map(|mut scratch| std::mem::take(&mut *scratch)).unwrap_or_default();
+        scratch.clear();
+        scratch
+    }
+
+    #[cfg(feature = "otel-logs")]
+    pub(crate) fn give_scratch(&self, scratch: Vec<u8>) {
+        if scratch.capacity() <= SCRATCH_BYTES_MAX
+            && let Ok(mut kept) = self.scratch.try_borrow_mut()
+        {
+            *kept = scratch;
+        }
+    }
+
+    /// A target's scope, from this thread's own short list if it is there.
+    #[cfg(feature = "otel-logs")]
+    pub(crate) fn scope_of_target(&self, target: &str) -> ScopeId {
+        let mut targets = self.targets.borrow_mut();
+        if let Some((_, scope)) = targets.iter().find(|(known, _)| **known == *target) {
+            return *scope;
+        }
+        let scope = ScopeId::of_target(target);
+        if targets.len() >= TARGETS_MAX {
+            targets.remove(0);
+        }
+        targets.push((target.into(), scope));
+        scope
+    }
+
+    /// The scope's number; of the last one it is remembered.
+    #[cfg(feature = "otel-logs")]
+    pub(crate) fn scope_of(&self, scope: &InstrumentationScope) -> ScopeId {
+        let mut last = self.scope.borrow_mut();
+        match &*last {
+            Some((known, id)) if known == scope => *id,
+            _ => last.insert((scope.clone(), ScopeId::of_scope(scope))).1,
+        }
     }
 
     #[inline]

@@ -22,7 +22,6 @@ use crate::callsite::{Callsite, CallsiteCache, ScopeId};
 use crate::config::Signal;
 use crate::encode::unix_nano;
 use crate::lane::{Local, Urgency, map_current_context};
-use crate::limits::Limits;
 use crate::pipeline::Pipeline;
 use crate::record::{LogRecordWriter, SpanIds};
 
@@ -90,14 +89,14 @@ fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
     let pushed = Local::with(|local| {
         let callsite = Callsite::of(event.metadata(), &local.callsites);
         local.with_scratch(|record| {
-            let scope = write(record, callsite, &pipeline.limits, event, span, now);
+            let scope = write(record, callsite, pipeline, event, span, now);
             lane.push(local, scope, record, urgency);
         });
     });
     if pushed.is_none() {
         let mut record = Vec::new();
         let callsite = Callsite::of(event.metadata(), &CallsiteCache::new());
-        let scope = write(&mut record, callsite, &pipeline.limits, event, span, now);
+        let scope = write(&mut record, callsite, pipeline, event, span, now);
         lane.push_detached(scope, &record, urgency);
     }
 }
@@ -106,13 +105,16 @@ fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
 fn write(
     record: &mut Vec<u8>,
     callsite: &'static Callsite,
-    limits: &Limits,
+    pipeline: &Pipeline,
     event: &Event<'_>,
     span: &SpanIds,
     now: u64,
 ) -> ScopeId {
-    let mut writer = LogRecordWriter::new(record, callsite, limits, now);
+    let mut writer = LogRecordWriter::new(record, callsite, &pipeline.limits, now);
     event.record(&mut writer);
+    if pipeline.baggage.is_wanted() {
+        pipeline.baggage.each_of_current(|key, value| writer.text(key, value));
+    }
     writer.finish(span)
 }
 

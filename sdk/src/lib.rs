@@ -42,6 +42,12 @@
 //!
 //! Records of the `log` crate come with their level, target, message and place; its key-values (`log::info!(order_id = 17; "...")`) do not come along.
 //!
+//! # Correlation
+//!
+//! A record is in the span that is current, or that its `parent:` names. A task stays in it by [`task::spawn`], a thread by [`task::carried`]; to
+//! another worker one sends the `tracing::Span` along. [`propagation`] takes the trace from a request's headers and writes it into them, and
+//! [`Builder::baggage_attributes`] makes attributes of chosen entries of the baggage.
+//!
 //! # The process's end
 //!
 //! | how it ends | what is sent |
@@ -72,9 +78,13 @@
 //!
 //! # Features
 //!
-//! `grpc`, `tls`, `gzip`, `log` (records of the `log` crate), `console`, `metrics` and `config-file` (`OTEL_CONFIG_FILE`), all on by default. OTLP/HTTP is always there; one HTTP stack, hyper's, serves both
-//! protocols. With all of them 84 crates are compiled,
-//! itself and procedural macros counted in; with `default-features = false` 56. `grpc` adds 6, `tls` 17, `config-file` 2, `metrics` none.
+//! On by default: `grpc`, `tls`, `gzip`, `log` (records of the `log` crate), `console`, `metrics`, `config-file` (`OTEL_CONFIG_FILE`) and
+//! `otel-logs` (OpenTelemetry's logs API). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 84
+//! crates are compiled, itself and procedural macros counted in; with `default-features = false` 56. `grpc` adds 6, `tls` 17, `config-file` 2,
+//! `metrics` and `otel-logs` none.
+//!
+//! To be asked for: `tower`, the module `middleware` with layers for servers and clients of axum, tonic and hyper: a span, its status and one line
+//! for each request, the trace's context in and out; and `axum`, which names spans by the route that matched.
 //!
 //! # Metrics
 //!
@@ -93,6 +103,12 @@
 //! The [`Ledger`] is among them, by OpenTelemetry's names: `otel.sdk.log.created`, `otel.sdk.processor.{log,span}.processed`,
 //! `otel.sdk.exporter.{log,span,metric_data_point}.{exported,inflight}`; what was lost has an `error.type`.
 //!
+//! # Three doors
+//!
+//! What `tracing` and the `log` crate say, what an appender says to our [`logs::LoggerProvider`], and what passes a stock provider with our
+//! [`logs::LogProcessor`] in the place of its batch processor goes into one buffer and one account. The OpenTelemetry crates that fit are
+//! re-exported: [`opentelemetry`], [`opentelemetry_sdk`].
+//!
 //! # In tests
 //!
 //! [`test::capture`] takes what a test logs, so that it can be asserted on.
@@ -110,6 +126,7 @@
 //! # Ok::<(), watchbell::InitError>(())
 //! ```
 
+mod baggage;
 mod callsite;
 mod chunk;
 mod config;
@@ -128,8 +145,12 @@ mod levels;
 mod limits;
 #[cfg(feature = "log")]
 mod log_crate;
+#[cfg(feature = "otel-logs")]
+pub mod logs;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "tower")]
+pub mod middleware;
 mod one_line;
 mod panic;
 mod pipeline;
@@ -137,6 +158,7 @@ pub mod propagation;
 mod record;
 mod resource;
 mod span;
+pub mod task;
 mod tell;
 pub mod test;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]

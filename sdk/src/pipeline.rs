@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::baggage::Baggage;
 use crate::chunk::Pool;
 use crate::config::{Config, Signal};
 use crate::lane::Lane;
@@ -15,6 +16,10 @@ pub(crate) struct Pipeline {
     pub(crate) pool: Arc<Pool>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) limits: Limits,
+    pub(crate) baggage: Baggage,
+    /// Whether log records leave at all.
+    #[cfg(feature = "otel-logs")]
+    pub(crate) exports_logs: bool,
     logs: Lane,
     traces: Lane,
     metrics: Lane,
@@ -29,7 +34,17 @@ impl Pipeline {
             Lane::new(Arc::clone(&pool), Arc::clone(&wake), records_max)
         };
         let [logs, traces, metrics] = Signal::ALL.map(lane);
-        Self { logs, traces, metrics, pool, wake, limits: config.limits }
+        Self {
+            logs,
+            traces,
+            metrics,
+            pool,
+            wake,
+            limits: config.limits,
+            baggage: Baggage::new(&config.baggage_attributes),
+            #[cfg(feature = "otel-logs")]
+            exports_logs: config.export(Signal::Logs).is_some(),
+        }
     }
 
     pub(crate) fn lane(&self, signal: Signal) -> &Lane {

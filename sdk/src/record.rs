@@ -9,6 +9,8 @@ mod exception;
 use std::error::Error;
 use std::fmt::{self, Write};
 
+#[cfg(feature = "otel-logs")]
+use opentelemetry::trace::TraceContextExt;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use tracing_core::field::{Field, Visit};
 use watchbell_proto::wire::{
@@ -17,10 +19,12 @@ use watchbell_proto::wire::{
 
 use crate::callsite::{Callsite, FieldUse, ScopeId, put_attribute};
 use crate::encode::ErrorChain;
+#[cfg(feature = "otel-logs")]
+use crate::lane::map_current_context;
 use crate::limits::{Limits, VALUE_BYTES_MAX, cut_to};
 
 /// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
-const RECORD_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const RECORD_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes that a record keeps free for what comes last: the count of what was dropped, flags and ids, and lengths of more than a byte.
 const TAIL_BYTES: usize = 64;
@@ -46,7 +50,7 @@ impl<'a> LogRecordWriter<'a> {
         let has_place = callsite.place_attributes() <= limits.attributes_per_record_max;
         out.extend_from_slice(if has_place { callsite.head() } else { callsite.head_without_place() });
         if let Some(times) = out.first_chunk_mut() {
-            put_times(times, now);
+            put_times(times, now, now);
         }
         Self {
             out,
@@ -69,6 +73,17 @@ impl<'a> LogRecordWriter<'a> {
         }
         span.put(self.out);
         self.scope
+    }
+
+    /// Appends an attribute that is no field of the event.
+    pub(crate) fn text(&mut self, key: &str, value: &str) {
+        if !self.has_room(key.len()) {
+            self.dropped_attributes += 1;
+            return;
+        }
+        self.attributes += 1;
+        let text = cut_to(value, VALUE_BYTES_MAX, self.limits.record_value_chars_max);
+        put_attribute(self.out, key, |out| put_bytes_field(out, 1, text.as_bytes()));
     }
 
     /// Lets `write` append the field's value, with the most characters that it may have.
@@ -182,16 +197,16 @@ pub(crate) const TIMES_BYTES: usize = 18;
 /// Appends the fields `time_unix_nano` and `observed_time_unix_nano`.
 pub(crate) fn put_time_fields(out: &mut Vec<u8>, now: u64) {
     let mut fields = [0; TIMES_BYTES];
-    put_times(&mut fields, now);
+    put_times(&mut fields, now, now);
     out.extend_from_slice(&fields);
 }
 
 #[inline]
-fn put_times(fields: &mut [u8; TIMES_BYTES], now: u64) {
+pub(crate) fn put_times(fields: &mut [u8; TIMES_BYTES], time: u64, observed: u64) {
     fields[0] = 1 << 3 | 1;
-    fields[1..9].copy_from_slice(&now.to_le_bytes());
+    fields[1..9].copy_from_slice(&time.to_le_bytes());
     fields[9] = 11 << 3 | 1;
-    fields[10..].copy_from_slice(&now.to_le_bytes());
+    fields[10..].copy_from_slice(&observed.to_le_bytes());
 }
 
 /// An attribute up to its value, `6: {1: key, 2: {`, with zeros where the two lengths come.
@@ -255,6 +270,20 @@ pub(crate) struct SpanIds {
 impl SpanIds {
     pub(crate) const NONE: Self =
         Self { trace_id: TraceId::INVALID, span_id: SpanId::INVALID, flags: TraceFlags::NOT_SAMPLED };
+
+    /// The current span's; `None` where telemetry is suppressed.
+    #[cfg(feature = "otel-logs")]
+    pub(crate) fn current() -> Option<Self> {
+        let current = map_current_context(|context| {
+            (!context.is_telemetry_suppressed()).then(|| Self::of(context.span().span_context()))
+        });
+        current.unwrap_or(Some(Self::NONE)) // a thread that is ending has no span
+    }
+
+    #[cfg(feature = "otel-logs")]
+    pub(crate) fn new(trace_id: TraceId, span_id: SpanId, flags: TraceFlags) -> Self {
+        Self { trace_id, span_id, flags }
+    }
 
     /// The ids of a span context, sampled or not.
     #[inline]

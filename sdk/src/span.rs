@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::trace::Span as _;
 use opentelemetry::{Context, InstrumentationScope};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
@@ -33,7 +34,11 @@ impl PipelineSpanProcessor {
 }
 
 impl SpanProcessor for PipelineSpanProcessor {
-    fn on_start(&self, _: &mut Span, _: &Context) {}
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        if self.pipeline.baggage.is_wanted() {
+            span.set_attributes(self.pipeline.baggage.of(context));
+        }
+    }
 
     fn on_end(&self, span: SpanData) {
         if !span.span_context.is_sampled() {

@@ -44,6 +44,7 @@ pub struct Builder {
     sampler: Option<Sampler>,
     schedule_delay: Option<Duration>,
     metric_interval: Option<Duration>,
+    baggage_attributes: Vec<String>,
     buffer_bytes_max: Option<usize>,
     shutdown_timeout: Option<Duration>,
     panics: Option<bool>,
@@ -150,6 +151,17 @@ impl Builder {
         self
     }
 
+    /// Makes attributes of the entries of OpenTelemetry's baggage that have these keys, on each record and span; of all other entries none: what
+    /// comes from a caller need not be meant for a log. The limits of attributes count for them, too.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().baggage_attributes(["tenant.id", "session.id"]);
+    /// ```
+    pub fn baggage_attributes<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.baggage_attributes.extend(keys.into_iter().map(Into::into));
+        self
+    }
+
     /// How often metrics are collected and sent, as `OTEL_METRIC_EXPORT_INTERVAL` (60 s).
     ///
     /// ```
@@ -216,6 +228,7 @@ impl Builder {
             buffer_bytes_max: self.buffer_bytes_max.unwrap_or(BUFFER_BYTES_MAX),
             shutdown_timeout: self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
             panics: self.panics.unwrap_or(true),
+            baggage_attributes: self.baggage_attributes.clone(),
             #[cfg(feature = "metrics")]
             metrics: settings.metrics,
             exports: self.exports(settings)?,

@@ -131,3 +131,72 @@ fn spans_of_opentelemetrys_own_api() {
         (7_u128.to_be_bytes().to_vec(), 8_u64.to_be_bytes().to_vec(), 1)
     );
 }
+
+/// A thread pool, a thread of one's own, a channel and a stream: what is handed over is the span.
+#[test]
+fn other_threads_channels_and_streams() {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline(&receiver);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let request = async {
+        watchbell::task::spawn(async { tracing::info!("a task") }).await.unwrap();
+        watchbell::task::spawn_blocking(|| tracing::info!("the blocking pool")).await.unwrap();
+        std::thread::spawn(watchbell::task::carried(|| tracing::info!("a thread"))).join().unwrap();
+        let (jobs, mut queue) = tokio::sync::mpsc::channel(1);
+        let worker = tokio::spawn(
+            async move {
+                let (job, span): (u8, tracing::Span) = queue.recv().await.unwrap();
+                span.in_scope(|| tracing::info!("job {job}"));
+            }
+            .with_current_subscriber(),
+        );
+        jobs.send((7, tracing::Span::current())).await.unwrap();
+        worker.await.unwrap();
+        let mut polls = 0;
+        std::future::poll_fn(|context| {
+            polls += 1;
+            tracing::info!("poll {polls}");
+            context.waker().wake_by_ref();
+            if polls < 3 { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+        })
+        .await;
+    };
+    runtime.block_on(async { request.instrument(tracing::info_span!("request")).await }.with_subscriber(dispatch));
+    guard.shutdown(LONG);
+    for body in ["a task", "the blocking pool", "a thread", "job 7", "poll 1", "poll 2", "poll 3"] {
+        assert_in(&receiver, body, "request");
+    }
+}
+
+#[test]
+fn baggage_becomes_attributes_by_a_list() {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use watchbell::opentelemetry::baggage::BaggageExt;
+    use watchbell::opentelemetry::logs::{LogRecord, Logger, LoggerProvider};
+    use watchbell::opentelemetry::{Context, KeyValue};
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline_of(builder(&receiver).baggage_attributes(["tenant.id", "absent"]));
+    let baggage = [KeyValue::new("tenant.id", "acme"), KeyValue::new("password", "s3cret")];
+    let _attached = Context::current().with_baggage(baggage).attach();
+    let logger = guard.logger_provider().unwrap().logger("legacy");
+    tracing::dispatcher::with_default(&dispatch, || {
+        tracing::info!("without a span");
+        tracing::info_span!("request").in_scope(|| {
+            tracing::info!("in a span");
+            let mut record = logger.create_log_record();
+            record.set_body("by the logger".into());
+            logger.emit(record);
+        });
+    });
+    guard.shutdown(LONG);
+    let acme = Some(Value::StringValue("acme".to_owned()));
+    for body in ["without a span", "in a span", "by the logger"] {
+        let log = receiver.log(body);
+        assert_eq!(
+            (log.attribute("tenant.id"), log.attribute("password"), log.attribute("absent")),
+            (acme.clone(), None, None)
+        );
+    }
+    let span = super::receiver::attributes(&receiver.span("request").attributes);
+    assert_eq!((span.get("tenant.id"), span.get("password")), (acme.as_ref(), None));
+}

@@ -3,7 +3,10 @@
 mod capture;
 mod correlation;
 mod delivery;
+mod doors;
 mod metrics;
+#[cfg(feature = "axum")]
+mod middleware;
 mod receiver;
 mod records;
 mod shutdown;

@@ -1,0 +1,308 @@
+//! OpenTelemetry's logs API into the same buffer: a [`LoggerProvider`] for appenders of other crates, and a [`LogProcessor`] in the place of
+//! the stock batch processor. What comes by either is in the same [`Ledger`](crate::Ledger) as what `tracing` logs.
+//!
+//! ```
+//! use watchbell::opentelemetry::logs::{LogRecord, Logger, LoggerProvider, Severity};
+//!
+//! # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+//! if let Some(provider) = guard.logger_provider() {
+//!     let logger = provider.logger("checkout");
+//!     let mut record = logger.create_log_record();
+//!     record.set_severity_number(Severity::Error);
+//!     record.set_body("payment upstream answered 503".into());
+//!     record.add_attribute("status", 503);
+//!     logger.emit(record);
+//! }
+//! # drop(guard.shutdown(std::time::Duration::ZERO));
+//! # Ok::<(), watchbell::InitError>(())
+//! ```
+
+mod value;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::logs::{AnyValue, LogRecord, Severity};
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
+use opentelemetry::{InstrumentationScope, Key};
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::logs::SdkLogRecord;
+use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
+
+use crate::callsite::{ScopeId, put_attribute};
+use crate::config::Signal;
+use crate::encode::unix_nano;
+use crate::export::{Command, ExportThread};
+use crate::lane::{Local, Urgency};
+use crate::pipeline::Pipeline;
+use crate::record::{RECORD_BYTES_MAX, SpanIds, TIMES_BYTES, put_times};
+
+/// Makes loggers; from [`Guard::logger_provider`](crate::Guard::logger_provider).
+#[derive(Clone)]
+pub struct LoggerProvider {
+    pub(crate) pipeline: Arc<Pipeline>,
+}
+
+impl opentelemetry::logs::LoggerProvider for LoggerProvider {
+    type Logger = Logger;
+
+    fn logger_with_scope(&self, scope: InstrumentationScope) -> Logger {
+        Logger { pipeline: Arc::clone(&self.pipeline), scope: ScopeId::of_scope(&scope) }
+    }
+}
+
+impl fmt::Debug for LoggerProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoggerProvider").finish_non_exhaustive()
+    }
+}
+
+/// Takes records of one scope, from any thread.
+#[derive(Clone)]
+pub struct Logger {
+    pipeline: Arc<Pipeline>,
+    scope: ScopeId,
+}
+
+impl opentelemetry::logs::Logger for Logger {
+    type LogRecord = Record;
+
+    fn create_log_record(&self) -> Record {
+        Record::new(&self.pipeline, self.scope)
+    }
+
+    /// Hands the record over; without a trace of its own it has that of the current span. It never waits.
+    fn emit(&self, record: Record) {
+        record.emit(&self.pipeline);
+    }
+
+    fn event_enabled(&self, _: Severity, _: &str, _: Option<&str>) -> bool {
+        SpanIds::current().is_some()
+    }
+}
+
+impl fmt::Debug for Logger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logger").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+/// A record under construction: each call is written at once as OTLP, into the thread's own buffer, so that there is nothing to clone or to
+/// convert later. Beyond the limits of `OTEL_LOGRECORD_ATTRIBUTE_*` attributes are dropped and counted, and strings cut.
+pub struct Record {
+    bytes: Vec<u8>,
+    scope: ScopeId,
+    time: Option<SystemTime>,
+    observed_time: Option<SystemTime>,
+    span: Option<SpanIds>,
+    is_error: bool,
+    attributes: u32,
+    attributes_max: u32,
+    dropped_attributes: u32,
+    value_chars_max: usize,
+}
+
+impl Record {
+    fn new(pipeline: &Pipeline, scope: ScopeId) -> Self {
+        let mut bytes = Local::with(Local::take_scratch).unwrap_or_default();
+        bytes.extend_from_slice(&[0; TIMES_BYTES]);
+        Self {
+            bytes,
+            scope,
+            time: None,
+            observed_time: None,
+            span: None,
+            is_error: false,
+            attributes: 0,
+            attributes_max: pipeline.limits.attributes_per_record_max,
+            dropped_attributes: 0,
+            value_chars_max: pipeline.limits.record_value_chars_max,
+        }
+    }
+
+    fn put_attribute(&mut self, key: &str, value: &AnyValue) {
+        if self.attributes >= self.attributes_max {
+            self.dropped_attributes += 1;
+            return;
+        }
+        let before = self.bytes.len();
+        put_attribute(&mut self.bytes, key, |out| value::put(out, value, self.value_chars_max));
+        if self.bytes.len() > RECORD_BYTES_MAX {
+            self.bytes.truncate(before);
+            self.dropped_attributes += 1;
+        } else {
+            self.attributes += 1;
+        }
+    }
+
+    fn put_body(&mut self, body: &AnyValue) {
+        let before = self.bytes.len();
+        put_message_field(&mut self.bytes, 5, |out| value::put(out, body, usize::MAX));
+        if self.bytes.len() > RECORD_BYTES_MAX {
+            self.bytes.truncate(before);
+            put_message_field(&mut self.bytes, 5, |out| {
+                put_bytes_field(out, 1, b"(a body larger than a record may be)")
+            });
+        }
+    }
+
+    fn emit(mut self, pipeline: &Pipeline) {
+        let Some(current) = SpanIds::current() else { return };
+        if pipeline.baggage.is_wanted() {
+            let put = |key: &str, value: &str| self.put_attribute(key, &AnyValue::from(value.to_owned()));
+            pipeline.baggage.each_of_current(put);
+        }
+        if self.dropped_attributes > 0 {
+            put_varint_field(&mut self.bytes, 7, u64::from(self.dropped_attributes));
+        }
+        self.span.take().unwrap_or(current).put(&mut self.bytes);
+        let now = SystemTime::now();
+        let observed = unix_nano(self.observed_time.unwrap_or(now));
+        let time = self.time.map_or(observed, unix_nano);
+        if let Some(times) = self.bytes.first_chunk_mut() {
+            put_times(times, time, observed);
+        }
+        let urgency = if self.is_error { Urgency::Hurry } else { Urgency::Idle };
+        let lane = pipeline.lane(Signal::Logs);
+        if Local::with(|local| lane.push(local, self.scope, &self.bytes, urgency)).is_none() {
+            lane.push_detached(self.scope, &self.bytes, urgency);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let _ = Local::with(|local| local.give_scratch(bytes)); // an ending thread has no use for it
+    }
+}
+
+impl LogRecord for Record {
+    fn set_event_name(&mut self, name: &'static str) {
+        put_bytes_field(&mut self.bytes, 12, name.as_bytes());
+    }
+
+    /// The scope, for this record alone.
+    fn set_target<T: Into<Cow<'static, str>>>(&mut self, target: T) {
+        let target = target.into();
+        let found = Local::with(|local| local.scope_of_target(&target));
+        self.scope = found.unwrap_or_else(|| ScopeId::of_target(&target));
+    }
+
+    fn set_timestamp(&mut self, timestamp: SystemTime) {
+        self.time = Some(timestamp);
+    }
+
+    fn set_observed_timestamp(&mut self, timestamp: SystemTime) {
+        self.observed_time = Some(timestamp);
+    }
+
+    fn set_severity_text(&mut self, text: &'static str) {
+        put_bytes_field(&mut self.bytes, 3, text.as_bytes());
+    }
+
+    fn set_severity_number(&mut self, number: Severity) {
+        self.is_error = number >= Severity::Error;
+        put_varint_field(&mut self.bytes, 2, number as u64);
+    }
+
+    fn set_body(&mut self, body: AnyValue) {
+        self.put_body(&body);
+    }
+
+    fn add_attributes<I, K, V>(&mut self, attributes: I)
+    where
+        I: IntoIterator<Item = (K, V)>,
+        K: Into<Key>,
+        V: Into<AnyValue>,
+    {
+        attributes.into_iter().for_each(|(key, value)| self.add_attribute(key, value));
+    }
+
+    fn add_attribute<K: Into<Key>, V: Into<AnyValue>>(&mut self, key: K, value: V) {
+        self.put_attribute(key.into().as_str(), &value.into());
+    }
+
+    fn set_trace_context(&mut self, trace_id: TraceId, span_id: SpanId, flags: Option<TraceFlags>) {
+        self.span = Some(SpanIds::new(trace_id, span_id, flags.unwrap_or_default()));
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").field("attributes", &self.attributes).finish_non_exhaustive()
+    }
+}
+
+/// In the place of the stock `BatchLogProcessor`: a provider of `opentelemetry_sdk` with other processors before it stays as it is, and its
+/// records go our way, with our resource. From [`Guard::log_processor`](crate::Guard::log_processor).
+///
+/// ```
+/// use watchbell::opentelemetry_sdk::logs::SdkLoggerProvider;
+///
+/// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+/// if let Some(processor) = guard.log_processor() {
+///     let provider = SdkLoggerProvider::builder().with_log_processor(processor).build();
+/// }
+/// # drop(guard.shutdown(std::time::Duration::ZERO));
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
+#[derive(Clone)]
+pub struct LogProcessor {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) thread: ExportThread,
+}
+
+impl opentelemetry_sdk::logs::LogProcessor for LogProcessor {
+    fn emit(&self, data: &mut SdkLogRecord, scope: &InstrumentationScope) {
+        let scope = Local::with(|local| local.scope_of(scope)).unwrap_or_else(|| ScopeId::of_scope(scope));
+        let mut record = Record::new(&self.pipeline, scope);
+        record.time = data.timestamp();
+        record.observed_time = data.observed_timestamp();
+        if let Some(number) = data.severity_number() {
+            record.set_severity_number(number);
+        }
+        if let Some(text) = data.severity_text() {
+            record.set_severity_text(text);
+        }
+        if let Some(name) = data.event_name() {
+            record.set_event_name(name);
+        }
+        if let Some(target) = data.target() {
+            record.scope = Local::with(|local| local.scope_of_target(target)).unwrap_or(record.scope);
+        }
+        if let Some(body) = data.body() {
+            record.put_body(body);
+        }
+        if let Some(trace) = data.trace_context() {
+            record.set_trace_context(trace.trace_id, trace.span_id, trace.trace_flags);
+        }
+        data.attributes_iter().for_each(|(key, value)| record.put_attribute(key.as_str(), value));
+        record.emit(&self.pipeline);
+    }
+
+    /// Waits five seconds at most; the guard's flush has a deadline of one's own.
+    fn force_flush(&self) -> OTelSdkResult {
+        self.shutdown_with_timeout(FLUSH_TIMEOUT)
+    }
+
+    /// Flushes: the export goes on until the guard ends it.
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        let (reply, settled) = mpsc::channel();
+        match self.thread.ask(Command::Flush(reply)) && settled.recv_timeout(timeout).is_ok() {
+            true => Ok(()),
+            false => Err(OTelSdkError::Timeout(timeout)),
+        }
+    }
+}
+
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl fmt::Debug for LogProcessor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogProcessor").finish_non_exhaustive()
+    }
+}

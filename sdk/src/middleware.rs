@@ -1,0 +1,230 @@
+//! Requests as spans: layers for [tower](https://docs.rs/tower) services over HTTP, so for axum, tonic and hyper, servers and clients.
+//!
+//! A request is a span by OpenTelemetry's conventions for HTTP, or for RPC where it is gRPC: its names, its status, its error. A server's is a part of
+//! the caller's trace, a client hands its own on. When the response has ended (its trailers have come, or nobody reads on) one record tells
+//! method, route, status and duration, in that span.
+//!
+//! ```
+//! use watchbell::middleware::{ClientLayer, ServerLayer};
+//! # use axum::{Router, routing::get};
+//! # use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+//! # use tower::Layer;
+//!
+//! let app: Router = Router::new().route("/cart/{id}", get(|| async { "a mug" })).layer(ServerLayer::axum());
+//! # let client: Client<_, axum::body::Body> = Client::builder(TokioExecutor::new()).build_http();
+//! let client = ClientLayer::new().layer(client); // hyper's, or a channel of tonic's
+//! ```
+
+mod exchange;
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{Extensions, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use exchange::Exchange;
+
+/// Makes a span of each request that a server takes.
+#[derive(Clone, Copy)]
+pub struct ServerLayer {
+    route: Route,
+}
+
+/// Finds the route that a request matched, which a framework leaves in its extensions.
+type Route = fn(&Extensions) -> Option<String>;
+
+impl ServerLayer {
+    /// For a server whose routes are not known: a span has the method's name alone, since paths are too many for names. gRPC's paths are few.
+    ///
+    /// ```
+    /// use watchbell::middleware::ServerLayer;
+    ///
+    /// let layer = ServerLayer::new(); // `tonic::transport::Server::builder().layer(layer)`
+    /// ```
+    pub fn new() -> Self {
+        Self { route: |_| None }
+    }
+
+    /// For axum, by `Router::layer`: a span's name has the route that matched, `GET /cart/{id}`.
+    #[cfg(feature = "axum")]
+    pub fn axum() -> Self {
+        let route = |extensions: &Extensions| {
+            extensions.get::<axum::extract::MatchedPath>().map(|path| path.as_str().to_owned())
+        };
+        Self { route }
+    }
+}
+
+impl Default for ServerLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ServerLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerLayer").finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for ServerLayer {
+    type Service = ServerService<S>;
+
+    fn layer(&self, inner: S) -> ServerService<S> {
+        ServerService { inner, route: self.route }
+    }
+}
+
+/// What [`ServerLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct ServerService<S> {
+    inner: S,
+    route: Route,
+}
+
+impl<S, B, R> Service<Request<B>> for ServerService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let exchange = Exchange::of_server(&request, (self.route)(request.extensions()));
+        let future = exchange.span().in_scope(|| self.inner.call(request));
+        ResponseFuture { future, exchange: Some(exchange) }
+    }
+}
+
+/// Makes a span of each request that a client sends, and hands the trace on in its headers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientLayer {}
+
+impl ClientLayer {
+    /// For any client that is a tower service over HTTP.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<S> Layer<S> for ClientLayer {
+    type Service = ClientService<S>;
+
+    fn layer(&self, inner: S) -> ClientService<S> {
+        ClientService { inner }
+    }
+}
+
+/// What [`ClientLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct ClientService<S> {
+    inner: S,
+}
+
+impl<S, B, R> Service<Request<B>> for ClientService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let exchange = Exchange::of_client(&request);
+        let future = exchange.span().in_scope(|| {
+            crate::propagation::inject(request.headers_mut());
+            self.inner.call(request)
+        });
+        ResponseFuture { future, exchange: Some(exchange) }
+    }
+}
+
+pin_project! {
+    /// A response to come.
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        future: F,
+        exchange: Option<Exchange>,
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = Result<Response<ResponseBody<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let _entered = this.exchange.as_ref().map(|exchange| exchange.span().clone().entered());
+        let result = ready!(this.future.poll(context));
+        let mut exchange = this.exchange.take();
+        match (&result, &mut exchange) {
+            (Ok(response), Some(exchange)) => exchange.handle_response(response),
+            (Err(_), Some(exchange)) => exchange.handle_failure(),
+            (_, None) => {}
+        }
+        Poll::Ready(result.map(|response| response.map(|body| ResponseBody { body, exchange })))
+    }
+}
+
+pin_project! {
+    /// A response's body; its end is the request's.
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        body: B,
+        exchange: Option<Exchange>,
+    }
+}
+
+impl<B: Body> Body for ResponseBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let _entered = this.exchange.as_ref().map(|exchange| exchange.span().clone().entered());
+        let frame = ready!(this.body.poll_frame(context));
+        match (&frame, this.exchange.as_mut()) {
+            (None, _) => drop(this.exchange.take()),
+            (Some(Err(_)), Some(exchange)) => exchange.handle_failure(),
+            (Some(Ok(frame)), Some(exchange)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    exchange.handle_trailers(trailers);
+                }
+            }
+            (_, None) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self { body: B::default(), exchange: None }
+    }
+}

@@ -1,0 +1,225 @@
+//! One request and its response, by OpenTelemetry's conventions for HTTP and RPC spans. Numbers are signed: `tracing-opentelemetry` makes text of
+//! others.
+
+use std::time::Instant;
+
+use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, Request, Response, Version};
+use tracing::{Span, field, info_span};
+
+use crate::propagation;
+
+/// What is known of a request until its end, which is told when this is dropped.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    span: Span,
+    started: Instant,
+    is_server: bool,
+    /// What it is called in the record: `GET /cart/{id}`, `shop.Cart/Add`.
+    name: String,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    /// There is no response: nobody waits any more.
+    Cancelled,
+    /// There is none, or none that is whole.
+    Failed,
+    Http(u16),
+    Grpc(u16),
+}
+
+impl Exchange {
+    pub(super) fn of_server<B>(request: &Request<B>, route: Option<String>) -> Self {
+        let method = method(request);
+        let (span, name) = match rpc(request) {
+            Some((service, rpc_method)) => {
+                let name = format!("{service}/{rpc_method}");
+                (rpc_span("server", &name, service, rpc_method), name)
+            }
+            None => {
+                let name = route.as_ref().map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
+                (server_span(request, method, &name, route.as_deref()), name)
+            }
+        };
+        propagation::set_parent(&span, request.headers());
+        Self { span, started: Instant::now(), is_server: true, name, outcome: Outcome::Cancelled }
+    }
+
+    pub(super) fn of_client<B>(request: &Request<B>) -> Self {
+        let method = method(request);
+        let (span, name) = match rpc(request) {
+            Some((service, rpc_method)) => {
+                let name = format!("{service}/{rpc_method}");
+                (rpc_span("client", &name, service, rpc_method), name)
+            }
+            None => (client_span(request, method), method.to_owned()),
+        };
+        let (address, port) = server(request);
+        span.record("server.address", address);
+        span.record("server.port", port);
+        Self { span, started: Instant::now(), is_server: false, name, outcome: Outcome::Cancelled }
+    }
+
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(super) fn handle_response<B>(&mut self, response: &Response<B>) {
+        self.outcome = Outcome::Http(response.status().as_u16());
+        self.span.record("http.response.status_code", i64::from(response.status().as_u16()));
+        self.handle_trailers(response.headers()); // gRPC's status may come at once
+    }
+
+    pub(super) fn handle_trailers(&mut self, trailers: &HeaderMap) {
+        let status = trailers.get("grpc-status").and_then(|status| status.to_str().ok()?.parse().ok());
+        if let Some(status) = status {
+            self.outcome = Outcome::Grpc(status);
+            self.span.record("rpc.grpc.status_code", i64::from(status));
+        }
+    }
+
+    pub(super) fn handle_failure(&mut self) {
+        self.outcome = Outcome::Failed;
+    }
+
+    /// Why it counts as an error, by the conventions: of a server its own faults, of a client whatever did not succeed.
+    fn error_type(&self) -> Option<String> {
+        match self.outcome {
+            Outcome::Cancelled => Some("cancelled".to_owned()),
+            Outcome::Failed => Some("_OTHER".to_owned()),
+            Outcome::Http(status) => (status >= 500 || !self.is_server && status >= 400).then(|| status.to_string()),
+            Outcome::Grpc(status) => {
+                let is_own_fault = matches!(status, 2 | 4 | 12 | 13 | 14 | 15);
+                (is_own_fault || !self.is_server && status != 0).then(|| status.to_string())
+            }
+        }
+    }
+}
+
+impl Drop for Exchange {
+    /// The one line.
+    fn drop(&mut self) {
+        let error = self.error_type();
+        if let Some(error) = &error {
+            self.span.record("error.type", error);
+            self.span.record("otel.status_code", "ERROR");
+        }
+        let duration = self.started.elapsed().as_secs_f64();
+        let (name, error) = (&self.name, error.as_deref());
+        let status = match self.outcome {
+            Outcome::Cancelled => "cancelled".to_owned(),
+            Outcome::Failed => "failed".to_owned(),
+            Outcome::Http(status) => status.to_string(),
+            Outcome::Grpc(status) => format!("gRPC status {status}"),
+        };
+        self.span.in_scope(|| match error {
+            None => tracing::info!(target: "watchbell::access", duration, "{name} {status}"),
+            Some(error) => {
+                tracing::warn!(target: "watchbell::access", duration, error.r#type = error, "{name} {status}");
+            }
+        });
+    }
+}
+
+/// A method by its name, if it is one of the usual: names are to be few.
+fn method<B>(request: &Request<B>) -> &'static str {
+    const USUAL: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    USUAL.into_iter().find(|usual| *usual == request.method().as_str()).unwrap_or("HTTP")
+}
+
+/// Service and method of a request of gRPC, whose path is `/package.Service/Method`.
+fn rpc<B>(request: &Request<B>) -> Option<(&str, &str)> {
+    let content_type = request.headers().get(CONTENT_TYPE)?.to_str().ok()?;
+    if !content_type.starts_with("application/grpc") {
+        return None;
+    }
+    request.uri().path().strip_prefix('/')?.split_once('/')
+}
+
+fn rpc_span(kind: &str, name: &str, service: &str, method: &str) -> Span {
+    info_span!(
+        "request",
+        otel.name = name,
+        otel.kind = kind,
+        rpc.system = "grpc",
+        rpc.service = service,
+        rpc.method = method,
+        rpc.grpc.status_code = field::Empty,
+        http.response.status_code = field::Empty,
+        server.address = field::Empty,
+        server.port = field::Empty,
+        error.r#type = field::Empty,
+        otel.status_code = field::Empty,
+    )
+}
+
+fn server_span<B>(request: &Request<B>, method: &str, name: &str, route: Option<&str>) -> Span {
+    let (address, port) = server(request);
+    info_span!(
+        "request",
+        otel.name = name,
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        url.path = request.uri().path(),
+        url.scheme = request.uri().scheme_str(),
+        server.address = address,
+        server.port = port,
+        user_agent.original = header(request.headers(), USER_AGENT),
+        network.protocol.version = version(request.version()),
+        http.response.status_code = field::Empty,
+        rpc.grpc.status_code = field::Empty,
+        error.r#type = field::Empty,
+        otel.status_code = field::Empty,
+    )
+}
+
+fn client_span<B>(request: &Request<B>, method: &str) -> Span {
+    let uri = request.uri();
+    let (address, port) = (uri.host().unwrap_or_default(), uri.port_u16());
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    // without user, password and query: there may be secrets in these
+    let url = format!("{}://{address}{port}{}", uri.scheme_str().unwrap_or("http"), uri.path());
+    info_span!(
+        "request",
+        otel.name = method,
+        otel.kind = "client",
+        http.request.method = method,
+        url.full = url,
+        server.address = field::Empty,
+        server.port = field::Empty,
+        http.response.status_code = field::Empty,
+        rpc.grpc.status_code = field::Empty,
+        error.r#type = field::Empty,
+        otel.status_code = field::Empty,
+    )
+}
+
+/// The server's name and port as the client wrote them.
+fn server<B>(request: &Request<B>) -> (Option<String>, Option<i64>) {
+    let host = header(request.headers(), HOST).and_then(|host| host.parse::<http::uri::Authority>().ok());
+    let authority = request.uri().authority().cloned().or(host);
+    let port = authority.as_ref().and_then(http::uri::Authority::port_u16);
+    let usual = match request.uri().scheme_str() {
+        Some("https") => Some(443),
+        Some("http") => Some(80),
+        _ => None,
+    };
+    (authority.map(|authority| authority.host().to_owned()), port.or(usual).map(i64::from))
+}
+
+fn header(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn version(version: Version) -> Option<&'static str> {
+    match version {
+        Version::HTTP_10 => Some("1.0"),
+        Version::HTTP_11 => Some("1.1"),
+        Version::HTTP_2 => Some("2"),
+        Version::HTTP_3 => Some("3"),
+        _ => None,
+    }
+}

@@ -1,0 +1,43 @@
+//! Tasks and threads that stay in the trace they were started in.
+//!
+//! `tokio::spawn` starts a task outside of all spans: its records have no trace. These are tokio's own functions but for that.
+//!
+//! ```
+//! # async fn charge() {}
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let charged = watchbell::task::spawn(async {
+//!     tracing::info!("in the trace of whoever spawned it");
+//!     charge().await
+//! });
+//! charged.await.unwrap();
+//! # });
+//! ```
+
+use tokio::task::JoinHandle;
+use tracing::dispatcher::{get_default, with_default};
+use tracing::instrument::WithSubscriber;
+use tracing::{Instrument, Span};
+
+/// `tokio::spawn`, in the current span and subscriber. Panics outside of a runtime, as that does.
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(future.in_current_span().with_current_subscriber())
+}
+
+/// `tokio::task::spawn_blocking`, in the current span and subscriber. Panics outside of a runtime, as that does.
+pub fn spawn_blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+    tokio::task::spawn_blocking(carried(f))
+}
+
+/// The function, to be called in another thread: what it logs is in the span and subscriber that are current here.
+///
+/// ```
+/// let worker = std::thread::spawn(watchbell::task::carried(|| tracing::info!("in the trace of whoever started it")));
+/// worker.join().unwrap();
+/// ```
+pub fn carried<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
+    let (span, dispatch) = (Span::current(), get_default(Clone::clone));
+    move || with_default(&dispatch, || span.in_scope(f))
+}

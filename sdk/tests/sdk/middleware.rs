@@ -1,0 +1,213 @@
+//! Requests as spans: real servers and clients, each its own service.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use tower::{Layer, Service, ServiceExt};
+use watchbell::middleware::{ClientLayer, ServerLayer};
+
+use super::pipeline;
+use super::receiver::{Receiver, attributes};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// Runs a service and its client, both logging to `receiver`, also in tasks that the servers start.
+fn run(receiver: &Receiver, work: impl Future<Output = ()>) {
+    watchbell_propagation();
+    let (dispatch, guard) = pipeline(receiver);
+    let of_workers = dispatch.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .on_thread_start(move || std::mem::forget(tracing::dispatcher::set_default(&of_workers)))
+        .build()
+        .unwrap();
+    tracing::dispatcher::with_default(&dispatch, || runtime.block_on(work));
+    drop(runtime); // the connections end, and with them the last spans
+    let ledger = guard.shutdown(LONG);
+    assert_eq!(ledger.logs.lost() + ledger.traces.lost(), 0, "{ledger}");
+}
+
+/// `Builder::layer` leaves the process's propagators alone, so that this is the test's own.
+fn watchbell_propagation() {
+    use watchbell::opentelemetry::global::set_text_map_propagator;
+    set_text_map_propagator(opentelemetry_sdk::propagation::TraceContextPropagator::new());
+}
+
+async fn serve(app: Router) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async { axum::serve(listener, app).await });
+    address
+}
+
+fn shop() -> Router {
+    let cart = get(|| async {
+        tracing::info!("in the handler");
+        "a mug"
+    });
+    Router::new()
+        .route("/cart/{id}", cart)
+        .route("/broken", post(|| async { http::StatusCode::SERVICE_UNAVAILABLE }))
+        .layer(ServerLayer::axum())
+}
+
+async fn call(address: SocketAddr, method: &str, path: &str) -> http::StatusCode {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let mut client = ClientLayer::new().layer(client);
+    let request = http::Request::builder().method(method).uri(format!("http://{address}{path}")).body(Empty::new());
+    let response = client.ready().await.unwrap().call(request.unwrap()).await.unwrap();
+    let (head, body) = response.into_parts();
+    body.collect().await.unwrap();
+    head.status
+}
+
+fn spans(receiver: &Receiver, name: &str, kind: i32) -> Span {
+    let found = receiver.spans().into_iter().find(|span| span.name == name && span.kind == kind);
+    found.unwrap_or_else(|| panic!("no span `{name}` of kind {kind} in {:#?}", receiver.spans()))
+}
+
+fn string(text: &str) -> Value {
+    Value::StringValue(text.to_owned())
+}
+
+#[test]
+fn an_axum_server_and_a_hyper_client_share_a_trace() {
+    let receiver = Receiver::http();
+    run(&receiver, async {
+        let address = serve(shop()).await;
+        let outer = tracing::info_span!("checkout");
+        let status = tracing::Instrument::instrument(call(address, "GET", "/cart/17?token=s3cret"), outer).await;
+        assert_eq!(status, 200);
+    });
+    let (client, server) = (spans(&receiver, "GET", 3), spans(&receiver, "GET /cart/{id}", 2));
+    assert_eq!(client.parent_span_id, receiver.span("checkout").span_id);
+    assert_eq!((&server.trace_id, &server.parent_span_id), (&client.trace_id, &client.span_id));
+    let told = attributes(&server.attributes);
+    assert_eq!(told["http.request.method"], string("GET"));
+    assert_eq!((&told["http.route"], &told["url.path"]), (&string("/cart/{id}"), &string("/cart/17")));
+    assert_eq!(
+        (&told["http.response.status_code"], &told["network.protocol.version"]),
+        (&Value::IntValue(200), &string("1.1"))
+    );
+    assert_eq!(told["server.address"], string("127.0.0.1"));
+    assert_eq!((told.get("error.type"), server.status.unwrap().code), (None, 0));
+    let told = attributes(&client.attributes);
+    assert!(matches!(&told["url.full"], Value::StringValue(url) if url.ends_with("/cart/17")), "{told:?}");
+    assert!(matches!(told["server.port"], Value::IntValue(port) if port > 0));
+
+    let handler = receiver.log("in the handler").record;
+    assert_eq!(handler.span_id, server.span_id);
+    let line = receiver.log("GET /cart/{id} 200");
+    assert_eq!((line.scope.as_str(), line.record.severity_number), ("watchbell::access", 9));
+    assert_eq!(line.record.span_id, server.span_id);
+    assert!(matches!(line.attribute("duration"), Some(Value::DoubleValue(seconds)) if seconds > 0.0));
+    assert_eq!(receiver.log("GET 200").record.span_id, client.span_id);
+}
+
+#[test]
+fn faults_are_told_by_whose_they_are() {
+    let receiver = Receiver::http();
+    run(&receiver, async {
+        let address = serve(shop()).await;
+        assert_eq!(call(address, "POST", "/broken").await, 503);
+        assert_eq!(call(address, "GET", "/absent").await, 404);
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let request = http::Request::get(format!("http://{gone}/")).body(Empty::new()).unwrap();
+        assert!(ClientLayer::new().layer(client).oneshot(request).await.is_err());
+    });
+    let broken = spans(&receiver, "POST /broken", 2);
+    assert_eq!(attributes(&broken.attributes)["error.type"], string("503"));
+    assert_eq!(broken.status.unwrap().code, 2);
+    assert_eq!(receiver.log("POST /broken 503").record.severity_number, 13);
+    let absent = spans(&receiver, "GET", 2);
+    assert_eq!(
+        (attributes(&absent.attributes).get("error.type"), absent.status.unwrap().code),
+        (None, 0),
+        "the caller's"
+    );
+    assert_eq!(receiver.log("GET failed").attribute("error.type"), Some(string("_OTHER")));
+    let of_client: Vec<_> = receiver.logs().into_iter().filter(|log| log.body() == "GET 404").collect();
+    let severities: Vec<_> = of_client.iter().map(|log| log.record.severity_number).collect();
+    assert!(severities.contains(&13) && severities.contains(&9), "{severities:?}");
+}
+
+/// Any service of gRPC will do: this one takes what is empty and is unavailable for all else.
+struct Upstream;
+
+#[tonic::async_trait]
+impl LogsService for Upstream {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportLogsServiceRequest>,
+    ) -> Result<tonic::Response<ExportLogsServiceResponse>, tonic::Status> {
+        tracing::info!("in the service");
+        match request.into_inner().resource_logs.is_empty() {
+            true => Ok(tonic::Response::new(ExportLogsServiceResponse::default())),
+            false => Err(tonic::Status::unavailable("draining")),
+        }
+    }
+}
+
+#[test]
+fn a_tonic_pair_shares_a_trace_and_its_status_is_in_the_trailers() {
+    let receiver = Receiver::http();
+    run(&receiver, async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let routes = tonic::service::Routes::new(LogsServiceServer::new(Upstream)).into_axum_router();
+        tokio::spawn(async { axum::serve(listener, routes.layer(ServerLayer::new())).await });
+        let channel = tonic::transport::Endpoint::try_from(endpoint).unwrap().connect().await.unwrap();
+        let mut client = LogsServiceClient::new(ClientLayer::new().layer(channel));
+        client.export(ExportLogsServiceRequest::default()).await.unwrap();
+        let refused = ExportLogsServiceRequest { resource_logs: vec![Default::default()] };
+        client.export(refused).await.unwrap_err();
+    });
+    const NAME: &str = "opentelemetry.proto.collector.logs.v1.LogsService/Export";
+    let named = |kind| receiver.spans().into_iter().filter(move |span| span.name == NAME && span.kind == kind);
+    for kind in [2, 3] {
+        let mut statuses: Vec<_> = named(kind).map(|span| attributes(&span.attributes)).collect();
+        statuses.sort_by_key(|told| format!("{:?}", told["rpc.grpc.status_code"]));
+        let [taken, refused] = &statuses[..] else { panic!("{statuses:?}") };
+        assert_eq!((&taken["rpc.grpc.status_code"], taken.get("error.type")), (&Value::IntValue(0), None));
+        assert_eq!((&refused["rpc.grpc.status_code"], &refused["error.type"]), (&Value::IntValue(14), &string("14")));
+        assert_eq!((&taken["rpc.system"], &taken["rpc.method"]), (&string("grpc"), &string("Export")));
+        assert_eq!(taken["rpc.service"], string("opentelemetry.proto.collector.logs.v1.LogsService"));
+    }
+    for server in named(2) {
+        let client = named(3).find(|client| client.span_id == server.parent_span_id).expect("the caller's span");
+        assert_eq!(client.trace_id, server.trace_id);
+        assert!(
+            receiver.logs().iter().any(|log| log.body() == "in the service" && log.record.span_id == server.span_id)
+        );
+    }
+    let lines =
+        |body: &str| receiver.logs().iter().filter(|log| log.body() == format!("{NAME} gRPC status {body}")).count();
+    assert_eq!((lines("0"), lines("14")), (2, 2));
+}
+
+#[test]
+fn a_request_that_nobody_waits_for_is_told() {
+    let receiver = Receiver::http();
+    run(&receiver, async {
+        let app = Router::new().route("/slow", get(std::future::pending::<()>)).layer(ServerLayer::axum());
+        let request = http::Request::get("/slow").body(axum::body::Body::empty()).unwrap();
+        let answer = tokio::time::timeout(Duration::from_millis(20), app.oneshot(request)).await;
+        assert!(answer.is_err());
+    });
+    let line = receiver.log("GET /slow cancelled");
+    assert_eq!(line.attribute("error.type"), Some(string("cancelled")));
+    assert_eq!(line.record.span_id, spans(&receiver, "GET /slow", 2).span_id);
+}
