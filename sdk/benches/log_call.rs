@@ -11,11 +11,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt::{self, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
+use opentelemetry::logs::{LogRecord, Logger, LoggerProvider, Severity};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::logs::{BatchConfigBuilder, BatchLogProcessor, LogBatch, LogExporter, SdkLoggerProvider};
@@ -50,6 +51,8 @@ fn main() {
     };
     row("watchbell, in a span", &ours, &flush_ours, call);
     row("stock appender and batch processor, in a span", &stock, &flush_stock, call);
+    LOGGER.get_or_init(|| guard.logger_provider().expect("logs are exported").logger("bench"));
+    row("watchbell by OpenTelemetry's logs API, in a span", &ours, &flush_ours, call_of_the_api);
     row("watchbell, without attributes", &ours, &flush_ours, |_| tracing::info!("order placed"));
     row("watchbell, disabled level", &ours, &flush_ours, |i| tracing::debug!(i, "order {}", i));
     row("tracing alone, fields visited and formatted", &visited(), &|| {}, call);
@@ -63,6 +66,21 @@ fn main() {
 
 fn call(order_id: u64) {
     tracing::info!(order_id, amount = 9.75, upstream = "payment", "order {} placed", order_id);
+}
+
+static LOGGER: OnceLock<watchbell::logs::Logger> = OnceLock::new();
+
+/// The same record, as an appender makes it.
+fn call_of_the_api(order_id: u64) {
+    let logger = LOGGER.get().expect("set at the start");
+    let mut record = logger.create_log_record();
+    record.set_severity_number(Severity::Info);
+    record.set_severity_text("INFO");
+    record.add_attribute("order_id", order_id as i64);
+    record.add_attribute("amount", 9.75);
+    record.add_attribute("upstream", "payment");
+    record.set_body(format!("order {order_id} placed").into());
+    logger.emit(record);
 }
 
 fn measure(dispatch: &Dispatch, flush: &dyn Fn(), call: fn(u64)) -> Figures {
