@@ -45,6 +45,7 @@ impl<'e, E: LogEntry> Record<'e, E> {
     }
 
     /// The value of a label that it came with. Metadata by the name of an index label is `name_extracted`.
+    #[inline]
     fn label(&self, name: &str) -> Option<LabelValue<'e>> {
         let clashing = |name: &str| {
             let name = name.strip_suffix(DUPLICATE_SUFFIX)?;
@@ -57,6 +58,8 @@ impl<'e, E: LogEntry> Record<'e, E> {
 /// What the stages made of a record. Made once and used for many records: it keeps its buffers.
 #[derive(Debug, Default)]
 pub struct Extracted {
+    /// Whether a stage has done anything: where all only filter, the record is as it came.
+    is_touched: bool,
     text: String,
     labels: Vec<Label>,
     line: String,
@@ -91,7 +94,11 @@ impl Extracted {
     }
 
     /// The value of a label as the stages left it. One that is there may be empty.
+    #[inline]
     pub fn label<'a, E: LogEntry>(&'a self, record: &'a Record<'_, E>, name: &str) -> Option<LabelValue<'a>> {
+        if !self.is_touched {
+            return record.label(name);
+        }
         match name {
             ERROR_LABEL => self.error().map(text_value),
             ERROR_DETAILS_LABEL if self.error.is_some() => self.error_details().map(text_value),
@@ -101,7 +108,11 @@ impl Extracted {
 
     /// The value of a label that a series is grouped by. As in Loki, one that a stage has deleted is not seen again, whatever sets it.
     pub fn group_label<'a, E: LogEntry>(&'a self, record: &'a Record<'_, E>, name: &str) -> Option<LabelValue<'a>> {
-        if self.find(name).is_some_and(|label| label.was_deleted) { None } else { self.label(record, name) }
+        if self.is_touched && self.find(name).is_some_and(|label| label.was_deleted) {
+            None
+        } else {
+            self.label(record, name)
+        }
     }
 
     /// Every label that is left, each name once; errors last.
@@ -147,7 +158,12 @@ impl Extracted {
 
 // What the stages do.
 impl Extracted {
+    #[inline]
     pub(super) fn clear(&mut self) {
+        if !self.is_touched {
+            return;
+        }
+        self.is_touched = false;
         self.text.clear();
         self.labels.clear();
         self.has_line = false;
@@ -182,12 +198,14 @@ impl Extracted {
     }
 
     pub(super) fn set_line(&mut self, line: String) {
+        self.is_touched = true;
         self.line = line;
         self.has_line = true;
     }
 
     /// Sets a label to what `write` appends.
     pub(super) fn set(&mut self, pipeline: &Pipeline, name: &str, write: impl FnOnce(&mut String)) {
+        self.is_touched = true;
         let start = self.text.len();
         write(&mut self.text);
         let value = Some(start..self.text.len());
@@ -208,6 +226,7 @@ impl Extracted {
     }
 
     pub(super) fn delete(&mut self, name: &str) {
+        self.is_touched = true;
         match self.position(name) {
             Some(at) => {
                 self.labels[at].value = None;
@@ -223,6 +242,7 @@ impl Extracted {
     }
 
     pub(super) fn fail(&mut self, error: &'static str, details: Option<Cow<'static, str>>) {
+        self.is_touched = true;
         self.error = Some(error);
         if details.is_some() {
             self.details = details;
@@ -243,6 +263,7 @@ impl Extracted {
     }
 
     pub(super) fn set_sample(&mut self, sample: f64) {
+        self.is_touched = true;
         self.sample = Some(sample);
     }
 
