@@ -288,7 +288,7 @@ impl Evaluator {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        if let Some(outcome) = self.outbox.poll_outcome(now) {
+        if let Some(outcome) = self.outbox.poll_outcome() {
             return Some(Output::Append(frame_of(FrameKind::Outcome, outcome.to_bytes())));
         }
         if self.position < self.replay_until {

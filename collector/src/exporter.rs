@@ -196,7 +196,7 @@ impl ExporterConfig {
         match self {
             Self::OtlpGrpc(config) => Ok(Arc::new(otlp_grpc::OtlpGrpc::new(config, signal)?)),
             Self::OtlpHttp(config) => Ok(Arc::new(otlp_http::OtlpHttp::new(config, signal)?)),
-            Self::Loki(config) => config.sender(clock.clone()),
+            Self::Loki(config) => config.sender(),
             Self::PrometheusRemoteWrite(config) => config.sender(clock),
         }
     }

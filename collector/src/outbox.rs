@@ -2,15 +2,15 @@
 //! for whoever polls it.
 //!
 //! That a message is due follows from the log, so a restart makes it again; only its [`Outcome`] is written, as a frame of its own. Until
-//! that is durable the outbox knows of it: it is written again where the log did not take it, and the message is not sent again
-//! though a replay makes it again.
+//! that is durable the outbox knows of it, and the message is not sent again though a replay makes it again. The log takes each outcome that
+//! it is given, or the disk fails under it: then the outbox that takes over by [`handle_told`](Outbox::handle_told) gives it again.
 //!
 //! Time is monotonic here: a wall clock that is set delays nothing and gives nothing up.
 //!
 //! Messages to one contact point about one group never overtake one another: there is one on its way at a time, and a newer one
 //! takes the place of one that still waits, since it tells all that the older did and more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,8 +94,8 @@ pub struct Outbox {
     by_key: BTreeMap<String, u64>,
     integrations: BTreeMap<Address, Integration>,
     told: BTreeMap<String, Told>,
-    /// When an outcome is to be appended (again); its number, so that the order is that of the ends; its key.
-    unwritten: BTreeSet<(Duration, u64, String)>,
+    /// Keys of outcomes that are to be appended, in the order of the ends.
+    unwritten: VecDeque<String>,
     next_number: u64,
     random: fastrand::Rng,
     metrics: Metrics,
@@ -117,11 +117,8 @@ struct Entry {
 #[derive(Debug)]
 struct Told {
     outcome: Outcome,
-    number: u64,
-    /// How often it was given out to be appended.
-    appends: u32,
-    /// When it is given out next; `None` once the log holds it.
-    due: Option<Duration>,
+    /// Whether the log holds it, though it may not be durable.
+    is_in_log: bool,
 }
 
 #[derive(Debug, Default)]
@@ -140,7 +137,7 @@ impl Outbox {
             by_key: BTreeMap::new(),
             integrations: BTreeMap::new(),
             told: BTreeMap::new(),
-            unwritten: BTreeSet::new(),
+            unwritten: VecDeque::new(),
             next_number: 0,
             random: fastrand::Rng::with_seed(seed),
             metrics,
@@ -210,10 +207,8 @@ impl Outbox {
         if let Some(&number) = self.by_key.get(&outcome.key) {
             self.remove(number);
         }
-        if let Some(told) = self.told.get_mut(&outcome.key)
-            && let Some(due) = told.due.take()
-        {
-            self.unwritten.remove(&(due, told.number, outcome.key.clone()));
+        if let Some(told) = self.told.get_mut(&outcome.key) {
+            told.is_in_log = true;
         }
     }
 
@@ -228,32 +223,20 @@ impl Outbox {
         if let Some(&number) = self.by_key.get(&outcome.key) {
             self.remove(number);
         }
-        let number = self.next_number;
-        self.next_number += 1;
-        self.unwritten.insert((Duration::ZERO, number, outcome.key.clone()));
-        let key = outcome.key.clone();
-        self.told.insert(key, Told { outcome, number, appends: 0, due: Some(Duration::ZERO) });
+        self.unwritten.push_back(outcome.key.clone());
+        self.told.insert(outcome.key.clone(), Told { outcome, is_in_log: false });
         self.count_told();
     }
 
-    /// The next outcome to write into the log. One that does not come back by [`handle_outcome`](Self::handle_outcome) is given again:
-    /// the log did not take it.
-    pub fn poll_outcome(&mut self, now: Duration) -> Option<Outcome> {
-        let (due, number, key) = self.unwritten.first().filter(|(due, ..)| *due <= now)?.clone();
-        self.unwritten.remove(&(due, number, key.clone()));
-        let told = self.told.get_mut(&key)?;
-        told.appends += 1;
-        let again = now + doubled(OUTCOME_APPEND_INTERVAL, told.appends).min(OUTCOME_APPEND_INTERVAL_MAX);
-        told.due = Some(again);
-        self.unwritten.insert((again, number, key));
-        Some(told.outcome.clone())
+    /// The next outcome to write into the log. Each is given once: while the log takes none they wait in its queue.
+    pub fn poll_outcome(&mut self) -> Option<Outcome> {
+        let to_write = |key| self.told.get(&key).filter(|told| !told.is_in_log);
+        std::iter::from_fn(|| self.unwritten.pop_front()).find_map(to_write).map(|told| told.outcome.clone())
     }
 
-    /// When a message is to be tried again, or an outcome to be appended again.
+    /// When a message is to be tried again.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let outcome = self.unwritten.first().map(|(due, ..)| *due);
-        let send = self.next_send().filter(|_| self.told.len() < self.config.unwritten_outcomes_max);
-        outcome.into_iter().chain(send).min()
+        self.next_send().filter(|_| self.told.len() < self.config.unwritten_outcomes_max)
     }
 
     fn next_send(&self) -> Option<Duration> {
@@ -272,7 +255,7 @@ impl Outbox {
 
     /// How messages ended of which the log does not tell it yet.
     pub fn unwritten(&self) -> impl Iterator<Item = &Outcome> {
-        self.told.values().filter(|told| told.due.is_some()).map(|told| &told.outcome)
+        self.told.values().filter(|told| !told.is_in_log).map(|told| &told.outcome)
     }
 
     /// How messages ended of which the log may not tell it after a disk failure.
@@ -381,10 +364,6 @@ fn doubled(pause: Duration, tries: u32) -> Duration {
     pause.saturating_mul(1 << tries.saturating_sub(1).min(20))
 }
 
-/// When an outcome that was given out has not come back by then, the log did not take it; the pause doubles each time.
-const OUTCOME_APPEND_INTERVAL: Duration = Duration::from_secs(5);
-const OUTCOME_APPEND_INTERVAL_MAX: Duration = Duration::from_secs(60);
-
 /// What the outbox counts.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -475,7 +454,7 @@ mod tests {
         outbox.handle_notification(message("a", "g"));
         assert_eq!(sent(&mut outbox, at(0)), ["a"]);
         outbox.handle_result("a", Ok(()), at(1));
-        assert_eq!(outbox.poll_outcome(at(1)), Some(outcome("a", true, "")));
+        assert_eq!(outbox.poll_outcome(), Some(outcome("a", true, "")));
         assert_eq!(outbox.undelivered().count(), 0);
         outbox.handle_outcome(&outcome("a", true, ""));
         assert_eq!(outbox.poll_timeout(), None);
@@ -508,7 +487,7 @@ mod tests {
         }
         assert!((0.8..1.2).contains(&pauses[0]) && (1.6..2.4).contains(&pauses[1]), "{pauses:?}");
         assert!(pauses.iter().all(|pause| *pause <= 72.0), "{pauses:?}");
-        let outcome = outbox.poll_outcome(now).unwrap();
+        let outcome = outbox.poll_outcome().unwrap();
         assert!(!outcome.delivered && outcome.reason.starts_with("given up after"), "{outcome:?}");
     }
 
@@ -528,7 +507,7 @@ mod tests {
         outbox.handle_notification(message("a", "g"));
         sent(&mut outbox, at(0));
         outbox.handle_result("a", Err(DeliveryError::Permanent("400".into())), at(0));
-        assert_eq!(outbox.poll_outcome(at(0)), Some(outcome("a", false, "400")));
+        assert_eq!(outbox.poll_outcome(), Some(outcome("a", false, "400")));
     }
 
     #[test]
@@ -540,7 +519,7 @@ mod tests {
         outbox.handle_notification(message("c", "g"));
         outbox.handle_notification(message("d", "other"));
         assert_eq!(sent(&mut outbox, at(0)), ["d"], "`b` is replaced by `c`, which waits for `a`");
-        assert_eq!(outbox.poll_outcome(at(0)).map(|outcome| outcome.key), Some("b".to_owned()));
+        assert_eq!(outbox.poll_outcome().map(|outcome| outcome.key), Some("b".to_owned()));
         outbox.handle_result("a", Ok(()), at(1));
         assert_eq!(sent(&mut outbox, at(1)), ["c"]);
     }
@@ -554,7 +533,7 @@ mod tests {
         }
         assert_eq!(sent(&mut outbox, at(0)), ["a"]);
         outbox.handle_notification(message("d", "d"));
-        let outcome = outbox.poll_outcome(at(0)).unwrap();
+        let outcome = outbox.poll_outcome().unwrap();
         assert_eq!((outcome.key.as_str(), outcome.delivered), ("b", false), "the oldest that waits goes");
         assert_eq!(outbox.undelivered().count(), 3);
     }
@@ -565,20 +544,21 @@ mod tests {
         outbox.handle_notification(message("a", "g"));
         outbox.handle_outcome(&outcome("a", true, ""));
         assert_eq!(sent(&mut outbox, at(0)), Vec::<String>::new());
-        assert_eq!(outbox.poll_outcome(at(0)), None);
+        assert_eq!(outbox.poll_outcome(), None);
     }
 
     #[test]
-    fn an_outcome_that_the_log_did_not_take_is_given_again() {
-        let mut outbox = outbox(OutboxConfig::default());
-        outbox.handle_notification(message("a", "g"));
-        sent(&mut outbox, at(0));
-        outbox.handle_result("a", Ok(()), at(0));
-        assert_eq!((outbox.poll_outcome(at(0)), outbox.poll_outcome(at(4))), (Some(outcome("a", true, "")), None));
-        assert_eq!(outbox.poll_timeout(), Some(at(5)));
-        assert_eq!((outbox.poll_outcome(at(5)), outbox.poll_outcome(at(14))), (Some(outcome("a", true, "")), None));
-        outbox.handle_outcome(&outcome("a", true, ""));
-        assert_eq!((outbox.poll_outcome(at(900)), outbox.poll_timeout()), (None, None));
+    fn an_outcome_is_given_once_however_long_the_log_takes_none() {
+        let mut before = outbox(OutboxConfig::default());
+        before.handle_notification(message("a", "g"));
+        sent(&mut before, at(0));
+        before.handle_result("a", Ok(()), at(0));
+        assert_eq!((before.poll_outcome(), before.poll_outcome()), (Some(outcome("a", true, "")), None));
+        assert_eq!((before.poll_timeout(), before.unwritten().count()), (None, 1), "it waits in the log's queue");
+
+        let mut after = outbox(OutboxConfig::default());
+        before.told().cloned().for_each(|outcome| after.handle_told(outcome));
+        assert_eq!(after.poll_outcome(), Some(outcome("a", true, "")), "the disk has failed under it");
     }
 
     #[test]
@@ -594,7 +574,7 @@ mod tests {
         before.told().cloned().for_each(|outcome| after.handle_told(outcome));
         after.handle_notification(message("a", "g"));
         assert_eq!(sent(&mut after, at(9)), Vec::<String>::new(), "made again by a replay, not sent again");
-        assert_eq!(after.poll_outcome(at(9)), Some(outcome("a", true, "")));
+        assert_eq!(after.poll_outcome(), Some(outcome("a", true, "")));
         after.handle_outcome(&outcome("a", true, ""));
         after.handle_outcome_durable("a");
         assert_eq!(after.told().count(), 0);

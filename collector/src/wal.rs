@@ -6,7 +6,8 @@
 //!
 //! - One log a signal, in `<data_dir>/wal/<signal>/`; one process a data directory ([`DataDir`] holds an `flock`).
 //! - An append is answered when its frame is durable. After `kill -9` or a power cut every answered frame is there.
-//! - The log always opens. What is damaged is skipped and counted; a damaged byte costs the frame it is in and no other.
+//! - The log always opens. What is damaged is skipped and counted; a damaged byte costs the frame it is in and no other. A sector that the
+//!   disk cannot read costs the frames of its page of 4 KiB.
 //! - Disk use stays under `bytes_max` and memory under `pending_bytes_max` (queued) + as much (being written) + `tail_cache_bytes_max`.
 //! - An fsync that failed is never tried again: the kernel may have dropped the pages and would report success.
 //!
@@ -109,6 +110,7 @@ use bytes::Bytes;
 use watchbell_rules::time::Timestamp;
 
 pub use cursor::WalCursor;
+pub(crate) use disk::make_folder;
 pub use lock::{DataDir, DataDirError};
 pub use log::{Wal, WalConfig};
 pub use metrics::Metrics;
@@ -209,6 +211,11 @@ pub trait Log: Send + Sync + 'static {
 
     /// How far the log has got; the receiver is told of each change.
     fn progress(&self) -> tokio::sync::watch::Receiver<Progress>;
+
+    /// No frame that is appended from now on stands before this, and none is known to have stood behind it.
+    fn end(&self) -> Position {
+        self.progress().borrow().appended
+    }
 
     /// Where the oldest frame stands that can still be read.
     fn oldest(&self) -> Position;

@@ -42,7 +42,7 @@ fn no_acked_record_is_lost_and_no_page_missed() {
     for seed in 0..SEEDS {
         let told = World::new(seed).live();
         sum.crashes += told.crashes;
-        sum.failed_syncs += told.failed_syncs;
+        sum.disk_failures += told.disk_failures;
         sum.retries += told.retries;
         sum.pages += told.pages;
         sum.points += told.points;
@@ -51,7 +51,7 @@ fn no_acked_record_is_lost_and_no_page_missed() {
     // A story in which nothing happens proves nothing.
     assert!(
         sum.crashes > 2 * SEEDS
-            && sum.failed_syncs > SEEDS
+            && sum.disk_failures > SEEDS
             && sum.retries > 10 * SEEDS
             && sum.pages > 4 * SEEDS
             && sum.points > 100 * SEEDS
@@ -71,7 +71,7 @@ fn a_seed_tells_the_same_story_twice() {
 #[derive(Debug, Default, PartialEq)]
 struct Summary {
     crashes: u64,
-    failed_syncs: u64,
+    disk_failures: u64,
     retries: u64,
     pages: u64,
     points: u64,
@@ -189,12 +189,19 @@ impl World {
             930..935 => self.reload(),
             935..980 => self.clock.advance(Duration::from_millis(self.random.u64(..3000))),
             980..985 => self.step_clock(),
-            985..995 => {
-                self.disk.fail_syncs(1);
-                self.told.failed_syncs += 1;
-            }
+            985..995 => self.fail_disk(),
             995..998 => self.crash(),
             _ => self.kill(),
+        }
+    }
+
+    /// The next sync, write or new file fails.
+    fn fail_disk(&mut self) {
+        self.told.disk_failures += 1;
+        match self.random.u32(..4) {
+            0 => self.disk.fail_writes(1),
+            1 => self.disk.fail_creates(1),
+            _ => self.disk.fail_syncs(1),
         }
     }
 
@@ -230,7 +237,7 @@ impl World {
         self.told.crashes += 1;
         self.process = None;
         self.series.fold_again();
-        self.disk.fail_syncs(0);
+        self.disk.fail_nothing();
         self.network.lose_answers();
         for batch in self.batches.iter_mut().filter(|batch| batch.state == Sending::UnderWay) {
             batch.state = Sending::Waiting;
@@ -309,7 +316,7 @@ impl World {
     /// behind where it was: the log's clock runs at half the speed.
     fn heal(&mut self) {
         self.network.heal();
-        self.disk.fail_syncs(0);
+        self.disk.fail_nothing();
         self.process().load_rules(&format!("{RULES}{LATER}"));
         self.clock.step(self.clock.now() - Duration::from_secs(3 * 3600));
         let quiet = self.clock.now() + Duration::from_secs(9000);

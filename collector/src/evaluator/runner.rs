@@ -95,14 +95,15 @@ impl Metrics {
 /// Restores the evaluator from the newest snapshot and starts its thread.
 ///
 /// # Errors
-/// The cursor cannot be opened or the thread not started.
+/// The cursor cannot be opened, the snapshots not be read, or the thread not started.
 pub fn start(parts: Parts) -> io::Result<thread::JoinHandle<()>> {
     let mut cursor = parts.log.cursor(CURSOR)?;
     cursor.hold();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let evaluator = restore(&parts)?;
     thread::Builder::new().name("evaluator".to_owned()).spawn(move || {
         let _guard = AbortOnPanic;
-        runtime.block_on(Runner::new(parts, cursor).run());
+        runtime.block_on(Runner::new(parts, cursor, evaluator).run());
     })
 }
 
@@ -148,9 +149,8 @@ enum Event {
 }
 
 impl Runner {
-    fn new(parts: Parts, cursor: Box<dyn Cursor>) -> Self {
+    fn new(parts: Parts, cursor: Box<dyn Cursor>, evaluator: Evaluator) -> Self {
         let progress = parts.log.progress();
-        let evaluator = restore(&parts);
         let (report, results) = mpsc::unbounded_channel();
         let last_snapshot = (evaluator.position(), parts.clock.monotonic());
         let failures = progress.borrow().failures;
@@ -174,10 +174,14 @@ impl Runner {
     async fn run(mut self) {
         let mut stopping = false;
         loop {
-            let folded = self.fold().unwrap_or_else(|error| {
-                tracing::error!(%error, "the log cannot be read");
-                false
-            });
+            let folded = match self.fold() {
+                Ok(folded) => folded,
+                Err(error) => {
+                    tracing::error!(%error, "the log or a snapshot cannot be read, which is tried again");
+                    tokio::time::sleep(READ_PAUSE).await;
+                    false
+                }
+            };
             self.act();
             self.take_snapshot();
             let Parts { metrics, requests, clock, .. } = &mut self.parts;
@@ -226,7 +230,7 @@ impl Runner {
     fn fold(&mut self) -> io::Result<bool> {
         let progress = *self.progress.borrow_and_update();
         if progress.failures != self.failures {
-            self.fold_again(progress);
+            self.fold_again(progress)?;
         }
         let mut frames = Vec::new();
         if self.evaluator.position() < progress.appended {
@@ -258,15 +262,16 @@ impl Runner {
 
     /// The disk failed: what was folded beyond the durable position never happened, nor was a clock frame or an outcome written that
     /// were under way. Where that was cannot be told any more when the log has gone on meanwhile.
-    fn fold_again(&mut self, progress: Progress) {
+    fn fold_again(&mut self, progress: Progress) -> io::Result<()> {
+        tracing::error!("the disk failed under what may be judged already; folding again from the last snapshot");
+        let mut restored = restore(&self.parts)?;
         self.failures = progress.failures;
         self.pending_snapshot = None;
-        tracing::error!("the disk failed under what may be judged already; folding again from the last snapshot");
-        let mut restored = restore(&self.parts);
         restored.handle_told(&self.evaluator);
         self.evaluator = restored;
         self.take_up_replay();
         self.parts.metrics.refolds.inc();
+        Ok(())
     }
 
     fn take_up_replay(&mut self) {
@@ -302,8 +307,8 @@ impl Runner {
         self.sending += 1;
         self.parts.runtime.spawn(async move {
             let key = notification.key.clone();
-            // In a task of its own, so that one that panics is reported, too.
-            let sent = tokio::spawn(notifiers.send(notification)).await;
+            // In a task of its own, so that one that panics is reported, too, also where it makes the message.
+            let sent = tokio::spawn(async move { notifiers.send(notification).await }).await;
             let result = sent.unwrap_or_else(|error| {
                 Err(DeliveryError::Retryable { reason: format!("sending failed: {error}"), after: None })
             });
@@ -408,10 +413,10 @@ fn unfinished() -> io::Error {
     io::Error::other("it was not written to its end")
 }
 
-fn restore(parts: &Parts) -> Evaluator {
+fn restore(parts: &Parts) -> io::Result<Evaluator> {
     let log = || Arc::clone(&parts.log);
-    let restored = parts.store.load(|bytes| Evaluator::restore(bytes, log(), (parts.outbox)()));
-    restored.unwrap_or_else(|| Evaluator::new(parts.log.oldest(), log(), (parts.outbox)()))
+    let restored = parts.store.load(parts.log.end(), |bytes| Evaluator::restore(bytes, log(), (parts.outbox)()))?;
+    Ok(restored.unwrap_or_else(|| Evaluator::new(parts.log.oldest(), log(), (parts.outbox)())))
 }
 
 /// Matches batches, on as many threads as there are cores where it pays.
@@ -440,5 +445,7 @@ pub const CURSOR: &str = "evaluator";
 const READ_BYTES_MAX: usize = 4 << 20;
 /// Below this, starting threads costs more than they save.
 const PARALLEL_BYTES_MIN: usize = 1 << 20;
+/// How long a log that could not be read is left alone.
+const READ_PAUSE: Duration = Duration::from_secs(1);
 /// The longest sleep when nothing is due: it bounds how long a pending snapshot is not looked at.
 const IDLE: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@
 //!
 //! The file `<position, 20 digits>.snapshot`: the magic `WBSNAP01`, CRC-32 of all that follows (u32, little-endian), then JSON.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use watchbell_rules::time::Timestamp;
 use super::rule_set::RuleSet;
 use super::{Effect, Evaluator};
 use crate::outbox::{Outbox, Outcome};
-use crate::wal::{Log, Position};
+use crate::wal::{Log, Position, make_folder};
 
 /// The evaluator's state, as it is written.
 #[derive(Serialize, Deserialize)]
@@ -129,20 +130,35 @@ impl SnapshotStore {
     /// # Errors
     /// The folder cannot be made.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+        make_folder(dir)?;
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// The newest snapshot that can be read, restored by `restore`; a damaged one is said and passed over.
-    pub fn load(&self, restore: impl Fn(&[u8]) -> Result<Evaluator, String>) -> Option<Evaluator> {
-        for position in self.positions().into_iter().rev() {
+    /// The newest snapshot that can be read, restored by `restore`; a damaged one is said and passed over. So is one behind the log's
+    /// `end`: it is of another log, such as one that was deleted or has come back from a backup, and its evaluator would
+    /// take the frames up to there for frames that it had judged. It is put aside under another name.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or a snapshot not be put aside.
+    pub fn load(
+        &self,
+        end: Position,
+        restore: impl Fn(&[u8]) -> Result<Evaluator, String>,
+    ) -> io::Result<Option<Evaluator>> {
+        for position in self.positions()?.into_iter().rev() {
             let path = self.path(position);
+            if position > end {
+                let aside = path.with_extension(OF_ANOTHER_LOG);
+                tracing::error!(path = %path.display(), aside = %aside.display(), "a snapshot is not of this log, which ends before it: was the log deleted or taken from a backup? It is put aside; alerts begin anew from what the log holds");
+                fs::rename(&path, &aside)?;
+                continue;
+            }
             match fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| restore(&bytes)) {
-                Ok(evaluator) => return Some(evaluator),
+                Ok(evaluator) => return Ok(Some(evaluator)),
                 Err(error) => tracing::error!(path = %path.display(), %error, "a snapshot cannot be used"),
             }
         }
-        None
+        Ok(None)
     }
 
     /// Stores a snapshot, drops those before the one before it, and tells the position of the oldest that is left: the log must keep what
@@ -157,7 +173,7 @@ impl SnapshotStore {
         file.sync_all()?;
         fs::rename(&part, self.path(position))?;
         File::open(&self.dir)?.sync_all()?;
-        let mut positions = self.positions();
+        let mut positions = self.positions()?;
         while positions.len() > SNAPSHOTS_KEPT {
             fs::remove_file(self.path(positions.remove(0)))?;
         }
@@ -165,12 +181,12 @@ impl SnapshotStore {
     }
 
     /// Positions of the snapshots that are there, oldest first.
-    fn positions(&self) -> Vec<Position> {
-        let names = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        let mut positions: Vec<Position> =
-            names.filter_map(|name| name.to_str()?.strip_suffix(".snapshot")?.parse().ok().map(Position)).collect();
+    fn positions(&self) -> io::Result<Vec<Position>> {
+        let names = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+        let position = |name: &OsString| name.to_str()?.strip_suffix(".snapshot")?.parse().ok().map(Position);
+        let mut positions: Vec<Position> = names.iter().filter_map(position).collect();
         positions.sort_unstable();
-        positions
+        Ok(positions)
     }
 
     fn path(&self, position: Position) -> PathBuf {
@@ -212,3 +228,5 @@ mod base64_bytes {
 
 const MAGIC: &[u8] = b"WBSNAP01";
 const SNAPSHOTS_KEPT: usize = 2;
+/// How the name of a snapshot that was put aside ends.
+const OF_ANOTHER_LOG: &str = "of-another-log";

@@ -5,6 +5,7 @@ use watchbell_proto::otlp::encode;
 use watchbell_rules::plan::EngineConfig;
 
 use super::rule_set::RuleFileText;
+use super::snapshot::SnapshotStore;
 use super::*;
 use crate::memory_log::MemoryLog;
 use crate::notify::DeliveryError;
@@ -110,6 +111,25 @@ fn what_was_told_is_not_sent_again_when_the_state_is_folded_again() {
     let mut again = restored(&before);
     again.handle_told(&evaluator);
     assert_eq!(appended(&mut again), [outcome]);
+}
+
+/// Its evaluator would pass over what is appended up to there.
+#[test]
+fn a_snapshot_of_another_log_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SnapshotStore::open(&folder.path().join("a/b")).unwrap();
+    let (evaluator, _) = paging();
+    store.store(Position(2), &evaluator.snapshot()).unwrap();
+    let load = |end| {
+        let restore = |bytes: &[u8]| Evaluator::restore(bytes, Arc::new(MemoryLog::new()), outbox());
+        store.load(Position(end), restore).unwrap().map(|evaluator| evaluator.position())
+    };
+    assert_eq!(load(2), Some(Position(2)));
+    assert_eq!(load(1), None);
+    assert_eq!(load(9), None, "though the log has grown past it");
+    let names: Vec<_> =
+        std::fs::read_dir(folder.path().join("a/b")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["00000000000000000002.of-another-log"]);
 }
 
 #[test]

@@ -26,7 +26,6 @@ use super::Sender;
 use super::headers::Headers;
 use super::otlp_http::{self, OtlpHttp, message, not_answered, parse_url};
 use super::queue::{self, Payload, Request, RetryConfig, SendResult};
-use crate::clock::SharedClock;
 use crate::config::duration;
 use crate::http_client::{Answer, HttpClient, Protocol, TlsConfig};
 use crate::wal::BoxFuture;
@@ -66,7 +65,7 @@ fn default_timeout() -> Duration {
 
 impl Config {
     /// Makes what sends to that endpoint.
-    pub(super) fn sender(&self, clock: SharedClock) -> Result<Arc<dyn Sender>, String> {
+    pub(super) fn sender(&self) -> Result<Arc<dyn Sender>, String> {
         let mut headers = self.headers.read()?;
         if let Some(tenant) = &self.tenant_id {
             let tenant = HeaderValue::try_from(tenant).map_err(|_| format!("`tenant_id` `{tenant}` is no header"))?;
@@ -74,23 +73,22 @@ impl Config {
         }
         let url = parse_url(self.endpoint.trim_end_matches('/'))?;
         match url.path() {
-            "/" => Ok(Arc::new(self.push(
-                &format!("{}{PUSH_PATH}", self.endpoint.trim_end_matches('/')),
-                headers,
-                clock,
-            )?)),
-            path if path.ends_with(PUSH_PATH) => Ok(Arc::new(self.push(&self.endpoint, headers, clock)?)),
+            "/" => {
+                let url = format!("{}{PUSH_PATH}", self.endpoint.trim_end_matches('/'));
+                Ok(Arc::new(self.push(&url, headers)?))
+            }
+            path if path.ends_with(PUSH_PATH) => Ok(Arc::new(self.push(&self.endpoint, headers)?)),
             path if path.ends_with("/otlp") => Ok(Arc::new(self.otlp(&format!("{url}/v1/logs"), headers)?)),
             path if path.ends_with("/otlp/v1/logs") => Ok(Arc::new(self.otlp(&self.endpoint, headers)?)),
             path => Err(format!("`endpoint` has the path `{path}`: write `/otlp` or `{PUSH_PATH}`")),
         }
     }
 
-    fn push(&self, url: &str, mut headers: HeaderMap, clock: SharedClock) -> Result<Push, String> {
+    fn push(&self, url: &str, mut headers: HeaderMap) -> Result<Push, String> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         let (client, url) = (HttpClient::new(&self.tls, Protocol::Any)?, parse_url(url)?);
-        Ok(Push { client, url, headers, timeout: self.timeout, labels: self.labels.clone(), clock })
+        Ok(Push { client, url, headers, timeout: self.timeout, labels: self.labels.clone() })
     }
 
     fn otlp(&self, url: &str, headers: HeaderMap) -> Result<OtlpHttp, String> {
@@ -114,13 +112,12 @@ struct Push {
     headers: HeaderMap,
     timeout: Duration,
     labels: LabelConfig,
-    clock: SharedClock,
 }
 
 impl Sender for Push {
     fn send(self: Arc<Self>, request: Request) -> BoxFuture<SendResult> {
         Box::pin(async move {
-            let mut waiting = vec![Streams::read(&request.payloads, &self.labels, self.clock.now())];
+            let mut waiting = vec![Streams::read(&request.payloads, &self.labels)];
             let (mut rejected, mut partly_refused) = (0, None);
             while let Some(streams) = waiting.pop() {
                 match self.push(&streams).await {
@@ -193,29 +190,29 @@ const ENTRY_ERRORS: &[&str] = &[
 struct Streams(BTreeMap<String, Vec<(i64, Vec<u8>)>>);
 
 impl Streams {
-    /// The records of OTLP requests; one without any time is stamped `now`.
-    fn read(payloads: &[Payload], labels: &LabelConfig, now: Timestamp) -> Self {
+    /// The records of OTLP requests; one without any time is stamped as it was received, so that it is the same entry when it is sent again.
+    fn read(payloads: &[Payload], labels: &LabelConfig) -> Self {
         let mut streams = Self::default();
-        let resource_logs = payloads.iter().flat_map(|payload| LogsRequest::new(&payload.bytes).resource_logs());
-        for resource_logs in resource_logs {
-            let resource = ResourceLabels::new(resource_logs.resource(), labels);
-            for scope_logs in resource_logs.scope_logs() {
-                streams.add_all(&resource, scope_logs, now);
+        for payload in payloads {
+            for resource_logs in LogsRequest::new(&payload.bytes).resource_logs() {
+                let resource = ResourceLabels::new(resource_logs.resource(), labels);
+                let scopes = resource_logs.scope_logs();
+                scopes.for_each(|scope_logs| streams.add_all(&resource, scope_logs, payload.received));
             }
         }
         streams.0.values_mut().for_each(|entries| entries.sort_by_key(|(time, _)| *time));
         streams
     }
 
-    fn add_all(&mut self, resource: &ResourceLabels, scope_logs: ScopeLogs<'_>, now: Timestamp) {
+    fn add_all(&mut self, resource: &ResourceLabels, scope_logs: ScopeLogs<'_>, received: Timestamp) {
         let scope = &ScopeLabels::new(scope_logs.scope());
         for record in scope_logs.log_records() {
             let attributes: &[KeyValue<'_>] = &record.attributes().collect::<Vec<_>>();
-            self.add(&OtlpEntry { resource, scope, record, attributes }, now);
+            self.add(&OtlpEntry { resource, scope, record, attributes }, received);
         }
     }
 
-    fn add(&mut self, entry: &OtlpEntry<'_, '_>, now: Timestamp) {
+    fn add(&mut self, entry: &OtlpEntry<'_, '_>, received: Timestamp) {
         let (mut index, mut metadata) = (Vec::new(), Vec::new());
         entry.for_each_label(&mut |name, value| {
             let into = if entry.index_label(name).is_some() && index.len() < INDEX_LABELS_MAX {
@@ -226,7 +223,7 @@ impl Streams {
             into.push((name.to_owned(), value.to_owned()));
         });
         index.sort();
-        let time = time_of(&entry.record, now);
+        let time = time_of(&entry.record, received);
         let mut encoded = Vec::new();
         put_entry(&mut encoded, time, &entry.line(), pairs(&metadata));
         self.0.entry(labels_text(pairs(&index))).or_default().push((time, encoded));
@@ -265,10 +262,10 @@ fn pairs(labels: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// The time that Loki would give a record.
-fn time_of(record: &LogRecord<'_>, now: Timestamp) -> i64 {
+fn time_of(record: &LogRecord<'_>, received: Timestamp) -> i64 {
     let stamps = [record.time_unix_nano, record.observed_time_unix_nano];
     let stamp = stamps.into_iter().find(|stamp| *stamp != 0);
-    stamp.map_or(now.nanos(), |stamp| i64::try_from(stamp).unwrap_or(i64::MAX))
+    stamp.map_or(received.nanos(), |stamp| i64::try_from(stamp).unwrap_or(i64::MAX))
 }
 
 const PUSH_PATH: &str = "/loki/api/v1/push";

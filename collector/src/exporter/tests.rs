@@ -191,6 +191,21 @@ async fn loki_gets_streams_sorted_by_time_with_their_metadata() {
     exporter.assert_counted("sent_records", 4);
 }
 
+/// So that it is the same entry when it is sent again.
+#[tokio::test]
+async fn a_record_without_a_time_gets_the_time_of_its_arrival() {
+    let endpoint = Endpoint::start(Kind::Loki, [Reply { status: 204, ..Reply::default() }]).await;
+    let log = MemoryLog::new();
+    log.push(logs("checkout", &[(7, "stamped")]), 1);
+    log.push(logs("checkout", &[(0, "not stamped")]), 1);
+    assert_eq!(log.frames()[1].received, Timestamp(1));
+    let exporter = endpoint.exporter(&log, "");
+    let body = endpoint.request(1).await.body;
+    exporter.stop().await;
+    let stamps: Vec<_> = body.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(stamps, ["1", "7"]);
+}
+
 #[tokio::test]
 async fn loki_s_answers_are_understood() {
     let body = Bytes::from("entry for stream '{a=\"b\"}' has timestamp too old: 2026-11-14T16:14:03Z");

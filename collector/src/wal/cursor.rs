@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, read_what_can_be};
 use super::log::Shared;
 use super::{Cursor, Position};
 
@@ -63,6 +63,12 @@ impl Cursors {
         copy
     }
 
+    /// Says that a copy could not be saved: the next one goes over it, not over the last good one.
+    pub(super) fn handle_not_saved(&mut self, copy: &Self) {
+        self.dirty = true;
+        self.generation = copy.generation - 1;
+    }
+
     /// Writes it over the older of the two copies.
     pub(super) fn save<D: Disk>(&self, disk: &D) -> io::Result<()> {
         let json = serde_json::to_vec(self)?;
@@ -79,7 +85,7 @@ const CRC_BYTES: usize = 9;
 
 fn read<F: DiskFile>(file: &F) -> io::Result<Option<Cursors>> {
     let mut bytes = vec![0; file.bytes()? as usize];
-    let count = file.read_at(&mut bytes, 0)?;
+    let count = read_what_can_be(file, &mut bytes, 0)?;
     // What follows the line is of an earlier, longer one.
     let line = bytes[..count].split(|byte| *byte == b'\n').next().unwrap_or_default();
     let Some((crc, json)) = line.split_at_checked(CRC_BYTES) else { return Ok(None) };

@@ -38,6 +38,41 @@ pub trait DiskFile: Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// Reads as [`DiskFile::read_at`] does, but around what the disk cannot give: such pages are zeros, which the checksum of no frame and
+/// no header survives.
+pub(super) fn read_what_can_be<F: DiskFile>(file: &F, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    match file.read_at(buffer, offset) {
+        Err(error) if is_unreadable(&error) => {}
+        result => return result,
+    }
+    let mut done = 0;
+    while done < buffer.len() {
+        let page_end = next_page(offset + done as u64) - offset;
+        let end = buffer.len().min(page_end as usize);
+        let page = &mut buffer[done..end];
+        match file.read_at(page, offset + done as u64) {
+            Ok(count) if count < page.len() => return Ok(done + count),
+            Ok(_) => {}
+            Err(error) if is_unreadable(&error) => page.fill(0),
+            Err(error) => return Err(error),
+        }
+        done = end;
+    }
+    Ok(done)
+}
+
+/// Whether the disk has lost what was to be read, so that another try will not get it.
+pub(super) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// Where the page behind the one with that offset begins: one bad sector takes its whole page from a reader.
+pub(super) fn next_page(offset: u64) -> u64 {
+    (offset / PAGE_BYTES + 1) * PAGE_BYTES
+}
+
+const PAGE_BYTES: u64 = 4096;
+
 /// A directory of the machine's file system.
 #[derive(Debug)]
 pub struct RealDisk {
@@ -47,12 +82,25 @@ pub struct RealDisk {
 impl RealDisk {
     /// Opens a directory, making it where it is not there.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(directory)?;
+        make_folder(directory)?;
         Ok(Self { directory: directory.to_owned() })
     }
 
     fn sync_names(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
+    }
+}
+
+/// Makes a folder and those above it where they are not there. Their names are durable on return.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folder(parent)?;
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        result => result.and_then(|()| File::open(parent)?.sync_all()),
     }
 }
 

@@ -35,7 +35,7 @@ impl DataDir {
     /// Makes the directory where it is not there, and takes it for this process; it is free again when the process ends, however it does.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let io_error = |error| DataDirError::Io { path: path.to_owned(), error };
-        std::fs::create_dir_all(path).map_err(io_error)?;
+        super::make_folder(path).map_err(io_error)?;
         let file = path.join("lock");
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file).map_err(io_error)?;

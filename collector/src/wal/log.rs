@@ -135,6 +135,10 @@ impl<D: Disk> Log for Wal<D> {
         self.shared.progress.subscribe()
     }
 
+    fn end(&self) -> Position {
+        self.shared.progress.borrow().appended.max(self.shared.opened_at)
+    }
+
     fn oldest(&self) -> Position {
         self.shared.oldest()
     }
@@ -169,6 +173,8 @@ pub(super) struct Shared<D: Disk> {
     pub(super) clock: SharedClock,
     pub(super) metrics: LogMetrics,
     pub(super) progress: watch::Sender<Progress>,
+    /// No frame of before stood behind this, and none of this life stands before it.
+    pub(super) opened_at: Position,
     /// Wakes the writer.
     pub(super) wake: Condvar,
     pub(super) queue: Mutex<Queue>,
@@ -326,21 +332,29 @@ impl<D: Disk> WalWriter<D> {
             while self.write() {
                 self.sync();
                 self.prepare_next();
+                self.save_cursors_when_due(&mut save_at);
             }
-            let now = shared.clock.monotonic();
-            if shared.cursors().dirty {
-                let at = *save_at.get_or_insert(now + SAVE_INTERVAL);
-                if at <= now {
-                    save_at = None;
-                    self.save_cursors();
-                }
-            }
-            if !shared.wait(save_at.map(|at| at.saturating_sub(now))) {
+            let until_save = self.save_cursors_when_due(&mut save_at);
+            if !shared.wait(until_save) {
                 break;
             }
         }
         self.finish_preparing();
         self.save_cursors();
+    }
+
+    /// Saves the cursors when the first move since the last time is [`SAVE_INTERVAL`] old; tells how long it is until then.
+    fn save_cursors_when_due(&mut self, save_at: &mut Option<Duration>) -> Option<Duration> {
+        if !self.shared().cursors().dirty {
+            return None;
+        }
+        let now = self.shared().clock.monotonic();
+        let at = *save_at.get_or_insert(now + SAVE_INTERVAL);
+        if at <= now {
+            *save_at = None;
+            self.save_cursors();
+        }
+        Some(at.saturating_sub(now)).filter(|until| !until.is_zero())
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use watchbell_rules::time::Timestamp;
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, is_unreadable, next_page, read_what_can_be};
 use super::frame::{ALIGN, HEADER_BYTES, Header};
 use super::log::Shared;
 use super::segment::{DATA_START, Segment};
@@ -37,13 +37,14 @@ impl<D: Disk> Shared<D> {
     pub(super) fn walk(&self, from: Position, visit: &mut dyn FnMut(Position, Header) -> bool) -> io::Result<()> {
         let mut place = self.locate(from);
         while let Some((segment, start)) = place {
-            let header = segment.header_at(start)?;
-            if let Some(header) = header
-                && !visit(segment.position(start), header)
-            {
-                break;
-            }
-            place = self.locate(segment.position(start + header.map_or(ALIGN as u64, |header| header.frame_bytes())));
+            let next = match segment.header_at(start) {
+                Ok(Some(header)) if !visit(segment.position(start), header) => break,
+                Ok(Some(header)) => start + header.frame_bytes(),
+                Ok(None) => start + ALIGN as u64,
+                Err(error) if is_unreadable(&error) => next_page(start),
+                Err(error) => return Err(error),
+            };
+            place = self.locate(segment.position(next));
         }
         Ok(())
     }
@@ -163,7 +164,7 @@ pub(super) fn read_batch<F: DiskFile>(
     let mut wanted = (bytes_max.next_multiple_of(ALIGN).max(READ_BYTES_MIN) as u64).min(rest);
     loop {
         let mut chunk = BytesMut::zeroed(wanted as usize);
-        let count = segment.file.read_at(&mut chunk, start)?;
+        let count = read_what_can_be(&segment.file, &mut chunk, start)?;
         chunk.truncate(count);
         // A file that is shorter than it was ends the segment.
         let rest = if (count as u64) < wanted { count as u64 } else { rest };

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use watchbell_rules::time::Timestamp;
 
 use super::cursor::Cursors;
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, read_what_can_be};
 use super::frame::HEADER_BYTES;
 use super::log::{Queue, Segments, Shared, WalConfig};
 use super::log_clock::LogClock;
@@ -43,13 +43,11 @@ pub(super) fn open<D: Disk>(
     for state in cursors.cursors.values_mut() {
         state.position = state.position.min(end);
     }
-    let start = Start {
-        next_sequence: last.as_ref().map_or(0, |segment| segment.header.sequence).max(was_durable.sequence()) + 1,
-        // Rot took durable frames: positions must not come twice.
-        active: last.filter(|_| end >= was_durable),
-        spares,
-        next_name,
-    };
+    let next_sequence = last.as_ref().map_or(0, |segment| segment.header.sequence).max(was_durable.sequence()) + 1;
+    // Rot took durable frames: positions must not come twice.
+    let active = last.filter(|_| end >= was_durable);
+    let opened_at = if active.is_some() { end } else { Position::new(next_sequence, 0) };
+    let start = Start { next_sequence, active, spares, next_name };
     let log_clock = LogClock::new(found.received, clock.monotonic());
     let shared = Arc::new(Shared {
         signal: signal.to_owned(),
@@ -59,6 +57,7 @@ pub(super) fn open<D: Disk>(
         clock,
         metrics,
         progress: watch::Sender::new(Progress { appended: end, durable: end, failures: 0 }),
+        opened_at,
         wake: Condvar::new(),
         queue: Mutex::new(Queue {
             frames: VecDeque::new(),
@@ -109,7 +108,7 @@ impl<F: DiskFile> Files<F> {
             files.next_name = files.next_name.max(number + 1);
             let file = disk.open(&name)?;
             let mut bytes = vec![0; DATA_START as usize];
-            let count = file.read_at(&mut bytes, 0)?;
+            let count = read_what_can_be(&file, &mut bytes, 0)?;
             let room = Room { bytes: file.bytes()?, name, file };
             match SegmentHeader::decode(&bytes[..count]) {
                 Some(header) => files
@@ -197,7 +196,7 @@ fn write_again<F: DiskFile>(segment: &Segment<F>, start: u64) -> io::Result<()> 
     let mut at = start.max(DATA_START);
     while at < segment.end() {
         let wanted = READ_BYTES.min((segment.end() - at) as usize);
-        let count = segment.file.read_at(&mut bytes[..wanted], at)?;
+        let count = read_what_can_be(&segment.file, &mut bytes[..wanted], at)?;
         segment.write(&[&bytes[..count]], at)?;
         at += wanted as u64;
     }

@@ -1,8 +1,10 @@
-//! A disk in memory that fails as disks do: what was not synced may be lost at a crash, sector by sector, and a sync may fail.
+//! A disk in memory that fails as disks do: what was not synced may be lost at a crash, sector by sector, a sync, a write or the making of a
+//! file may fail, and a sector may become unreadable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
 
@@ -28,8 +30,17 @@ struct State {
     names: BTreeMap<String, u64>,
     files: BTreeMap<u64, Content>,
     next_id: u64,
-    failing_syncs: u32,
+    failing: Failing,
     syncs: u64,
+    sync_time: Duration,
+}
+
+/// How many of the next ones fail.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failing {
+    syncs: u32,
+    writes: u32,
+    creates: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -40,6 +51,8 @@ struct Content {
     stored: Vec<u8>,
     /// Sectors that the next sync stores.
     dirty: BTreeSet<usize>,
+    /// Sectors that no read gets, until they are written.
+    unreadable: BTreeSet<usize>,
 }
 
 impl SimulatedDisk {
@@ -47,7 +60,8 @@ impl SimulatedDisk {
     pub fn new(seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         let (names, files) = (BTreeMap::new(), BTreeMap::new());
-        Self { state: Arc::new(Mutex::new(State { random, names, files, next_id: 0, failing_syncs: 0, syncs: 0 })) }
+        let (next_id, failing, syncs, sync_time) = (0, Failing::default(), 0, Duration::ZERO);
+        Self { state: Arc::new(Mutex::new(State { random, names, files, next_id, failing, syncs, sync_time })) }
     }
 
     /// Power cut: of each sector that was not synced, the old or the new content is left. Files still open are of the life before: let go of them.
@@ -67,7 +81,36 @@ impl SimulatedDisk {
 
     /// Makes the next `count` syncs fail. As on Linux, what they were to store is then not stored by a later one either.
     pub fn fail_syncs(&self, count: u32) {
-        self.state().failing_syncs = count;
+        self.state().failing.syncs = count;
+    }
+
+    /// Makes the next `count` writes fail, each after some of its bytes.
+    pub fn fail_writes(&self, count: u32) {
+        self.state().failing.writes = count;
+    }
+
+    /// Makes the next `count` files not be made, as on a full disk.
+    pub fn fail_creates(&self, count: u32) {
+        self.state().failing.creates = count;
+    }
+
+    /// Everything succeeds from now on.
+    pub fn fail_nothing(&self) {
+        self.state().failing = Failing::default();
+    }
+
+    /// Makes the sector with that byte unreadable until it is written.
+    pub fn make_unreadable(&self, name: &str, offset: usize) {
+        let mut state = self.state();
+        let id = state.names.get(name).copied();
+        if let Some(content) = id.and_then(|id| state.files.get_mut(&id)) {
+            content.unreadable.insert(offset / SECTOR_BYTES);
+        }
+    }
+
+    /// Makes each sync take so long.
+    pub fn slow_syncs(&self, time: Duration) {
+        self.state().sync_time = time;
     }
 
     /// How many syncs there were.
@@ -113,10 +156,13 @@ impl Disk for SimulatedDisk {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<SimulatedFile> {
         let mut state = self.state();
+        if take(&mut state.failing.creates) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let id = state.next_id;
         state.next_id += 1;
         let zeros = vec![0; bytes as usize];
-        state.files.insert(id, Content { seen: zeros.clone(), stored: zeros, dirty: BTreeSet::new() });
+        state.files.insert(id, Content { seen: zeros.clone(), stored: zeros, ..Content::default() });
         if let Some(old) = state.names.insert(name.to_owned(), id) {
             state.files.remove(&old);
         }
@@ -138,27 +184,36 @@ impl DiskFile for SimulatedFile {
         self.with(|_, content| {
             let rest = content.seen.get(offset as usize..).unwrap_or_default();
             let count = rest.len().min(buffer.len());
+            let end = offset as usize + count;
+            if content.unreadable.range(offset as usize / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES)).next().is_some() {
+                return Err(rustix::io::Errno::IO.into());
+            }
             buffer[..count].copy_from_slice(&rest[..count]);
             Ok(count)
         })
     }
 
     fn write_at(&self, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
-        self.with(|_, content| {
-            let mut at = offset as usize;
-            for part in parts.iter() {
-                content.write(part, at);
-                at += part.len();
+        let failing = take(&mut self.disk.state().failing.writes);
+        self.with(|random, content| {
+            let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            if failing {
+                content.write(&bytes[..random.usize(..=bytes.len())], offset as usize);
+                return Err(io::Error::other("the disk failed"));
             }
+            content.write(&bytes, offset as usize);
             Ok(())
         })
     }
 
     fn sync(&self) -> io::Result<()> {
+        let sync_time = self.disk.state().sync_time;
+        if !sync_time.is_zero() {
+            std::thread::sleep(sync_time);
+        }
         let mut state = self.disk.state();
         state.syncs += 1;
-        let failing = state.failing_syncs > 0;
-        state.failing_syncs = state.failing_syncs.saturating_sub(1);
+        let failing = take(&mut state.failing.syncs);
         let State { random, files, .. } = &mut *state;
         let content = files.get_mut(&self.id).ok_or(io::ErrorKind::NotFound)?;
         content.store_dirty(|| !failing || random.bool());
@@ -182,7 +237,9 @@ impl Content {
         }
         self.seen[at..end].copy_from_slice(bytes);
         if !bytes.is_empty() {
-            self.dirty.extend(at / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES);
+            let sectors = at / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES;
+            self.unreadable.retain(|sector| !sectors.contains(sector));
+            self.dirty.extend(sectors);
         }
     }
 
@@ -203,4 +260,11 @@ impl Content {
         }
         self.stored[start..end].copy_from_slice(&self.seen[start..end]);
     }
+}
+
+/// Whether this one fails: one fewer does from then on.
+fn take(failing: &mut u32) -> bool {
+    let fails = *failing > 0;
+    *failing -= u32::from(fails);
+    fails
 }

@@ -364,6 +364,112 @@ fn a_damaged_byte_costs_its_frame_and_no_other() {
     }
 }
 
+/// Whatever sector cannot be read, the log opens and is read, and every frame but those in its page is there.
+#[test]
+fn an_unreadable_sector_costs_the_frames_of_its_page() {
+    let mut machine = Machine::new(1, WalConfig { segment_bytes: 32 << 10, bytes_max: 1 << 20, ..small_config() });
+    let payloads: Vec<_> = (0..40).map(|i| format!("{i:04}").repeat(75 + 125 * (i % 5))).collect();
+    let positions = machine.append_all(payloads.iter().map(String::as_str));
+    machine.writer().save_cursors();
+    let healthy = machine.disk.copy();
+    let bytes = |name: &String| machine.disk.content(name).unwrap().len();
+    let files: Vec<_> = machine.disk.list().unwrap().into_iter().map(|name| (name.clone(), bytes(&name))).collect();
+    for (name, offset) in files.iter().flat_map(|(name, bytes)| (0..*bytes).step_by(2048).map(move |at| (name, at))) {
+        machine.disk = healthy.copy();
+        machine.disk.make_unreadable(name, offset);
+        machine.open();
+        let left = machine.payloads();
+        let page = offset / 4096 * 4096..offset / 4096 * 4096 + 4096;
+        for (position, payload) in positions.iter().zip(&payloads).filter(|(_, payload)| !left.contains(payload)) {
+            let start = position.offset() as usize;
+            assert!(
+                name.starts_with(&format!("{:08}", position.sequence() - 1)),
+                "{name} at {offset} costs {position:?}"
+            );
+            assert!(start < page.end && start + 64 + payload.len() > page.start, "{offset} costs {position:?}");
+        }
+        machine.wal().headers(Timestamp(0), &mut |_| ()).unwrap();
+        machine.append_all(["on it goes"]);
+    }
+}
+
+#[test]
+fn what_becomes_unreadable_while_the_log_runs_is_skipped_and_counted() {
+    let mut machine = Machine::small(1);
+    let payload = "x".repeat(6000);
+    let positions = machine.append_all([payload.as_str(), "gone", "stays", &payload]);
+    let gone = positions[1].offset() as usize;
+    machine.disk.make_unreadable("00000000.segment", gone);
+    let left: Vec<_> = frames(machine.wal()).iter().map(|frame| frame.position).collect();
+    assert!(left.contains(&positions[3]), "{left:?}");
+    assert!(!left.contains(&positions[1]), "{left:?}");
+    assert!(machine.metrics.of("logs").damaged.get() > 0);
+}
+
+/// What a frame that needs more room does not get, a smaller one behind it still has.
+#[test]
+fn a_full_disk_keeps_the_place_that_is_left() {
+    let mut machine = Machine::small(1);
+    machine.append_all(["first"]);
+    machine.disk.fail_creates(1);
+    let mut large = machine.append(&"x".repeat(5000));
+    machine.sync();
+    assert!(matches!(now(&mut large), Some(Err(AppendError::Failed(_)))));
+    let small = machine.append_all(["small"]);
+    assert_eq!(small[0].sequence(), 1);
+    machine.crash();
+    assert_eq!(machine.payloads(), ["first", "small"]);
+}
+
+#[test]
+fn a_failed_save_leaves_the_last_good_copy_alone() {
+    let mut machine = Machine::small(1);
+    let mut cursor = machine.wal().cursor("c").unwrap();
+    let mut save = |machine: &mut Machine| {
+        cursor.commit(machine.wal().progress().borrow().durable).unwrap();
+        machine.writer().save_cursors();
+        ["cursors.0", "cursors.1"].map(|name| machine.disk.content(name))
+    };
+    let good = save(&mut machine);
+    machine.disk.fail_syncs(1);
+    let failed = save(&mut machine);
+    let again = save(&mut machine);
+    assert_eq!((&failed[1], &again[1]), (&good[1], &good[1]));
+    assert_ne!(again[0], good[0]);
+}
+
+/// A reader's place is saved while appends come without a pause, not only when they stop.
+#[test]
+fn cursors_are_saved_under_steady_load() {
+    let disk = SimulatedDisk::new(1);
+    disk.slow_syncs(Duration::from_millis(20));
+    let clock = crate::clock::SystemClock::shared();
+    let (wal, writer) = Wal::open_on(disk.clone(), "logs", small_config(), clock, &Metrics::default()).unwrap();
+    wal.start(writer).unwrap();
+    let mut cursor = wal.cursor("exporter").unwrap();
+    let saved = || super::cursor::Cursors::load(&disk).unwrap().durable;
+    let mut late = Vec::new();
+    std::thread::scope(|scope| {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let wal = &wal;
+        scope.spawn(move || {
+            // No append waits for the one before.
+            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                drop(wal.append(new_frame("x")));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        for _ in 0..2 {
+            let committed = wal.progress().borrow().durable;
+            cursor.commit(committed).unwrap();
+            std::thread::sleep(Duration::from_secs(2));
+            late.extend(Some((committed, saved())).filter(|(committed, saved)| saved < committed));
+        }
+        drop(stop);
+    });
+    assert_eq!(late, [], "committed, and what was saved two seconds after");
+}
+
 /// A log on the machine's disk, with its thread.
 fn open_real(data_dir: &DataDir, config: &WalConfig) -> Arc<Wal> {
     let clock = crate::clock::SystemClock::shared();
@@ -499,6 +605,23 @@ fn child_payload(number: &str) -> Bytes {
     number.repeat(500).into()
 }
 
+/// What was before a log's end may be told from what is of another log, also where rot took the last frames.
+#[test]
+fn no_frame_stands_before_the_end_and_none_has_stood_behind_it() {
+    let mut machine = Machine::small(1);
+    let cursor = machine.wal().cursor("evaluator").unwrap();
+    let positions = machine.append_all(["first", "last"]);
+    let end = machine.wal().end();
+    assert_eq!(end, frames(machine.wal())[1].next);
+    machine.writer().save_cursors();
+    drop(cursor);
+    machine.disk.damage("00000000.segment", positions[1].offset() as usize, 1);
+    machine.open();
+    assert!(machine.wal().end() >= end && machine.wal().progress().borrow().appended < end);
+    let end = machine.wal().end();
+    assert!(machine.append_all(["next"])[0] >= end);
+}
+
 #[test]
 fn metrics_name_the_signal_and_the_cursor() {
     let mut registry = prometheus_client::registry::Registry::default();
@@ -543,6 +666,8 @@ enum Step {
     Write,
     Sync,
     FailSyncs,
+    FailWrites,
+    FailCreates,
     SaveCursors,
     Commit,
     Crash,
@@ -555,6 +680,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Write),
         4 => Just(Step::Sync),
         1 => Just(Step::FailSyncs),
+        1 => Just(Step::FailWrites),
+        1 => Just(Step::FailCreates),
         1 => Just(Step::SaveCursors),
         1 => Just(Step::Commit),
         1 => Just(Step::Crash),
@@ -590,6 +717,8 @@ proptest! {
                 Step::Write => drop(machine.writer().write()),
                 Step::Sync => machine.writer().sync(),
                 Step::FailSyncs => machine.disk.fail_syncs(1),
+                Step::FailWrites => machine.disk.fail_writes(1),
+                Step::FailCreates => machine.disk.fail_creates(1),
                 Step::SaveCursors => machine.writer().save_cursors(),
                 Step::Commit => {
                     let durable = machine.wal().progress().borrow().durable;
@@ -598,12 +727,12 @@ proptest! {
                 }
                 Step::Crash => {
                     forget(&mut appended);
-                    machine.disk.fail_syncs(0);
+                    machine.disk.fail_nothing();
                     machine.crash();
                 }
                 Step::Reopen => {
                     forget(&mut appended);
-                    machine.disk.fail_syncs(0);
+                    machine.disk.fail_nothing();
                     machine.open();
                 }
             }

@@ -110,7 +110,7 @@ impl<D: Disk> WalWriter<D> {
         drop(cursors);
         if let Err(error) = copy.save(&self.shared.disk) {
             tracing::warn!(signal = self.shared.signal, %error, "cursors not saved");
-            self.shared.cursors().dirty = true;
+            self.shared.cursors().handle_not_saved(&copy);
         }
     }
 
@@ -253,8 +253,8 @@ impl<D: Disk> WalWriter<D> {
         if let Some(segment) = self.active.as_ref().filter(|_| self.fits(frame_bytes)) {
             return Ok(Arc::clone(segment));
         }
-        self.active = None;
         let previous = self.shared.segments().values().next_back().map(|segment| segment.sealed());
+        // Without it the active segment stays: what it has room for can still be written.
         let room = self.room(self.shared.config.segment_bytes(frame_bytes))?;
         let header = SegmentHeader {
             sequence: self.next_sequence,
@@ -316,6 +316,7 @@ impl<D: Disk> WalWriter<D> {
             None => self.count_lost(oldest.position(oldest.end()), self.shared.records()),
         }
         self.shared.segments_mut().remove(&oldest.header.sequence);
+        self.active.take_if(|active| active.header.sequence == oldest.header.sequence);
         let (name, bytes, failed) = (oldest.name.clone(), oldest.bytes, oldest.failed());
         match Arc::try_unwrap(oldest) {
             Ok(Segment { name, file, bytes, .. }) if !failed => self.spares.push(Room { name, file, bytes }),
