@@ -311,7 +311,7 @@ impl Intake {
             state.appending += usize::from(!state.draining);
             !state.draining
         });
-        begun.then_some(Appending(&self.state)).ok_or(Refusal::Draining)
+        begun.then(|| Appending(&self.state)).ok_or(Refusal::Draining)
     }
 }
 

@@ -36,6 +36,8 @@ pub enum DecodeErrorKind {
     Utf8,
     /// Messages nest deeper than [`NESTING_DEPTH_MAX`].
     TooDeep,
+    /// Large messages come in pieces on too many levels: putting them together would take many times their size.
+    TooManyPieces,
 }
 
 impl DecodeErrorKind {
@@ -62,6 +64,7 @@ impl fmt::Display for DecodeError {
             DecodeErrorKind::UnexpectedWireType => "a field has another wire type than its definition",
             DecodeErrorKind::Utf8 => "a string is not UTF-8",
             DecodeErrorKind::TooDeep => "messages nest too deeply",
+            DecodeErrorKind::TooManyPieces => "messages come in pieces on too many levels",
         };
         write!(f, "invalid protobuf at byte {}: {what}", self.offset)
     }

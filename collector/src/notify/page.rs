@@ -26,9 +26,41 @@ impl Style {
 
 /// The text of a message. It cannot fail: it is written into a `String`.
 pub(super) fn text(notification: &Notification, style: &Style, links: &Links, now: Timestamp) -> String {
+    part(notification, usize::MAX, usize::MAX, style, links, now)
+}
+
+/// As much of the plain text as fits: records are left out first, the oldest of each alert, then alerts.
+pub(super) fn text_that_fits(
+    notification: &Notification,
+    links: &Links,
+    now: Timestamp,
+    fits: impl Fn(&str) -> bool,
+) -> String {
+    let halves = |most: usize| std::iter::successors(Some(most), |count| (*count > 0).then_some(count / 2));
+    let records = notification.alerts.iter().map(|alert| alert.samples.len()).max().unwrap_or_default();
+    let all_alerts = halves(records).map(|records| (usize::MAX, records));
+    let some_alerts = halves(notification.alerts.len() / 2).map(|alerts| (alerts, 0));
+    let mut parts = all_alerts.chain(some_alerts);
+    let part = |(alerts, records)| part(notification, alerts, records, &Style::PLAIN, links, now);
+    parts.find_map(|counts| Some(part(counts)).filter(|text| fits(text))).unwrap_or_default()
+}
+
+/// The first alerts with their last records.
+fn part(
+    notification: &Notification,
+    alerts: usize,
+    records: usize,
+    style: &Style,
+    links: &Links,
+    now: Timestamp,
+) -> String {
     let mut page = String::new();
-    for alert in &notification.alerts {
-        let _ = write_alert(&mut page, alert, style, links, now);
+    for alert in notification.alerts.iter().take(alerts) {
+        let _ = write_alert(&mut page, alert, records, style, links, now);
+    }
+    let left_out = notification.alerts.len().saturating_sub(alerts);
+    if left_out > 0 {
+        let _ = writeln!(page, "\n… and {left_out} more alerts");
     }
     page
 }
@@ -42,7 +74,14 @@ pub(super) fn evidence(alert: &Alert, links: &Links, now: Timestamp) -> String {
     evidence
 }
 
-fn write_alert(page: &mut String, alert: &Alert, style: &Style, links: &Links, now: Timestamp) -> std::fmt::Result {
+fn write_alert(
+    page: &mut String,
+    alert: &Alert,
+    records_max: usize,
+    style: &Style,
+    links: &Links,
+    now: Timestamp,
+) -> std::fmt::Result {
     let Style { firing, resolved, bold, dim, reset } = style;
     let (color, state) = if alert.resolved_at.is_some() { (resolved, "RESOLVED") } else { (firing, "FIRING") };
     let name = alert.labels.get("alertname").unwrap_or_default();
@@ -63,8 +102,14 @@ fn write_alert(page: &mut String, alert: &Alert, style: &Style, links: &Links, n
         return Ok(());
     }
     writeln!(page, "  {dim}rule     {reset} {} in group {}: {}", name, alert.group, one_line(&alert.expr))?;
-    writeln!(page, "  {bold}{}{reset}", evidence_title(alert.samples.len()))?;
-    alert.samples.iter().try_for_each(|record| write_record(page, record, style, links, now))
+    let records = &alert.samples[alert.samples.len().saturating_sub(records_max)..];
+    match (alert.samples.len(), records.len()) {
+        (all @ 1.., 0) => {
+            writeln!(page, "  {bold}{all} records are behind it, which are too long for this message{reset}")?
+        }
+        (_, shown) => writeln!(page, "  {bold}{}{reset}", evidence_title(shown))?,
+    }
+    records.iter().try_for_each(|record| write_record(page, record, style, links, now))
 }
 
 fn write_value(page: &mut String, alert: &Alert, style: &Style) -> std::fmt::Result {

@@ -208,14 +208,14 @@ impl PagerDuty {
             Some(template) => message::expand(template, &data, now, Escape::None),
             None => Ok(String::new()),
         };
-        let event = Event {
+        let mut event = Event {
             routing_key: self.routing_key.expose_secret(),
             event_action: if notification.is_firing() { "trigger" } else { "resolve" },
             dedup_key: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(notification.group_key.as_bytes())),
             client: text("client")?,
             client_url: text("client_url")?,
             payload: Payload {
-                summary: truncated(&text("description")?),
+                summary: truncated(&text("description")?, SUMMARY_CHARS_MAX),
                 source: text("source")?,
                 severity: text("severity")?,
                 timestamp: notification.due.to_string(),
@@ -227,6 +227,10 @@ impl PagerDuty {
             images: self.images(&data, now)?,
             links: self.links(notification, &data, now)?,
         };
+        let room = EVENT_BYTES_MAX.saturating_sub(json_bytes(&event));
+        let fits = |text: &str| json_bytes(&text) <= room;
+        let alerts = page::text_that_fits(notification, &self.tools.links, now, fits);
+        event.payload.custom_details.entry("alerts".to_owned()).or_insert(alerts);
         let body = serde_json::to_vec(&event).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
         let mut request = Request::post(&self.url).header(header::CONTENT_TYPE, "application/json");
         if let Some(authorization) = &self.authorization {
@@ -245,10 +249,12 @@ impl PagerDuty {
         let mut details = BTreeMap::from([
             ("num_firing".to_owned(), firing.to_string()),
             ("num_resolved".to_owned(), (notification.alerts.len() - firing).to_string()),
-            ("alerts".to_owned(), page::text(notification, &page::Style::PLAIN, &self.tools.links, now)),
         ]);
         for (name, template) in &self.details {
-            details.insert(name.clone(), message::expand(template, data, now, Escape::None)?);
+            details.insert(
+                name.clone(),
+                truncated(&message::expand(template, data, now, Escape::None)?, DETAIL_CHARS_MAX),
+            );
         }
         Ok(details)
     }
@@ -283,12 +289,22 @@ impl Notifier for PagerDuty {
     }
 }
 
-fn truncated(summary: &str) -> String {
-    match summary.char_indices().nth(SUMMARY_CHARS_MAX) {
-        None => summary.to_owned(),
-        Some(_) => summary.chars().take(SUMMARY_CHARS_MAX - 1).chain(['…']).collect(),
+fn truncated(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(chars_max - 1).chain(['…']).collect(),
     }
 }
+
+/// Its size as JSON.
+fn json_bytes(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |json| json.len())
+}
+
+/// What PagerDuty takes of an event is 512 KB; a little is left for the key `alerts`.
+const EVENT_BYTES_MAX: usize = 511_000;
+/// What one of the config's `details` may be; the rest is for the alerts.
+const DETAIL_CHARS_MAX: usize = 16 << 10;
 
 /// What PagerDuty takes of a summary.
 const SUMMARY_CHARS_MAX: usize = 1024;

@@ -320,6 +320,28 @@ async fn pagerduty_gets_images_and_links() {
     assert_eq!(event["links"].as_array().unwrap().len(), 2, "the records' trace stands behind: {event}");
 }
 
+/// It takes 512 KB: records are left out before alerts.
+#[tokio::test]
+async fn pagerduty_gets_what_it_takes_of_a_large_page() {
+    let (url, mut requests) = server(&[("202 Accepted", "{}"), ("202 Accepted", "{}")]).await;
+    let notifiers = notifiers(&format!(
+        "{{route: {{receiver: team}}, receivers: [{{name: team, pagerduty_configs: [{{routing_key: k3y, url: '{url}'}}]}}]}}"
+    ));
+    for (alerts, records, text, shown_alerts) in [(100, 20, "\"x\"".repeat(400), 100), (20_000, 0, String::new(), 500)]
+    {
+        let one = alert(None);
+        let record = EvidenceRecord { body: text, ..one.samples[0].clone() };
+        let one = Arc::new(Alert { samples: vec![record; records], ..one });
+        let page = Notification { alerts: vec![one; alerts], ..(*notification(None)).clone() };
+        assert_eq!(send_to("pagerduty[0]", &notifiers, &Arc::new(page)).await, Ok(()));
+        let event = requests.recv().await.unwrap().body;
+        let bytes = event.to_string().len();
+        assert!((200_000..512_000).contains(&bytes), "{bytes}");
+        let shown = event["payload"]["custom_details"]["alerts"].as_str().unwrap().matches("FIRING").count();
+        assert!(shown >= shown_alerts, "{shown}");
+    }
+}
+
 #[tokio::test]
 async fn pagerduty_opens_and_closes_one_incident() {
     let (url, mut requests) = server(&[("202 Accepted", "{}"), ("202 Accepted", "{}")]).await;

@@ -235,11 +235,17 @@ impl Call {
 
     /// Turns OTLP/JSON into the protobuf bytes of the same request.
     pub(super) fn transcode(&mut self, signal: Signal, json: &[u8], bytes_max: usize) -> Result<Bytes, Refusal> {
-        let request = off_the_event_loop(json.len(), || otlp::json::to_protobuf(signal, json))
-            .map_err(|error| Refusal::Malformed(error.to_string()))?;
-        // Short numbers become eight bytes each: the same request may be longer in protobuf.
-        self.hold.grow(request.len())?;
-        if request.len() > bytes_max { Err(Refusal::TooLarge { bytes_max }) } else { Ok(request.into()) }
+        // Short numbers become eight bytes each: the same request may be longer in protobuf, but mostly it is not.
+        self.hold.grow(json.len())?;
+        let request =
+            off_the_event_loop(json.len(), || otlp::json::to_protobuf(signal, json, bytes_max)).map_err(|error| {
+                match error.is_too_large {
+                    true => Refusal::TooLarge { bytes_max },
+                    false => Refusal::Malformed(error.to_string()),
+                }
+            })?;
+        self.hold.grow(request.len().saturating_sub(json.len()))?;
+        Ok(request.into())
     }
 
     /// Counts how the request ended.

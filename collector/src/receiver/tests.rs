@@ -270,6 +270,8 @@ async fn the_answer_waits_for_the_disk_and_draining_waits_for_the_answer() {
     let answer = server.post("/v1/logs", PROTOBUF, &[], logs(2)).await;
     assert_eq!((answer.status, answer.code()), (503, 14));
     assert_eq!(server.call(LOGS, &[], framed(&logs(2), 0)).await.grpc().0, 14);
+    assert!(server.intake.begin_append().is_err(), "one that passed the first check before");
+    assert_eq!(server.intake.state.borrow().appending, 1, "the one that waits");
     assert!(!draining.is_finished() && !waiting.is_finished());
 
     server.logs.hold(false);

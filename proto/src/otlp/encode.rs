@@ -270,7 +270,7 @@ mod tests {
 
         #[test]
         fn what_is_read_is_written_again(bytes in generate::request(Signal::Logs)) {
-            let bytes = merge_repeated(Signal::Logs, &bytes);
+            let bytes = merge_repeated(Signal::Logs, &bytes).unwrap();
             let mut expected = ExportLogsServiceRequest::decode(&bytes[..]).unwrap();
             let mut written = Vec::new();
             for resource_logs in LogsRequest::new(&bytes).resource_logs() {

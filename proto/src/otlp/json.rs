@@ -5,6 +5,7 @@
 //! `null` is the default everywhere, enums may be names, fields may have their names from the `.proto` files.
 //! Values nest as deep as `serde_json` goes: 128 levels of JSON.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine;
@@ -22,8 +23,10 @@ pub struct JsonError {
     pub line: usize,
     /// Column in bytes, from 1; 0 where the mistake is at the end of the line before.
     pub column: usize,
-    /// What is wrong there.
+    /// What is wrong there; what it shows of the request is cut.
     pub message: String,
+    /// Whether the request is well so far, but larger in protobuf than it may be.
+    pub is_too_large: bool,
 }
 
 impl fmt::Display for JsonError {
@@ -39,24 +42,48 @@ impl From<serde_json::Error> for JsonError {
         let (line, column) = (error.line(), error.column());
         let text = error.to_string();
         let place = format!(" at line {line} column {column}");
-        Self { line, column, message: text.strip_suffix(&place).unwrap_or(&text).to_string() }
+        let message = excerpt(text.strip_suffix(&place).unwrap_or(&text)).into_owned();
+        Self { line, column, message, is_too_large: false }
     }
 }
 
 /// The request's protobuf bytes. They pass [`validate`](super::validate()), but may be larger than the JSON: `[1,2]` is numbers of
 /// eight bytes.
-pub fn to_protobuf(signal: Signal, json: &[u8]) -> Result<Vec<u8>, JsonError> {
-    let mut out = Vec::with_capacity(json.len() / 2);
+///
+/// # Errors
+/// It is no request, or larger than `bytes_max` in protobuf.
+pub fn to_protobuf(signal: Signal, json: &[u8], bytes_max: usize) -> Result<Vec<u8>, JsonError> {
+    let mut out = Vec::with_capacity((json.len() / 2).min(bytes_max));
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    MessageSeed { message: Message::request(signal), out: &mut out }.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(out)
+    let seed = MessageSeed { message: Message::request(signal), out: &mut out, bytes_max };
+    let read = seed.deserialize(&mut deserializer).and_then(|()| deserializer.end()).map_err(JsonError::from);
+    let is_too_large = out.len() > bytes_max;
+    match read {
+        Ok(()) if is_too_large => Err(JsonError::from(serde_json::Error::custom(too_large(bytes_max)))),
+        read => read.map(|()| out),
+    }
+    .map_err(|error| JsonError { is_too_large, ..error })
 }
+
+fn too_large(bytes_max: usize) -> String {
+    format!("the request is larger than {bytes_max} bytes in protobuf")
+}
+
+/// The beginning of a text from outside that is to be shown.
+fn excerpt(text: &str) -> Cow<'_, str> {
+    match text.floor_char_boundary(EXCERPT_BYTES_MAX) {
+        end if end < text.len() => Cow::Owned(format!("{}…", &text[..end])),
+        _ => Cow::Borrowed(text),
+    }
+}
+
+const EXCERPT_BYTES_MAX: usize = 256;
 
 /// Reads an object and appends the content of a message.
 struct MessageSeed<'o> {
     message: &'static Message,
     out: &'o mut Vec<u8>,
+    bytes_max: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
@@ -83,7 +110,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
         while let Some(field) = map.next_key_seed(KeySeed(self.message))? {
             match field {
                 None => drop(map.next_value::<IgnoredAny>()?),
-                Some(field) => map.next_value_seed(FieldSeed { field, out: self.out })?,
+                Some(field) => map.next_value_seed(FieldSeed { field, out: self.out, bytes_max: self.bytes_max })?,
             }
         }
         Ok(())
@@ -134,6 +161,7 @@ fn is_lower_camel_case(key: &str, name: &str) -> bool {
 struct FieldSeed<'o> {
     field: &'static Field,
     out: &'o mut Vec<u8>,
+    bytes_max: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
@@ -163,14 +191,14 @@ impl<'de> Visitor<'de> for ArrayVisitor<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let FieldSeed { field, out } = self.0;
+        let FieldSeed { field, out, bytes_max } = self.0;
         if field.kind.is_packed() {
             return put_message_field(out, field.number, |out| {
-                while seq.next_element_seed(ElementSeed { field, out })?.is_some() {}
+                while seq.next_element_seed(ElementSeed { field, out, bytes_max })?.is_some() {}
                 Ok(())
             });
         }
-        while seq.next_element_seed(ElementSeed { field, out })?.is_some() {}
+        while seq.next_element_seed(ElementSeed { field, out, bytes_max })?.is_some() {}
         Ok(())
     }
 }
@@ -179,17 +207,21 @@ impl<'de> Visitor<'de> for ArrayVisitor<'_> {
 struct ElementSeed<'o> {
     field: &'static Field,
     out: &'o mut Vec<u8>,
+    bytes_max: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for ElementSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        let Self { field, out } = self;
+        let Self { field, out, bytes_max } = self;
+        if out.len() > bytes_max {
+            return Err(D::Error::custom(too_large(bytes_max)));
+        }
         match field.kind {
-            Kind::Message(message) => {
-                put_message_field(out, field.number, |out| MessageSeed { message, out }.deserialize(deserializer))
-            }
+            Kind::Message(message) => put_message_field(out, field.number, |out| {
+                MessageSeed { message, out, bytes_max }.deserialize(deserializer)
+            }),
             _ => deserializer.deserialize_any(ScalarVisitor { field, null: Null::Default, out }),
         }
     }
@@ -213,8 +245,9 @@ impl<'de> Visitor<'de> for OptionalMessage<'_> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        let FieldSeed { field, out } = self.seed;
-        put_message_field(out, field.number, |out| MessageSeed { message: self.child, out }.deserialize(deserializer))
+        let FieldSeed { field, out, bytes_max } = self.seed;
+        let message = self.child;
+        put_message_field(out, field.number, |out| MessageSeed { message, out, bytes_max }.deserialize(deserializer))
     }
 }
 
@@ -261,7 +294,7 @@ impl ScalarVisitor<'_> {
 
     fn hex<E: Error>(self, digits: &str) -> Result<(), E> {
         let Some(bytes) = decode_hex(digits) else {
-            return Err(E::custom(format_args!("`{}` is hex digits, not `{digits}`", self.field.name)));
+            return Err(E::custom(format_args!("`{}` is hex digits, not `{}`", self.field.name, excerpt(digits))));
         };
         put_bytes_header(self.out, self.field.number, digits.len() / 2);
         self.out.extend(bytes);
@@ -271,7 +304,7 @@ impl ScalarVisitor<'_> {
     fn base64<E: Error>(self, text: &str) -> Result<(), E> {
         match BASE64.decode(text).or_else(|_| BASE64_URL.decode(text)) {
             Ok(bytes) => put_bytes_field(self.out, self.field.number, &bytes),
-            Err(_) => return Err(E::custom(format_args!("`{}` is base64, not `{text}`", self.field.name))),
+            Err(_) => return Err(E::custom(format_args!("`{}` is base64, not `{}`", self.field.name, excerpt(text)))),
         }
         Ok(())
     }
@@ -331,7 +364,7 @@ impl Visitor<'_> for ScalarVisitor<'_> {
             Kind::Bytes => self.base64(text),
             kind => match Number::parse(kind, text) {
                 Some(number) => self.number(number),
-                None => Err(self.mismatch(format_args!("`{text:?}`"))),
+                None => Err(self.mismatch(format_args!("`{:?}`", excerpt(text)))),
             },
         }
     }

@@ -207,7 +207,7 @@ mod tests {
         #[test]
         fn views_read_what_prost_reads(bytes in generate::request(Signal::Logs)) {
             let expected = ExportLogsServiceRequest::decode(&bytes[..]).unwrap();
-            let merged = merge_repeated(Signal::Logs, &bytes);
+            let merged = merge_repeated(Signal::Logs, &bytes).unwrap();
             let read = owned_request(&LogsRequest::validate(&merged).unwrap());
             prop_assert_eq!(format!("{read:?}"), format!("{expected:?}"));
         }

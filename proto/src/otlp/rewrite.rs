@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Signal;
 use super::schema::{Kind, Label, Message};
 use super::validate::{Limits, Walked, validate};
-use crate::wire::{DecodeError, Fields, Value, put_bytes_field, put_message_field};
+use crate::wire::{DecodeError, DecodeErrorKind, Fields, Value, put_bytes_field, put_message_field};
 use crate::wire::{put_fixed32_field, put_fixed64_field, put_varint_field};
 
 /// A request as it goes into the log.
@@ -58,7 +58,7 @@ impl Cut {
 pub fn admit(signal: Signal, request: Bytes, limits: &Limits) -> Result<Admitted, DecodeError> {
     let mut admitted = Admitted { walked: validate(signal, &request, limits)?, bytes: request, cut: Cut::default() };
     if admitted.walked.repeated_messages {
-        admitted.bytes = merge_repeated(signal, &admitted.bytes).into();
+        admitted.bytes = merge_repeated(signal, &admitted.bytes)?.into();
         admitted.walked = validate(signal, &admitted.bytes, limits)?;
     }
     if admitted.walked.records_over_limit > 0 {
@@ -121,27 +121,46 @@ fn within_limits(message: &Message, content: &[u8], limits: &Limits, cut: &mut C
 
 /// A checked request in which each message that a field holds once is there in one piece: protobuf lets a message come in pieces,
 /// whose fields then count as if they had come in one; of a `oneof` only the pieces since another of its fields count.
-pub fn merge_repeated(signal: Signal, request: &[u8]) -> Vec<u8> {
+///
+/// # Errors
+/// Pieces within pieces would be copied again and again: all copies together may be as large as the request, and [`COPIED_BYTES_FREE`]
+/// in any case.
+pub fn merge_repeated(signal: Signal, request: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let mut out = Vec::with_capacity(request.len());
-    merge_fields(Message::request(signal), request, &mut out);
-    out
+    let mut budget = Budget(request.len().max(COPIED_BYTES_FREE));
+    merge_fields(Message::request(signal), request, &mut out, &mut budget)?;
+    Ok(out)
 }
 
-fn merge_fields(message: &Message, bytes: &[u8], out: &mut Vec<u8>) {
-    let merged = single_messages(message, bytes);
+/// What may be copied of any request.
+const COPIED_BYTES_FREE: usize = 64 << 10;
+
+/// Bytes that may still be copied.
+struct Budget(usize);
+
+impl Budget {
+    fn take(&mut self, bytes: usize) -> Result<(), DecodeError> {
+        self.0 = self.0.checked_sub(bytes).ok_or(DecodeErrorKind::TooManyPieces.at(0))?;
+        Ok(())
+    }
+}
+
+fn merge_fields(message: &Message, bytes: &[u8], out: &mut Vec<u8>, budget: &mut Budget) -> Result<(), DecodeError> {
+    let merged = single_messages(message, bytes, budget)?;
     for (index, (number, value)) in Fields::new(bytes).enumerate() {
         match (message.field(number).map(|field| (field.label, field.kind)), value) {
             (Some((Label::Many, Kind::Message(child))), Value::Bytes(content)) => {
-                put_message_field(out, number, |out| merge_fields(child, content, out));
+                put_message_field(out, number, |out| merge_fields(child, content, out, budget))?;
             }
             (Some((_, Kind::Message(child))), _) => {
                 if let Some(whole) = merged.iter().find(|whole| whole.last == index) {
-                    put_message_field(out, number, |out| merge_fields(child, &whole.content, out));
+                    put_message_field(out, number, |out| merge_fields(child, &whole.content, out, budget))?;
                 }
             }
             _ => put_field(out, number, value),
         }
     }
+    Ok(())
 }
 
 /// A message of which a field holds one, from all its pieces.
@@ -152,7 +171,7 @@ struct Whole<'a> {
     last: usize,
 }
 
-fn single_messages<'a>(message: &Message, bytes: &'a [u8]) -> Vec<Whole<'a>> {
+fn single_messages<'a>(message: &Message, bytes: &'a [u8], budget: &mut Budget) -> Result<Vec<Whole<'a>>, DecodeError> {
     let mut wholes: Vec<Whole<'a>> = Vec::new();
     let is_oneof = |number| message.field(number).is_some_and(|field| field.label == Label::Oneof);
     for (last, (number, value)) in Fields::new(bytes).enumerate() {
@@ -164,13 +183,15 @@ fn single_messages<'a>(message: &Message, bytes: &'a [u8]) -> Vec<Whole<'a>> {
             match wholes.iter_mut().find(|whole| whole.number == number) {
                 None => wholes.push(Whole { number, content: Cow::Borrowed(piece), last }),
                 Some(whole) => {
+                    let first = if matches!(whole.content, Cow::Borrowed(_)) { whole.content.len() } else { 0 };
+                    budget.take(first + piece.len())?;
                     whole.content.to_mut().extend_from_slice(piece);
                     whole.last = last;
                 }
             }
         }
     }
-    wholes
+    Ok(wholes)
 }
 
 fn put_field(out: &mut Vec<u8>, number: u32, value: Value<'_>) {
@@ -207,11 +228,11 @@ mod tests {
 
         #[test]
         fn merging_changes_no_meaning((signal, bytes) in generate::signal().prop_flat_map(|s| (Just(s), generate::request(s)))) {
-            let merged = merge_repeated(signal, &bytes);
+            let merged = merge_repeated(signal, &bytes).unwrap();
             prop_assert_eq!(by_prost(signal, &merged), by_prost(signal, &bytes));
             let walked = validate(signal, &merged, &Limits::NONE).unwrap();
             prop_assert!(!walked.repeated_messages);
-            prop_assert_eq!(merge_repeated(signal, &merged), merged);
+            prop_assert_eq!(merge_repeated(signal, &merged), Ok(merged));
         }
 
         #[test]
@@ -234,7 +255,7 @@ mod tests {
             (signal, bytes) in generate::signal().prop_flat_map(|s| (Just(s), generate::request(s))),
             at in 0..9u64,
         ) {
-            let bytes = merge_repeated(signal, &bytes);
+            let bytes = merge_repeated(signal, &bytes).unwrap();
             let records = |bytes: &[u8]| validate(signal, bytes, &Limits::NONE).unwrap().records;
             let [first, rest] = split_at(signal, &bytes, at);
             prop_assert_eq!([records(&first), records(&rest)], [at.min(records(&bytes)), records(&bytes).saturating_sub(at)]);
@@ -246,7 +267,7 @@ mod tests {
 
         #[test]
         fn a_request_without_fault_is_admitted_as_it_came(bytes in generate::request(Signal::Logs)) {
-            let request = Bytes::from(merge_repeated(Signal::Logs, &bytes));
+            let request = Bytes::from(merge_repeated(Signal::Logs, &bytes).unwrap());
             let admitted = admit(Signal::Logs, request.clone(), &Limits::default()).unwrap();
             prop_assert_eq!(admitted.bytes.as_ptr(), request.as_ptr());
             prop_assert_eq!(admitted.cut, Cut::default());
@@ -259,6 +280,34 @@ mod tests {
             let joined = ExportLogsServiceRequest::decode(&[one, two].concat()[..]).unwrap();
             prop_assert_eq!(joined.encode_to_vec(), expected.encode_to_vec());
         }
+    }
+
+    /// A body that is a list in a list in a list, each in two pieces, would be copied as often as it is deep.
+    #[test]
+    fn pieces_within_pieces_are_not_copied_without_end() {
+        let request = |body_bytes: usize, depth: usize| {
+            let mut value = Vec::new();
+            put_bytes_field(&mut value, 1, &vec![b'x'; body_bytes]);
+            for _ in 0..depth {
+                let mut list = Vec::new();
+                put_bytes_field(&mut list, 1, &value);
+                value.clear();
+                put_bytes_field(&mut value, 5, b"");
+                put_bytes_field(&mut value, 5, &list);
+            }
+            let mut record = Vec::new();
+            put_bytes_field(&mut record, 5, &value);
+            let in_all = |bytes: Vec<u8>, number| {
+                let mut out = Vec::new();
+                put_bytes_field(&mut out, number, &bytes);
+                out
+            };
+            Bytes::from(in_all(in_all(in_all(record, 2), 2), 1))
+        };
+        let admit = |request: Bytes| admit(Signal::Logs, request, &Limits::NONE);
+        assert!(admit(request(1000, 20)).is_ok(), "small");
+        assert!(admit(request(1 << 20, 1)).is_ok(), "large, on one level");
+        assert_eq!(admit(request(1 << 20, 20)).unwrap_err().kind, DecodeErrorKind::TooManyPieces);
     }
 
     #[test]

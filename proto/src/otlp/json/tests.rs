@@ -23,7 +23,7 @@ fn run(case: &str) -> String {
     let (comment, request) = input.split_once('\n').unwrap();
     let (signal, json) = request.split_once(' ').unwrap();
     let signal = Signal::ALL.into_iter().find(|other| other.name() == signal).unwrap();
-    let output = match to_protobuf(signal, json.as_bytes()) {
+    let output = match to_protobuf(signal, json.as_bytes(), usize::MAX) {
         Ok(bytes) if bytes.is_empty() => "an empty request".to_string(),
         Ok(bytes) => {
             validate(signal, &bytes, &Limits::NONE).unwrap();
@@ -75,7 +75,7 @@ proptest! {
 
     #[test]
     fn survives_anything(signal in generate::signal(), json in r#"[{\[]("(resourceLogs|scope_spans|body|intValue)":|[{}\[\]":,0-9a-z\\ ]){0,12}"#) {
-        if let Ok(bytes) = to_protobuf(signal, json.as_bytes()) {
+        if let Ok(bytes) = to_protobuf(signal, json.as_bytes(), usize::MAX) {
             prop_assert!(validate(signal, &bytes, &Limits::NONE).is_ok());
         }
     }
@@ -88,7 +88,7 @@ fn same<M: prost::Message + Default + serde::Serialize + std::fmt::Debug>(signal
         return; // serde_json writes `null`
     }
     let json = serde_json::to_string(&message).unwrap();
-    let read = to_protobuf(signal, json.as_bytes()).unwrap_or_else(|error| panic!("{error}: {json}"));
+    let read = to_protobuf(signal, json.as_bytes(), usize::MAX).unwrap_or_else(|error| panic!("{error}: {json}"));
     assert_eq!(format!("{:?}", M::decode(&read[..]).unwrap()), expected, "{json}");
 }
 
@@ -98,5 +98,38 @@ fn names_are_camel_case_or_as_they_are() {
     assert!(is_lower_camel_case("key", "key"));
     for key in ["timeUnixNan", "timeUnixNanos", "timeunixnano", "TimeUnixNano", ""] {
         assert!(!is_lower_camel_case(key, "time_unix_nano"), "{key}");
+    }
+}
+
+#[test]
+fn a_request_that_grows_is_refused_at_its_limit() {
+    let bounds = vec!["0"; 1000].join(",");
+    let point = format!(r#"{{"explicitBounds":[{bounds}]}}"#);
+    let json = format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{point}]}}}}]}}]}}]}}"#
+    );
+    let read = |bytes_max| to_protobuf(Signal::Metrics, json.as_bytes(), bytes_max);
+    let bytes = read(usize::MAX).unwrap().len();
+    assert!(bytes > 8000 && json.len() < 2200);
+    assert!(read(bytes).is_ok());
+    for bytes_max in [bytes - 1, 3000, 0] {
+        let error = read(bytes_max).unwrap_err();
+        let expected = format!("the request is larger than {bytes_max} bytes in protobuf");
+        assert_eq!((error.message, error.is_too_large), (expected, true));
+    }
+}
+
+#[test]
+fn a_mistake_shows_a_part_of_a_long_value() {
+    let long = "ä".repeat(1 << 20);
+    for json in [
+        format!(r#"{{"resourceLogs":"{long}"}}"#),
+        format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"traceId":"{long}"}}]}}]}}]}}"#),
+        format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"timeUnixNano":"{long}"}}]}}]}}]}}"#),
+        format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{{"bytesValue":"{long}"}}}}]}}]}}]}}"#),
+    ] {
+        let error = to_protobuf(Signal::Logs, json.as_bytes(), usize::MAX).unwrap_err();
+        assert!(error.message.len() < 400 && error.message.contains('…'), "{error}");
+        assert!(!error.is_too_large);
     }
 }
