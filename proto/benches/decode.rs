@@ -57,7 +57,7 @@ fn from_json(criterion: &mut Criterion, request: &[u8]) {
     let mut group = criterion.benchmark_group("logs in JSON");
     group.throughput(Throughput::Bytes(json.len() as u64));
     group.bench_function("to protobuf", |bencher| {
-        bencher.iter(|| json::to_protobuf(Signal::Logs, black_box(&json)).unwrap());
+        bencher.iter(|| json::to_protobuf(Signal::Logs, black_box(&json), usize::MAX).unwrap());
     });
     group.bench_function("serde into prost's types", |bencher| {
         bencher.iter(|| serde_json::from_slice::<ExportLogsServiceRequest>(black_box(&json)).unwrap());

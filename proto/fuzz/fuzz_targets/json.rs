@@ -7,7 +7,7 @@ use watchbell_proto::otlp::{Limits, Signal, json, validate};
 fuzz_target!(|input: &[u8]| {
     let Some((first, text)) = input.split_first() else { return };
     let signal = Signal::ALL[usize::from(first % 3)];
-    if let Ok(bytes) = json::to_protobuf(signal, text) {
+    if let Ok(bytes) = json::to_protobuf(signal, text, usize::MAX) {
         validate(signal, &bytes, &Limits::NONE).expect("a legal request");
     }
 });
