@@ -198,7 +198,7 @@ fn moved(error: RecordsError, before: &[u8]) -> RecordsError {
 }
 
 fn json_error(error: serde_json::Error) -> RecordsError {
-    let json::JsonError { line, column, message } = error.into();
+    let json::JsonError { line, column, message, .. } = error.into();
     RecordsError { line, column, message }
 }
 
@@ -287,8 +287,8 @@ fn parse_push(json: &[u8]) -> Result<Vec<OwnedEntry>, RecordsError> {
 }
 
 fn parse_otlp(json: &[u8], end: Timestamp) -> Result<Vec<OwnedEntry>, RecordsError> {
-    let bytes = json::to_protobuf(Signal::Logs, json)
-        .map_err(|json::JsonError { line, column, message }| RecordsError { line, column, message })?;
+    let bytes = json::to_protobuf(Signal::Logs, json, usize::MAX)
+        .map_err(|json::JsonError { line, column, message, .. }| RecordsError { line, column, message })?;
     let mut entries = Vec::new();
     for resource_logs in LogsRequest::new(&bytes).resource_logs() {
         let resource = ResourceLabels::new(resource_logs.resource(), &LabelConfig::default());
