@@ -2,6 +2,7 @@
 
 pub mod duration;
 pub mod environment;
+pub mod range;
 
 use std::fmt;
 use std::fs;
@@ -124,10 +125,16 @@ impl Config {
                 errors.into_iter().map(|error| Diagnostic::error(codes::CONFIG_ENVIRONMENT, error.span, error.message));
             rendered(path, text, diagnostics)
         })?;
-        if expanded.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        if expanded.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
-        serde_saphyr::from_str(&expanded).map_err(|error| rendered(path, &expanded, [diagnostic(&error)]))
+        serde_saphyr::from_str(&expanded.text).map_err(|error| {
+            // The values may be secrets, and this is answered over HTTP.
+            let mut diagnostic = diagnostic(&error);
+            diagnostic.message = expanded.hide(text, diagnostic.message);
+            diagnostic.span = expanded.written(diagnostic.span);
+            rendered(path, text, [diagnostic])
+        })
     }
 
     /// How rules are judged, with what their templates need of the rest of the config.
@@ -284,6 +291,33 @@ mod tests {
             error("data_dir: x\napi: {endpint: '127.0.0.1:1'}\n"),
             "error[WB002]: unknown key `endpint`\n --> config.yaml:2:7\n  |\n2 | api: {endpint: '127.0.0.1:1'}\n  |       ^^^^^^^ known here: `endpoint`\n  |\n  = help: did you mean `endpoint`?"
         );
+    }
+
+    #[test]
+    fn a_mistake_shows_no_value_of_the_environment() {
+        for text in [
+            "api: {endpoint: '${env:SECRET}'}\n",
+            "data_dir: ${env:SECRET}\nsnapshot_interval: ${env:SECRET}\n",
+            "receivers: {otlp: ${env:SECRET}}\n",
+            "external_url: '${env:SECRET}', x\n",
+        ] {
+            let error = Config::parse("config.yaml", text, |_| Some("hunter2".to_owned())).unwrap_err().to_string();
+            assert!(!error.contains("hunter2") && error.contains("${env:SECRET}"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_nothing_works_with_is_an_error() {
+        for (text, said) in [
+            ("wal: {segment_bytes: 4294967296}", "at most"),
+            ("outbox: {sending_per_integration_max: 0}", "at least 1"),
+            ("outbox: {unwritten_outcomes_max: 0}", "at least 1"),
+            ("limits: {receiver_connections_max: 0}", "at least 1"),
+            ("exporters: {loki: {endpoint: 'http://x', sending_queue: {queue_bytes_max: 0}}}", "at least 1"),
+        ] {
+            let error = error(text);
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

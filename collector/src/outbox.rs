@@ -31,6 +31,7 @@ pub struct OutboxConfig {
     /// Messages that wait or are on their way. At the limit the oldest that waits is given up, counted and logged. Default 10,000.
     pub outbox_notifications_max: usize,
     /// Messages on their way to one integration at the same time; more wait. Default 16.
+    #[serde(deserialize_with = "crate::config::range::positive")]
     pub sending_per_integration_max: usize,
     /// Pause after the first failed try; it doubles with each further one, with a jitter of a fifth. Default 1 s.
     #[serde(deserialize_with = "crate::config::duration::deserialize")]
@@ -43,6 +44,7 @@ pub struct OutboxConfig {
     pub retry_max_elapsed_time: Duration,
     /// Outcomes that the log has not got yet. At the limit nothing more is sent until it has some; what is given up then is not
     /// written, and due again after a restart. Default 10,000.
+    #[serde(deserialize_with = "crate::config::range::positive")]
     pub unwritten_outcomes_max: usize,
 }
 

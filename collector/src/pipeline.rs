@@ -26,7 +26,7 @@ use crate::notify::{CurrentNotifiers, Notifiers, Tools, stdout};
 use crate::outbox::{self, Outbox};
 use crate::receiver::{self, Doors, Receiver};
 use crate::telemetry::Metrics;
-use crate::wal::{self, BoxFuture, DataDir, FrameKind, Log, Wal};
+use crate::wal::{self, AppendError, BoxFuture, DataDir, FrameKind, Log, Wal};
 
 /// A collector that runs.
 pub struct Pipeline {
@@ -82,7 +82,7 @@ impl Pipeline {
             reloading: tokio::sync::Mutex::new(()),
             draining: Mutex::new(false),
         });
-        shared.put_in_force(&rules).await.map_err(StartError::System)?;
+        shared.put_in_force(&rules).await.map_err(|error| StartError::System(error.to_string()))?;
         let receiver_metrics = metrics.register(receiver::Metrics::register);
         let receiver = Receiver::start(&config.receivers, &config.limits, doors, clock, receiver_metrics)
             .await
@@ -91,8 +91,11 @@ impl Pipeline {
         let stopped = async move { drop(stopped.await) };
         let collector: Arc<dyn api::Collector> = Arc::new(Arc::clone(&shared));
         let api = tokio::spawn(api::serve(listener, collector, metrics, stopped));
+        if rules.files.is_empty() {
+            tracing::warn!(rule_files = ?config.rule_files, "there is no rule file: nothing is judged");
+        }
         tracing::info!(
-            grpc = ?receiver.grpc_address(), http = ?receiver.http_address(), api = %config.api.endpoint,
+            grpc = receiver.grpc_address().map(tracing::field::display), http = receiver.http_address().map(tracing::field::display), api = %config.api.endpoint,
             data_dir = %config.data_dir.display(), rule_files = rules.files.len(), "ready"
         );
         Ok(Self {
@@ -112,9 +115,10 @@ impl Pipeline {
     /// Loads the rule files and `alerting:` again.
     ///
     /// # Errors
-    /// What is wrong; what was loaded before stays in force.
-    pub async fn reload(&self) -> Result<(), String> {
-        self.shared.reload().await
+    /// What is wrong; what was loaded before stays in force, unless the log takes the rules later.
+    pub fn reload(&self) -> impl Future<Output = Result<(), String>> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move { shared.reload().await }
     }
 
     /// Goes down in order: no new requests, what was taken is judged and its pages are sent, as far as `drain_timeout` allows. What is
@@ -132,7 +136,10 @@ impl Pipeline {
         self.exporters.drain(self.drain_timeout).await;
         self.feeds_stop.send_replace(true);
         let _ = self.api_stop.send(());
-        let _ = self.api.await;
+        let mut api = self.api;
+        if tokio::time::timeout(self.drain_timeout, &mut api).await.is_err() {
+            api.abort();
+        }
         for wal in self.wals {
             wal.close();
         }
@@ -276,24 +283,53 @@ impl Shared {
         let (rules, notifiers) = load(&config, &tools).map_err(|error| error.to_string())?;
         // Before the policy is in the log: the evaluator takes them when it comes to it.
         let before = self.notifiers.send_replace(Arc::new(notifiers));
-        if let Err(error) = self.put_in_force(&rules).await {
-            self.notifiers.send_replace(before);
-            return Err(error);
+        match self.put_in_force(&rules).await {
+            Ok(()) => {}
+            // They come into force when the log takes them, and need their notifiers then.
+            Err(error @ NotInForce::Waiting) => return Err(error.to_string()),
+            Err(error) => {
+                self.notifiers.send_replace(before);
+                return Err(error.to_string());
+            }
         }
         tracing::info!(rule_files = rules.files.len(), "reloaded");
         Ok(())
     }
 
     /// Appends the rules to the log: they are in force for the batches behind them.
-    async fn put_in_force(&self, rules: &RuleSet) -> Result<(), String> {
-        let appended = self.log.append(frame_of(FrameKind::Rules, rules.to_bytes())).await;
-        appended.map(|_| ()).map_err(|error| format!("the rules cannot be written into the log: {error:?}"))
+    async fn put_in_force(&self, rules: &RuleSet) -> Result<(), NotInForce> {
+        let append = self.log.append(frame_of(FrameKind::Rules, rules.to_bytes()));
+        let appended = tokio::time::timeout(APPEND_TIMEOUT, append).await.map_err(|_| NotInForce::Waiting)?;
+        appended.map(drop).map_err(NotInForce::Refused)
     }
 
     fn set_draining(&self) {
         *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 }
+
+/// Why new rules are not in force.
+#[derive(Debug)]
+enum NotInForce {
+    /// The log has taken nothing for long.
+    Waiting,
+    Refused(AppendError),
+}
+
+impl fmt::Display for NotInForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting => write!(
+                f,
+                "the log has taken nothing for {APPEND_TIMEOUT:?} (is its disk full?): the rules come into force when it does"
+            ),
+            Self::Refused(error) => write!(f, "the rules cannot be written into the log: {error}"),
+        }
+    }
+}
+
+/// How long a reload waits for the log.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl api::Collector for Arc<Shared> {
     fn ready(&self) -> Result<(), String> {

@@ -122,6 +122,7 @@ pub struct Limits {
     /// `RESOURCE_EXHAUSTED` and are to come again. Default 256 MiB.
     pub receiver_bytes_in_flight_max: usize,
     /// Connections to one port. At the limit new ones wait until another closes. Default 1024.
+    #[serde(deserialize_with = "crate::config::range::positive")]
     pub receiver_connections_max: usize,
 }
 

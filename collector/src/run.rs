@@ -48,12 +48,19 @@ async fn run_until_stopped(config_path: Option<PathBuf>) -> Result<(), StartErro
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => match pipeline.reload().await {
-                Ok(()) => {}
-                Err(error) => tracing::error!("not reloaded, what was loaded before stays in force:\n{error}"),
-            },
+            // Beside this loop, so that it ends when it is told to, whatever holds up the log.
+            _ = hang_up.recv() => drop(tokio::spawn(reload(pipeline.reload()))),
         }
     }
     pipeline.drain().await;
     Ok(())
+}
+
+async fn reload(reload: impl Future<Output = Result<(), String>>) {
+    if let Err(error) = reload.await {
+        tracing::error!(
+            "not reloaded, what was loaded before is in force:
+{error}"
+        );
+    }
 }

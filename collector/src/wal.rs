@@ -102,6 +102,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -194,6 +195,19 @@ pub enum AppendError {
     Failed(Arc<str>),
     /// The payload is larger than half of `wal.bytes_max`.
     TooLarge,
+}
+
+impl std::error::Error for AppendError {}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("it is as far behind as it may be"),
+            Self::Closed => f.write_str("the collector is going down"),
+            Self::Failed(why) => write!(f, "the disk failed: {why}"),
+            Self::TooLarge => f.write_str("they are larger than half of `wal.bytes_max`"),
+        }
+    }
 }
 
 /// A future that can be kept.

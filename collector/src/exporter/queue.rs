@@ -25,6 +25,7 @@ pub struct Config {
     /// Frames are joined into requests of up to this size; a larger frame goes alone. Default 1 MiB.
     pub request_bytes_max: usize,
     /// What is read ahead of delivery; at it reading waits. Default 8 MiB.
+    #[serde(deserialize_with = "crate::config::range::positive")]
     pub queue_bytes_max: usize,
 }
 

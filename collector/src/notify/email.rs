@@ -9,7 +9,7 @@ use std::time::Duration;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Identity, Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Identity, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -192,7 +192,8 @@ fn tls_parameters(host: &str, config: &TlsConfig) -> Result<TlsParameters, Strin
     let read = |path: &Path| std::fs::read(path).map_err(|error| unusable(path, &error));
     if let Some(path) = &config.ca_file {
         let certificate = Certificate::from_pem(&read(path)?).map_err(|error| unusable(path, &error))?;
-        builder = builder.add_root_certificate(certificate);
+        // Instead of the system's authorities, as for all that speaks HTTP.
+        builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
     }
     match (&config.cert_file, &config.key_file) {
         (Some(cert), Some(key)) => {

@@ -15,7 +15,7 @@ use watchbell_rules::template::value::Value;
 use watchbell_rules::template::{Escape, Template};
 use watchbell_rules::time::Timestamp;
 
-use super::webhook::{HttpConfig, secret};
+use super::webhook::{HttpConfig, check_target, secret};
 use super::{DeliveryError, DeliveryResult, Global, Notifier, Tools, delivery_result, message, page};
 use crate::http_client::{HttpClient, Protocol};
 use crate::wal::BoxFuture;
@@ -181,6 +181,9 @@ impl PagerDuty {
         ] {
             templates.insert(name, message::parse(library, name, text)?);
         }
+        let url = config.url.clone().unwrap_or_else(|| global.pagerduty_url.clone());
+        let authorization = config.http_config.authorization()?;
+        check_target("url", &url, authorization.as_ref())?;
         let details = config.details.iter();
         let details = details.map(|(name, text)| Ok((name.clone(), message::parse(library, name, text)?)));
         let parse = |name, text: &str| message::parse(library, name, text);
@@ -191,8 +194,8 @@ impl PagerDuty {
             images: config.images.iter().map(image).collect::<Result<_, String>>()?,
             links: config.links.iter().map(link).collect::<Result<_, String>>()?,
             client: HttpClient::new(&config.http_config.tls_config, Protocol::Any)?,
-            authorization: config.http_config.authorization()?,
-            url: config.url.clone().unwrap_or_else(|| global.pagerduty_url.clone()),
+            authorization,
+            url,
             routing_key,
             templates,
             details: details.collect::<Result<_, String>>()?,

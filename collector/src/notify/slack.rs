@@ -14,7 +14,7 @@ use watchbell_rules::alerting::config::NotSupported;
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::template::{Escape, Template};
 
-use super::webhook::{HttpConfig, secret};
+use super::webhook::{HttpConfig, check_target, secret};
 use super::{DeliveryError, DeliveryResult, Global, Notifier, Tools, delivery_result, message, page};
 use crate::http_client::{HttpClient, Protocol};
 use crate::wal::BoxFuture;
@@ -194,13 +194,15 @@ impl Slack {
         if token.is_some() && own.is_some() {
             return Err("`app_token` and the authorization of `http_config` are both set; one is enough".to_owned());
         }
+        let authorization = token.or(own);
+        check_target("the URL", url.expose_secret(), authorization.as_ref())?;
         let message = config.message()?;
         let mut templates = BTreeMap::new();
         add_templates(library, "", &message, &mut templates)?;
         Ok(Self {
             client: HttpClient::new(&config.http_config.tls_config, Protocol::Any)?,
             url,
-            authorization: token.or(own),
+            authorization,
             message,
             templates,
             timeout: config.timeout,

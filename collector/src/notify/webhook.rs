@@ -138,6 +138,7 @@ impl Webhook {
             return Err(format!("`url` begins with `{}:`, not with `http:` or `https:`", parsed.scheme()));
         }
         let authorization = config.http_config.authorization()?;
+        check_target("url", url.expose_secret(), authorization.as_ref())?;
         let client = HttpClient::new(&config.http_config.tls_config, Protocol::Any)?;
         Ok(Self { client, url, authorization, config: config.clone(), tools: tools.clone() })
     }
@@ -190,6 +191,23 @@ impl Authorization {
         let credentials = credentials.ok_or("`authorization` needs `credentials` or `credentials_file`")?;
         let kind = self.kind.as_deref().unwrap_or("Bearer");
         Ok(format!("{kind} {}", credentials.expose_secret()).into())
+    }
+}
+
+/// Checks what every request to a contact point has in common, so that a mistake is told at the start and not by the first page. What is
+/// wrong may be a secret: it is not shown.
+///
+/// # Errors
+/// It is no URL to post to, or its authorization is no header.
+pub(super) fn check_target(key: &str, url: &str, authorization: Option<&SecretString>) -> Result<(), String> {
+    let uri: http::Uri = url.parse().map_err(|error| format!("`{key}` is no URL: {error}"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(format!("`{key}` does not begin with `http://` or `https://`"));
+    }
+    let is_header = |value: &SecretString| http::HeaderValue::try_from(value.expose_secret()).is_ok();
+    match authorization {
+        Some(value) if !is_header(value) => Err("a token or password holds a character that no header may".to_owned()),
+        _ => Ok(()),
     }
 }
 

@@ -155,7 +155,8 @@ impl Refusal {
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, Code::Unauthenticated, "unauthenticated"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, Code::Unimplemented, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "method_not_allowed"),
-            Self::TimedOut => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, "timed_out"),
+            // Not 408: OTLP/HTTP clients try only 429, 502, 503 and 504 again.
+            Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, Code::DeadlineExceeded, "timed_out"),
             Self::Disconnected(_) => (StatusCode::BAD_REQUEST, Code::Cancelled, "disconnected"),
             // gRPC calls both limits exhausted; without a `RetryInfo` nobody tries again.
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, "too_large"),

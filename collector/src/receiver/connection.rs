@@ -86,7 +86,9 @@ async fn connect(stream: TcpStream, tls: Option<TlsAcceptor>, port: Arc<Port>, w
 }
 
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, port: Arc<Port>, watcher: Watcher) {
+    let (begun, mut has_begun) = watch::channel(false);
     let service = service_fn(move |request| {
+        begun.send_replace(true);
         let port = port.clone();
         async move {
             let is_grpc = grpc::is_grpc(request.headers());
@@ -98,8 +100,21 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, port: A
     });
     let builder = builder();
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!("connection ended: {error}");
+    let silence = async {
+        // hyper has no deadline before it knows which HTTP is spoken.
+        let has_begun = tokio::time::timeout(IDLE_TIMEOUT, has_begun.wait_for(|begun| *begun)).await.is_ok();
+        if has_begun {
+            std::future::pending().await
+        }
+        tracing::debug!("connection closed: no request within {IDLE_TIMEOUT:?}");
+    };
+    tokio::select! {
+        ended = watcher.watch(connection) => {
+            if let Err(error) = ended {
+                tracing::debug!("connection ended: {error}");
+            }
+        }
+        () = silence => {}
     }
 }
 
@@ -300,7 +315,7 @@ const DISCARD_BYTES_MAX: usize = 128 << 20;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an HTTP/1 connection waits for a request: longer than the minute after which clients send metrics.
+/// How long a connection waits for its first request, and one of HTTP/1 for each: longer than the minute after which clients send metrics.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a body may take to come in; until then it holds memory.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -27,7 +27,8 @@ use crate::clock::SharedClock;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WalConfig {
-    /// Size of a segment file, 64 MiB; a larger frame gets a larger one. Rounded up to 4 KiB.
+    /// Size of a segment file, 64 MiB; a larger frame gets a larger one. Rounded up to 4 KiB; at most 2 GiB.
+    #[serde(deserialize_with = "crate::config::range::segment_bytes")]
     pub segment_bytes: u64,
     /// Size of all files of one log, 2 GiB: over it the oldest segment goes, read or not. At least two segments.
     pub bytes_max: u64,
