@@ -113,11 +113,14 @@ impl Default for HttpConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// The largest record, span or metric in bytes: larger ones are cut out of their request and told in `partial_success`.
-    /// Default 1 MiB.
+    /// The largest record, span or metric in bytes: larger ones are cut out of their request and told in `partial_success`; so are
+    /// those of a larger resource or scope. Default 1 MiB.
     pub record_bytes_max: usize,
     /// The most attributes that a record may have: ones with more are cut out of their request. Default 512.
     pub attributes_per_record_max: usize,
+    /// The most attributes that a resource or a scope may have: the records of one with more are cut out of their request.
+    /// Default 512.
+    pub attributes_per_resource_max: usize,
     /// Memory of all request bodies in flight, compressed and decompressed. At the limit requests are answered `429` or
     /// `RESOURCE_EXHAUSTED` and are to come again. Default 256 MiB.
     pub receiver_bytes_in_flight_max: usize,
@@ -131,6 +134,7 @@ impl Default for Limits {
         Self {
             record_bytes_max: 1 << 20,
             attributes_per_record_max: 512,
+            attributes_per_resource_max: 512,
             receiver_bytes_in_flight_max: 256 << 20,
             receiver_connections_max: 1024,
         }
@@ -285,6 +289,7 @@ impl Intake {
         let limits = otlp::Limits {
             record_bytes_max: self.limits.record_bytes_max,
             attributes_per_record_max: self.limits.attributes_per_record_max,
+            attributes_per_resource_max: self.limits.attributes_per_resource_max,
         };
         let admitted = off_the_event_loop(request.len(), || otlp::admit(signal, request, &limits))
             .map_err(|error| Refusal::Malformed(format!("the request is no OTLP {}: {error}", signal.name())))?;

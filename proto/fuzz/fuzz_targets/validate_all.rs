@@ -28,10 +28,15 @@ fn check<M: Message + Default>(signal: Signal, bytes: &[u8], first: u8) {
         }
         Err(error) => assert!(expected.is_err() || error.kind == DecodeErrorKind::WireType, "{error}"),
     }
-    let limits = Limits { record_bytes_max: usize::from(first), attributes_per_record_max: usize::from(first / 64) };
+    let attributes_max = usize::from(first / 64);
+    let limits = Limits {
+        record_bytes_max: usize::from(first),
+        attributes_per_record_max: attributes_max,
+        attributes_per_resource_max: attributes_max,
+    };
     if let Ok(admitted) = admit(signal, bytes.to_vec().into(), &limits) {
         M::decode(&admitted.bytes[..]).expect("what is left is legal");
-        assert_eq!(admitted.walked.records_over_limit, 0);
+        assert_eq!((admitted.walked.records_over_limit, admitted.walked.shared_over_limit), (0, false));
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Signal;
 use super::schema::{Kind, Label, Message};
-use super::validate::{Limits, Walked, validate};
+use super::validate::{Limits, Walked, records, validate};
 use crate::wire::{DecodeError, DecodeErrorKind, Fields, Value, put_bytes_field, put_message_field};
 use crate::wire::{put_fixed32_field, put_fixed64_field, put_varint_field};
 
@@ -29,12 +29,14 @@ pub struct Cut {
     pub too_large: u64,
     /// Other records with more attributes than `attributes_per_record_max`.
     pub too_many_attributes: u64,
+    /// Records of a resource or a scope over a limit.
+    pub of_large_resources: u64,
 }
 
 impl Cut {
     /// How many records were cut out.
     pub fn records(&self) -> u64 {
-        self.too_large + self.too_many_attributes
+        self.too_large + self.too_many_attributes + self.of_large_resources
     }
 
     /// The reason for the client, as `partial_success.error_message`.
@@ -49,6 +51,14 @@ impl Cut {
             let (count, max) = (self.too_many_attributes, limits.attributes_per_record_max);
             reasons.push(format!("{count} {name} with more attributes than `attributes_per_record_max` ({max})"));
         }
+        if self.of_large_resources > 0 {
+            let (count, max, bytes_max) =
+                (self.of_large_resources, limits.attributes_per_resource_max, limits.record_bytes_max);
+            reasons.push(format!(
+                "{count} {name} of a resource or scope with more attributes than `attributes_per_resource_max` ({max}) or larger \
+                 than `record_bytes_max` ({bytes_max} bytes)"
+            ));
+        }
         reasons.join(", ")
     }
 }
@@ -61,7 +71,7 @@ pub fn admit(signal: Signal, request: Bytes, limits: &Limits) -> Result<Admitted
         admitted.bytes = merge_repeated(signal, &admitted.bytes)?.into();
         admitted.walked = validate(signal, &admitted.bytes, limits)?;
     }
-    if admitted.walked.records_over_limit > 0 {
+    if admitted.walked.records_over_limit > 0 || admitted.walked.shared_over_limit {
         let (bytes, cut) = cut(signal, &admitted.bytes, limits);
         admitted.walked = validate(signal, &bytes, limits)?;
         (admitted.bytes, admitted.cut) = (bytes.into(), cut);
@@ -69,7 +79,7 @@ pub fn admit(signal: Signal, request: Bytes, limits: &Limits) -> Result<Admitted
     Ok(admitted)
 }
 
-/// A checked request without the records that are over a limit.
+/// A checked request without the records that are over a limit, and those of resources and scopes that are.
 pub fn cut(signal: Signal, request: &[u8], limits: &Limits) -> (Vec<u8>, Cut) {
     let mut cut = Cut::default();
     let out = keep_records(signal, request, &mut |message, content| within_limits(message, content, limits, &mut cut));
@@ -80,25 +90,32 @@ pub fn cut(signal: Signal, request: &[u8], limits: &Limits) -> (Vec<u8>, Cut) {
 pub fn split_at(signal: Signal, request: &[u8], records: u64) -> [Vec<u8>; 2] {
     [true, false].map(|first| {
         let mut seen = 0;
-        keep_records(signal, request, &mut |_, _| {
-            seen += 1;
-            (seen <= records) == first
+        keep_records(signal, request, &mut |message, _| {
+            seen += u64::from(message.record.is_some());
+            message.record.is_none() || (seen <= records) == first
         })
     })
 }
 
-/// A request with those of its records that `keep` says yes to.
-fn keep_records(signal: Signal, request: &[u8], keep: &mut dyn FnMut(&Message, &[u8]) -> bool) -> Vec<u8> {
+/// A request with those of its records, and of the messages that hold them, that `keep` says yes to.
+fn keep_records(signal: Signal, request: &[u8], keep: &mut dyn FnMut(&'static Message, &[u8]) -> bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(request.len());
     copy_records(Message::request(signal), request, &mut out, keep);
     out
 }
 
-fn copy_records(message: &Message, bytes: &[u8], out: &mut Vec<u8>, keep: &mut dyn FnMut(&Message, &[u8]) -> bool) {
+fn copy_records(
+    message: &Message,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    keep: &mut dyn FnMut(&'static Message, &[u8]) -> bool,
+) {
     for (number, value) in Fields::new(bytes) {
         match (message.field(number).map(|field| field.kind), value) {
             (Some(Kind::Message(child)), Value::Bytes(content)) if child.holds_records => {
-                put_message_field(out, number, |out| copy_records(child, content, out, keep));
+                if keep(child, content) {
+                    put_message_field(out, number, |out| copy_records(child, content, out, keep));
+                }
             }
             (Some(Kind::Message(child)), Value::Bytes(content)) if child.record.is_some() && !keep(child, content) => {}
             _ => put_field(out, number, value),
@@ -106,9 +123,13 @@ fn copy_records(message: &Message, bytes: &[u8], out: &mut Vec<u8>, keep: &mut d
     }
 }
 
-/// Whether a message may stay; counts it if not.
-fn within_limits(message: &Message, content: &[u8], limits: &Limits, cut: &mut Cut) -> bool {
-    let Some(record) = message.record else { return true };
+/// Whether a message may stay; counts its records if not.
+fn within_limits(message: &'static Message, content: &[u8], limits: &Limits, cut: &mut Cut) -> bool {
+    let Some(record) = message.record else {
+        let within = !has_large_resource(message, content, limits);
+        cut.of_large_resources += if within { 0 } else { records(message, content) };
+        return within;
+    };
     if content.len() > limits.record_bytes_max {
         cut.too_large += 1;
         return false;
@@ -117,6 +138,16 @@ fn within_limits(message: &Message, content: &[u8], limits: &Limits, cut: &mut C
     let within = !limits.exceeded_by(content.len(), attributes);
     cut.too_many_attributes += u64::from(!within);
     within
+}
+
+/// Whether the resource or the scope that the message holds beside its records is over a limit.
+fn has_large_resource(message: &Message, content: &[u8], limits: &Limits) -> bool {
+    Fields::new(content).any(|(number, value)| {
+        let Some(Kind::Message(child)) = message.field(number).map(|field| field.kind) else { return false };
+        let (Some(attributes), Value::Bytes(shared)) = (child.shared_attributes, value) else { return false };
+        let attributes = Fields::new(shared).filter(|(number, _)| *number == attributes).count();
+        limits.exceeded_by_shared(shared.len(), attributes)
+    })
 }
 
 /// A checked request in which each message that a field holds once is there in one piece: protobuf lets a message come in pieces,
@@ -211,6 +242,9 @@ mod tests {
     use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
     use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
+    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
     use proptest::prelude::*;
     use prost::Message as _;
 
@@ -240,14 +274,16 @@ mod tests {
             (signal, bytes) in generate::signal().prop_flat_map(|s| (Just(s), generate::request(s))),
             record_bytes_max in 0..60usize,
             attributes_per_record_max in 0..3usize,
+            attributes_per_resource_max in 0..3usize,
         ) {
-            let limits = Limits { record_bytes_max, attributes_per_record_max };
+            let limits = Limits { record_bytes_max, attributes_per_record_max, attributes_per_resource_max };
             let before = validate(signal, &bytes, &limits).unwrap();
             let (left, cut) = cut(signal, &bytes, &limits);
             let after = validate(signal, &left, &limits).unwrap();
-            prop_assert_eq!(cut.records(), before.records_over_limit);
+            prop_assert!(cut.records() >= before.records_over_limit);
+            prop_assert!(before.shared_over_limit || cut.records() == before.records_over_limit);
             prop_assert_eq!(after.records, before.records - cut.records());
-            prop_assert_eq!(after.records_over_limit, 0);
+            prop_assert_eq!((after.records_over_limit, after.shared_over_limit), (0, false));
         }
 
         #[test]
@@ -311,15 +347,43 @@ mod tests {
     }
 
     #[test]
+    fn what_a_large_resource_or_scope_says_goes_with_its_records_alone() {
+        let attributes =
+            |count: usize| (0..count).map(|n| KeyValue { key: n.to_string(), ..Default::default() }).collect();
+        let scope_logs = |in_scope, records: usize| ScopeLogs {
+            scope: Some(InstrumentationScope { attributes: attributes(in_scope), ..Default::default() }),
+            log_records: vec![LogRecord::default(); records],
+            ..Default::default()
+        };
+        let resource_logs = |in_resource, scope_logs| ResourceLogs {
+            resource: Some(Resource { attributes: attributes(in_resource), ..Default::default() }),
+            scope_logs,
+            ..Default::default()
+        };
+        let request = |resource_logs| Bytes::from(ExportLogsServiceRequest { resource_logs }.encode_to_vec());
+        let whole = request(vec![
+            resource_logs(3, vec![scope_logs(0, 5)]),
+            resource_logs(2, vec![scope_logs(3, 1), scope_logs(2, 7)]),
+        ]);
+        let limits = Limits { attributes_per_resource_max: 2, ..Limits::default() };
+        let admitted = admit(Signal::Logs, whole.clone(), &limits).unwrap();
+        assert_eq!(admitted.bytes, request(vec![resource_logs(2, vec![scope_logs(2, 7)])]));
+        assert_eq!((admitted.walked.records, admitted.cut), (7, Cut { of_large_resources: 6, ..Cut::default() }));
+        let larger = Limits { record_bytes_max: 5, ..Limits::default() };
+        assert_eq!(admit(Signal::Logs, whole, &larger).unwrap().cut.of_large_resources, 13);
+    }
+
+    #[test]
     fn the_reason_names_the_limits() {
-        let limits = Limits { record_bytes_max: 10, attributes_per_record_max: 2 };
-        let reason =
-            |too_large, too_many_attributes| Cut { too_large, too_many_attributes }.reason(Signal::Logs, &limits);
+        let limits = Limits { record_bytes_max: 10, attributes_per_record_max: 2, attributes_per_resource_max: 3 };
+        let cut = Cut { too_large: 3, too_many_attributes: 1, of_large_resources: 4 };
         assert_eq!(
-            reason(3, 1),
+            cut.reason(Signal::Logs, &limits),
             "3 log records larger than `record_bytes_max` (10 bytes), \
-             1 log records with more attributes than `attributes_per_record_max` (2)"
+             1 log records with more attributes than `attributes_per_record_max` (2), \
+             4 log records of a resource or scope with more attributes than `attributes_per_resource_max` (3) \
+             or larger than `record_bytes_max` (10 bytes)"
         );
-        assert_eq!(reason(0, 0), "");
+        assert_eq!(Cut::default().reason(Signal::Logs, &limits), "");
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Message {
     pub(crate) record: Option<Record>,
     /// Whether records are somewhere inside it.
     pub(crate) holds_records: bool,
+    /// The field of the attributes that records beside it share: of a resource or a scope.
+    pub(crate) shared_attributes: Option<u32>,
     /// Index into `fields` by number, `NO_FIELD` where there is none.
     by_number: [u8; FIELD_NUMBER_MAX as usize + 1],
 }
@@ -105,11 +107,15 @@ impl Message {
             by_number[fields[i].number as usize] = i as u8;
             i += 1;
         }
-        Self { name, fields, record: None, holds_records: false, by_number }
+        Self { name, fields, record: None, holds_records: false, shared_attributes: None, by_number }
     }
 
     const fn holding_records(name: &'static str, fields: &'static [Field]) -> Self {
         Self { holds_records: true, ..Self::new(name, fields) }
+    }
+
+    const fn sharing(attributes: u32, name: &'static str, fields: &'static [Field]) -> Self {
+        Self { shared_attributes: Some(attributes), ..Self::new(name, fields) }
     }
 
     const fn of_record(record: Record, name: &'static str, fields: &'static [Field]) -> Self {
@@ -161,7 +167,8 @@ static KEY_VALUE: Message = Message::new(
     &[one(1, "key", Kind::String), one(2, "value", Kind::Message(&ANY_VALUE)), one(3, "key_strindex", Kind::Int32)],
 );
 
-static SCOPE: Message = Message::new(
+static SCOPE: Message = Message::sharing(
+    3,
     "common.v1.InstrumentationScope",
     &[
         one(1, "name", Kind::String),
@@ -181,7 +188,8 @@ static ENTITY_REF: Message = Message::new(
     ],
 );
 
-static RESOURCE: Message = Message::new(
+static RESOURCE: Message = Message::sharing(
+    1,
     "resource.v1.Resource",
     &[
         attributes(1),
@@ -635,6 +643,10 @@ mod tests {
                 message.name
             );
             assert_eq!(name(record.attributes), "attributes", "{}", message.name);
+        }
+        for message in [&RESOURCE, &SCOPE] {
+            let shared = message.shared_attributes.and_then(|number| message.field(number));
+            assert_eq!(shared.map(|field| field.name), Some("attributes"), "{}", message.name);
         }
     }
 }

@@ -6,29 +6,41 @@ use super::Signal;
 use super::schema::{Field, Kind, Label, Message, Record};
 use crate::wire::{DecodeError, DecodeErrorKind, NESTING_DEPTH_MAX, Reader, Value};
 
-/// What a single record may be. A record over a limit is cut out of its request, and the client is told so.
+/// What a single record, a resource and a scope may be. A record over a limit is cut out of its request, and so are the records of a
+/// resource or a scope that is; the client is told so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Greatest size of an encoded log record, span or data point.
+    /// Greatest size of an encoded log record, span or data point, and of a resource or a scope.
     pub record_bytes_max: usize,
     /// Greatest number of attributes of a log record, span or data point, not counting those of a span's events and links.
     pub attributes_per_record_max: usize,
+    /// Greatest number of attributes of a resource, and of a scope.
+    pub attributes_per_resource_max: usize,
 }
 
 impl Limits {
     /// No limit.
-    pub const NONE: Self = Self { record_bytes_max: usize::MAX, attributes_per_record_max: usize::MAX };
+    pub const NONE: Self = Self {
+        record_bytes_max: usize::MAX,
+        attributes_per_record_max: usize::MAX,
+        attributes_per_resource_max: usize::MAX,
+    };
 
     /// Whether a record of that many bytes and attributes is to be cut out.
     pub(super) fn exceeded_by(&self, bytes: usize, attributes: usize) -> bool {
         bytes > self.record_bytes_max || attributes > self.attributes_per_record_max
+    }
+
+    /// Whether the records of a resource or a scope of that many bytes and attributes are to be cut out.
+    pub(super) fn exceeded_by_shared(&self, bytes: usize, attributes: usize) -> bool {
+        bytes > self.record_bytes_max || attributes > self.attributes_per_resource_max
     }
 }
 
 /// 1 MiB and 1,024 attributes.
 impl Default for Limits {
     fn default() -> Self {
-        Self { record_bytes_max: 1 << 20, attributes_per_record_max: 1024 }
+        Self { record_bytes_max: 1 << 20, attributes_per_record_max: 1024, attributes_per_resource_max: 1024 }
     }
 }
 
@@ -44,6 +56,8 @@ pub struct Walked {
     pub every_record_timed: bool,
     /// Records over a limit, for [`cut`](super::cut) to take out.
     pub records_over_limit: u64,
+    /// Whether a resource or a scope is over a limit, for [`cut`](super::cut) to take its records out.
+    pub shared_over_limit: bool,
     /// Whether a message that a field holds once is there in several pieces, for [`merge_repeated`](super::merge_repeated) to
     /// join: legal, but no encoder writes it, and the views do not read it.
     pub repeated_messages: bool,
@@ -59,12 +73,18 @@ pub(crate) fn check(message: &'static Message, bytes: &[u8]) -> Result<(), Decod
     walk(message, bytes, &Limits::NONE).map(|_| ())
 }
 
+/// How many records are in a checked message.
+pub(super) fn records(message: &'static Message, bytes: &[u8]) -> u64 {
+    walk(message, bytes, &Limits::NONE).map_or(0, |walked| walked.records)
+}
+
 fn walk(message: &'static Message, bytes: &[u8], limits: &Limits) -> Result<Walked, DecodeError> {
     let walked = Walked {
         records: 0,
         event_span: None,
         every_record_timed: true,
         records_over_limit: 0,
+        shared_over_limit: false,
         repeated_messages: false,
     };
     let mut walk = Walk { limits, walked };
@@ -80,10 +100,25 @@ struct Walk<'l> {
 impl Walk<'_> {
     /// `depth` is how many more levels of messages may come.
     fn message(&mut self, message: &'static Message, bytes: &[u8], depth: u32) -> Result<(), DecodeError> {
-        match message.record {
-            None => self.fields(message, bytes, depth, |_, _| {}),
-            Some(record) => self.record(message, record, bytes, depth),
+        match (message.record, message.shared_attributes) {
+            (Some(record), _) => self.record(message, record, bytes, depth),
+            (None, Some(attributes)) => self.shared(message, attributes, bytes, depth),
+            (None, None) => self.fields(message, bytes, depth, |_, _| {}),
         }
+    }
+
+    /// A resource or a scope.
+    fn shared(
+        &mut self,
+        message: &'static Message,
+        attributes: u32,
+        bytes: &[u8],
+        depth: u32,
+    ) -> Result<(), DecodeError> {
+        let mut count = 0;
+        self.fields(message, bytes, depth, |number, _| count += usize::from(number == attributes))?;
+        self.walked.shared_over_limit |= self.limits.exceeded_by_shared(bytes.len(), count);
+        Ok(())
     }
 
     fn record(
