@@ -4,6 +4,7 @@ pub mod duration;
 pub mod environment;
 pub mod range;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,9 @@ pub struct Config {
     pub links: notify::Links,
     /// The address under which people reach this collector, for links back to it. Default `http://` and `api.endpoint`.
     pub external_url: Option<String>,
+    /// What tells this collector from others, as Prometheus's `global.external_labels`: `$externalLabels` in the templates of rules, and
+    /// added to the alerts that `alertmanagers` are told of where they have no label of that name.
+    pub external_labels: BTreeMap<String, String>,
     /// How rules are judged, and its limits.
     pub engine: EngineConfig,
     /// The logs, each with these limits.
@@ -76,6 +80,7 @@ impl Default for Config {
             alertmanagers: Vec::new(),
             links: notify::Links::default(),
             external_url: None,
+            external_labels: BTreeMap::new(),
             engine: EngineConfig::default(),
             wal: WalConfig::default(),
             limits: receiver::Limits::default(),
@@ -139,7 +144,12 @@ impl Config {
 
     /// How rules are judged, with what their templates need of the rest of the config.
     pub fn engine(&self) -> EngineConfig {
-        EngineConfig { external_url: self.external_url(), links: self.links.clone(), ..self.engine.clone() }
+        EngineConfig {
+            external_url: self.external_url(),
+            external_labels: self.external_labels.clone(),
+            links: self.links.clone(),
+            ..self.engine.clone()
+        }
     }
 
     /// The address under which people reach this collector.

@@ -324,6 +324,8 @@ pub struct Tools {
     pub links: Arc<Links>,
     /// The address under which people reach this collector, for `externalURL`.
     pub external_url: Arc<str>,
+    /// Labels that alerts get on their way to an Alertmanager.
+    pub external_labels: Arc<BTreeMap<String, String>>,
     /// What prints on stdout.
     pub stdout: stdout::Writer,
 }

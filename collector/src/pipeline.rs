@@ -164,6 +164,7 @@ fn tools(config: &Config, clock: &SharedClock, metrics: &Metrics) -> Result<Tool
         clock: Arc::clone(clock),
         links: Arc::new(config.links.clone()),
         external_url: config.external_url().into(),
+        external_labels: Arc::new(config.external_labels.clone()),
         stdout: stdout::Writer::start(io::stdout(), &metrics).map_err(system("cannot print pages"))?,
     })
 }
@@ -278,6 +279,7 @@ impl Shared {
         let tools = Tools {
             links: Arc::new(config.links.clone()),
             external_url: config.external_url().into(),
+            external_labels: Arc::new(config.external_labels.clone()),
             ..self.tools.clone()
         };
         let (rules, notifiers) = load(&config, &tools).map_err(|error| error.to_string())?;

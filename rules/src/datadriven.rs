@@ -24,9 +24,11 @@ pub(crate) fn run(folder: &str, evaluate: impl Fn(&str) -> String) {
 }
 
 fn run_file(file: &Path, evaluate: &impl Fn(&str) -> String) {
-    let text = fs::read_to_string(file).unwrap();
+    let text = format!("\n{}", fs::read_to_string(file).unwrap());
     let mut updated = String::new();
-    for case in text.split("=== ").skip(1) {
+    let mut cases = text.split("\n=== ").skip(1).peekable();
+    assert!(cases.peek().is_some(), "no cases in {}", file.display());
+    for case in cases {
         let (name, rest) = case.split_once('\n').unwrap();
         let (input, expected) = rest.split_once("----\n").unwrap_or((rest, ""));
         let output = evaluate(input.trim_end_matches('\n'));

@@ -67,6 +67,8 @@ pub struct Engine {
     plan: Arc<Plan>,
     state: State,
     timers: BTreeSet<(Timestamp, Due)>,
+    /// How many cells all windows have.
+    cells: usize,
     /// What is to be filled from the log.
     fill: Fill,
     outputs: VecDeque<Output>,
@@ -103,7 +105,7 @@ impl Engine {
             clock: now,
             watermarks: plan.idle_timeouts.iter().map(|idle_timeout| Watermark::new(now, *idle_timeout)).collect(),
             evidence_bytes: 0,
-            leaves: plan.leaves.iter().map(|_| LeafState::new(now)).collect(),
+            leaves: plan.leaves.iter().map(|leaf| LeafState::new(leaf, now)).collect(),
             rules: plan.rules.iter().map(|rule| RuleState::new(rule, now)).collect(),
         };
         Self::with_state(plan, state)
@@ -126,7 +128,9 @@ impl Engine {
     }
 
     pub(crate) fn with_state(plan: Arc<Plan>, state: State) -> Self {
-        let mut engine = Self { plan, state, timers: BTreeSet::new(), fill: Fill::default(), outputs: VecDeque::new() };
+        let cells = state.leaves.iter().map(|leaf| leaf.cells).sum();
+        let (timers, fill, outputs) = (BTreeSet::new(), Fill::default(), VecDeque::new());
+        let mut engine = Self { plan, state, timers, cells, fill, outputs };
         engine.count_alerts();
         engine.arm_all();
         engine
@@ -264,14 +268,14 @@ impl Engine {
     }
 
     fn compact(&mut self, leaf: usize, key: &[u8], cells_before: usize) {
-        let cells: usize = self.state.leaves.iter().map(|leaf| leaf.cells).sum();
-        let is_over = cells > self.plan.config.window_cells_max;
+        let is_over = self.cells > self.plan.config.window_cells_max;
         let cells_max = if is_over { WINDOW_CELLS_MAX_OVER_BUDGET } else { WINDOW_CELLS_MAX };
         let state = &mut self.state.leaves[leaf];
         let Some(group) = state.get_mut(key) else { return };
-        group.window.compact(self.plan.leaves[leaf].range, cells_max);
+        group.window.compact(self.plan.leaves[leaf].retention, cells_max);
         let len = group.window.len();
         state.cells = state.cells + len - cells_before;
+        self.cells = self.cells + len - cells_before;
     }
 
     /// Looks for groups of which nothing is left, now and then; at batches alone, so that it does not matter how often the clock moves.
@@ -284,7 +288,10 @@ impl Engine {
     }
 
     fn evict(&mut self, leaf: usize) {
-        self.state.evidence_bytes -= self.state.leaves[leaf].evict(&self.plan.leaves[leaf], self.state.clock);
+        let state = &mut self.state.leaves[leaf];
+        self.cells -= state.cells;
+        self.state.evidence_bytes -= state.evict(&self.plan.leaves[leaf], self.state.clock);
+        self.cells += state.cells;
     }
 
     fn keep_evidence<'r>(

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::template::format;
+
 /// A set of labels, sorted by name, each name once. No value is empty, for to have an empty label is to have none; only where a stage has
 /// extracted an empty value is that told apart until an operator or an alert forgets it, as in Loki.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,8 +84,19 @@ impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
         for (i, (name, value)) in self.iter().enumerate() {
-            write!(f, "{}{name}={value:?}", if i == 0 { "" } else { ", " })?;
+            write!(f, "{}{name}={}", if i == 0 { "" } else { ", " }, format::quote(value, false))?;
         }
         f.write_str("}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_quoted_as_in_go() {
+        let labels = Labels::new([("a", "\u{7f}\u{200b}\t\"é'")]);
+        assert_eq!(labels.to_string(), r#"{a="\x7f\u200b\t\"é'"}"#);
     }
 }

@@ -27,14 +27,27 @@ impl LiteralIndex {
         Self { automaton: automaton(&patterns), filters }
     }
 
-    /// Visits the filters for which one of their literals is in `line`, some of them more than once.
+    /// How many literals there are.
+    pub fn len(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// The filters that need a literal.
+    pub fn filters(&self, literal: usize) -> &[u32] {
+        &self.filters[literal]
+    }
+
+    /// Visits the literals that are in `line`, some of them more than once, as long as `visit` says so.
     #[inline]
-    pub fn for_each_candidate(&self, line: &str, mut visit: impl FnMut(u32)) {
-        let Some(automaton) = &self.automaton else {
-            return self.filters.iter().flatten().for_each(|filter| visit(*filter));
-        };
-        for found in automaton.find_overlapping_iter(line) {
-            self.filters[found.pattern().as_usize()].iter().for_each(|filter| visit(*filter));
+    pub fn for_each_found(&self, line: &str, mut visit: impl FnMut(usize) -> bool) {
+        match &self.automaton {
+            Some(automaton) => _ = automaton.find_overlapping_iter(line).all(|found| visit(found.pattern().as_usize())),
+            None => _ = (0..self.len()).all(visit),
         }
     }
 }
@@ -63,13 +76,22 @@ mod tests {
             ("x".to_owned(), 3),
         ]);
         let candidates = |line: &str| {
-            let mut found = Vec::new();
-            index.for_each_candidate(line, |filter| found.push(filter));
+            let mut found: Vec<u32> = Vec::new();
+            index.for_each_found(line, |literal| {
+                found.extend(index.filters(literal));
+                true
+            });
             found.sort();
             found
         };
         assert_eq!(candidates("an error"), [0, 1, 2]);
         assert_eq!(candidates("a berry"), [1]);
         assert!(candidates("fine").is_empty());
+        let mut visits = 0;
+        index.for_each_found("errors and xx", |_| {
+            visits += 1;
+            visits < 2
+        });
+        assert_eq!(visits, 2, "it stops when told so");
     }
 }

@@ -3,6 +3,7 @@
 //! Label dispatch comes first, once a resource; then the severity, then one automaton over the literals that rules need; only what
 //! is left runs its stages. What comes out is small: partial sums per feed and group.
 
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use watchbell_proto::otlp::common::KeyValue;
 use watchbell_proto::otlp::logs::{LogRecord, LogsRequest};
+use watchbell_proto::otlp::resource::Resource;
 
 use crate::entry::LogEntry;
 use crate::otlp_labels::{OtlpEntry, ResourceLabels, ScopeLabels};
@@ -27,7 +29,7 @@ pub struct Matched {
     /// Records that a stage failed on, once for each pipeline that did; they are not counted.
     pub failed: u64,
     /// Services whose records were stamped more than `max_skew` after they were received, and how many.
-    pub skewed: Vec<(String, u64)>,
+    pub skewed: BTreeMap<String, u64>,
     /// Which plan's feeds these are.
     pub(crate) plan: u64,
     pub(crate) feeds: Vec<(usize, Vec<Run>)>,
@@ -80,7 +82,7 @@ impl Run {
         self.weight += cell.weight;
         match self.cells.last_mut() {
             Some(last) if last.at == cell.at => last.weight += cell.weight,
-            Some(last) if self.records >= cells_max && cell.at > last.at && cell.at.since(last.at) < feed.grain => {
+            Some(last) if self.records >= cells_max && cell.at > last.at && feed.merges(last.at, cell.at) => {
                 *last = Cell { at: cell.at, weight: last.weight + cell.weight };
                 self.merged = true;
             }
@@ -181,13 +183,14 @@ impl<'a> Matcher<'a> {
     fn run(mut self) -> Matched {
         for resource_logs in self.request.resource_logs() {
             let resource = resource_logs.resource();
-            let labels = ResourceLabels::new(resource, &self.plan.config.labels);
-            self.enter_resource(&labels);
+            let mut labels = None; // made at the first record: a resource without one costs nothing
             let mut reached = Timestamp::MIN;
             for scope_logs in resource_logs.scope_logs() {
-                let scope = ScopeLabels::new(scope_logs.scope());
+                let mut scope = None;
                 for record in scope_logs.log_records() {
-                    reached = reached.max(self.record(&labels, &scope, record));
+                    let labels = labels.get_or_insert_with(|| self.enter_resource(resource));
+                    let scope = scope.get_or_insert_with(|| ScopeLabels::new(scope_logs.scope()));
+                    reached = reached.max(self.record(labels, scope, record));
                 }
             }
             if reached > Timestamp::MIN {
@@ -197,8 +200,9 @@ impl<'a> Matcher<'a> {
         self.finish()
     }
 
-    fn enter_resource(&mut self, labels: &ResourceLabels) {
-        let selected: Vec<bool> = self.plan.selectors.iter().map(|selector| selector.matches(labels)).collect();
+    fn enter_resource(&mut self, resource: Resource<'_>) -> ResourceLabels {
+        let labels = ResourceLabels::new(resource, &self.plan.config.labels);
+        let selected: Vec<bool> = self.plan.selectors.iter().map(|selector| selector.matches(&labels)).collect();
         let filters = self.plan.filters.iter().enumerate().filter(|(_, filter)| selected[filter.selector]);
         let wanted = filters.filter(|(_, filter)| self.only.is_none_or(|feed| filter.feeds.contains(&feed)));
         self.candidates.reset(wanted.map(|(at, _)| at as u32));
@@ -212,7 +216,11 @@ impl<'a> Matcher<'a> {
                 LabelSet::AllBut(_) => false,
             };
         }
-        self.matched.services.push(labels.index("service_name").unwrap_or_default().to_owned());
+        let service = labels.index("service_name").unwrap_or_default();
+        if self.matched.services.last().is_none_or(|last| last != service) {
+            self.matched.services.push(service.to_owned());
+        }
+        labels
     }
 
     /// Runs a record through the filters that its resource and its severity leave; yields its time.
@@ -286,10 +294,10 @@ impl<'a> Matcher<'a> {
     }
 
     fn count_skewed(&mut self) {
-        let service = self.matched.services.last().cloned().unwrap_or_default();
-        match self.matched.skewed.iter_mut().find(|(other, _)| *other == service) {
-            Some((_, count)) => *count += 1,
-            None => self.matched.skewed.push((service, 1)),
+        let Some(service) = self.matched.services.last() else { return };
+        match self.matched.skewed.get_mut(service) {
+            Some(count) => *count += 1,
+            None => _ = self.matched.skewed.insert(service.clone(), 1),
         }
     }
 
@@ -343,6 +351,8 @@ struct Candidates {
     by_severity: Vec<Option<Rc<SeverityCandidates>>>,
     /// By filter: the scan in which one of its literals was last found.
     found_in: Vec<u32>,
+    /// By literal: the scan in which it was last found.
+    literal_found_in: Vec<u32>,
     scan: u32,
 }
 
@@ -382,8 +392,16 @@ impl Candidates {
     fn scan(&mut self, plan: &Plan, line: &str) {
         self.found_in.resize(plan.filters.len(), 0);
         self.scan += 1;
-        let (found_in, scan) = (&mut self.found_in, self.scan);
-        plan.literals.for_each_candidate(line, |filter| found_in[filter as usize] = scan);
+        self.literal_found_in.resize(plan.literals.len(), 0);
+        let (found_in, literal_found_in, scan) = (&mut self.found_in, &mut self.literal_found_in, self.scan);
+        let mut missing = plan.literals.len();
+        plan.literals.for_each_found(line, |literal| {
+            if std::mem::replace(&mut literal_found_in[literal], scan) != scan {
+                plan.literals.filters(literal).iter().for_each(|filter| found_in[*filter as usize] = scan);
+                missing -= 1;
+            }
+            missing > 0
+        });
     }
 
     fn found(&self, filter: u32) -> bool {
@@ -393,3 +411,33 @@ impl Candidates {
 
 /// OpenTelemetry's severity numbers, and what is none of them.
 const SEVERITIES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::EngineConfig;
+    use watchbell_proto::otlp::common::AnyValue;
+    use watchbell_proto::otlp::encode;
+    use watchbell_proto::wire::put_bytes_field;
+
+    /// A request with a message for each of these resources, each with that many scopes of one empty record.
+    fn request(resources: &[(&str, usize)]) -> Vec<u8> {
+        let mut request = Vec::new();
+        for (service, records) in resources {
+            let mut resource_logs = Vec::new();
+            put_bytes_field(&mut resource_logs, 1, &encode::resource([("service.name", AnyValue::String(service))]));
+            (0..*records).for_each(|_| put_bytes_field(&mut resource_logs, 2, &[0x12, 0]));
+            put_bytes_field(&mut request, 1, &resource_logs);
+        }
+        request
+    }
+
+    #[test]
+    fn a_service_is_remembered_once_and_for_records_alone() {
+        let plan = Plan::compile(&[], &EngineConfig::default()).unwrap();
+        let matched = plan.match_batch(&request(&[("a", 0), ("b", 1), ("b", 2), ("c", 1)]), Timestamp(1));
+        assert_eq!((matched.records, matched.services), (4, vec!["b".to_owned(), "c".to_owned()]));
+        assert_eq!(matched.sources.len(), 3);
+        assert_eq!(plan.match_batch(&[0x0A, 0].repeat(1000), Timestamp(1)).services.capacity(), 0);
+    }
+}

@@ -17,6 +17,7 @@ mod name;
 mod value;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use watchbell_proto::otlp::common::{KeyValue, Scope};
@@ -52,8 +53,8 @@ impl Default for LabelConfig {
 /// The labels that all records of one resource share.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResourceLabels {
-    index: Vec<(String, String)>,
-    metadata: Vec<(String, String)>,
+    index: BTreeMap<String, String>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl ResourceLabels {
@@ -63,9 +64,9 @@ impl ResourceLabels {
         for attribute in resource.attributes() {
             let indexed = config.index_resource_attributes.iter().any(|name| name.as_bytes() == attribute.key_bytes);
             let into = if indexed { &mut labels.index } else { &mut labels.metadata };
-            name::for_each_label(attribute, &mut |name, value| set(into, name, value.into_text().into_owned()));
+            name::for_each_label(attribute, &mut |name, value| set(into, name, value));
         }
-        labels.index.retain(|(_, value)| !value.is_empty());
+        labels.index.retain(|_, value| !value.is_empty());
         labels.discover_service_name(config);
         labels
     }
@@ -76,27 +77,24 @@ impl ResourceLabels {
         }
         let found = config.discover_service_name.iter().find_map(|name| self.index(name));
         let value = found.unwrap_or("unknown_service").to_owned();
-        self.index.push(("service_name".to_owned(), value));
+        self.index.insert("service_name".to_owned(), value);
     }
 
     /// The value of an index label.
     pub fn index(&self, name: &str) -> Option<&str> {
-        find(&self.index, name)
+        self.index.get(name).map(String::as_str)
     }
 
     fn metadata(&self, name: &str) -> Option<&str> {
-        find(&self.metadata, name)
+        self.metadata.get(name).map(String::as_str)
     }
 }
 
-fn find<'a>(labels: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    labels.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
-}
-
-fn set(labels: &mut Vec<(String, String)>, name: &str, value: String) {
-    match labels.iter_mut().find(|(other, _)| other == name) {
-        Some(label) => label.1 = value,
-        None => labels.push((name.to_owned(), value)),
+fn set(labels: &mut BTreeMap<String, String>, name: &str, value: LabelValue<'_>) {
+    let value = value.into_text().into_owned();
+    match labels.get_mut(name) {
+        Some(label) => *label = value,
+        None => drop(labels.insert(name.to_owned(), value)),
     }
 }
 
@@ -106,18 +104,30 @@ pub struct ScopeLabels<'a> {
     name: &'a str,
     version: &'a str,
     dropped_attributes_count: u32,
-    attributes: Vec<KeyValue<'a>>,
+    /// The first and the last value that its attributes give to a name.
+    attributes: BTreeMap<String, [LabelValue<'a>; 2]>,
 }
 
 impl<'a> ScopeLabels<'a> {
     /// The labels of `scope`.
     pub fn new(scope: Scope<'a>) -> Self {
-        Self {
-            name: scope.name(),
-            version: scope.version(),
-            dropped_attributes_count: scope.dropped_attributes_count(),
-            attributes: scope.attributes().collect(),
+        let mut attributes: BTreeMap<String, [LabelValue<'a>; 2]> = BTreeMap::new();
+        for attribute in scope.attributes() {
+            name::for_each_label(attribute, &mut |name, value| match attributes.get_mut(name) {
+                Some([_, last]) => *last = value,
+                None => drop(attributes.insert(name.to_owned(), [value.clone(), value])),
+            });
         }
+        let (name, version) = (scope.name(), scope.version());
+        Self { name, version, dropped_attributes_count: scope.dropped_attributes_count(), attributes }
+    }
+
+    fn first(&self, name: &str) -> Option<LabelValue<'a>> {
+        self.attributes.get(name).map(|[first, _]| first.clone())
+    }
+
+    fn last(&self, name: &str) -> Option<LabelValue<'a>> {
+        self.attributes.get(name).map(|[_, last]| last.clone())
     }
 }
 
@@ -144,50 +154,52 @@ impl LogEntry for OtlpEntry<'_, '_> {
     }
 
     fn metadata(&self, name: &str) -> Option<LabelValue<'_>> {
-        if name == "detected_level" {
-            return Some(LabelValue::Text(level::detected(self)));
-        }
-        self.given_metadata(name)
+        let renamed = || name.strip_suffix(EXTRACTED).filter(|name| self.resource.index(name).is_some());
+        self.own_metadata(name).or_else(|| self.own_metadata(renamed()?))
     }
 
     fn for_each_label(&self, visit: &mut dyn FnMut(&str, &str)) {
-        let mut metadata: Vec<(String, String)> = Vec::new();
+        let mut metadata: BTreeMap<String, String> = BTreeMap::new();
         for attribute in self.attributes {
-            name::for_each_label(*attribute, &mut |name, value| {
-                set(&mut metadata, name, value.into_text().into_owned())
-            });
+            name::for_each_label(*attribute, &mut |name, value| set(&mut metadata, name, value));
         }
-        for name in RECORD_FIELDS {
-            if let Some(value) = self.field(name) {
-                set(&mut metadata, name, value.into_text().into_owned());
-            }
-        }
-        self.resource.metadata.iter().for_each(|(name, value)| set(&mut metadata, name, value.clone()));
-        for attribute in &self.scope.attributes {
-            name::for_each_label(*attribute, &mut |name, value| {
-                set(&mut metadata, name, value.into_text().into_owned())
-            });
-        }
-        for name in SCOPE_FIELDS {
-            if let Some(value) = self.scope_field(name) {
-                set(&mut metadata, name, value.into_text().into_owned());
-            }
-        }
-        set(&mut metadata, "detected_level", level::detected(self).into_owned());
+        let fields = |names: &'static [&'static str]| names.iter().copied();
+        fields(RECORD_FIELDS)
+            .filter_map(|name| Some((name, self.field(name)?)))
+            .for_each(|(name, value)| set(&mut metadata, name, value));
+        self.resource.metadata.iter().for_each(|(name, value)| drop(metadata.insert(name.clone(), value.clone())));
+        self.scope.attributes.iter().for_each(|(name, [_, last])| set(&mut metadata, name, last.clone()));
+        fields(SCOPE_FIELDS)
+            .filter_map(|name| Some((name, self.scope_field(name)?)))
+            .for_each(|(name, value)| set(&mut metadata, name, value));
+        set(&mut metadata, "detected_level", LabelValue::Text(level::detected(self)));
         self.resource.index.iter().for_each(|(name, value)| visit(name, value));
-        for (name, value) in metadata {
-            match self.resource.index(&name) {
-                Some(_) => visit(&format!("{name}_extracted"), &value),
-                None => visit(&name, &value),
+        for (name, value) in &metadata {
+            match self.resource.index(name) {
+                Some(_) => {
+                    let renamed = format!("{name}{EXTRACTED}");
+                    if !metadata.contains_key(&renamed) {
+                        visit(&renamed, value);
+                    }
+                }
+                None => visit(name, value),
             }
         }
     }
 }
 
 impl<'e> OtlpEntry<'e, '_> {
+    /// Metadata by the name it has where no index label has it too.
+    fn own_metadata(&self, name: &str) -> Option<LabelValue<'e>> {
+        match name {
+            "detected_level" => Some(LabelValue::Text(level::detected(self))),
+            _ => self.given_metadata(name),
+        }
+    }
+
     /// Metadata that came with the record: all but `detected_level`, which is concluded.
     fn given_metadata(&self, name: &str) -> Option<LabelValue<'e>> {
-        let from_scope = || self.scope_field(name).or_else(|| attribute(&self.scope.attributes, name));
+        let from_scope = || self.scope_field(name).or_else(|| self.scope.last(name));
         let from_resource = || self.resource.metadata(name).map(|value| LabelValue::Text(Cow::Borrowed(value)));
         let from_record = || self.field(name).or_else(|| attribute(self.attributes, name));
         from_scope().or_else(from_resource).or_else(from_record)
@@ -195,11 +207,10 @@ impl<'e> OtlpEntry<'e, '_> {
 
     /// The first of what came with the record for a name, the record's own before its resource's and its scope's: a level is found there.
     fn first_metadata(&self, name: &str) -> Option<LabelValue<'e>> {
-        let first =
-            |attributes: &'e [KeyValue<'_>]| attributes.iter().find_map(|attribute| name::value_of(*attribute, name));
+        let own = self.attributes.iter().find_map(|attribute| name::value_of(*attribute, name));
         let from_resource = || self.resource.metadata(name).map(|value| LabelValue::Text(Cow::Borrowed(value)));
-        let from_record = first(self.attributes).or_else(|| self.field(name));
-        from_record.or_else(from_resource).or_else(|| first(&self.scope.attributes)).or_else(|| self.scope_field(name))
+        let from_scope = || self.scope.first(name).or_else(|| self.scope_field(name));
+        own.or_else(|| self.field(name)).or_else(from_resource).or_else(from_scope)
     }
 
     fn field(&self, name: &str) -> Option<LabelValue<'e>> {
@@ -294,6 +305,9 @@ const RECORD_FIELDS: &[&str] = &[
     "event_name",
 ];
 
+/// Goes behind the name of metadata that is also the name of an index label.
+const EXTRACTED: &str = "_extracted";
+
 const SCOPE_FIELDS: &[&str] = &["scope_name", "scope_version", "scope_dropped_attributes_count"];
 
 #[cfg(test)]
@@ -313,9 +327,7 @@ mod tests {
         let entry = OtlpEntry { resource: &resource, scope: &scope, record, attributes: &attributes };
         let mut labels = Vec::new();
         entry.for_each_label(&mut |name, value| {
-            if !name.ends_with("_extracted") {
-                assert_eq!(entry.label(name).unwrap().into_text(), value, "{name}");
-            }
+            assert_eq!(entry.label(name).unwrap().into_text(), value, "{name}");
             labels.push(format!("{name}={value}"));
         });
         labels.sort();
@@ -387,6 +399,46 @@ mod tests {
         let expected = ["detected_level=warn", "k8s_container_name=web", "service_name=web"];
         let body = |out: &mut encode::LogRecordWriter<'_>| out.body(&AnyValue::String("[warn] disk"));
         assert_eq!(labels(&container, b"", &record(body)), expected);
+    }
+
+    #[test]
+    fn metadata_gives_way_to_the_index_label_of_its_name() {
+        let resource = encode::resource([("service.name", AnyValue::String("a"))]);
+        let labels = |keys: &[&str]| {
+            let attributes = record(|out| keys.iter().for_each(|key| out.attribute(key, &AnyValue::String(key))));
+            labels(&resource, b"", &attributes).split_off(1)
+        };
+        assert_eq!(labels(&["service.name"]), ["service_name=a", "service_name_extracted=service.name"]);
+        let own = ["service_name=a", "service_name_extracted=service_name_extracted"];
+        assert_eq!(labels(&["service_name_extracted", "service.name"]), own, "each name once");
+        assert_eq!(labels(&["service_version_extracted"])[1], "service_version_extracted=service_version_extracted");
+    }
+
+    #[test]
+    fn of_several_values_of_a_scope_the_last_counts_and_the_level_is_the_first() {
+        let mut scope = encode::scope("", "");
+        [("level", "warn"), ("Level", "x"), ("level", "info")]
+            .iter()
+            .for_each(|(key, value)| put_key_value_field(&mut scope, 3, key, &AnyValue::String(value)));
+        let expected = ["Level=x", "detected_level=warn", "level=info", "service_name=unknown_service"];
+        assert_eq!(labels(b"", &scope, &record(|_| {})), expected);
+    }
+
+    #[test]
+    fn many_attributes_cost_each_the_same() {
+        let names: Vec<String> = (0..200_000).map(|n| format!("a{n}")).collect();
+        let entries: Vec<(&str, AnyValue<'_>)> = names.iter().map(|name| (name.as_str(), AnyValue::Int(1))).collect();
+        let (map, mut scope) = (map(&entries), Vec::new());
+        put_key_value_field(&mut scope, 3, "scope", &AnyValue::new(&map));
+        let resource = encode::resource([("service.name", AnyValue::new(&map)), ("m", AnyValue::new(&map))]);
+        let record = record(|out| out.attribute("r", &AnyValue::new(&map)));
+        let resource = ResourceLabels::new(Resource { raw: &resource }, &LabelConfig::default());
+        let (scope, record) = (ScopeLabels::new(Scope { raw: &scope }), LogRecord::new(&record));
+        let attributes: Vec<_> = record.attributes().collect();
+        let entry = OtlpEntry { resource: &resource, scope: &scope, record, attributes: &attributes };
+        let mut count = 0;
+        entry.for_each_label(&mut |_, _| count += 1);
+        assert_eq!(count, 4 * names.len() + 2);
     }
 
     #[test]

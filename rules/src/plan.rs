@@ -6,6 +6,7 @@
 
 mod lower;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,9 @@ use crate::pipeline::label_filter::compare;
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::rule_file::RuleFile;
 use crate::template::{Links, Template};
-use crate::time::{deserialize_duration, serialize_duration};
+use crate::time::{Timestamp, deserialize_duration, serialize_duration};
 use crate::vector::{Join, LabelSet};
+use crate::window::bucket;
 
 /// How the engine judges; every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +34,8 @@ pub struct EngineConfig {
     pub labels: LabelConfig,
     /// `$externalURL` in templates.
     pub external_url: String,
+    /// `$externalLabels` in templates.
+    pub external_labels: BTreeMap<String, String>,
     /// Links that a record of the evidence gets, in templates.
     pub links: Links,
     /// The groups' `interval` where a file does not say: how long a condition must have been false before its alert resolves, and how
@@ -55,8 +59,8 @@ pub struct EngineConfig {
     /// Groups that one range aggregation keeps at a time. Further ones are counted together as `__overflow__` (without grouping: not
     /// at all) until old ones have emptied.
     pub groups_per_rule_max: usize,
-    /// Cells of 16 bytes that all windows have together. At the limit each window keeps fewer, and a record is counted for up to
-    /// `range / 64` too long instead of `range / 512`.
+    /// Cells of 16 bytes that all windows have together. At the limit each window that a record falls into keeps fewer, and one is
+    /// counted for up to `retention / 64` too long instead of `retention / 512`.
     pub window_cells_max: usize,
     /// Bytes of a record's body that evidence keeps; a longer one is cut and ends in `…`.
     pub evidence_body_bytes_max: usize,
@@ -70,6 +74,7 @@ impl Default for EngineConfig {
         Self {
             labels: LabelConfig::default(),
             external_url: String::new(),
+            external_labels: BTreeMap::new(),
             links: Links::default(),
             interval: Duration::from_secs(60),
             lateness: Duration::from_secs(5),
@@ -161,6 +166,23 @@ impl Feed {
             LabelSet::AllBut(_) => Labels::new(std::iter::from_fn(|| Some((text(parts.next()?), text(parts.next()?))))),
         }
     }
+
+    /// Whether two records are near enough in time to be summed.
+    pub(crate) fn merges(&self, a: Timestamp, b: Timestamp) -> bool {
+        let grain = i64::try_from(self.grain.as_nanos()).unwrap_or(i64::MAX).max(1);
+        bucket(a, grain) == bucket(b, grain)
+    }
+
+    /// The key of the one group that can have all of `labels`; `None` where several can.
+    pub(crate) fn only_key(&self, labels: &Labels) -> Option<Box<[u8]>> {
+        let LabelSet::Only(names) = &self.groups else { return None };
+        let mut key = Vec::new();
+        for name in names {
+            key.extend_from_slice(labels.get(name)?.as_bytes());
+            key.push(KEY_SEPARATOR);
+        }
+        Some(key.into())
+    }
 }
 
 /// Stands behind every part of a group's key; no UTF-8 text holds it.
@@ -207,7 +229,8 @@ pub(crate) struct Rule {
     pub(crate) labels: Texts,
     pub(crate) kind: RuleKind,
     pub(crate) eval: Eval,
-    pub(crate) leaves: Vec<usize>,
+    /// Leaves that it reads, and the largest `offset` by which it reads each.
+    pub(crate) leaves: BTreeMap<usize, Duration>,
     pub(crate) bound: Option<(String, f64)>,
 }
 
@@ -224,9 +247,9 @@ pub(crate) enum RuleKind {
     Record,
 }
 
-/// Labels or annotations: as the file has them, and as templates.
+/// Labels or annotations: as the file has them, and as templates. The labels of a recording rule are no templates.
 #[derive(Debug)]
-pub(crate) struct Texts(pub(crate) Vec<(String, String, Template)>);
+pub(crate) struct Texts(pub(crate) Vec<(String, String, Option<Template>)>);
 
 impl Texts {
     /// As the file has them.
@@ -352,5 +375,21 @@ groups:
         let plan = Plan::compile(&[file], &EngineConfig::default()).unwrap();
         let counts = (plan.selectors.len(), plan.filters.len(), plan.feeds.len(), plan.leaves.len(), plan.rules.len());
         assert_eq!(counts, (1, 2, 3, 4, 5));
+    }
+    #[test]
+    fn no_two_rules_have_one_key() {
+        let text = r#"
+groups:
+  - {name: a, rules: [{alert: E, expr: 'vector(1)#1'}, {alert: E, expr: vector(1)}, {alert: E, expr: vector(1)}]}
+  - {name: a/b, rules: [{alert: c, expr: vector(1)}]}
+"#;
+        let file = rule_file::parse("rules.yaml", text).unwrap();
+        let other =
+            rule_file::parse("other.yaml", "groups: [{name: a, rules: [{alert: b/c, expr: vector(1)}]}]").unwrap();
+        let plan = Plan::compile(&[file, other], &EngineConfig::default()).unwrap();
+        let keys: std::collections::BTreeSet<_> = plan.rules.iter().map(|rule| &rule.key).collect();
+        assert_eq!(keys.len(), 5);
+        let numbered = plan.rules.iter().filter(|rule| rule.key.starts_with("1 ")).count();
+        assert_eq!(numbered, 1, "only what is the same is numbered");
     }
 }

@@ -37,6 +37,8 @@ pub struct RuleFile {
 pub struct RuleGroup {
     /// Name of the file that it is in.
     pub file: Arc<str>,
+    /// The file's text, to show places in it.
+    pub file_text: Arc<str>,
     /// Unique in its file.
     pub name: Arc<str>,
     /// Under `eval: tick` how often the rules are evaluated; in the stream how long a condition must have been false before
@@ -131,7 +133,7 @@ impl Rule {
 
 /// Reads a rule file; `file` is its name, for the diagnostics. All mistakes are returned at once, in the order of the file.
 pub fn parse(file: &str, text: &str) -> Result<RuleFile, Vec<Diagnostic>> {
-    let mut reader = Reader { file: file.into(), text, mistakes: Vec::new() };
+    let mut reader = Reader { file: file.into(), text: text.into(), mistakes: Vec::new() };
     let rule_file = match yaml::parse(text) {
         Ok(root) => reader.file(&root),
         Err(mistake) => {
@@ -155,9 +157,9 @@ const RULE_FIELDS: &[&str] =
 const OPTION_FIELDS: &[&str] = &["eval", "lateness", "idle_timeout", "samples"];
 
 /// Goes through the tree and collects mistakes. What cannot be read is `None`, and has been told.
-struct Reader<'a> {
+struct Reader {
     file: Arc<str>,
-    text: &'a str,
+    text: Arc<str>,
     mistakes: Vec<Diagnostic>,
 }
 
@@ -180,7 +182,7 @@ impl<'a> Fields<'a> {
 }
 
 // The file from the outside in.
-impl Reader<'_> {
+impl Reader {
     fn file(&mut self, root: &Node) -> Option<RuleFile> {
         let fields = self.fields(root, "a rule file", FILE_FIELDS)?;
         if let Some(namespace) = fields.get("namespace") {
@@ -224,9 +226,13 @@ impl Reader<'_> {
         let labels = self.labels(&fields, "labels");
         let options = self.options(&fields);
         let items = fields.get("rules").map(|rules| self.sequence(rules, "`rules`")).unwrap_or_default();
-        let rules = items.iter().filter_map(|item| self.rule(item, &labels, options)).collect();
+        let rules: Vec<Rule> = items.iter().filter_map(|item| self.rule(item, &labels, options)).collect();
+        if rules.iter().any(|rule| matches!(rule.kind, RuleKind::Alert { .. })) {
+            self.templates(&fields, "labels");
+        }
         Some(RuleGroup {
             file: self.file.clone(),
+            file_text: self.text.clone(),
             name: name?,
             interval,
             limit,
@@ -265,7 +271,7 @@ impl Reader<'_> {
             }
             (None, None) => {
                 let message = "the rule has neither `alert` nor `record`";
-                let mistake = Diagnostic::error(codes::RULE_KIND, first_line(fields, self.text), message);
+                let mistake = Diagnostic::error(codes::RULE_KIND, first_line(fields, &self.text), message);
                 self.mistakes.push(mistake.help("name the alert (`alert: Name`) or the series (`record: name`)"));
                 None
             }
@@ -316,7 +322,7 @@ impl Reader<'_> {
             Err(mistakes) => mistakes,
         };
         let placed = mistakes.into_iter().map(|mistake| {
-            let span = yaml::place(self.text, &node.span, text, mistake.span.clone());
+            let span = yaml::place(&self.text, &node.span, text, mistake.span.clone());
             Diagnostic { span, ..mistake }
         });
         self.mistakes.extend(placed);
@@ -349,7 +355,7 @@ impl Reader<'_> {
 }
 
 // Fields of a kind.
-impl Reader<'_> {
+impl Reader {
     fn name(&mut self, fields: &Fields<'_>, what: &str) -> Option<Arc<str>> {
         self.required_string(fields, "name", what)
     }
@@ -416,7 +422,7 @@ impl Reader<'_> {
         for (_, node) in entries {
             let NodeKind::Scalar(text) = &node.kind else { continue };
             if let Err(error) = Template::parse(text) {
-                let span = yaml::place(self.text, &node.span, text, error.span.range());
+                let span = yaml::place(&self.text, &node.span, text, error.span.range());
                 self.mistakes.push(Diagnostic::error(codes::TEMPLATE, span, error.message));
             }
         }

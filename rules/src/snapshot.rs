@@ -1,7 +1,8 @@
 //! The engine's state as bytes, and how it passes from one set of rules to the next.
 //!
-//! A snapshot is `WBE2`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
-//! go by their keys: what the new rules have too keeps its state, an alert whose rule is gone resolves.
+//! A snapshot is `WBE3`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
+//! go by their keys: what the new rules have too keeps its state, an alert whose rule is gone resolves. The keys hold types of the
+//! plan as `Debug` prints them: who changes one of these, or the state, counts the magic up.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, Fill, LeafState, RuleState, State};
-use crate::plan::Plan;
+use crate::plan::{Leaf, Plan};
 use crate::time::Timestamp;
 use crate::watermark::Watermark;
 
@@ -86,7 +87,7 @@ impl Engine {
     fn with_keyed(self, mut keyed: Keyed, now: Timestamp) -> Self {
         let plan = self.plan().clone();
         let fresh = self.into_state();
-        let fill = new_in(&plan, &keyed);
+        let fill = new_in(&plan, &mut keyed, fresh.clock);
         let leaves = fresh.leaves.into_iter().zip(&plan.leaves);
         let rules = fresh.rules.into_iter().zip(&plan.rules);
         let mut state = State {
@@ -103,11 +104,16 @@ impl Engine {
     }
 }
 
-/// What has no state yet.
-fn new_in(plan: &Plan, keyed: &Keyed) -> Fill {
-    let leaves = plan.leaves.iter().enumerate().filter(|(_, leaf)| !keyed.leaves.contains_key(&leaf.key));
+/// What has no state yet, or too short a one.
+fn new_in(plan: &Plan, keyed: &mut Keyed, now: Timestamp) -> Fill {
     let rules = plan.rules.iter().enumerate().filter(|(_, rule)| !keyed.rules.contains_key(&rule.key));
-    Fill { leaves: leaves.map(|(at, _)| at).collect(), rules: rules.map(|(at, _)| at).collect() }
+    let rules = rules.map(|(at, _)| at).collect();
+    let wants = |leaf: &Leaf| match keyed.leaves.get_mut(&leaf.key) {
+        Some(state) => state.retain_for(leaf, now),
+        None => Some(Timestamp::MAX),
+    };
+    let leaves = plan.leaves.iter().map(wants).enumerate();
+    Fill { leaves: leaves.filter_map(|(at, until)| Some((at, until?))).collect(), rules }
 }
 
 /// The watermark of the same `idle_timeout`, else another one's sources.
@@ -146,4 +152,4 @@ fn keyed(plan: &Plan, state: State) -> Keyed {
     }
 }
 
-const MAGIC: &[u8] = b"WBE2";
+const MAGIC: &[u8] = b"WBE3";

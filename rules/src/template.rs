@@ -17,7 +17,7 @@ use value::{ListKind, MapKind, Value};
 
 mod decimal;
 mod exec;
-mod format;
+pub(crate) mod format;
 mod funcs;
 mod humanize;
 mod lexer;

@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Scale;
 use crate::time::Timestamp;
 
-/// Greatest number of cells in a window. At the limit neighbours are merged into sums over a grain of `range / 512`; a sum leaves
-/// with its last record, so that an earlier one is counted for up to a grain too long. Nothing is ever counted too short.
+/// Greatest number of cells in a window. At the limit neighbours are merged into sums over a grain of `retention / 512` (the range, and
+/// how far back it may still be asked for); a sum comes and leaves with its last record, so that an earlier one is counted for up to a
+/// grain too long. None is counted too short at a whole second of the last 256 s: no sum reaches over one. A rule that is judged
+/// further behind the clock than that (by a long `lateness` or `offset`) may find a record up to a grain too late.
 pub const WINDOW_CELLS_MAX: usize = 1024;
 
-/// The same where all windows together have more cells than the engine's `window_cells_max`: the grain is then `range / 64`.
+/// The same where all windows together have more cells than the engine's `window_cells_max`: the grain is then `retention / 64`, and
+/// no sum reaches over a whole second of the last 32 s.
 pub const WINDOW_CELLS_MAX_OVER_BUDGET: usize = 128;
 
 /// Weight that fell at one time: a number of records, or their bytes.
@@ -54,15 +57,15 @@ impl Window {
     }
 
     /// Merges cells where there are more than `cells_max`.
-    pub fn compact(&mut self, range: Duration, cells_max: usize) {
-        if self.cells.len() <= cells_max {
-            return;
-        }
-        let grain = (range.as_nanos() as i64 / (cells_max as i64 / 2)).max(1);
+    pub fn compact(&mut self, retention: Duration, cells_max: usize) {
+        let Some(last) = self.last().filter(|_| self.cells.len() > cells_max) else { return };
+        let grain = (retention.as_nanos() as i64 / (cells_max as i64 / 2)).max(1);
+        let settled = last - SECOND * (cells_max as u32 / 4);
+        let bucket = |at| if at > settled { bucket(at, grain) } else { (i64::MIN, (at.0 - 1).div_euclid(grain)) };
         let mut merged: VecDeque<Cell> = VecDeque::with_capacity(cells_max);
         for cell in &self.cells {
             match merged.back_mut() {
-                Some(last) if last.at.0.div_euclid(grain) == cell.at.0.div_euclid(grain) => {
+                Some(last) if bucket(last.at) == bucket(cell.at) => {
                     *last = Cell { at: cell.at, weight: last.weight + cell.weight };
                 }
                 _ => merged.push_back(*cell),
@@ -104,6 +107,16 @@ impl Window {
         Sweep::new(self, t, range).value()
     }
 }
+
+/// Times between which records may be merged, of no more than `grain` nanoseconds and within a second. The last instant of a whole
+/// second is its own: a value at that time includes it.
+pub(crate) fn bucket(at: Timestamp, grain: i64) -> (i64, i64) {
+    let second = SECOND.as_nanos() as i64;
+    let before = at.0 - 1;
+    (before.div_euclid(second), before.rem_euclid(second) / grain)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A window as a term of a sum.
 #[derive(Clone, Copy, Debug)]
@@ -287,6 +300,31 @@ mod tests {
         cells.iter().map(|(_, weight)| *weight).reduce(|a, b| a + b)
     }
 
+    proptest! {
+        #[test]
+        fn merged_cells_count_too_long_and_never_too_short(
+            times in prop::collection::vec(0..400_000i64, 1..3000), retention in 10..2000u64, over_budget: bool,
+        ) {
+            let cells_max = if over_budget { WINDOW_CELLS_MAX_OVER_BUDGET } else { WINDOW_CELLS_MAX };
+            let (range, retention) = (Duration::from_secs(retention / 2), Duration::from_secs(retention));
+            let millis = |at: i64| Timestamp(at * 1_000_000);
+            let mut window = Window::default();
+            let newest = times.iter().max().unwrap();
+            for at in times.iter().filter(|at| millis(**at) > millis(*newest) - retention) {
+                window.insert(Cell { at: millis(*at), weight: 1 });
+                window.compact(retention, cells_max);
+            }
+            prop_assert!(window.cells.len() <= cells_max);
+            let naive = |from: Timestamp, to: Timestamp| times.iter().filter(|at| millis(**at) > from && millis(**at) <= to).count();
+            let exact = (cells_max as i64 / 4).min(range.as_secs() as i64) - 2;
+            for t in (newest / 1000 - exact..newest / 1000 + 60).map(|second| millis(second * 1000)) {
+                let value = window.value(t, range).unwrap_or(0) as usize;
+                let grain = retention / (cells_max as u32 / 2);
+                prop_assert!((naive(t - range, t)..=naive(t - range - grain, t)).contains(&value), "{value} at {t:?}");
+            }
+        }
+    }
+
     #[test]
     fn many_records_become_sums_that_leave_at_most_a_grain_late() {
         let range = Duration::from_secs(60);
@@ -300,6 +338,6 @@ mod tests {
         assert!(window.cells.len() <= WINDOW_CELLS_MAX);
         assert_eq!(window.sum(), 60_000);
         let half_gone = window.value(last + Duration::from_secs(30), range).unwrap();
-        assert!((30_000..=30_000 + 60_000 / 512 + 1).contains(&half_gone), "{half_gone}");
+        assert!((29_999..=29_999 + 60_000 / 512 + 1).contains(&half_gone), "{half_gone}");
     }
 }

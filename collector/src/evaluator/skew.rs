@@ -1,6 +1,6 @@
 //! Services whose clocks are ahead: their records are stamped later than they were received, and judged at their receive time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -23,7 +23,7 @@ impl Skew {
     }
 
     /// Counts a batch's; a service is named in the log once.
-    pub(super) fn count(&mut self, skewed: &[(String, u64)]) {
+    pub(super) fn count(&mut self, skewed: &BTreeMap<String, u64>) {
         for (service, records) in skewed {
             let is_known = self.services.contains(service);
             let service = if is_known || self.services.len() < SERVICES_MAX { service } else { OTHER };
@@ -46,11 +46,11 @@ mod tests {
     #[test]
     fn services_beyond_the_limit_are_counted_together() {
         let mut skew = Skew::default();
-        let skewed: Vec<_> = (0..SERVICES_MAX as u64 + 5).map(|n| (format!("s{n}"), n)).collect();
+        let skewed: BTreeMap<_, _> = (0..SERVICES_MAX as u64 + 5).map(|n| (format!("s{n:03}"), n)).collect();
         skew.count(&skewed);
-        skew.count(&skewed[..2]);
+        skew.count(&skewed.into_iter().take(2).collect());
         let of =
             |service: &str| skew.records.get_or_create(&vec![("service_name".to_owned(), service.to_owned())]).get();
-        assert_eq!((of("s1"), of("s99"), of(OTHER)), (2, 99, 100 + 101 + 102 + 103 + 104));
+        assert_eq!((of("s001"), of("s099"), of(OTHER)), (2, 99, 100 + 101 + 102 + 103 + 104));
     }
 }

@@ -235,13 +235,17 @@ impl Feed {
     }
 
     fn postable(&self, alert: &Alert, now: Timestamp) -> PostableAlert {
-        let map = |labels: &Labels| labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let mut annotations: BTreeMap<String, String> = map(&alert.annotations);
+        let map = |labels: &Labels| -> BTreeMap<String, String> {
+            labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        let mut annotations = map(&alert.annotations);
         if !alert.samples.is_empty() {
             annotations.insert(EVIDENCE.to_owned(), page::evidence(alert, &self.tools.links, now));
         }
+        let mut labels = (*self.tools.external_labels).clone();
+        labels.extend(map(&alert.labels));
         PostableAlert {
-            labels: map(&alert.labels),
+            labels,
             annotations,
             starts_at: message::starts_at(alert).to_string(),
             ends_at: alert.resolved_at.unwrap_or(now + VALID_FOR).to_string(),

@@ -36,6 +36,7 @@ fn tools() -> Tools {
     Tools {
         clock: Arc::new(StoppedClock(at(1_004))),
         external_url: "https://watchbell.example".into(),
+        external_labels: Arc::new(BTreeMap::from([("cluster".to_owned(), "eu".to_owned())])),
         stdout: stdout::Writer::start(std::io::sink(), &stdout::Metrics::default()).unwrap(),
         links: Arc::new(Links::new([("trace", "https://tempo.example/trace/{{ .TraceID }}")]).unwrap()),
     }
@@ -511,7 +512,10 @@ async fn an_alertmanager_is_told_of_what_fires_and_what_is_over() {
     let got = requests.recv().await.unwrap();
     assert!(got.head.starts_with("post /api/v2/alerts "), "{}", got.head);
     assert_eq!(got.body.as_array().unwrap().len(), 1);
-    assert_eq!(got.body[0]["labels"]["service_name"], "checkout");
+    assert_eq!(
+        (&got.body[0]["labels"]["service_name"], &got.body[0]["labels"]["cluster"]),
+        (&json!("checkout"), &json!("eu"))
+    );
     assert_eq!(got.body[0]["endsAt"], "2026-11-24T12:04:01.004Z");
     change(AlertState::Firing, AlertState::Inactive, Some(at(70_000)));
     let got = requests.recv().await.unwrap();

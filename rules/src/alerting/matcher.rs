@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::labels::Labels;
 use crate::logql::ast::MatchOp;
+use crate::logql::regexp;
 
 /// `name="value"`, `!=`, `=~` or `!~`; a regular expression must match the whole value (`.` no line break, as in Alertmanager), an absent
 /// label is the empty string.
@@ -23,8 +24,8 @@ impl Matcher {
     pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Self, String> {
         let value = value.into();
         let regex = match op {
-            MatchOp::Regex | MatchOp::NotRegex => Some(Regex::new(&format!("^(?:{value})$")).map_err(|_| {
-                let why = Regex::new(&value).err().map_or(String::new(), |error| format!(": {error}"));
+            MatchOp::Regex | MatchOp::NotRegex => Some(regexp::compile(&format!("^(?:{value})$")).map_err(|_| {
+                let why = regexp::compile(&value).err().map_or(String::new(), |error| format!(": {error}"));
                 format!("`{value}` is not a regular expression{why}")
             })?),
             MatchOp::Equal | MatchOp::NotEqual => None,
@@ -113,7 +114,7 @@ impl<'de> Deserialize<'de> for Matchers {
 }
 
 fn parse_one(text: &str) -> Result<(Matcher, &str), String> {
-    let (name, rest) = match text.starts_with(['"', '\'']) {
+    let (name, rest) = match text.starts_with('"') {
         true => quoted(text)?,
         false => {
             let end = text.find(|c: char| c.is_whitespace() || "{}!=~,\\\"'`".contains(c)).unwrap_or(text.len());
@@ -131,11 +132,11 @@ fn parse_one(text: &str) -> Result<(Matcher, &str), String> {
         return Err(format!("`{text}` names no label"));
     }
     let rest = rest.trim_start();
-    let (value, rest) = match rest.starts_with(['"', '\'']) {
+    let (value, rest) = match rest.starts_with('"') {
         true => quoted(rest)?,
         false => {
             let end = rest.find(',').unwrap_or(rest.len());
-            (rest[..end].trim_end().to_owned(), &rest[end..])
+            (unescaped(rest[..end].trim_end())?, &rest[end..])
         }
     };
     Ok((Matcher::new(name, op, value)?, rest))
@@ -143,22 +144,31 @@ fn parse_one(text: &str) -> Result<(Matcher, &str), String> {
 
 /// A quoted text and what stands behind it.
 fn quoted(text: &str) -> Result<(String, &str), String> {
-    let quote = text.chars().next().unwrap_or('"');
-    let mut value = String::new();
-    let mut chars = text.char_indices().skip(1);
-    while let Some((at, c)) = chars.next() {
-        match c {
-            c if c == quote => return Ok((value, &text[at + 1..])),
-            '\\' => match chars.next() {
-                Some((_, 'n')) => value.push('\n'),
-                Some((_, c)) if c == quote || c == '\\' => value.push(c),
-                Some((_, c)) => value.extend(['\\', c]), // as in a regular expression: `\d`
-                None => break,
-            },
-            c => value.push(c),
+    let mut is_escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        if c == '"' && !is_escaped {
+            return Ok((unescaped(&text[1..at])?, &text[at + 1..]));
         }
+        is_escaped = c == '\\' && !is_escaped;
     }
     Err(format!("`{text}` has an unclosed quote"))
+}
+
+/// `\n`, `\"` and `\\` are escapes, as in Alertmanager; any other backslash is itself, as in the regular expression `\d`.
+fn unescaped(text: &str) -> Result<String, String> {
+    let mut value = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, chars.as_str().chars().next()) {
+            ('\\', Some(escaped @ ('n' | '"' | '\\'))) => {
+                value.push(if escaped == 'n' { '\n' } else { escaped });
+                chars.next();
+            }
+            ('"', _) => return Err(format!("`{text}` has a quote inside: write `\\\"`")),
+            _ => value.push(c),
+        }
+    }
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -172,7 +182,10 @@ mod tests {
             ("severity=page", r#"severity="page""#),
             (r#"{a="b", c=~"d|e",}"#, r#"a="b",c=~"d|e""#),
             (r#"a != b , c !~ d.*"#, r#"a!="b",c!~"d.*""#),
-            (r#""service name"='x, y'"#, r#"service name="x, y""#),
+            (r#""service name"="x, y""#, r#"service name="x, y""#),
+            ("a='x'", r#"a="'x'""#),
+            (r#"a=~\\d\w, b=\"c"#, r#"a=~"\\d\\w",b="\"c""#),
+            (r#"a="\t\\""#, r#"a="\\t\\""#),
             (r#"a="q\"\\\n""#, r#"a="q\"\\\n""#),
             (r#"a=~"\d+""#, r#"a=~"\\d+""#),
             ("a=", r#"a="""#),
@@ -192,6 +205,8 @@ mod tests {
             ("{a=b", "`{a=b` has a brace without its other half"),
             (r#"a="b" c="d""#, "`c=\"d\"` follows a matcher: a comma must separate them"),
             (r#"a="b"#, "`\"b` has an unclosed quote"),
+            (r#"a=b"c"#, r#"`b"c` has a quote inside: write `\"`"#),
+            ("'a'=b", "`'a'=b` has no operator behind ``: write one of `=`, `!=`, `=~`, `!~`"),
         ] {
             assert_eq!(Matchers::parse(text).unwrap_err(), message);
         }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::groups::Group;
 use super::{Due, Engine, LeafState, Output, edge};
 use crate::alert::{self, Patience, Phase};
 use crate::labels::Labels;
 use crate::plan::{Eval, Rule, RuleKind, Texts};
 use crate::record::EvidenceRecord;
-use crate::template::{RuleData, expand_annotation};
+use crate::template::{RuleData, Template, expand_annotation};
 use crate::time::{Timestamp, format_duration};
 use crate::transition::{Alert, AlertState, Sample, Transition};
 use crate::window;
@@ -69,6 +70,11 @@ pub(super) fn next_multiple(now: Timestamp, step: Duration) -> Timestamp {
 }
 
 impl Rule {
+    /// Whether its own labels stand in the place of some of these: two elements can then be one alert.
+    fn hides(&self, labels: &Labels) -> bool {
+        labels.iter().any(|(name, _)| name == "alertname" || self.labels.0.iter().any(|(own, ..)| own == name))
+    }
+
     pub(super) fn patience(&self) -> Patience {
         let RuleKind::Alert { hold, keep_firing_for, .. } = &self.kind else { return Patience::default() };
         match &self.eval {
@@ -107,16 +113,19 @@ impl Engine {
         } else if limit > 0 && state.alerts.len() >= limit {
             state.last_error = Some(format!("more than `limit: {limit}` alerts: {labels} is left out"));
             return;
-        } else {
-            state.last_error = None;
-            self.insert(rule, labels, seen);
+        } else if let Err(error) = self.insert(rule, labels, seen) {
+            self.state.rules[rule].last_error = Some(error);
+            return;
         }
         self.proceed(rule, labels, seen.judged, Some(seen.value), seen.cause);
     }
 
-    fn insert(&mut self, rule: usize, labels: &Labels, seen: &Observation<'_>) {
+    fn insert(&mut self, rule: usize, labels: &Labels, seen: &Observation<'_>) -> Result<(), String> {
         let phase = Phase { state: AlertState::Inactive, active_at: seen.held.start, until: seen.held.end };
         let alert = Arc::new(self.new_alert(rule, labels, seen));
+        if self.plan.rules[rule].hides(labels) && self.has_alert(rule, &alert.labels) {
+            return Err(format!("the rule's labels make two alerts {}: that of {labels} is left out", alert.labels));
+        }
         let entry =
             Entry { phase, alert, group: seen.group.map(Into::into), last_sample: self.state.rules[rule].last_end };
         if let Some(group) = self.group_of(rule, &entry) {
@@ -128,6 +137,12 @@ impl Engine {
             self.timers.insert((next, Due::Sample(rule)));
         }
         alerts.insert(labels.clone(), entry);
+        self.state.rules[rule].last_error = None;
+        Ok(())
+    }
+
+    fn has_alert(&self, rule: usize, labels: &Labels) -> bool {
+        self.state.rules[rule].alerts.values().any(|entry| entry.alert.labels == *labels)
     }
 
     /// Judges an alert, tells of its changes, and sees to it that it is judged again in time.
@@ -173,6 +188,7 @@ impl Engine {
             if let Some(group) = self.group_of(rule, &entry) {
                 group.alerts -= 1;
             }
+            self.state.rules[rule].last_error = None; // there is room for another, or for its labels
         } else {
             self.state.rules[rule].alerts.insert(labels.clone(), entry);
         }
@@ -236,7 +252,7 @@ impl Engine {
     pub(super) fn count_alerts(&mut self) {
         self.state.leaves.iter_mut().for_each(LeafState::forget_alerts);
         for (rule, state) in self.plan.rules.iter().zip(&self.state.rules) {
-            let Some(leaf) = rule.leaves.first() else { continue };
+            let Some(leaf) = rule.leaves.keys().next() else { continue };
             for key in state.alerts.values().filter_map(|entry| entry.group.as_deref()) {
                 if let Some(group) = self.state.leaves[*leaf].get_mut(key) {
                     group.alerts += 1;
@@ -245,8 +261,8 @@ impl Engine {
         }
     }
 
-    fn group_of(&mut self, rule: usize, entry: &Entry) -> Option<&mut super::groups::Group> {
-        let leaf = *self.plan.rules[rule].leaves.first()?;
+    fn group_of(&mut self, rule: usize, entry: &Entry) -> Option<&mut Group> {
+        let leaf = *self.plan.rules[rule].leaves.keys().next()?;
         self.state.leaves[leaf].get_mut(entry.group.as_deref()?)
     }
 
@@ -294,11 +310,13 @@ impl Engine {
     /// The last records of the groups that the element was made of, and what they tell of the clocks that stamped them.
     fn samples(&self, rule: usize, labels: &Labels, entry: &Entry) -> (Vec<EvidenceRecord>, Option<String>) {
         let planned = &self.plan.rules[rule];
-        let leaves = planned.leaves.iter().map(|leaf| &self.state.leaves[*leaf]);
-        let is_behind = |group: &Labels| labels.iter().all(|(name, value)| group.get(name) == Some(value));
-        let groups = leaves.flat_map(|leaf| match &entry.group {
-            Some(key) => leaf.get(key).into_iter().collect::<Vec<_>>(),
-            None => leaf.iter().filter(|group| is_behind(&group.labels)).collect(),
+        let is_behind = |group: &&Group| labels.iter().all(|(name, value)| group.labels.get(name) == Some(value));
+        let groups = planned.leaves.keys().flat_map(|leaf| {
+            let (feed, state) = (&self.plan.feeds[self.plan.leaves[*leaf].feed], &self.state.leaves[*leaf]);
+            match entry.group.clone().or_else(|| feed.only_key(labels)) {
+                Some(key) => state.get(&key).into_iter().filter(is_behind).collect::<Vec<_>>(),
+                None => state.iter().filter(is_behind).collect(),
+            }
         });
         let mut records: Vec<_> = groups.flat_map(|group| group.evidence.iter()).collect();
         // An expression that reads a record twice has it in two places.
@@ -360,17 +378,21 @@ impl Engine {
         samples: &[EvidenceRecord],
     ) -> impl Iterator<Item = (String, String)> {
         let config = &self.plan.config;
-        let (external_labels, external_url) = (&Labels::default(), &*config.external_url);
+        let external_labels = config.external_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let data = RuleData {
             labels,
             value,
-            external_labels,
-            external_url,
+            external_labels: &Labels::new(external_labels),
+            external_url: &config.external_url,
             samples,
             links: &config.links,
             now: self.state.clock,
         };
-        let expanded = texts.0.iter().map(|(name, _, template)| (name.clone(), expand_annotation(template, &data)));
+        let expand = |text: &String, template: &Option<Template>| match template {
+            Some(template) => expand_annotation(template, &data),
+            None => text.clone(),
+        };
+        let expanded = texts.0.iter().map(|(name, text, template)| (name.clone(), expand(text, template)));
         expanded.collect::<Vec<_>>().into_iter()
     }
 

@@ -1,7 +1,7 @@
 //! The windows of a rule that is new, filled from what the log still holds of the time before: the rule then judges as if it had
 //! always been there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Engine;
 use super::evidence::Batch;
@@ -12,17 +12,17 @@ use crate::time::Timestamp;
 /// What a change of rules has brought.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fill {
-    /// Leaves that no rule has read before.
-    pub(crate) leaves: BTreeSet<usize>,
+    /// Leaves that no rule has read before, or none so far back, and up to when they want the past.
+    pub(crate) leaves: BTreeMap<usize, Timestamp>,
     /// Rules that were not there before.
     pub(crate) rules: BTreeSet<usize>,
 }
 
 impl Engine {
     /// After [`replace`](Self::replace): since when the past is wanted, by [`handle_past_batch`](Self::handle_past_batch); `None` where
-    /// no window is new.
+    /// no window is new, or is to reach further back.
     pub fn fills_since(&self) -> Option<Timestamp> {
-        let leaves = self.fill.leaves.iter().map(|leaf| &self.plan.leaves[*leaf]);
+        let leaves = self.fill.leaves.keys().map(|leaf| &self.plan.leaves[*leaf]);
         leaves.map(|leaf| self.state.clock - leaf.retention).min()
     }
 
@@ -32,8 +32,8 @@ impl Engine {
         let batch = Batch::new(batch, received, &matched.services);
         for (feed, runs) in &matched.feeds {
             for leaf in &plan.feeds[*feed].leaves {
-                if self.fill.leaves.contains(leaf) {
-                    runs.iter().for_each(|run| self.fold_past(*leaf, run, &batch));
+                if let Some(until) = self.fill.leaves.get(leaf).copied() {
+                    runs.iter().for_each(|run| self.fold_past(*leaf, until, run, &batch));
                 }
             }
         }
@@ -46,24 +46,26 @@ impl Engine {
     /// is told by it. A new rule whose condition holds now begins to hold now.
     pub fn handle_filled(&mut self, since: Timestamp) {
         let fill = std::mem::take(&mut self.fill);
-        for leaf in fill.leaves {
+        for leaf in fill.leaves.into_keys() {
             self.state.leaves[leaf].since = self.state.leaves[leaf].since.min(since);
         }
         fill.rules.into_iter().for_each(|rule| self.judge_now(rule));
     }
 
-    fn fold_past(&mut self, leaf: usize, run: &Run, batch: &Batch<'_>) {
+    fn fold_past(&mut self, leaf: usize, until: Timestamp, run: &Run, batch: &Batch<'_>) {
         let plan = self.plan.clone();
         let planned = &plan.leaves[leaf];
         let oldest = self.state.clock - planned.retention;
-        let cells = run.cells.iter().filter(|cell| cell.at > oldest);
+        let cells = run.cells.iter().filter(|cell| cell.at > oldest && cell.at <= until);
         if cells.clone().next().is_none() {
             return;
         }
         let Some(group) = self.state.leaves[leaf].group(&plan, planned, &run.key) else { return };
         let (key, cells_before) = (group.key.clone(), group.window.len());
         cells.for_each(|cell| group.window.insert(*cell));
-        self.keep_evidence(leaf, &key, run.last_records(), batch, false);
+        if until == Timestamp::MAX {
+            self.keep_evidence(leaf, &key, run.last_records(), batch, false); // a leaf that was there has later ones
+        }
         self.compact(leaf, &key, cells_before);
     }
 

@@ -1,6 +1,7 @@
 //! The groups of a leaf and their windows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,8 @@ use crate::window::Window;
 pub(crate) struct LeafState {
     /// Since when records are counted.
     pub(crate) since: Timestamp,
+    /// How long the windows remember.
+    retention: Duration,
     /// How often records of a batch found no place among the groups.
     pub(crate) refused: u64,
     /// How many cells the windows have together.
@@ -37,8 +40,8 @@ pub(crate) struct Group {
 }
 
 impl LeafState {
-    pub(crate) fn new(now: Timestamp) -> Self {
-        Self { since: now, refused: 0, cells: 0, next_sweep: now, groups: BTreeMap::new() }
+    pub(crate) fn new(leaf: &Leaf, now: Timestamp) -> Self {
+        Self { since: now, retention: leaf.retention, refused: 0, cells: 0, next_sweep: now, groups: BTreeMap::new() }
     }
 
     /// The group of that key, made if it is new. Where there are too many, the overflow group; without grouping none.
@@ -56,6 +59,19 @@ impl LeafState {
         let new =
             Group { key: key.clone(), labels, window: Window::default(), evidence: Evidence::default(), alerts: 0 };
         Some(self.groups.entry(key).or_insert(new))
+    }
+
+    /// Remembers as long as the leaf asks for from now on; yields up to when the past is wanted where that is longer than before. What
+    /// the windows happen to hold of that time goes: it comes with the rest of it.
+    pub(crate) fn retain_for(&mut self, leaf: &Leaf, now: Timestamp) -> Option<Timestamp> {
+        let before = std::mem::replace(&mut self.retention, leaf.retention);
+        if leaf.retention <= before {
+            return None;
+        }
+        self.since = self.since.max(now - before);
+        self.groups.values_mut().for_each(|group| group.window.evict(self.since));
+        self.cells = self.groups.values().map(|group| group.window.len()).sum();
+        Some(self.since)
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Group> {

@@ -96,7 +96,7 @@ impl Engine {
         EngineStats {
             groups: leaves.iter().map(LeafState::len).sum(),
             groups_refused: leaves.iter().map(|leaf| leaf.refused).sum(),
-            window_cells: leaves.iter().map(|leaf| leaf.cells).sum(),
+            window_cells: self.cells,
             evidence_bytes: self.state.evidence_bytes,
             sources: self.state.watermarks.iter().map(Watermark::sources).max().unwrap_or_default(),
             watermark: self.state.watermarks.iter().map(Watermark::low).min().unwrap_or(self.state.clock),

@@ -60,14 +60,14 @@ impl Engine {
     /// Whether nothing is left at `time` that the rule looks at.
     fn has_no_records(&self, rule: usize, time: Timestamp) -> bool {
         let leaves = &self.plan.rules[rule].leaves;
-        leaves.iter().all(|leaf| self.state.leaves[*leaf].is_empty_after(time - self.plan.leaves[*leaf].retention))
+        leaves.keys().all(|leaf| self.state.leaves[*leaf].is_empty_after(time - self.plan.leaves[*leaf].retention))
     }
 
     /// From when on an absence can be told.
     pub(super) fn warm_at(&self, rule: usize) -> Timestamp {
         let leaves = self.plan.rules[rule].leaves.iter();
         leaves
-            .map(|leaf| self.state.leaves[*leaf].since + self.plan.leaves[*leaf].range)
+            .map(|(leaf, offset)| self.state.leaves[*leaf].since + self.plan.leaves[*leaf].range + *offset)
             .max()
             .unwrap_or(Timestamp::MIN)
     }
@@ -133,6 +133,11 @@ impl Engine {
         let given: Vec<_> = given.chain([("__name__", &*planned.name)]).collect();
         let series = |element: &Element| Labels::new(element.labels.iter().chain(given.iter().copied()));
         let samples: BTreeMap<Labels, f64> = vector.iter().map(|element| (series(element), element.value)).collect();
+        if samples.len() < vector.len() {
+            let error = "the rule's labels make one series of several elements: none is written";
+            self.state.rules[rule].last_error = Some(error.to_owned());
+            return self.record(rule, &Vector::new(), time);
+        }
         let written: BTreeSet<Labels> = samples.keys().cloned().collect();
         let before = std::mem::replace(&mut self.state.rules[rule].series, written);
         let ended = before

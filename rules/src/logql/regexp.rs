@@ -1,14 +1,19 @@
 //! Go's regular expressions, in which LogQL's are written, by the `regex` crate.
 //!
 //! Both are RE2's, yet some texts mean something else to the two: in Go `{` is a character where no repetition can be read,
-//! `[` is one inside a class, `\Q...\E` quotes, `\<` is `<`, and `\d \s \w \b` know ASCII alone. An expression is rewritten
-//! so that it means here what it means in Loki.
+//! `[` is one inside a class and `--` no difference, `\Q...\E` quotes, `\101` is `A`, `\<` is `<`, and `\d \s \w \b` know ASCII
+//! alone. An expression is rewritten so that it means here what it means in Loki, Prometheus and Alertmanager.
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 /// The expression, found anywhere in a text.
 pub fn compile(expression: &str) -> Result<Regex, regex::Error> {
     Regex::new(&translate(expression))
+}
+
+/// The same, where its program is no larger than that.
+pub fn compile_within(expression: &str, program_bytes_max: usize) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&translate(expression)).size_limit(program_bytes_max).build()
 }
 
 /// The expression, matching a whole text; `.` matches line ends too, as in Prometheus's and Loki's label matchers.
@@ -21,6 +26,7 @@ pub(crate) fn translate(expression: &str) -> String {
     let mut translator = Translator { rest: expression, out: String::with_capacity(expression.len() + 8) };
     while let Some(c) = translator.rest.chars().next() {
         match c {
+            '\\' if translator.rest.starts_with("\\Q") => translator.quoted(),
             '\\' => translator.escape(false),
             '[' => translator.class(),
             '{' if !is_repetition(translator.rest) => translator.replace(1, "\\{"),
@@ -50,21 +56,43 @@ impl Translator<'_> {
     /// At a backslash, inside a class or outside of one.
     fn escape(&mut self, in_class: bool) {
         let Some(escaped) = self.rest[1..].chars().next() else { return self.copy(1) };
-        let ascii_class = ASCII_CLASSES.iter().find(|(name, _)| *name == escaped);
-        match (escaped, ascii_class) {
-            ('Q', _) => self.quoted(),
-            ('E', _) => self.replace(2, ""),
-            ('<' | '>', _) => self.replace(2, &escaped.to_string()),
-            ('b', _) if !in_class => self.replace(2, r"(?-u:\b)"),
-            (_, Some((_, members))) if in_class => self.replace(2, members),
-            (_, Some((_, members))) => self.replace(2, &format!("[{members}]")),
-            ('D' | 'S' | 'W', _) => {
-                let positive = escaped.to_ascii_lowercase();
-                let members =
-                    ASCII_CLASSES.iter().find(|(name, _)| *name == positive).map_or("", |(_, members)| members);
+        let ascii_class =
+            |name: char| ASCII_CLASSES.iter().find(|(other, _)| *other == name).map(|(_, members)| members);
+        match escaped {
+            'E' => self.replace(2, ""),
+            '<' | '>' => self.replace(2, &escaped.to_string()),
+            'b' if !in_class => self.replace(2, r"(?-u:\b)"),
+            'p' | 'P' | 'x' if self.rest[2..].starts_with('{') => self.braced(),
+            '0'..='7' => self.octal(),
+            'D' | 'S' | 'W' => {
+                let members = ascii_class(escaped.to_ascii_lowercase()).map_or("", |members| members);
                 self.replace(2, &format!("[^{members}]"));
             }
-            _ => self.copy(1 + escaped.len_utf8()),
+            _ => match ascii_class(escaped) {
+                Some(members) if in_class => self.replace(2, members),
+                Some(members) => self.replace(2, &format!("[{members}]")),
+                None => self.copy(1 + escaped.len_utf8()),
+            },
+        }
+    }
+
+    /// `\p{Lu}`, `\p{^Lu}`, `\x{1F600}`
+    fn braced(&mut self) {
+        let len = self.rest.find('}').map_or(self.rest.len(), |at| at + 1);
+        match (&self.rest[..2], self.rest[3..].starts_with('^')) {
+            (r"\p", true) => self.replace(4, r"\P{"),
+            (r"\P", true) => self.replace(4, r"\p{"),
+            _ => return self.copy(len),
+        }
+        self.copy(len - 4);
+    }
+
+    /// `\0`, `\12`, `\377`; a single digit that is not 0 would refer back, and is refused.
+    fn octal(&mut self) {
+        let digits = self.rest[1..].bytes().take(3).take_while(|byte| matches!(byte, b'0'..=b'7')).count();
+        match u32::from_str_radix(&self.rest[1..1 + digits], 8) {
+            Ok(code) if digits > 1 || code == 0 => self.replace(1 + digits, &format!("\\x{{{code:x}}}")),
+            _ => self.copy(2),
         }
     }
 
@@ -79,23 +107,45 @@ impl Translator<'_> {
     fn class(&mut self) {
         let start_len = if self.rest.starts_with("[^") { 2 } else { 1 };
         self.copy(start_len);
-        if self.rest.starts_with(']') {
-            self.replace(1, "\\]");
-        }
-        while let Some(c) = self.rest.chars().next() {
-            let named_len = if self.rest.starts_with("[:") { self.rest.find(":]").map(|at| at + 2) } else { None };
-            match c {
-                ']' => return self.copy(1),
-                '\\' => self.escape(true),
-                '[' => match named_len {
-                    Some(len) => self.copy(len),
-                    None => self.replace(1, "\\["),
-                },
-                '&' => self.replace(1, "\\&"),
-                '~' => self.replace(1, "\\~"),
-                c => self.copy(c.len_utf8()),
+        let mut is_first = true;
+        while !self.rest.is_empty() {
+            if self.rest.starts_with(']') && !is_first {
+                return self.copy(1);
+            }
+            is_first = false;
+            match self.rest.strip_prefix("[:").and_then(|name| name.find(":]")) {
+                Some(len) => self.copy(len + 4),
+                None => self.class_member(),
             }
         }
+    }
+
+    /// A set as `\d`, a character, or a range: `-` between two characters makes one, everywhere else it is itself.
+    fn class_member(&mut self) {
+        if self.is_at_set() {
+            return self.escape(true);
+        }
+        self.class_char();
+        let is_range = self.rest.strip_prefix('-').is_some_and(|to| !to.is_empty() && !to.starts_with(']'));
+        if is_range {
+            self.copy(1);
+            self.class_char();
+        }
+    }
+
+    fn class_char(&mut self) {
+        match self.rest.chars().next() {
+            Some('\\') if self.is_at_set() => self.copy(2), // the end of a range that is none: refused
+            Some('\\') => self.escape(true),
+            Some(c) => self.replace(c.len_utf8(), &regex::escape(&self.rest[..c.len_utf8()])),
+            None => {}
+        }
+    }
+
+    fn is_at_set(&self) -> bool {
+        self.rest
+            .strip_prefix('\\')
+            .is_some_and(|escaped| escaped.starts_with(['d', 's', 'w', 'D', 'S', 'W', 'p', 'P']))
     }
 }
 
@@ -127,11 +177,32 @@ mod tests {
             (r"^[[:alpha:]&&~~]+$", "a&~", "1"),
             (r"(?i)ERROR|\x41$", "an error", "b"),
             (r"\bab\b", "x ab y", "xab"),
+            (r"^\p{Lu}\P{^Lu}\pN$", "ÄB1", "äB1"),
+            (r"^\x{1F600}[\x{1F600}-\x{1F601}]$", "😀😁", "😀b"),
+            (r"^[\000-\037]\101\0$", "\nA\0", "nA\0"),
+            (r"^[+--]$", ",", "*"),
+            (r"^[--/]$", ".", "+"),
+            (r"^[a-b-c]+$", "ab-c", "a.c"),
+            (r"^[\d-z]+$", "1-z", "1y"),
+            (r"^[-a^.&&#]+$", "-^.&#a", "b"),
+            (r"^[]-a]+$", "]^a", "b"),
+            (r"^[^]a]$", "b", "]"),
+            (r"^/user/{id}$", "/user/{id}", "/user/id"),
         ] {
             let regex = compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
             assert!(regex.is_match(matching), "{expression} {matching}");
             assert!(!regex.is_match(other), "{expression} {other}");
         }
+    }
+
+    #[test]
+    fn what_go_refuses_is_refused() {
+        for expression in
+            [r"\1", r"\8", r"[a-\d]", r"[!-\d]", r"[b-a]", "[a", r"[\Qa\E]", r"\", r"\p{Nothing}", r"\x{}", "{2}"]
+        {
+            assert!(compile(expression).is_err(), "{expression}");
+        }
+        assert!(compile_within("[a-z]{1000}", 1000).is_err());
     }
 
     #[test]

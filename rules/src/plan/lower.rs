@@ -1,7 +1,8 @@
 //! From syntax trees to leaves and nodes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
@@ -34,7 +35,10 @@ struct FilterSource {
     usage: Usage,
     selector: usize,
     log: LogExpr,
-    expr_span: Range<usize>,
+    /// The first rule that reads it.
+    rule: rule_file::Rule,
+    file: Arc<str>,
+    file_text: Arc<str>,
     feeds: Vec<usize>,
 }
 
@@ -71,11 +75,12 @@ impl Usage {
 
 /// The rule that is being lowered.
 struct Context<'a> {
+    group: &'a RuleGroup,
     rule: &'a rule_file::Rule,
     /// How far back from the clock it may be judged.
     lookback: Duration,
     samples: usize,
-    leaves: BTreeSet<usize>,
+    leaves: BTreeMap<usize, Duration>,
 }
 
 impl Compiler {
@@ -89,7 +94,7 @@ impl Compiler {
             for rule in &group.rules {
                 let told = self.mistakes.len();
                 if let Err(unsupported) = self.rule(group, rule) {
-                    self.mistakes.push(mistake(&rule.expr_span, unsupported));
+                    self.mistakes.push(mistake(rule.place(&group.file_text, unsupported.span), unsupported));
                 }
                 self.mistakes[told..].iter_mut().for_each(|mistake| mistake.file = group.file.clone());
             }
@@ -111,7 +116,7 @@ impl Compiler {
         };
         let idle_timeout = rule.options.idle_timeout.unwrap_or(config.idle_timeout);
         let lookback = lateness + idle_timeout + STEP;
-        let mut context = Context { rule, lookback, samples, leaves: BTreeSet::new() };
+        let mut context = Context { group, rule, lookback, samples, leaves: BTreeMap::new() };
         let node = self.node(&rule.expr, &mut context)?;
         let eval = self.eval(rule, node, interval);
         let (labels, kind, watermark) = (self.texts(rule, &rule.labels), self.kind(rule), self.watermark(idle_timeout));
@@ -129,7 +134,7 @@ impl Compiler {
             labels,
             kind,
             eval,
-            leaves: context.leaves.into_iter().collect(),
+            leaves: context.leaves,
             bound: bound(&rule.expr).map(|(op, value)| (op.name().to_owned(), value)),
         });
         Ok(())
@@ -156,8 +161,9 @@ impl Compiler {
 
     fn texts(&mut self, rule: &rule_file::Rule, texts: &[(String, String)]) -> Texts {
         let mut parsed = Vec::new();
+        let is_template = matches!(rule.kind, rule_file::RuleKind::Alert { .. });
         for (name, text) in texts {
-            match Template::parse(text) {
+            match is_template.then(|| Template::parse(text)).transpose() {
                 Ok(template) => parsed.push((name.clone(), text.clone(), template)),
                 Err(error) => {
                     self.mistakes.push(Diagnostic::error(codes::TEMPLATE, rule.span.clone(), error.to_string()))
@@ -167,20 +173,17 @@ impl Compiler {
         Texts(parsed)
     }
 
-    /// What a rule means, annotations left out; the same rule again gets a number.
+    /// How often the same rule was there before, and what it means, annotations left out.
     fn key(&self, group: &RuleGroup, rule: &rule_file::Rule) -> String {
         let timing = match &rule.kind {
             rule_file::RuleKind::Alert { hold, keep_firing_for, .. } => format!("alert {hold:?} {keep_firing_for:?}"),
             rule_file::RuleKind::Record { .. } => "record".to_owned(),
         };
         let (group, name, text) = (&group.name, rule.name(), &rule.expr_text);
-        let key = format!("{group}/{name} {timing} {:?} {:?} {text}", rule.labels, rule.options);
-        let is_same =
-            |other: &&Rule| other.key.strip_prefix(&key).is_some_and(|rest| rest.is_empty() || rest.starts_with('#'));
-        match self.plan.rules.iter().filter(is_same).count() {
-            0 => key,
-            n => format!("{key}#{n}"),
-        }
+        let meaning = format!("{group:?} {name:?} {timing} {:?} {:?} {text}", rule.labels, rule.options);
+        let is_same = |other: &&Rule| other.key.split_once(' ').is_some_and(|(_, other)| other == meaning);
+        let before = self.plan.rules.iter().filter(is_same).count();
+        format!("{before} {meaning}")
     }
 
     fn eval(&mut self, rule: &rule_file::Rule, node: Node, interval: Duration) -> Eval {
@@ -336,7 +339,8 @@ impl Compiler {
         let feed = &mut self.plan.feeds[feed];
         feed.samples = feed.samples.max(context.samples);
         feed.grain = feed.grain.min(range / *BATCH_CELLS.end() as u32);
-        context.leaves.insert(at);
+        let largest = context.leaves.entry(at).or_default();
+        *largest = offset.max(*largest);
         Ok(at)
     }
 
@@ -375,13 +379,14 @@ impl Compiler {
             return Ok(at);
         }
         let selector = self.selector(log, &context.rule.expr_text)?;
-        let expr_span = context.rule.expr_span.clone();
         self.filters.push(FilterSource {
             text: text.to_owned(),
             usage,
             selector,
             log: log.clone(),
-            expr_span,
+            rule: context.rule.clone(),
+            file: context.group.file.clone(),
+            file_text: context.group.file_text.clone(),
             feeds: Vec::new(),
         });
         Ok(self.filters.len() - 1)
@@ -422,15 +427,18 @@ impl Compiler {
                         feeds,
                     });
                 }
-                Err(unsupported) => self.mistakes.push(mistake(&source.expr_span, unsupported)),
+                Err(unsupported) => {
+                    let place = source.rule.place(&source.file_text, unsupported.span);
+                    self.mistakes.push(Diagnostic { file: source.file.clone(), ..mistake(place, unsupported) });
+                }
             }
         }
         self.plan.literals = LiteralIndex::new(literals);
     }
 }
 
-fn mistake(expr_span: &Range<usize>, unsupported: Unsupported) -> Diagnostic {
-    Diagnostic::error(codes::NOT_EVALUATED, expr_span.clone(), unsupported.message)
+fn mistake(place: Range<usize>, unsupported: Unsupported) -> Diagnostic {
+    Diagnostic::error(codes::NOT_EVALUATED, place, unsupported.message)
 }
 
 /// Labels that the feeds group by; `None` where one of them needs all there are.

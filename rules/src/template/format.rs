@@ -509,7 +509,7 @@ fn quote_char(c: char, ascii: bool) -> String {
 }
 
 /// `strconv.Quote`.
-pub(super) fn quote(text: &str, ascii: bool) -> String {
+pub(crate) fn quote(text: &str, ascii: bool) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::tz::TimeZoneDatabase;
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::format::{self, Output};
 use super::humanize;
@@ -118,10 +118,7 @@ impl<'e> Call<'e> {
             return Ok(regex.clone());
         }
         self.charge(REGEX_STEPS)?;
-        let regex = RegexBuilder::new(&regexp::translate(pattern))
-            .size_limit(REGEX_BYTES_MAX)
-            .build()
-            .map_err(|error| error.to_string())?;
+        let regex = regexp::compile_within(pattern, REGEX_BYTES_MAX).map_err(|error| error.to_string())?;
         self.regexes.insert(pattern.into(), regex.clone());
         Ok(regex)
     }
@@ -196,6 +193,16 @@ static ALERTING: &[Function] = &[
     function("humanizeDuration", 1, 1, |_, a| Ok(Value::string(humanize::duration(float(&a[0])?)))),
 ];
 
+/// A duration in Prometheus's spelling: of whole numbers, perhaps negative.
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let (sign, positive) = text.strip_prefix('-').map_or((1.0, text), |positive| (-1.0, positive));
+    if positive.contains('.') {
+        return Err(format!("`{text}` is no duration of whole numbers: write `1h30m`, say, for `1.5h`"));
+    }
+    let duration = parse_duration(positive).map_err(|error| error.to_string())?;
+    Ok(sign * duration.as_secs_f64())
+}
+
 /// Prometheus's.
 static RULE: &[Function] = &[
     function("title", 1, 1, |_, a| Ok(Value::string(title(text(&a[0])?, false)))),
@@ -206,9 +213,7 @@ static RULE: &[Function] = &[
     function("toTime", 1, 1, |_, a| humanize::time(float(&a[0])?).map(|time| Value::time(Some(time)))),
     function("toDuration", 1, 1, |_, a| humanize::nanos(float(&a[0])?).map(Value::Duration)),
     function("now", 0, 0, |call, _| Ok(Value::Float(call.now().millis() as f64 / 1000.0))),
-    function("parseDuration", 1, 1, |_, a| {
-        parse_duration(text(&a[0])?).map(|d| Value::Float(d.as_secs_f64())).map_err(|error| error.to_string())
-    }),
+    function("parseDuration", 1, 1, |_, a| parse_seconds(text(&a[0])?).map(Value::Float)),
     function("stripPort", 1, 1, |_, a| Ok(Value::string(host_and_port(text(&a[0])?).0))),
     function("stripDomain", 1, 1, |_, a| Ok(Value::string(strip_domain(text(&a[0])?)))),
     function("urlQueryEscape", 1, 1, |_, a| Ok(Value::string(escape_query(text(&a[0])?)))),

@@ -2,8 +2,8 @@
 //!
 //! A file is a list of commands, each with its input, a line `----`, and what comes out up to the next empty line:
 //!
-//! - `rules [samples] [groups=N] [cells=N] [evidence=BYTES]`: a rule file; the engine begins anew at 0s. With `samples` the samples of series
-//!   are shown too; the others are limits.
+//! - `rules [samples] [groups=N] [cells=N] [evidence=BYTES] [cluster=NAME]`: a rule file; the engine begins anew at 0s. With `samples` the
+//!   samples of series are shown too; `cluster` is an external label, the others are limits.
 //! - `records`: a record a line, each in a batch of its own, received at its time.
 //! - `batch TIME`: the same, all in one batch that is received at TIME.
 //! - `clock TIME`: nothing comes until then; timers run when they are due.
@@ -12,6 +12,7 @@
 //! - `groups`: how many groups have a window.
 //! - `restart`: the engine is made again from its snapshot.
 //! - `reload [since=TIME]`: as `rules`, but the engine goes on, and the new rules are filled from the records since TIME (else from all).
+//! - `errors`: what is wrong with rules.
 //! - `warming`: until when the rules are, those that are.
 //!
 //! A record is `TIME [xCOUNT/GAP] SERVICE SEVERITY | BODY | key=value ...`; `TIME@RECEIVED` where it comes late.
@@ -104,6 +105,13 @@ impl Runner {
                     rules.iter().filter_map(|rule| Some(format!("{} {}\n", rule.name, show(rule.warming_until?))));
                 return warming.collect();
             }
+            "errors" => {
+                let rules = self.engine.as_ref().unwrap().rules();
+                return rules
+                    .iter()
+                    .filter_map(|rule| Some(format!("{}: {}\n", rule.name, rule.last_error.as_ref()?)))
+                    .collect();
+            }
             "groups" => return self.engine.as_ref().unwrap().stats().groups.to_string(),
             other => panic!("no such command: {other}"),
         }
@@ -190,6 +198,7 @@ fn config(argument: &str) -> EngineConfig {
             "groups" => config.groups_per_rule_max = value.parse().unwrap(),
             "cells" => config.window_cells_max = value.parse().unwrap(),
             "evidence" => config.evidence_bytes_max = value.parse().unwrap(),
+            "cluster" => _ = config.external_labels.insert(name.to_owned(), value.to_owned()),
             other => panic!("no such limit: {other}"),
         }
     }
