@@ -71,10 +71,11 @@ fn too_large(bytes_max: usize) -> String {
 
 /// The beginning of a text from outside that is to be shown.
 fn excerpt(text: &str) -> Cow<'_, str> {
-    match text.floor_char_boundary(EXCERPT_BYTES_MAX) {
-        end if end < text.len() => Cow::Owned(format!("{}…", &text[..end])),
-        _ => Cow::Borrowed(text),
+    if text.len() <= EXCERPT_BYTES_MAX {
+        return Cow::Borrowed(text);
     }
+    let end = (0..=EXCERPT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    Cow::Owned(format!("{}…", &text[..end]))
 }
 
 const EXCERPT_BYTES_MAX: usize = 256;
