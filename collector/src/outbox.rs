@@ -7,8 +7,9 @@
 //!
 //! Time is monotonic here: a wall clock that is set delays nothing and gives nothing up.
 //!
-//! Messages to one contact point about one group never overtake one another: there is one on its way at a time, and a newer one
-//! takes the place of one that still waits, since it tells all that the older did and more.
+//! Messages to one contact point about one group never overtake one another: there is one on its way at a time. A newer one takes the
+//! place of one that still waits where it tells all that the older would have. That an alert is resolved does not tell that it fired: who
+//! could not be reached in the meantime hears of both.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -125,9 +126,12 @@ struct Told {
 
 #[derive(Debug, Default)]
 struct Integration {
+    /// The messages that wait for their time: the first of each group that has none on its way.
     waiting: BTreeSet<(Duration, u64)>,
-    /// Group keys of the messages on their way.
-    sending: BTreeSet<String>,
+    /// How many messages are on their way.
+    sending: usize,
+    /// All messages, by group, in order.
+    groups: BTreeMap<String, VecDeque<u64>>,
 }
 
 impl Outbox {
@@ -159,7 +163,11 @@ impl Outbox {
         self.next_number += 1;
         self.by_key.insert(notification.key.clone(), number);
         let integration = self.integrations.entry(address(&notification)).or_default();
-        integration.waiting.insert((Duration::ZERO, number));
+        let group = integration.groups.entry(notification.group_key.clone()).or_default();
+        group.push_back(number);
+        if group.len() == 1 {
+            integration.waiting.insert((Duration::ZERO, number));
+        }
         let entry =
             Entry { notification: Arc::new(notification), tries: 0, first_try: None, due: Some(Duration::ZERO) };
         self.entries.insert(number, entry);
@@ -172,18 +180,15 @@ impl Outbox {
             return None;
         }
         for integration in self.integrations.values_mut() {
-            if integration.sending.len() >= self.config.sending_per_integration_max {
+            if integration.sending >= self.config.sending_per_integration_max {
                 continue;
             }
-            let entries = &self.entries;
-            let free = |number: &u64| !integration.sending.contains(&entries[number].notification.group_key);
-            let due = integration.waiting.iter().take_while(|(due, _)| *due <= now);
-            let Some(next) = due.copied().find(|(_, number)| free(number)) else { continue };
+            let Some(next) = integration.waiting.first().copied().filter(|(due, _)| *due <= now) else { continue };
             integration.waiting.remove(&next);
             let entry = self.entries.get_mut(&next.1)?;
             entry.due = None;
             entry.first_try.get_or_insert(now);
-            integration.sending.insert(entry.notification.group_key.clone());
+            integration.sending += 1;
             return Some(Arc::clone(&entry.notification));
         }
         None
@@ -242,11 +247,8 @@ impl Outbox {
     }
 
     fn next_send(&self) -> Option<Duration> {
-        let free = |integration: &&Integration| integration.sending.len() < self.config.sending_per_integration_max;
-        let first = |integration: &Integration| {
-            let free = |number: &u64| !integration.sending.contains(&self.entries[number].notification.group_key);
-            integration.waiting.iter().find(|(_, number)| free(number)).map(|(due, _)| *due)
-        };
+        let free = |integration: &&Integration| integration.sending < self.config.sending_per_integration_max;
+        let first = |integration: &Integration| integration.waiting.first().map(|(due, _)| *due);
         self.integrations.values().filter(free).filter_map(first).min()
     }
 
@@ -265,15 +267,30 @@ impl Outbox {
         self.told.values().map(|told| &told.outcome)
     }
 
-    /// Takes out what still waits about the same group for the same integration.
+    /// Takes out what still waits about the same group for the same integration and need not be told any more.
     fn supersede(&mut self, newer: &Notification) {
-        let Some(integration) = self.integrations.get(&address(newer)) else { return };
-        let same_group = |number: &u64| self.entries[number].notification.group_key == newer.group_key;
-        let older: Vec<u64> = integration.waiting.iter().map(|(_, number)| *number).filter(same_group).collect();
-        for number in older {
-            self.metrics.of(&self.entries[&number].notification, |metrics| &metrics.superseded).inc();
-            self.finish(number, false, "a newer message about the group took its place".to_owned());
-        }
+        let integration = self.integrations.get(&address(newer));
+        let Some(group) = integration.and_then(|integration| integration.groups.get(&newer.group_key)) else { return };
+        let is_told = |number: &u64| {
+            let entry = &self.entries[number];
+            entry.due.is_some() && tells_all_of(newer, &entry.notification)
+        };
+        let older: Vec<u64> = group.iter().copied().filter(is_told).collect();
+        older.into_iter().for_each(|number| self.replace(number));
+    }
+
+    fn replace(&mut self, number: u64) {
+        self.metrics.of(&self.entries[&number].notification, |metrics| &metrics.superseded).inc();
+        self.finish(number, false, "a newer message about the group took its place".to_owned());
+    }
+
+    /// Whether a message that waits behind this one tells all that this one would.
+    fn is_told_behind(&self, number: u64) -> bool {
+        let notification = &self.entries[&number].notification;
+        let integration = self.integrations.get(&address(notification));
+        let group = integration.and_then(|integration| integration.groups.get(&notification.group_key));
+        let mut behind = group.into_iter().flatten().filter(|other| **other != number);
+        behind.any(|other| tells_all_of(&self.entries[other].notification, notification))
     }
 
     fn try_again(&mut self, number: u64, reason: String, after: Option<Duration>, now: Duration) {
@@ -284,6 +301,10 @@ impl Outbox {
             return self.give_up(number, format!("given up after {tried_for:?}: {reason}"));
         }
         entry.tries += 1;
+        if self.is_told_behind(number) {
+            return self.replace(number);
+        }
+        let Some(entry) = self.entries.get_mut(&number) else { return };
         let pause = match after {
             Some(after) => after.min(self.config.retry_max_interval),
             None => backoff(&self.config, entry.tries, self.random.f64()),
@@ -294,7 +315,7 @@ impl Outbox {
         tracing::warn!(contact_point = %notification.contact_point, group = %notification.group_key, %reason, again_in = ?pause, "a message could not be delivered");
         self.metrics.of(notification, |metrics| &metrics.retries).inc();
         if let Some(integration) = self.integrations.get_mut(&address(notification)) {
-            integration.sending.remove(&notification.group_key);
+            integration.sending -= 1;
             integration.waiting.insert((due, number));
         }
     }
@@ -333,10 +354,17 @@ impl Outbox {
         let address = address(&entry.notification);
         if let Some(integration) = self.integrations.get_mut(&address) {
             match entry.due {
-                Some(due) => integration.waiting.remove(&(due, number)),
-                None => integration.sending.remove(&entry.notification.group_key),
-            };
-            if integration.waiting.is_empty() && integration.sending.is_empty() {
+                Some(due) => drop(integration.waiting.remove(&(due, number))),
+                None => integration.sending -= 1,
+            }
+            let Some(group) = integration.groups.get_mut(&entry.notification.group_key) else { return Some(entry) };
+            group.retain(|other| *other != number);
+            match group.front() {
+                // Where it was not the first, or on its way, the first is there already.
+                Some(first) => integration.waiting.extend(self.entries[first].due.map(|due| (due, *first))),
+                None => drop(integration.groups.remove(&entry.notification.group_key)),
+            }
+            if integration.groups.is_empty() {
                 self.integrations.remove(&address);
             }
         }
@@ -355,6 +383,14 @@ impl Outbox {
 
 fn address(notification: &Notification) -> Address {
     (Arc::clone(&notification.contact_point), Arc::clone(&notification.integration))
+}
+
+/// Whether who gets the newer message misses nothing of the older: it has all of its alerts, and none that fires there is over here.
+fn tells_all_of(newer: &Notification, older: &Notification) -> bool {
+    older.alerts.iter().all(|alert| {
+        let now = newer.alerts.iter().find(|other| other.labels == alert.labels);
+        now.is_some_and(|now| now.resolved_at.is_none() || alert.resolved_at.is_some())
+    })
 }
 
 /// Twice the pause for each try, at most the longest, a fifth more or less.
@@ -411,6 +447,7 @@ mod tests {
     use watchbell_rules::alerting::notification::NotifyReason;
     use watchbell_rules::labels::Labels;
     use watchbell_rules::time::Timestamp;
+    use watchbell_rules::transition::Alert;
 
     use super::*;
 
@@ -524,6 +561,51 @@ mod tests {
         assert_eq!(outbox.poll_outcome().map(|outcome| outcome.key), Some("b".to_owned()));
         outbox.handle_result("a", Ok(()), at(1));
         assert_eq!(sent(&mut outbox, at(1)), ["c"]);
+    }
+
+    fn about(key: &str, firing: &[&str], resolved: &[&str]) -> Notification {
+        let alert = |name: &&str, resolved_at: Option<Timestamp>| {
+            Arc::new(Alert { labels: Labels::new([("alertname", *name)]), resolved_at, ..Alert::default() })
+        };
+        let firing = firing.iter().map(|name| alert(name, None));
+        let resolved = resolved.iter().map(|name| alert(name, Some(Timestamp(1))));
+        Notification { alerts: firing.chain(resolved).collect(), ..message(key, "g") }
+    }
+
+    #[test]
+    fn who_was_not_reached_while_an_alert_fired_hears_of_that_and_of_its_end() {
+        let mut outbox = outbox(OutboxConfig::default());
+        outbox.handle_notification(about("fires", &["A"], &[]));
+        assert_eq!(sent(&mut outbox, at(0)), ["fires"]);
+        outbox.handle_result("fires", passing(), at(0));
+        outbox.handle_notification(about("ends", &[], &["A"]));
+        assert_eq!(sent(&mut outbox, at(0)), Vec::<String>::new(), "the end waits for the beginning");
+        assert_eq!(sent(&mut outbox, at(2)), ["fires"]);
+        outbox.handle_result("fires", Ok(()), at(2));
+        assert_eq!(sent(&mut outbox, at(2)), ["ends"]);
+    }
+
+    #[test]
+    fn an_alert_that_comes_and_goes_while_nobody_is_reached_is_told_of_once() {
+        let mut outbox = outbox(OutboxConfig::default());
+        for (fires, ends) in [("f1", "e1"), ("f2", "e2"), ("f3", "e3")] {
+            outbox.handle_notification(about(fires, &["A"], &[]));
+            outbox.handle_notification(about(ends, &[], &["A"]));
+        }
+        let waiting: Vec<String> = outbox.undelivered().map(|waiting| waiting.key.clone()).collect();
+        assert_eq!(waiting, ["f3", "e3"]);
+    }
+
+    #[test]
+    fn what_failed_is_not_sent_again_where_a_newer_message_tells_it() {
+        let mut outbox = outbox(OutboxConfig::default());
+        outbox.handle_notification(about("one", &["A"], &[]));
+        assert_eq!(sent(&mut outbox, at(0)), ["one"]);
+        outbox.handle_notification(about("both", &["A", "B"], &[]));
+        outbox.handle_result("one", passing(), at(0));
+        assert_eq!(sent(&mut outbox, at(0)), ["both"]);
+        outbox.handle_result("both", Ok(()), at(1));
+        assert_eq!((sent(&mut outbox, Duration::MAX), outbox.undelivered().count()), (vec![], 0));
     }
 
     #[test]

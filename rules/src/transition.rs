@@ -38,7 +38,7 @@ pub struct Transition {
 }
 
 /// An alert with all that a notification shows of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// Name of the rule group.
     pub group: Arc<str>,
