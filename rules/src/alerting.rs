@@ -111,6 +111,7 @@ impl Alerting {
     /// nothing where another with the same labels goes on firing.
     pub fn handle_transition(&mut self, transition: &Transition) -> Option<Transition> {
         match (transition.from, transition.to) {
+            (AlertState::Firing, AlertState::Firing) => self.handle_update(transition),
             (_, AlertState::Firing) => self.handle_fired(transition),
             (AlertState::Firing, AlertState::Inactive) => self.handle_resolved(transition),
             _ => Some(transition.clone()),
@@ -123,6 +124,25 @@ impl Alerting {
         same_labels.push(alert.clone());
         let is_first = same_labels.len() == 1;
         is_first.then(|| self.route(alert, transition.at))?;
+        Some(transition.clone())
+    }
+
+    /// An alert fires on, with another value: what is said of it next is said with that.
+    fn handle_update(&mut self, transition: &Transition) -> Option<Transition> {
+        let alert = &transition.alert;
+        let same_labels = self.firing.get_mut(&alert.labels)?;
+        let at = same_labels.iter().position(|firing| is_same(firing, alert))?;
+        same_labels[at] = alert.clone();
+        if at > 0 {
+            return None;
+        }
+        for id in self.group_ids(&alert.labels) {
+            let overflow = GroupId { labels: Labels::default(), ..id.clone() };
+            for id in [id, overflow] {
+                let shown = self.groups.get_mut(&id).and_then(|group| group.alerts.get_mut(&alert.labels));
+                shown.into_iter().for_each(|shown| *shown = alert.clone());
+            }
+        }
         Some(transition.clone())
     }
 
@@ -529,6 +549,24 @@ mod tests {
         let config = PolicyConfig { route, receivers: receivers.iter().map(receiver).collect() };
         assert_eq!(config.check(), Ok(()));
         config
+    }
+
+    #[test]
+    fn what_is_said_next_has_the_value_of_now() {
+        let mut alerting =
+            Alerting::new(config("{receiver: a, group_wait: 0s, repeat_interval: 1h}", &[("a", &[("webhook", true)])]));
+        let fired = fires(&[("alertname", "A")], 0);
+        let now = Arc::new(Alert { value: 7.0, ..alert(&[("alertname", "A")]) });
+        alerting.handle_transition(&fired);
+        alerting.handle_timeout(at(0));
+        let first = alerting.poll_notification().unwrap();
+        alerting.handle_outcome(&first.key, true, at(0));
+        alerting.handle_transition(&Transition { from: AlertState::Firing, alert: now.clone(), ..fired });
+        alerting.handle_timeout(at(600));
+        assert_eq!(alerting.poll_notification(), None, "another value is no news");
+        alerting.handle_timeout(at(3600));
+        assert_eq!(alerting.poll_notification().unwrap().alerts, *std::slice::from_ref(&now));
+        assert_eq!(alerting.firing().collect::<Vec<_>>(), [&now]);
     }
 
     /// Lets time pass to `seconds`; each message that comes due is delivered at once.

@@ -50,9 +50,9 @@ pub struct Alert {
     pub keep_firing_for: Duration,
     /// Labels with `alertname` and the rule's own; they identify the alert.
     pub labels: Labels,
-    /// Annotations, templates expanded when the state last changed.
+    /// Annotations, templates expanded when the value last changed.
     pub annotations: Labels,
-    /// Value of the expression when the state last changed.
+    /// Value of the expression: when it began to fire, then once an interval of the rule's group as long as the condition holds.
     #[serde(with = "float")]
     pub value: f64,
     /// The comparison that the value was held against, if `expr` is one with a literal: (`">"`, 20.0).

@@ -126,6 +126,12 @@ impl Feed {
         let until = resolved_for.map(|resolved_for| now + RESOLVED_KEPT.saturating_sub(resolved_for));
         let entry = Entry { alert: Arc::clone(alert), due: now, is_told: false, until };
         let mut alerts = self.alerts();
+        if transition.from == transition.to
+            && let Some(known) = alerts.by_labels.get_mut(&alert.labels)
+        {
+            known.alert = Arc::clone(alert); // it fires on with another value: told when its turn comes
+            return;
+        }
         if alerts.by_labels.len() >= self.alerts_max && !alerts.by_labels.contains_key(&alert.labels) {
             self.counts.dropped.inc();
             let resolved =

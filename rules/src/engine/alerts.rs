@@ -43,6 +43,8 @@ pub(crate) struct Entry {
     /// The group whose window is judged, where it is one.
     group: Option<Box<[u8]>>,
     last_sample: Timestamp,
+    /// The value when it was last judged.
+    latest: f64,
 }
 
 impl RuleState {
@@ -110,6 +112,7 @@ impl Engine {
                 entry.phase.active_at = seen.held.start; // there was a gap: `for` begins anew
             }
             entry.phase.until = entry.phase.until.max(seen.held.end);
+            entry.latest = seen.value;
         } else if limit > 0 && state.alerts.len() >= limit {
             state.last_error = Some(format!("more than `limit: {limit}` alerts: {labels} is left out"));
             return;
@@ -126,8 +129,13 @@ impl Engine {
         if self.plan.rules[rule].hides(labels) && self.has_alert(rule, &alert.labels) {
             return Err(format!("the rule's labels make two alerts {}: that of {labels} is left out", alert.labels));
         }
-        let entry =
-            Entry { phase, alert, group: seen.group.map(Into::into), last_sample: self.state.rules[rule].last_end };
+        let entry = Entry {
+            phase,
+            alert,
+            group: seen.group.map(Into::into),
+            last_sample: self.state.rules[rule].last_end,
+            latest: seen.value,
+        };
         if let Some(group) = self.group_of(rule, &entry) {
             group.alerts += 1;
         }
@@ -160,19 +168,35 @@ impl Engine {
             if to == entry.phase.state {
                 break;
             }
-            self.change(rule, labels, to, value, cause);
+            self.change(rule, labels, to, judged, value, cause);
         }
         self.arm(rule, labels, judged);
     }
 
-    fn change(&mut self, rule: usize, labels: &Labels, to: AlertState, value: Option<f64>, cause: Option<Timestamp>) {
+    fn change(
+        &mut self,
+        rule: usize,
+        labels: &Labels,
+        to: AlertState,
+        judged: Timestamp,
+        value: Option<f64>,
+        cause: Option<Timestamp>,
+    ) {
         let at = self.state.clock;
         let Some(mut entry) = self.state.rules[rule].alerts.remove(labels) else { return };
         let from = std::mem::replace(&mut entry.phase.state, to);
-        let (samples, skew) = self.samples(rule, labels, &entry);
+        let seen_at = match (from, to) {
+            (_, AlertState::Inactive) => entry.phase.until.min(judged) - Duration::from_nanos(1),
+            (AlertState::Inactive, _) => entry.phase.active_at,
+            _ => judged,
+        };
+        let (samples, skew) = self.samples(rule, labels, &entry, seen_at);
         let alert = Arc::make_mut(&mut entry.alert);
         alert.active_at = entry.phase.active_at;
-        alert.value = value.unwrap_or(alert.value);
+        alert.value = value.unwrap_or(match (&self.plan.rules[rule].eval, to) {
+            (Eval::Steps { .. }, AlertState::Inactive) => entry.latest,
+            _ => alert.value,
+        });
         if !samples.is_empty() {
             alert.samples = samples;
         }
@@ -307,18 +331,32 @@ impl Engine {
         end
     }
 
-    /// The last records of the groups that the element was made of, and what they tell of the clocks that stamped them.
-    fn samples(&self, rule: usize, labels: &Labels, entry: &Entry) -> (Vec<EvidenceRecord>, Option<String>) {
+    /// The last records that the windows of `time` hold of the groups that the element was made of, and what they tell of the clocks that
+    /// stamped them. Where the windows are empty, as where a count has fallen to nothing, the last ones before.
+    fn samples(
+        &self,
+        rule: usize,
+        labels: &Labels,
+        entry: &Entry,
+        time: Timestamp,
+    ) -> (Vec<EvidenceRecord>, Option<String>) {
         let planned = &self.plan.rules[rule];
         let is_behind = |group: &&Group| labels.iter().all(|(name, value)| group.labels.get(name) == Some(value));
-        let groups = planned.leaves.keys().flat_map(|leaf| {
+        let groups = planned.leaves.iter().flat_map(|(leaf, offset)| {
+            let since = time - (self.plan.leaves[*leaf].range + *offset);
             let (feed, state) = (&self.plan.feeds[self.plan.leaves[*leaf].feed], &self.state.leaves[*leaf]);
-            match entry.group.clone().or_else(|| feed.only_key(labels)) {
+            let groups = match entry.group.clone().or_else(|| feed.only_key(labels)) {
                 Some(key) => state.get(&key).into_iter().filter(is_behind).collect::<Vec<_>>(),
                 None => state.iter().filter(is_behind).collect(),
-            }
+            };
+            groups.into_iter().map(move |group| (group, since))
         });
-        let mut records: Vec<_> = groups.flat_map(|group| group.evidence.iter()).collect();
+        let kept =
+            groups.flat_map(|(group, since)| group.evidence.iter().map(move |record| (record, record.at > since)));
+        let kept: Vec<_> = kept.collect();
+        let is_empty = !kept.iter().any(|(_, is_inside)| *is_inside);
+        let shown = kept.into_iter().filter(|(_, is_inside)| *is_inside || is_empty);
+        let mut records: Vec<_> = shown.map(|(record, _)| record).collect();
         // An expression that reads a record twice has it in two places.
         records.sort_by(|a, b| a.order().cmp(&b.order()));
         records.dedup();
@@ -396,10 +434,41 @@ impl Engine {
         expanded.collect::<Vec<_>>().into_iter()
     }
 
-    /// `ALERTS` and `ALERTS_FOR_STATE` of a rule's alerts, once an interval.
+    /// Gives an alert that goes on the value of now, and annotations with that. What it shows of its cause, and the value where it holds no
+    /// more, stay.
+    fn refresh(&mut self, rule: usize, labels: &Labels, entry: &mut Entry) {
+        let now = self.state.clock;
+        let value = match &self.plan.rules[rule].eval {
+            Eval::Edge(edge) => {
+                let parts = entry.group.as_ref().and_then(|key| self.parts(edge, key));
+                parts.and_then(|parts| window::value(&parts, now)).filter(|value| edge.holds(*value))
+            }
+            Eval::Steps { .. } => Some(entry.latest),
+        };
+        let Some(value) = value.filter(|value| value.to_bits() != entry.alert.value.to_bits()) else { return };
+        let alert = Arc::make_mut(&mut entry.alert);
+        alert.value = value;
+        let skew = alert.annotations.get(CLOCK_SKEW).map(str::to_owned);
+        alert.annotations = self.annotations(rule, labels, alert, skew);
+        if entry.phase.state == AlertState::Firing {
+            let (from, to) = (AlertState::Firing, AlertState::Firing);
+            let alert = entry.alert.clone();
+            self.outputs.push_back(Output::Transition(Transition { from, to, alert, at: now, cause: None }));
+        }
+    }
+
+    /// The same of all alerts of a rule that is judged as a ruler does, after each evaluation.
+    pub(super) fn refresh_all(&mut self, rule: usize) {
+        let mut alerts = std::mem::take(&mut self.state.rules[rule].alerts);
+        alerts.iter_mut().for_each(|(labels, entry)| self.refresh(rule, labels, entry));
+        self.state.rules[rule].alerts = alerts;
+    }
+
+    /// `ALERTS` and `ALERTS_FOR_STATE` of a rule's alerts, once an interval, and what they have come to.
     pub(super) fn sample_alerts(&mut self, rule: usize) {
         let mut alerts = std::mem::take(&mut self.state.rules[rule].alerts);
-        for entry in alerts.values_mut() {
+        for (labels, entry) in &mut alerts {
+            self.refresh(rule, labels, entry);
             self.stamp(entry);
             self.sample(entry, Some(entry.phase.state), 1.0);
             self.sample(entry, None, entry.phase.active_at.seconds().floor());

@@ -113,6 +113,9 @@ impl Engine {
             let held = time..Timestamp::MAX;
             self.raise(rule, labels, &Observation { held, judged: time, value, group: None, cause: None });
         }
+        if self.plan.rules[rule].is_tick() {
+            self.refresh_all(rule);
+        }
     }
 
     /// Whether there would be more alerts than a ruler allows: it then has none of the rule's.

@@ -83,6 +83,7 @@ fn changes(outputs: &[Output]) -> Vec<Change> {
     let second = |time: Timestamp| time.since(START).as_secs();
     let transitions =
         outputs.iter().filter_map(|output| if let Output::Transition(t) = output { Some(t) } else { None });
+    let transitions = transitions.filter(|transition| transition.from != transition.to);
     transitions.map(|transition| (transition.to, second(transition.at), second(transition.alert.active_at))).collect()
 }
 
@@ -202,13 +203,15 @@ fn first_difference(a: &[Output], b: &[Output]) -> Option<(String, String)> {
     Some((a.chars().skip(same).take(300).collect(), b.chars().skip(same).take(300).collect()))
 }
 
-/// What does not depend on when records were received: samples of recording rules, and each alert's path.
+/// What does not depend on when records were received: samples of recording rules, and each alert's path. The values that a firing
+/// alert passes through are seen by the clock.
 fn essence(outputs: &[Output]) -> Vec<String> {
     let mut lines: Vec<String> = outputs
         .iter()
         .filter_map(|output| match output {
             Output::Transition(t)
-                if !["Count", "Rate", "Bytes"].contains(&t.alert.labels.get("alertname").unwrap()) =>
+                if t.from != t.to
+                    && !["Count", "Rate", "Bytes"].contains(&t.alert.labels.get("alertname").unwrap()) =>
             {
                 Some(format!("{} {:?} {:?} {}", t.alert.labels, t.alert.active_at, t.to, t.alert.value))
             }

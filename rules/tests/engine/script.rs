@@ -154,6 +154,7 @@ impl Runner {
                     let alert = &transition.alert;
                     let state = match (transition.from, transition.to) {
                         (AlertState::Firing, AlertState::Inactive) => "resolved",
+                        (AlertState::Firing, AlertState::Firing) => "still firing",
                         (_, AlertState::Inactive) => "forgotten",
                         (_, AlertState::Pending) => "pending",
                         (_, AlertState::Firing) => "firing",
