@@ -295,6 +295,44 @@ mod tests {
         Config::parse("demo.yaml", &demo, |name| Some(name.to_owned())).unwrap();
     }
 
+    /// The blocks of YAML in docs/config.md.
+    fn reference() -> Vec<&'static str> {
+        let blocks = include_str!("../../docs/config.md").split("```yaml\n").skip(1);
+        blocks.map(|block| block.split("```").next().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_reference_tells_the_defaults() {
+        let told = Config::parse("config.md", reference()[0], |_| None).unwrap();
+        assert_eq!(format!("{told:#?}"), format!("{:#?}", Config::default()));
+    }
+
+    #[test]
+    fn the_reference_is_right() {
+        for block in reference().into_iter().filter(|block| !block.starts_with("groups:")) {
+            let config = Config::parse("config.md", block, |_| None).unwrap_or_else(|error| panic!("{error}"));
+            let config = Config { rule_files: Vec::new(), ..config };
+            if !block.contains("_file:") {
+                crate::pipeline::check(&config).unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
+        let rules = reference().into_iter().find(|block| block.starts_with("groups:")).unwrap();
+        watchbell_rules::rule_file::parse("config.md", rules).unwrap();
+    }
+
+    #[test]
+    fn the_reference_has_every_key() {
+        let reference = include_str!("../../docs/config.md");
+        for block in ["", "api", "engine", "limits", "wal", "dedup", "outbox"] {
+            let text = if block.is_empty() { "x: 1".to_owned() } else { format!("{block}: {{x: 1}}") };
+            let known = error(&text).split("known here: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+            for key in known.split(", ") {
+                let key = key.trim_matches('`');
+                assert!(reference.contains(&format!("{key}:")), "docs/config.md does not have `{key}` of `{block}`");
+            }
+        }
+    }
+
     #[test]
     fn an_unknown_key_is_shown_with_what_was_meant() {
         assert_eq!(
