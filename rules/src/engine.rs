@@ -38,17 +38,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::labels::Labels;
 use crate::matcher::{Matched, RecordRef, Run};
-use crate::plan::{Edge, Eval, Plan, Term};
+use crate::plan::{Edge, Eval, Plan, Reads, Term};
 use crate::time::Timestamp;
 use crate::transition::{Sample, Transition};
 use crate::watermark::Watermark;
-use crate::window::{self, Part, WINDOW_CELLS_MAX, WINDOW_CELLS_MAX_OVER_BUDGET};
+use crate::window::{Part, Terms};
 use alerts::Observation;
 use evidence::{Batch, Evidence};
 
 pub(crate) use alerts::RuleState;
 pub(crate) use fill::Fill;
-pub(crate) use groups::LeafState;
+use groups::Group;
+pub(crate) use groups::{GroupWindow, LeafState};
 
 pub use status::{AlertingStatus, EngineStats, Health, RuleStatus};
 
@@ -69,6 +70,8 @@ pub struct Engine {
     timers: BTreeSet<(Timestamp, Due)>,
     /// How many cells all windows have.
     cells: usize,
+    /// How many groups have one.
+    groups: usize,
     /// What is to be filled from the log.
     fill: Fill,
     outputs: VecDeque<Output>,
@@ -129,8 +132,9 @@ impl Engine {
 
     pub(crate) fn with_state(plan: Arc<Plan>, state: State) -> Self {
         let cells = state.leaves.iter().map(|leaf| leaf.cells).sum();
+        let groups = state.leaves.iter().map(LeafState::len).sum();
         let (timers, fill, outputs) = (BTreeSet::new(), Fill::default(), VecDeque::new());
-        let mut engine = Self { plan, state, timers, cells, fill, outputs };
+        let mut engine = Self { plan, state, timers, cells, groups, fill, outputs };
         engine.count_alerts();
         engine.arm_all();
         engine
@@ -144,6 +148,7 @@ impl Engine {
         let matched = if matched.plan == plan.id { matched } else { plan.match_batch(batch, received) };
         let mut batch = Batch::new(batch, received, &matched.services);
         self.sweep();
+        self.note_failures(&matched);
         let mut sums = Vec::new();
         for (feed, runs) in &matched.feeds {
             for leaf in &plan.feeds[*feed].leaves {
@@ -197,27 +202,53 @@ impl Engine {
     fn fold(&mut self, leaf: usize, run: &Run, batch: &mut Batch<'_>, sums: &mut Vec<ToJudge>) {
         let plan = self.plan.clone();
         let planned = &plan.leaves[leaf];
-        let Some(group) = self.state.leaves[leaf].group(&plan, planned, &run.key) else { return };
+        let oldest = self.state.clock - planned.retention;
+        let Some(group) = self.group(leaf, &run.key) else { return };
         let cells_before = group.window.len();
-        group.window.evict(self.state.clock - planned.retention);
-        let (key, sum) = (group.key.clone(), group.window.sum() + run.weight);
+        group.window.evict(oldest);
+        let key = group.key.clone();
         let may_hold = |rule: &usize| {
-            self.greatest(edge(&plan, *rule), leaf, &key, sum).is_some_and(|v| edge(&plan, *rule).holds(v))
+            let edge = edge(&plan, *rule);
+            self.furthest(edge, leaf, &key, run).is_some_and(|value| edge.holds(value))
         };
         let rules: Vec<usize> = planned.edges.iter().copied().filter(may_hold).collect();
         let may_cross = rules.iter().any(|rule| !self.holds(*rule, leaf, &key));
         let exact = (run.is_cut() && may_cross).then(|| batch.exact(&plan, planned.feed));
         let run = exact.as_ref().and_then(|runs| runs.get(&run.key)).unwrap_or(run);
         let Some(group) = self.state.leaves[leaf].get_mut(&key) else { return };
-        run.cells.iter().for_each(|cell| group.window.insert(*cell));
+        group.window.insert(run, |_| true);
         if may_cross {
             self.judge(leaf, &key, run, batch, &rules);
         } else {
             self.keep_evidence(leaf, &key, run.last_records(), batch, false);
         }
         let of_several = rules.into_iter().filter(|rule| edge(&plan, *rule).terms.len() > 1);
-        sums.extend(of_several.map(|rule| (rule, key.clone(), run.cells[0].at)));
+        sums.extend(of_several.map(|rule| (rule, key.clone(), run.earliest())));
         self.compact(leaf, &key, cells_before);
+    }
+
+    /// The group of that key, made if it is new. Where there are too many, the overflow group; without grouping none.
+    fn group(&mut self, leaf: usize, key: &[u8]) -> Option<&mut Group> {
+        if self.state.leaves[leaf].get(key).is_some() {
+            return self.state.leaves[leaf].get_mut(key);
+        }
+        let config = &self.plan.config;
+        let state = &mut self.state.leaves[leaf];
+        let before = state.len();
+        let share = (config.groups_max / self.plan.leaves.len()).max(1);
+        let has_room = before < config.groups_per_rule_max && (self.groups < config.groups_max || before < share);
+        let key = state.make(&self.plan, &self.plan.leaves[leaf], key, has_room, self.state.clock)?;
+        self.groups += state.len() - before;
+        state.get_mut(&key)
+    }
+
+    /// Remembers which rules have records in their windows on which a stage failed, and which are not counted for that.
+    fn note_failures(&mut self, matched: &Matched) {
+        for (filter, failure) in &matched.failures {
+            for (rule, range) in &self.plan.filters[*filter].readers {
+                self.state.rules[*rule].note_failure(failure, *range);
+            }
+        }
     }
 
     /// Judges the rules that read this leaf alone, in the order in which they cross their bounds: what is kept as evidence for each are the
@@ -225,7 +256,7 @@ impl Engine {
     fn judge(&mut self, leaf: usize, key: &[u8], run: &Run, batch: &Batch<'_>, rules: &[usize]) {
         let plan = self.plan.clone();
         let of_one = rules.iter().filter(|rule| edge(&plan, **rule).terms.len() == 1);
-        let crossing = |rule: &usize| Some((self.crossing(*rule, key, run.cells[0].at)?.0, *rule));
+        let crossing = |rule: &usize| Some((self.crossing(*rule, key, run.earliest())?.0, *rule));
         let mut crossings: Vec<(Timestamp, usize)> = of_one.filter_map(crossing).collect();
         crossings.sort_unstable();
         let mut records: Vec<&RecordRef> = run.last_records().collect();
@@ -234,7 +265,7 @@ impl Engine {
         for (at, rule) in crossings {
             let (before, after) = rest.split_at(rest.partition_point(|record| record.at <= at));
             self.keep_evidence(leaf, key, before.iter().copied(), batch, true);
-            self.judge_edge(rule, key, run.cells[0].at, Some(batch.received));
+            self.judge_edge(rule, key, run.earliest(), Some(batch.received));
             rest = after;
         }
         self.keep_evidence(leaf, key, rest.iter().copied(), batch, true);
@@ -249,30 +280,47 @@ impl Engine {
         }
     }
 
-    /// A value that the sum of a group's windows never exceeds, `sum` being all that the window of `leaf` holds; `None` where one is missing.
-    fn greatest(&self, edge: &Edge, leaf: usize, key: &[u8], sum: u64) -> Option<f64> {
-        let greatest = |term: &Term| match term.leaf == leaf {
-            true => Some(sum),
-            false => Some(self.state.leaves[term.leaf].get(key)?.window.sum()),
+    /// A value that no time goes beyond, `run` being about to come into the window of `leaf`; `None` where a window is missing.
+    fn furthest(&self, edge: &Edge, leaf: usize, key: &[u8], run: &Run) -> Option<f64> {
+        let furthest = |term: &Term| {
+            let is_new = term.leaf == leaf;
+            let group = self.state.leaves[term.leaf].get(key);
+            match (term.reads, &group?.window) {
+                (Reads::Count { divisor }, GroupWindow::Counts(window)) => {
+                    Some((window.sum() + if is_new { run.weight } else { 0 }) as f64 / divisor)
+                }
+                (Reads::Over(_), GroupWindow::Samples(window)) => {
+                    let new = run.samples.iter().map(|sample| sample.value).filter(|_| is_new);
+                    let known = window.furthest(|a, b| edge.furthest(a, b));
+                    new.chain(known).reduce(|a, b| edge.furthest(a, b))
+                }
+                _ => None,
+            }
         };
-        edge.terms.iter().try_fold(0.0, |value, term| Some(value + term.scale.value(greatest(term)?)))
+        edge.formula.value(&|term| furthest(&edge.terms[term]))
     }
 
     /// The windows that an edge reads, of one group; `None` where one is missing.
-    fn parts(&self, edge: &Edge, key: &[u8]) -> Option<Vec<Part<'_>>> {
-        let part = |term: &Term| {
-            let window = &self.state.leaves[term.leaf].get(key)?.window;
-            Some(Part { window, range: self.plan.leaves[term.leaf].range, scale: term.scale })
+    fn terms<'a>(&'a self, edge: &'a Edge, key: &[u8]) -> Option<Terms<'a>> {
+        let part = |term: &'a Term| {
+            let range = self.plan.leaves[term.leaf].range;
+            match (&term.reads, &self.state.leaves[term.leaf].get(key)?.window) {
+                (Reads::Count { divisor }, GroupWindow::Counts(window)) => {
+                    Some(Part::Count { window, range, divisor: *divisor })
+                }
+                (Reads::Over(function), GroupWindow::Samples(window)) => Some(Part::Over { window, range, function }),
+                _ => None,
+            }
         };
-        edge.terms.iter().map(part).collect()
+        let parts = edge.terms.iter().map(part).collect::<Option<_>>()?;
+        Some(Terms { parts, formula: &edge.formula })
     }
 
     fn compact(&mut self, leaf: usize, key: &[u8], cells_before: usize) {
-        let is_over = self.cells > self.plan.config.window_cells_max;
-        let cells_max = if is_over { WINDOW_CELLS_MAX_OVER_BUDGET } else { WINDOW_CELLS_MAX };
+        let is_over_budget = self.cells > self.plan.config.window_cells_max;
         let state = &mut self.state.leaves[leaf];
         let Some(group) = state.get_mut(key) else { return };
-        group.window.compact(self.plan.leaves[leaf].retention, cells_max);
+        group.window.compact(self.plan.leaves[leaf].retention, is_over_budget);
         let len = group.window.len();
         state.cells = state.cells + len - cells_before;
         self.cells = self.cells + len - cells_before;
@@ -290,8 +338,10 @@ impl Engine {
     fn evict(&mut self, leaf: usize) {
         let state = &mut self.state.leaves[leaf];
         self.cells -= state.cells;
+        self.groups -= state.len();
         self.state.evidence_bytes -= state.evict(&self.plan.leaves[leaf], self.state.clock);
         self.cells += state.cells;
+        self.groups += state.len();
     }
 
     fn keep_evidence<'r>(
@@ -315,8 +365,12 @@ impl Engine {
 
     /// Whether the rule's alert for that group is known to hold beyond the clock.
     fn holds(&self, rule: usize, leaf: usize, key: &[u8]) -> bool {
-        let labels = self.state.leaves[leaf].get(key).map(|group| &group.labels);
-        let entry = labels.and_then(|labels| self.state.rules[rule].alerts.get(labels));
+        let alerts = &self.state.rules[rule].alerts;
+        let Some(group) = self.state.leaves[leaf].get(key).filter(|_| !alerts.is_empty()) else { return false };
+        let entry = match edge(&self.plan, rule) {
+            Edge { furthest_of: None, .. } => alerts.get(&group.labels),
+            edge => alerts.get(&edge.labels(&group.labels)),
+        };
         entry.is_some_and(|entry| entry.phase.until > self.state.clock)
     }
 
@@ -327,7 +381,7 @@ impl Engine {
             return None; // how much longer is looked at when that time is over
         }
         let from = earliest.max(now - self.plan.rules[rule].lateness);
-        window::first_holding(&self.parts(edge, key)?, from, now, |value| edge.holds(value))
+        self.terms(edge, key)?.first_holding(from, now, |value| edge.holds(value))
     }
 
     /// Looks for the times at which the condition holds thanks to new cells, the first of them at `earliest`. `cause` is the receive time of
@@ -339,10 +393,11 @@ impl Engine {
         let mut from = earliest;
         while from <= now {
             let Some((at, value)) = self.crossing(rule, key, from) else { return };
-            let (Some(group), Some(parts)) = (self.state.leaves[leaf].get(key), self.parts(edge, key)) else { return };
-            let until = window::falls_at(&parts, at, |value| edge.holds(value));
-            let labels = group.labels.clone();
-            let seen = Observation { held: at..until, judged: now, value, group: Some(key), cause };
+            let (Some(group), Some(terms)) = (self.state.leaves[leaf].get(key), self.terms(edge, key)) else { return };
+            let until = terms.falls_at(at, |value| edge.holds(value));
+            let labels = edge.labels(&group.labels);
+            let group = edge.furthest_of.is_none().then_some(key);
+            let seen = Observation { held: at..until, judged: now, value, group, cause };
             self.raise(rule, &labels, &seen);
             from = until;
         }

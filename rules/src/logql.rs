@@ -39,17 +39,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_evaluated() {
-        datadriven::run("evaluable", |text| match parse(text) {
-            Ok(ast::Expr::Metric(expr)) => match check::evaluable(&expr) {
-                Ok(()) => "evaluated".to_owned(),
-                Err(refused) => render_all(&refused, text),
-            },
-            other => panic!("{text}: {other:?}"),
-        });
-    }
-
-    #[test]
     fn deep_and_long_expressions_are_refused() {
         let too_deep = [
             format!("{}1{}", "(".repeat(60_000), ")".repeat(60_000)),

@@ -17,6 +17,7 @@ use crate::entry::LogEntry;
 use crate::otlp_labels::{OtlpEntry, ResourceLabels, ScopeLabels};
 use crate::pipeline::{Extracted, Record, Verdict};
 use crate::plan::{Feed, KEY_SEPARATOR, Measure, Plan};
+use crate::query::over_time::Sample;
 use crate::time::Timestamp;
 use crate::vector::LabelSet;
 use crate::window::Cell;
@@ -30,6 +31,8 @@ pub struct Matched {
     pub failed: u64,
     /// Services whose records were stamped more than `max_skew` after they were received, and how many.
     pub skewed: BTreeMap<String, u64>,
+    /// By filter: the last record that a stage failed on.
+    pub(crate) failures: BTreeMap<usize, Failure>,
     /// Which plan's feeds these are.
     pub(crate) plan: u64,
     pub(crate) feeds: Vec<(usize, Vec<Run>)>,
@@ -43,6 +46,8 @@ pub(crate) struct Run {
     pub(crate) key: Box<[u8]>,
     /// Sorted by time.
     pub(crate) cells: Vec<Cell>,
+    /// In place of cells where a label is unwrapped; sorted by time.
+    pub(crate) samples: Vec<Sample>,
     /// Whether a cell may stand for several records.
     pub(crate) merged: bool,
     pub(crate) weight: u64,
@@ -51,6 +56,15 @@ pub(crate) struct Run {
     /// Where the oldest of a full ring is.
     oldest: usize,
     records: usize,
+}
+
+/// That a stage failed on records.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Failure {
+    /// When the last of them happened.
+    pub(crate) at: Timestamp,
+    /// Why, of the first.
+    pub(crate) error: String,
 }
 
 /// Where a record lies in its batch.
@@ -65,7 +79,16 @@ pub(crate) struct RecordRef {
 
 impl Run {
     fn new(key: &[u8]) -> Self {
-        Self { key: key.into(), cells: Vec::new(), merged: false, weight: 0, tail: Vec::new(), oldest: 0, records: 0 }
+        Self {
+            key: key.into(),
+            cells: Vec::new(),
+            samples: Vec::new(),
+            merged: false,
+            weight: 0,
+            tail: Vec::new(),
+            oldest: 0,
+            records: 0,
+        }
     }
 
     /// The last records, in the order of the batch.
@@ -78,6 +101,21 @@ impl Run {
         self.merged || self.records > self.tail.len()
     }
 
+    /// When its records happened.
+    pub(crate) fn times(&self) -> impl Iterator<Item = Timestamp> {
+        self.cells.iter().map(|cell| cell.at).chain(self.samples.iter().map(|sample| Timestamp(sample.at)))
+    }
+
+    /// When the first of them did.
+    pub(crate) fn earliest(&self) -> Timestamp {
+        self.times().next().unwrap_or(Timestamp::MAX)
+    }
+
+    fn push_sample(&mut self, feed: &Feed, cells_max: usize, value: f64, record: RecordRef) {
+        self.samples.push(Sample { at: record.at.0, value });
+        self.push_record(feed, cells_max, record);
+    }
+
     fn push(&mut self, feed: &Feed, cells_max: usize, cell: Cell, record: RecordRef) {
         self.weight += cell.weight;
         match self.cells.last_mut() {
@@ -88,6 +126,10 @@ impl Run {
             }
             _ => self.cells.push(cell),
         }
+        self.push_record(feed, cells_max, record);
+    }
+
+    fn push_record(&mut self, feed: &Feed, cells_max: usize, record: RecordRef) {
         if self.tail.len() < feed.samples || cells_max == usize::MAX {
             self.tail.push(record);
         } else if feed.samples > 0 {
@@ -262,7 +304,7 @@ impl<'a> Matcher<'a> {
             }
             match planned.pipeline.run_admitted(&record, &mut self.extracted) {
                 Verdict::Dropped => {}
-                Verdict::Failed => self.matched.failed += 1,
+                Verdict::Failed => self.fail(*filter, at),
                 Verdict::Kept => planned.feeds.iter().for_each(|feed| self.add(*feed, &record, place)),
             }
         }
@@ -273,13 +315,31 @@ impl<'a> Matcher<'a> {
             return;
         }
         let feed = &self.plan.feeds[index];
+        let cells_max = if self.only.is_some() { usize::MAX } else { feed.cells_max };
         let weight = match feed.measure {
             Measure::Records => 1,
             Measure::Bytes => self.extracted.line(record).len() as u64,
+            Measure::Unwrapped => {
+                let Some(sample) = self.extracted.sample() else { return };
+                let run = self.groups[index].constant.unwrap_or_else(|| self.run_of(index, record));
+                return self.groups[index].runs[run].push_sample(feed, cells_max, sample, place);
+            }
         };
         let run = self.groups[index].constant.unwrap_or_else(|| self.run_of(index, record));
-        let cells_max = if self.only.is_some() { usize::MAX } else { feed.cells_max };
         self.groups[index].runs[run].push(feed, cells_max, Cell { at: place.at, weight }, place);
+    }
+
+    #[cold]
+    fn fail(&mut self, filter: u32, at: Timestamp) {
+        self.matched.failed += 1;
+        let extracted = &self.extracted;
+        let error = || match (extracted.error().unwrap_or_default(), extracted.error_details()) {
+            (error, Some(details)) => format!("{error} ({details})"),
+            (error, None) => error.to_owned(),
+        };
+        let failures = &mut self.matched.failures;
+        let failure = failures.entry(filter as usize).or_insert_with(|| Failure { at, error: error() });
+        failure.at = failure.at.max(at);
     }
 
     /// The record's group, made if it is new.
@@ -307,6 +367,9 @@ impl<'a> Matcher<'a> {
             for run in &mut runs {
                 if !run.cells.is_sorted_by_key(|cell| cell.at) {
                     run.cells.sort_by_key(|cell| cell.at);
+                }
+                if !run.samples.is_sorted_by_key(|sample| sample.at) {
+                    run.samples.sort_by_key(|sample| sample.at);
                 }
             }
             if !runs.is_empty() {

@@ -6,7 +6,7 @@
 
 mod lower;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +15,16 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::Diagnostic;
 use crate::labels::Labels;
 use crate::literal_index::LiteralIndex;
-use crate::logql::ast::{BinaryOp, CompareOp, VectorOp};
+use crate::logql::ast::{BinaryOp, CompareOp};
 use crate::otlp_labels::{LabelConfig, ResourceLabels};
 use crate::pipeline::Pipeline;
 use crate::pipeline::label_filter::compare;
 use crate::pipeline::text_matcher::TextMatcher;
+use crate::query::over_time::OverTime;
 use crate::rule_file::RuleFile;
 use crate::template::{Links, Template};
 use crate::time::{Timestamp, deserialize_duration, serialize_duration};
-use crate::vector::{Join, LabelSet};
+use crate::vector::{self, LabelSet};
 use crate::window::bucket;
 
 /// How the engine judges; every field has a default.
@@ -59,8 +60,11 @@ pub struct EngineConfig {
     /// Groups that one range aggregation keeps at a time. Further ones are counted together as `__overflow__` (without grouping: not
     /// at all) until old ones have emptied.
     pub groups_per_rule_max: usize,
+    /// Groups of all range aggregations together. At the limit those that have more than their share (the limit by the number of range
+    /// aggregations) get no further ones, as at `groups_per_rule_max`.
+    pub groups_max: usize,
     /// Cells of 16 bytes that all windows have together. At the limit each window that a record falls into keeps fewer, and one is
-    /// counted for up to `retention / 64` too long instead of `retention / 512`.
+    /// counted for up to `retention / 64` too long instead of `retention / 512`; of fewer samples is a quantile taken.
     pub window_cells_max: usize,
     /// Bytes of a record's body that evidence keeps; a longer one is cut and ends in `…`.
     pub evidence_body_bytes_max: usize,
@@ -83,6 +87,7 @@ impl Default for EngineConfig {
             max_skew: Duration::from_secs(10),
             samples: 10,
             groups_per_rule_max: 10_000,
+            groups_max: 100_000,
             window_cells_max: 512 * 1024,
             evidence_body_bytes_max: 4096,
             evidence_bytes_max: 8 * 1024 * 1024,
@@ -140,6 +145,8 @@ pub(crate) struct Filter {
     /// Whether its stages or its feeds read labels.
     pub(crate) reads_labels: bool,
     pub(crate) feeds: Vec<usize>,
+    /// Rules that read it, and how far each looks back.
+    pub(crate) readers: BTreeMap<usize, Duration>,
 }
 
 /// A filter's records, counted by labels.
@@ -195,6 +202,19 @@ pub(crate) enum Measure {
     Records,
     /// The bytes of its line.
     Bytes,
+    /// The number in the label that is unwrapped.
+    Unwrapped,
+}
+
+/// What the windows of a leaf are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// Counts of records, or their bytes.
+    Counts,
+    /// What functions over samples need to know, quantiles excepted.
+    Summaries,
+    /// The samples themselves.
+    Samples,
 }
 
 /// A feed over a range of time.
@@ -203,6 +223,7 @@ pub(crate) struct Leaf {
     /// Names it over reloads and restarts.
     pub(crate) key: String,
     pub(crate) feed: usize,
+    pub(crate) keeps: Keeps,
     pub(crate) range: Duration,
     /// How long its windows remember: the range, and how far back a rule may still look.
     pub(crate) retention: Duration,
@@ -231,6 +252,8 @@ pub(crate) struct Rule {
     pub(crate) eval: Eval,
     /// Leaves that it reads, and the largest `offset` by which it reads each.
     pub(crate) leaves: BTreeMap<usize, Duration>,
+    /// Labels that the expression's operators make: no record need have them.
+    pub(crate) made_labels: BTreeSet<String>,
     pub(crate) bound: Option<(String, f64)>,
 }
 
@@ -275,77 +298,87 @@ pub(crate) enum Eval {
     },
 }
 
-/// `count_over_time(...) > 5` and the like: a sum of leaves above a bound.
-#[derive(Clone, Debug)]
+/// `count_over_time(...) > 5` and the like: what a record can only make true.
+#[derive(Debug)]
 pub(crate) struct Edge {
     /// They have the same groups, and so the same keys.
     pub(crate) terms: Vec<Term>,
+    /// What is made of them.
+    pub(crate) formula: Formula,
     /// Without one, a single record is enough.
     pub(crate) bound: Option<(CompareOp, f64)>,
+    /// `max by (...)` around it, or `min by (...)` where it is to be below the bound: the labels of the alerts.
+    pub(crate) furthest_of: Option<LabelSet>,
 }
 
-/// A leaf as a term of a sum.
+/// A leaf as a term of a formula.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Term {
     pub(crate) leaf: usize,
-    pub(crate) scale: Scale,
+    pub(crate) reads: Reads,
+}
+
+/// What a term takes from a window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reads {
+    /// What it counts, by this.
+    Count { divisor: f64 },
+    /// What a function makes of its samples: the largest, or the smallest.
+    Over(OverTime),
+}
+
+/// What an edge makes of its terms: their sum, or one times a number, say.
+#[derive(Debug)]
+pub(crate) enum Formula {
+    Term(usize),
+    Number(f64),
+    Binary(BinaryOp, Box<Formula>, Box<Formula>),
+}
+
+impl Formula {
+    /// The value; `None` where a term has none.
+    pub(crate) fn value(&self, term: &impl Fn(usize) -> Option<f64>) -> Option<f64> {
+        match self {
+            Self::Term(index) => term(*index),
+            Self::Number(number) => Some(*number),
+            Self::Binary(op, lhs, rhs) => vector::calculate(*op, lhs.value(term)?, rhs.value(term)?, false),
+        }
+    }
 }
 
 impl Edge {
     pub(crate) fn holds(&self, value: f64) -> bool {
         self.bound.is_none_or(|(op, bound)| compare(op, value, bound))
     }
-}
 
-/// Turns a window's sum into a value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Scale {
-    /// 1 for counts, the range's seconds for rates.
-    pub(crate) divisor: f64,
-    /// `* 60` or `/ 60` behind it.
-    pub(crate) then: Option<(BinaryOp, f64)>,
-}
+    /// Whether more records make for less: `min_over_time(...) < 5`.
+    pub(crate) fn falls(&self) -> bool {
+        matches!(self.bound, Some((CompareOp::Less | CompareOp::LessEqual, _)))
+    }
 
-impl Scale {
-    pub(crate) fn value(self, sum: u64) -> f64 {
-        let value = sum as f64 / self.divisor;
-        match self.then {
-            Some((BinaryOp::Mul, factor)) => value * factor,
-            Some((_, divisor)) => value / divisor,
-            None => value,
-        }
+    /// That of two values which is nearer to the bound, or farther beyond it.
+    pub(crate) fn furthest(&self, a: f64, b: f64) -> f64 {
+        if self.falls() { a.min(b) } else { a.max(b) }
+    }
+
+    /// The labels of a group's alert.
+    pub(crate) fn labels(&self, group: &Labels) -> Labels {
+        self.furthest_of.as_ref().map_or_else(|| group.clone(), |groups| groups.select(group))
     }
 }
 
 /// An expression over leaves.
+pub(crate) type Node = vector::node::Node<Reading>;
+
+/// A leaf as an expression reads it.
 #[derive(Debug)]
-pub(crate) enum Node {
-    /// A value for each group of a leaf.
-    Leaf {
-        leaf: usize,
-        scale: Scale,
-        offset: Duration,
-    },
-    /// 1 with these labels while a leaf has no record.
-    Absent {
-        leaf: usize,
-        labels: Labels,
-        offset: Duration,
-    },
-    Aggregate {
-        op: VectorOp,
-        groups: LabelSet,
-        expr: Box<Node>,
-    },
-    Binary {
-        op: BinaryOp,
-        return_bool: bool,
-        join: Join,
-        lhs: Box<Node>,
-        rhs: Box<Node>,
-    },
-    Number(f64),
-    Vector(f64),
+pub(crate) enum Reading {
+    /// What each group counts, by the divisor: 1 for counts, the range's seconds for rates.
+    Count { leaf: usize, divisor: f64, offset: Duration },
+    /// A function over each group's samples. Its window is `ahead` of the leaf's, which ends where the future begins.
+    Over { leaf: usize, function: OverTime, offset: Duration, ahead: Duration },
+    /// 1 with these labels while the leaf has no record.
+    Absent { leaf: usize, labels: Labels, offset: Duration },
 }
 
 /// Steps of event time at which alerts that can fall are judged.

@@ -22,7 +22,7 @@
 
 pub mod answer;
 mod node;
-mod over_time;
+pub(crate) mod over_time;
 pub mod parameters;
 mod range;
 pub mod records;

@@ -5,8 +5,10 @@
 
 mod aggregate;
 mod label_replace;
+pub mod node;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::labels::Labels;
 use crate::logql::ast::{BinaryOp, CompareOp, Grouping, LogExpr, MatchCardinality, MatchOp, VectorMatching};
@@ -110,6 +112,16 @@ pub fn absent_labels(log: &LogExpr) -> Labels {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManyToMany(pub Labels);
 
+impl fmt::Display for ManyToMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "several series match {}: by `on` or `ignoring` each must have one counterpart, by `group_left` and `group_right` on the other side",
+            self.0
+        )
+    }
+}
+
 /// `lhs op rhs`
 pub fn binary(op: BinaryOp, return_bool: bool, join: &Join, lhs: Operand, rhs: Operand) -> Result<Operand, ManyToMany> {
     use Operand::{Scalar, Vector};
@@ -134,7 +146,7 @@ fn with_scalar(vector: Vector, calculate: impl Fn(f64) -> Option<f64>, op: Binar
 }
 
 /// `None` where a comparison does not hold and drops the element.
-fn calculate(op: BinaryOp, a: f64, b: f64, return_bool: bool) -> Option<f64> {
+pub(crate) fn calculate(op: BinaryOp, a: f64, b: f64, return_bool: bool) -> Option<f64> {
     Some(match op {
         BinaryOp::Add => a + b,
         BinaryOp::Sub => a - b,

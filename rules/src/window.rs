@@ -3,13 +3,19 @@
 //! A window holds cells, sorted by time: a record each while there are few, sums over a grain of time when there are many. Its
 //! value at `t` is the sum over `(t - range, t]`.
 
+mod samples;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Scale;
+use crate::plan::Formula;
+use crate::query::over_time::OverTime;
 use crate::time::Timestamp;
+
+pub(crate) use samples::{SampleWindow, TooManySamples};
+pub use samples::{WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET};
 
 /// Greatest number of cells in a window. At the limit neighbours are merged into sums over a grain of `retention / 512` (the range, and
 /// how far back it may still be asked for); a sum comes and leaves with its last record, so that an earlier one is counted for up to a
@@ -58,28 +64,13 @@ impl Window {
 
     /// Merges cells where there are more than `cells_max`.
     pub fn compact(&mut self, retention: Duration, cells_max: usize) {
-        let Some(last) = self.last().filter(|_| self.cells.len() > cells_max) else { return };
-        let grain = (retention.as_nanos() as i64 / (cells_max as i64 / 2)).max(1);
-        let settled = last - SECOND * (cells_max as u32 / 4);
-        let bucket = |at| if at > settled { bucket(at, grain) } else { (i64::MIN, (at.0 - 1).div_euclid(grain)) };
-        let mut merged: VecDeque<Cell> = VecDeque::with_capacity(cells_max);
-        for cell in &self.cells {
-            match merged.back_mut() {
-                Some(last) if bucket(last.at) == bucket(cell.at) => {
-                    *last = Cell { at: cell.at, weight: last.weight + cell.weight };
-                }
-                _ => merged.push_back(*cell),
-            }
-        }
-        self.cells = merged;
+        compact(&mut self.cells, retention, cells_max);
     }
 
     /// Forgets what happened at or before `until`.
     pub fn evict(&mut self, until: Timestamp) {
-        while let Some(cell) = self.cells.front().filter(|cell| cell.at <= until) {
-            self.sum -= cell.weight;
-            self.cells.pop_front();
-        }
+        let sum = &mut self.sum;
+        evict(&mut self.cells, until, |cell| *sum -= cell.weight);
     }
 
     /// The sum over all cells: no value at any time is greater.
@@ -108,6 +99,59 @@ impl Window {
     }
 }
 
+/// What fell at one time, or over a grain of time.
+trait Mergeable {
+    /// When; of several records, the last one's time.
+    fn at(&self) -> Timestamp;
+
+    /// Takes in what comes behind it; its time is that one's from then on.
+    fn merge(&mut self, later: &Self);
+}
+
+impl Mergeable for Cell {
+    fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    fn merge(&mut self, later: &Self) {
+        *self = Self { at: later.at, weight: self.weight + later.weight };
+    }
+}
+
+/// Puts a cell behind those of its time.
+fn insert<C: Mergeable>(cells: &mut VecDeque<C>, cell: C) {
+    match cells.back() {
+        Some(last) if last.at() > cell.at() => {
+            cells.insert(cells.partition_point(|other| other.at() <= cell.at()), cell);
+        }
+        _ => cells.push_back(cell),
+    }
+}
+
+/// Merges neighbours where there are more than `cells_max`.
+fn compact<C: Mergeable + Copy>(cells: &mut VecDeque<C>, retention: Duration, cells_max: usize) {
+    let Some(last) = cells.back().filter(|_| cells.len() > cells_max) else { return };
+    let grain = (retention.as_nanos() as i64 / (cells_max as i64 / 2)).max(1);
+    let settled = last.at() - SECOND * (cells_max as u32 / 4);
+    let bucket = |at| if at > settled { bucket(at, grain) } else { (i64::MIN, (at.0 - 1).div_euclid(grain)) };
+    let mut merged: VecDeque<C> = VecDeque::with_capacity(cells_max);
+    for cell in cells.iter() {
+        match merged.back_mut() {
+            Some(last) if bucket(last.at()) == bucket(cell.at()) => last.merge(cell),
+            _ => merged.push_back(*cell),
+        }
+    }
+    *cells = merged;
+}
+
+/// Forgets what happened at or before `until`.
+fn evict<C: Mergeable>(cells: &mut VecDeque<C>, until: Timestamp, mut forget: impl FnMut(&C)) {
+    while let Some(cell) = cells.front().filter(|cell| cell.at() <= until) {
+        forget(cell);
+        cells.pop_front();
+    }
+}
+
 /// Times between which records may be merged, of no more than `grain` nanoseconds and within a second. The last instant of a whole
 /// second is its own: a value at that time includes it.
 pub(crate) fn bucket(at: Timestamp, grain: i64) -> (i64, i64) {
@@ -118,73 +162,126 @@ pub(crate) fn bucket(at: Timestamp, grain: i64) -> (i64, i64) {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A window as a term of a sum.
+/// A window as a term of a formula.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Part<'a> {
-    pub(crate) window: &'a Window,
-    pub(crate) range: Duration,
-    pub(crate) scale: Scale,
+pub(crate) enum Part<'a> {
+    /// What it counts in the range, by the divisor.
+    Count { window: &'a Window, range: Duration, divisor: f64 },
+    /// What a function makes of the samples in the range.
+    Over { window: &'a SampleWindow, range: Duration, function: &'a OverTime },
 }
 
-/// The sum of the parts' values at `t`; `None` where one of them has none.
-pub(crate) fn value(parts: &[Part<'_>], t: Timestamp) -> Option<f64> {
-    Sum::new(parts, t).value()
+/// A formula over the windows of one group.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) parts: Vec<Part<'a>>,
+    pub(crate) formula: &'a Formula,
 }
 
-/// The first time in `[from, to]` at which the sum holds, and what it is then.
-pub(crate) fn first_holding(
-    parts: &[Part<'_>],
-    from: Timestamp,
-    to: Timestamp,
-    holds: impl Fn(f64) -> bool,
-) -> Option<(Timestamp, f64)> {
-    let mut sum = Sum::new(parts, from);
-    let mut t = from;
-    loop {
-        if let Some(value) = sum.value().filter(|value| holds(*value)) {
-            return Some((t, value));
+impl Terms<'_> {
+    /// The value at `t`; `None` where a term has none.
+    pub(crate) fn value(&self, t: Timestamp) -> Option<f64> {
+        self.sweep(t).value(self.formula)
+    }
+
+    /// The first time in `[from, to]` at which the value holds, and what it is then.
+    pub(crate) fn first_holding(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        holds: impl Fn(f64) -> bool,
+    ) -> Option<(Timestamp, f64)> {
+        let mut sweeps = self.sweep(from);
+        let mut t = from;
+        loop {
+            if let Some(value) = sweeps.value(self.formula).filter(|value| holds(*value)) {
+                return Some((t, value));
+            }
+            t = sweeps.next_in().filter(|at| *at <= to)?;
+            sweeps.advance(t);
         }
-        t = sum.next_in().filter(|at| *at <= to)?;
-        sum.advance(t);
+    }
+
+    /// The first time at or after `from` at which the value does not hold, if no further record comes.
+    pub(crate) fn falls_at(&self, from: Timestamp, holds: impl Fn(f64) -> bool) -> Timestamp {
+        let mut sweeps = self.sweep(from);
+        let mut t = from;
+        while sweeps.value(self.formula).is_some_and(&holds) {
+            t = sweeps.next_out();
+            sweeps.advance(t);
+        }
+        t
+    }
+
+    fn sweep(&self, t: Timestamp) -> Sweeps<'_> {
+        Sweeps(self.parts.iter().map(|part| PartSweep::new(*part, t)).collect())
     }
 }
 
-/// The first time at or after `from` at which the sum does not hold, if no further record comes.
-pub(crate) fn falls_at(parts: &[Part<'_>], from: Timestamp, holds: impl Fn(f64) -> bool) -> Timestamp {
-    let mut sum = Sum::new(parts, from);
-    let mut t = from;
-    while sum.value().is_some_and(&holds) {
-        t = sum.next_out();
-        sum.advance(t);
-    }
-    t
-}
+/// Ranges that move together over their windows.
+struct Sweeps<'a>(Vec<PartSweep<'a>>);
 
-/// Ranges that move together over the cells of their windows.
-struct Sum<'a>(Vec<(Sweep<'a>, Scale)>);
-
-impl<'a> Sum<'a> {
-    fn new(parts: &[Part<'a>], t: Timestamp) -> Self {
-        Self(parts.iter().map(|part| (Sweep::new(part.window, t, part.range), part.scale)).collect())
-    }
-
-    fn value(&self) -> Option<f64> {
-        self.0.iter().try_fold(0.0, |sum, (sweep, scale)| Some(sum + scale.value(sweep.value()?)))
+impl Sweeps<'_> {
+    fn value(&self, formula: &Formula) -> Option<f64> {
+        formula.value(&|term| self.0[term].value())
     }
 
     fn advance(&mut self, t: Timestamp) {
-        self.0.iter_mut().for_each(|(sweep, _)| sweep.advance(t));
+        self.0.iter_mut().for_each(|sweep| sweep.advance(t));
     }
 
-    /// When the next cell comes into a range.
+    /// When the next record comes into a range.
     fn next_in(&self) -> Option<Timestamp> {
-        self.0.iter().filter_map(|(sweep, _)| Some(sweep.window.cells.get(sweep.end)?.at)).min()
+        self.0.iter().filter_map(PartSweep::next_in).min()
     }
 
-    /// When the next cell leaves a range; each has one.
+    /// When the next record leaves a range; each has one.
     fn next_out(&self) -> Timestamp {
-        let outs = self.0.iter().map(|(sweep, _)| sweep.window.cells[sweep.start].at + sweep.range);
-        outs.min().unwrap_or(Timestamp::MAX)
+        self.0.iter().filter_map(PartSweep::next_out).min().unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// A range that moves over the window of a part.
+enum PartSweep<'a> {
+    Count(Sweep<'a>, f64),
+    Over { window: &'a SampleWindow, range: Duration, function: &'a OverTime, t: Timestamp },
+}
+
+impl<'a> PartSweep<'a> {
+    fn new(part: Part<'a>, t: Timestamp) -> Self {
+        match part {
+            Part::Count { window, range, divisor } => Self::Count(Sweep::new(window, t, range), divisor),
+            Part::Over { window, range, function } => Self::Over { window, range, function, t },
+        }
+    }
+
+    fn value(&self) -> Option<f64> {
+        match self {
+            Self::Count(sweep, divisor) => sweep.value().map(|sum| sum as f64 / divisor),
+            // The windows of the largest and the smallest forget nothing in their range.
+            Self::Over { window, range, function, t } => window.value(*t, *range, function, *t).ok().flatten(),
+        }
+    }
+
+    fn advance(&mut self, to: Timestamp) {
+        match self {
+            Self::Count(sweep, _) => sweep.advance(to),
+            Self::Over { t, .. } => *t = to,
+        }
+    }
+
+    fn next_in(&self) -> Option<Timestamp> {
+        match self {
+            Self::Count(sweep, _) => Some(sweep.window.cells.get(sweep.end)?.at),
+            Self::Over { window, t, .. } => window.first_after(*t),
+        }
+    }
+
+    fn next_out(&self) -> Option<Timestamp> {
+        match self {
+            Self::Count(sweep, _) => Some(sweep.window.cells.get(sweep.start)?.at + sweep.range),
+            Self::Over { window, range, t, .. } => Some(window.first_after(*t - *range)? + *range),
+        }
     }
 }
 
@@ -225,7 +322,8 @@ impl<'a> Sweep<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logql::ast::BinaryOp;
+    use crate::logql::ast::{BinaryOp, RangeOp};
+    use crate::query::over_time::Sample;
     use proptest::prelude::*;
 
     const RANGE: Duration = Duration::from_nanos(50);
@@ -253,8 +351,9 @@ mod tests {
             for t in 0..260 {
                 prop_assert_eq!(window.value(Timestamp(t), RANGE), naive(&cells, t));
             }
-            let parts = [Part { window: &window, range: RANGE, scale: Scale { divisor: 1.0, then: None } }];
-            check_edges(&parts, from, bound, |t| naive(&cells, t).map(|value| value as f64))?;
+            let parts = vec![Part::Count { window: &window, range: RANGE, divisor: 1.0 }];
+            let terms = Terms { parts, formula: &Formula::Term(0) };
+            check_edges(&terms, from, bound, |t| naive(&cells, t).map(|value| value as f64))?;
         }
 
         #[test]
@@ -263,12 +362,25 @@ mod tests {
             from in 0..200i64, bound in 0..20u64,
         ) {
             let (one, other) = (window(&a), window(&b));
-            let twice = Scale { divisor: 1.0, then: Some((BinaryOp::Mul, 2.0)) };
-            let parts = [
-                Part { window: &one, range: RANGE, scale: Scale { divisor: 1.0, then: None } },
-                Part { window: &other, range: RANGE, scale: twice },
-            ];
-            check_edges(&parts, from, bound, |t| Some((naive(&a, t)? + 2 * naive(&b, t)?) as f64))?;
+            let part = |window| Part::Count { window, range: RANGE, divisor: 1.0 };
+            let binary = |op, a, b| Formula::Binary(op, Box::new(a), Box::new(b));
+            let twice = binary(BinaryOp::Mul, Formula::Number(2.0), Formula::Term(1));
+            let formula = binary(BinaryOp::Add, Formula::Term(0), twice);
+            let terms = Terms { parts: vec![part(&one), part(&other)], formula: &formula };
+            check_edges(&terms, from, bound, |t| Some((naive(&a, t)? + 2 * naive(&b, t)?) as f64))?;
+        }
+
+        #[test]
+        fn the_largest_sample_is_judged_as_counts_are(
+            cells in prop::collection::vec((0..200i64, 0..12u64), 0..40), from in 0..200i64, bound in 0..12u64,
+        ) {
+            let mut window = SampleWindow::summaries();
+            cells.iter().for_each(|(at, value)| window.insert(Sample { at: *at, value: *value as f64 }));
+            let function = OverTime { op: RangeOp::MaxOverTime, parameter: 0.0, range: RANGE };
+            let parts = vec![Part::Over { window: &window, range: RANGE, function: &function }];
+            let terms = Terms { parts, formula: &Formula::Term(0) };
+            let inside = |t: i64| cells.iter().filter(move |(at, _)| *at > t - 50 && *at <= t);
+            check_edges(&terms, from, bound, |t| inside(t).map(|(_, value)| *value as f64).reduce(f64::max))?;
         }
 
         #[test]
@@ -282,7 +394,7 @@ mod tests {
     }
 
     fn check_edges(
-        parts: &[Part<'_>],
+        terms: &Terms<'_>,
         from: i64,
         bound: u64,
         naive: impl Fn(i64) -> Option<f64>,
@@ -290,9 +402,9 @@ mod tests {
         let is_over = |value: f64| value > bound as f64;
         let holds = |t: i64| naive(t).is_some_and(is_over);
         let first = (from..=200).find(|t| holds(*t)).map(|t| (Timestamp(t), naive(t).unwrap()));
-        prop_assert_eq!(first_holding(parts, Timestamp(from), Timestamp(200), is_over), first);
+        prop_assert_eq!(terms.first_holding(Timestamp(from), Timestamp(200), is_over), first);
         let falls = (from..400).find(|t| !holds(*t)).unwrap();
-        prop_assert_eq!(falls_at(parts, Timestamp(from), is_over), Timestamp(falls));
+        prop_assert_eq!(terms.falls_at(Timestamp(from), is_over), Timestamp(falls));
         Ok(())
     }
 

@@ -19,6 +19,7 @@ pub(super) struct Fullness {
     sources: Gauge,
     watermark: Gauge<f64, AtomicU64>,
     warming: Gauge,
+    rules_failing: Gauge,
     pending: Gauge,
     firing: Gauge,
     alert_groups: Gauge,
@@ -49,6 +50,11 @@ impl Fullness {
             "Rules whose windows are not known whole: the log did not reach back so far when they came",
             &fullness.warming,
         );
+        gauge(
+            "rules_failing",
+            "Rules that could not be evaluated, or only in part; /api/v1/rules has the reasons",
+            &fullness.rules_failing,
+        );
         gauge("alerts_pending", "Alerts that are pending", &fullness.pending);
         gauge("alerts_firing", "Alerts that are firing", &fullness.firing);
         gauge("alert_groups", "Groups of alerts that messages are made of", &fullness.alert_groups);
@@ -75,6 +81,7 @@ impl Fullness {
         self.sources.set(engine.sources as i64);
         self.watermark.set(engine.watermark.nanos() as f64 / 1e9);
         self.warming.set(engine.warming as i64);
+        self.rules_failing.set(engine.failing as i64);
         self.pending.set(engine.pending as i64);
         self.firing.set(engine.firing as i64);
         self.alert_groups.set(alerting.groups_len() as i64);

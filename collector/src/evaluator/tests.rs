@@ -148,7 +148,7 @@ fn the_log_says_how_its_rules_are_judged() {
 fn a_rules_frame_holds_every_setting_and_one_of_before_is_read() {
     let text = r#"{"labels": {"index_resource_attributes": ["a.b"], "discover_service_name": []}, "external_url": "http://x", "external_labels": {"a": "b"},
         "links": {"trace": "http://x/{{ .TraceID }}"}, "interval": "1m30s", "lateness": "1ms", "idle_timeout": "1h", "max_age": "2d",
-        "max_skew": "0s", "samples": 1, "groups_per_rule_max": 2, "window_cells_max": 3, "evidence_body_bytes_max": 4,
+        "max_skew": "0s", "samples": 1, "groups_per_rule_max": 2, "groups_max": 6, "window_cells_max": 3, "evidence_body_bytes_max": 4,
         "evidence_bytes_max": 5}"#;
     let engine: EngineConfig = serde_json::from_str(text).unwrap();
     let rules = RuleSet { engine, ..RuleSet::default() };

@@ -11,12 +11,14 @@ use super::groups::Group;
 use super::{Due, Engine, LeafState, Output, edge};
 use crate::alert::{self, Patience, Phase};
 use crate::labels::Labels;
-use crate::plan::{Eval, Rule, RuleKind, Texts};
+use crate::matcher::Failure;
+use crate::plan::{Edge, Eval, Rule, RuleKind, Texts};
 use crate::record::EvidenceRecord;
 use crate::template::{RuleData, Template, expand_annotation};
 use crate::time::{Timestamp, format_duration};
 use crate::transition::{Alert, AlertState, Sample, Transition};
-use crate::window;
+use crate::vector::LabelSet;
+use crate::window::Terms;
 
 /// What a rule remembers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub(crate) struct RuleState {
     pub(crate) seen_empty: bool,
     /// When a series of its alerts last ended: one that begins is stamped later.
     last_end: Timestamp,
+    /// Until when a record is in its windows that a stage failed on, when that happened, and why.
+    failure: Option<(Timestamp, Timestamp, String)>,
 }
 
 /// One alert that is pending or firing.
@@ -61,7 +65,24 @@ impl RuleState {
             last_error: None,
             seen_empty: false,
             last_end: Timestamp::MIN,
+            failure: None,
         }
+    }
+
+    /// Remembers that records are not counted because a stage failed on them; its windows reach back by `range`.
+    pub(super) fn note_failure(&mut self, failure: &Failure, range: Duration) {
+        let until = failure.at + range;
+        if self.failure.as_ref().is_none_or(|(known, ..)| *known <= until) {
+            self.failure = Some((until, failure.at, failure.error.clone()));
+        }
+    }
+
+    /// That a stage failed on records of its windows.
+    fn failure(&self, now: Timestamp) -> Option<String> {
+        let (_, at, error) = self.failure.as_ref().filter(|(until, ..)| *until > now)?;
+        Some(format!(
+            "a stage failed on records, which are not counted, the last at {at}: {error}; filter by `__error__=\"\"` to leave them out on purpose"
+        ))
     }
 }
 
@@ -103,6 +124,29 @@ pub(super) struct Observation<'a> {
 }
 
 impl Engine {
+    /// What is wrong with a rule, for a person: that it could not be evaluated, or only in part.
+    pub(super) fn rule_error(&self, rule: usize) -> Option<String> {
+        let state = &self.state.rules[rule];
+        state.last_error.clone().or_else(|| self.groups_refused(rule)).or_else(|| state.failure(self.state.clock))
+    }
+
+    fn groups_refused(&self, rule: usize) -> Option<String> {
+        let leaves = self.plan.rules[rule].leaves.keys();
+        let full = leaves.filter(|leaf| {
+            self.state.leaves[**leaf].refused_at + self.plan.leaves[**leaf].retention > self.state.clock
+        });
+        let leaf = full.min()?;
+        let (groups, config) = (self.state.leaves[*leaf].len(), &self.plan.config);
+        let what = match self.plan.feeds[self.plan.leaves[*leaf].feed].groups {
+            LabelSet::Only(_) => "records of further ones are counted together, as `__overflow__`",
+            LabelSet::AllBut(_) => "records of further ones are not counted",
+        };
+        Some(format!(
+            "{groups} groups and no room for more (`groups_per_rule_max` is {}, `groups_max` of all rules {}): {what}",
+            config.groups_per_rule_max, config.groups_max
+        ))
+    }
+
     /// The condition of a rule holds for an element.
     pub(super) fn raise(&mut self, rule: usize, labels: &Labels, seen: &Observation<'_>) {
         let limit = self.plan.rules[rule].limit;
@@ -224,18 +268,26 @@ impl Engine {
         let edge = edge(&plan, rule);
         let now = self.state.clock;
         let Some(entry) = self.state.rules[rule].alerts.get(labels) else { return };
-        let parts = entry.group.as_ref().and_then(|key| self.parts(edge, key));
-        let until = match &parts {
-            Some(parts) if entry.phase.until == now => window::falls_at(parts, now, |value| edge.holds(value)),
-            _ => entry.phase.until,
-        };
+        let (phase, groups) = (entry.phase, self.groups_behind(edge, labels, entry));
+        let falls_at = |terms: &Terms<'_>| terms.falls_at(now, |value| edge.holds(value));
+        let until = groups.iter().filter(|_| phase.until == now).map(falls_at).max().unwrap_or(phase.until);
         // An alert that begins to fire after its `for` has the value of that time, any other the one that raised it.
-        let value = parts.filter(|_| entry.phase.state == AlertState::Pending);
-        let value = value.and_then(|parts| window::value(&parts, now));
+        let is_pending = phase.state == AlertState::Pending;
+        let value = if is_pending { furthest_value(edge, &groups, now) } else { None };
         if let Some(entry) = self.state.rules[rule].alerts.get_mut(labels) {
             entry.phase.until = until;
         }
         self.proceed(rule, labels, now, value, None);
+    }
+
+    /// The windows that an alert of an edge looks at, group by group: of `max by (...)` all groups that have its labels.
+    fn groups_behind<'a>(&'a self, edge: &'a Edge, labels: &Labels, entry: &Entry) -> Vec<Terms<'a>> {
+        if let Some(key) = &entry.group {
+            return self.terms(edge, key).into_iter().collect();
+        }
+        let groups = self.state.leaves[edge.terms[0].leaf].iter();
+        let behind = groups.filter(|group| edge.labels(&group.labels) == *labels);
+        behind.filter_map(|group| self.terms(edge, &group.key)).collect()
     }
 
     fn arm(&mut self, rule: usize, labels: &Labels, judged: Timestamp) {
@@ -341,6 +393,7 @@ impl Engine {
         time: Timestamp,
     ) -> (Vec<EvidenceRecord>, Option<String>) {
         let planned = &self.plan.rules[rule];
+        let labels = &Labels::new(labels.iter().filter(|(name, _)| !planned.made_labels.contains(*name)));
         let is_behind = |group: &&Group| labels.iter().all(|(name, value)| group.labels.get(name) == Some(value));
         let groups = planned.leaves.iter().flat_map(|(leaf, offset)| {
             let since = time - (self.plan.leaves[*leaf].range + *offset);
@@ -440,8 +493,7 @@ impl Engine {
         let now = self.state.clock;
         let value = match &self.plan.rules[rule].eval {
             Eval::Edge(edge) => {
-                let parts = entry.group.as_ref().and_then(|key| self.parts(edge, key));
-                parts.and_then(|parts| window::value(&parts, now)).filter(|value| edge.holds(*value))
+                furthest_value(edge, &self.groups_behind(edge, labels, entry), now).filter(|value| edge.holds(*value))
             }
             Eval::Steps { .. } => Some(entry.latest),
         };
@@ -507,6 +559,11 @@ impl Engine {
         };
         self.outputs.push_back(Output::Sample(Sample { labels, time: entry.last_sample, value }));
     }
+}
+
+/// The value of several groups.
+fn furthest_value(edge: &Edge, groups: &[Terms<'_>], time: Timestamp) -> Option<f64> {
+    groups.iter().filter_map(|terms| terms.value(time)).reduce(|a, b| edge.furthest(a, b))
 }
 
 /// Name of the annotation that tells of a service whose clock is ahead.

@@ -30,6 +30,7 @@ impl Engine {
     pub fn handle_past_batch(&mut self, matched: &Matched, batch: &[u8], received: Timestamp) {
         let plan = self.plan.clone();
         let batch = Batch::new(batch, received, &matched.services);
+        self.note_failures(matched);
         for (feed, runs) in &matched.feeds {
             for leaf in &plan.feeds[*feed].leaves {
                 if let Some(until) = self.fill.leaves.get(leaf).copied() {
@@ -56,13 +57,13 @@ impl Engine {
         let plan = self.plan.clone();
         let planned = &plan.leaves[leaf];
         let oldest = self.state.clock - planned.retention;
-        let cells = run.cells.iter().filter(|cell| cell.at > oldest && cell.at <= until);
-        if cells.clone().next().is_none() {
+        let is_wanted = |at: Timestamp| at > oldest && at <= until;
+        if !run.times().any(is_wanted) {
             return;
         }
-        let Some(group) = self.state.leaves[leaf].group(&plan, planned, &run.key) else { return };
+        let Some(group) = self.group(leaf, &run.key) else { return };
         let (key, cells_before) = (group.key.clone(), group.window.len());
-        cells.for_each(|cell| group.window.insert(*cell));
+        group.window.insert(run, is_wanted);
         if until == Timestamp::MAX {
             self.keep_evidence(leaf, &key, run.last_records(), batch, false); // a leaf that was there has later ones
         }

@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
 use crate::labels::Labels;
-use crate::plan::{KEY_SEPARATOR, Leaf, Plan};
+use crate::matcher::Run;
+use crate::plan::{KEY_SEPARATOR, Keeps, Leaf, Plan};
 use crate::time::Timestamp;
 use crate::vector::LabelSet;
-use crate::window::Window;
+use crate::window::{
+    SampleWindow, WINDOW_CELLS_MAX, WINDOW_CELLS_MAX_OVER_BUDGET, WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET,
+    Window,
+};
 
 /// The windows of one leaf.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +25,8 @@ pub(crate) struct LeafState {
     retention: Duration,
     /// How often records of a batch found no place among the groups.
     pub(crate) refused: u64,
+    /// When that last was.
+    pub(crate) refused_at: Timestamp,
     /// How many cells the windows have together.
     pub(crate) cells: usize,
     /// When empty groups are looked for.
@@ -33,32 +39,122 @@ pub(crate) struct LeafState {
 pub(crate) struct Group {
     pub(crate) key: Box<[u8]>,
     pub(crate) labels: Labels,
-    pub(crate) window: Window,
+    pub(crate) window: GroupWindow,
     pub(crate) evidence: Evidence,
     /// Alerts that look at the window; it is kept as long as there is one.
     pub(crate) alerts: u32,
 }
 
-impl LeafState {
-    pub(crate) fn new(leaf: &Leaf, now: Timestamp) -> Self {
-        Self { since: now, retention: leaf.retention, refused: 0, cells: 0, next_sweep: now, groups: BTreeMap::new() }
+/// What a group's records add up to, or which samples they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum GroupWindow {
+    Counts(Window),
+    Samples(SampleWindow),
+}
+
+impl GroupWindow {
+    fn new(keeps: Keeps) -> Self {
+        match keeps {
+            Keeps::Counts => Self::Counts(Window::default()),
+            Keeps::Summaries => Self::Samples(SampleWindow::summaries()),
+            Keeps::Samples => Self::Samples(SampleWindow::samples()),
+        }
     }
 
-    /// The group of that key, made if it is new. Where there are too many, the overflow group; without grouping none.
-    pub(crate) fn group(&mut self, plan: &Plan, leaf: &Leaf, key: &[u8]) -> Option<&mut Group> {
-        let feed = &plan.feeds[leaf.feed];
-        if self.groups.contains_key(key) {
-            return self.groups.get_mut(key);
+    /// The window, where it counts.
+    pub(crate) fn counts(&self) -> Option<&Window> {
+        if let Self::Counts(window) = self { Some(window) } else { None }
+    }
+
+    /// The window, where it holds samples.
+    pub(crate) fn samples(&self) -> Option<&SampleWindow> {
+        if let Self::Samples(window) = self { Some(window) } else { None }
+    }
+
+    /// Adds what a run has in these times.
+    pub(crate) fn insert(&mut self, run: &Run, is_wanted: impl Fn(Timestamp) -> bool) {
+        match self {
+            Self::Counts(window) => {
+                run.cells.iter().filter(|cell| is_wanted(cell.at)).for_each(|cell| window.insert(*cell));
+            }
+            Self::Samples(window) => {
+                let samples = run.samples.iter().filter(|sample| is_wanted(Timestamp(sample.at)));
+                samples.for_each(|sample| window.insert(*sample));
+            }
         }
+    }
+
+    /// Keeps no more than the limits allow.
+    pub(crate) fn compact(&mut self, retention: Duration, is_over_budget: bool) {
+        let (cells_max, samples_max) = match is_over_budget {
+            false => (WINDOW_CELLS_MAX, WINDOW_SAMPLES_MAX),
+            true => (WINDOW_CELLS_MAX_OVER_BUDGET, WINDOW_SAMPLES_MAX_OVER_BUDGET),
+        };
+        match self {
+            Self::Counts(window) => window.compact(retention, cells_max),
+            Self::Samples(window) => window.compact(retention, cells_max, samples_max),
+        }
+    }
+
+    /// Forgets what happened at or before `until`.
+    pub(crate) fn evict(&mut self, until: Timestamp) {
+        match self {
+            Self::Counts(window) => window.evict(until),
+            Self::Samples(window) => window.evict(until),
+        }
+    }
+
+    /// How many cells of 16 bytes it takes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Counts(window) => window.len(),
+            Self::Samples(window) => window.len(),
+        }
+    }
+
+    /// When the last record in it happened; `None` where nothing is in it.
+    pub(crate) fn last(&self) -> Option<Timestamp> {
+        match self {
+            Self::Counts(window) => window.last(),
+            Self::Samples(window) => window.last(),
+        }
+    }
+}
+
+impl LeafState {
+    pub(crate) fn new(leaf: &Leaf, now: Timestamp) -> Self {
+        Self {
+            since: now,
+            retention: leaf.retention,
+            refused: 0,
+            refused_at: Timestamp::MIN,
+            cells: 0,
+            next_sweep: now,
+            groups: BTreeMap::new(),
+        }
+    }
+
+    /// Makes the group of that key if there is room, else the overflow group; without grouping none. Yields the key of what was made.
+    pub(crate) fn make(
+        &mut self,
+        plan: &Plan,
+        leaf: &Leaf,
+        key: &[u8],
+        has_room: bool,
+        now: Timestamp,
+    ) -> Option<Box<[u8]>> {
+        let feed = &plan.feeds[leaf.feed];
         let mut key: Box<[u8]> = key.into();
-        if self.groups.len() >= plan.config.groups_per_rule_max {
+        if !has_room {
             self.refused += 1;
+            self.refused_at = now;
             key = overflow_key(&feed.groups)?;
         }
         let labels = feed.labels(&key);
-        let new =
-            Group { key: key.clone(), labels, window: Window::default(), evidence: Evidence::default(), alerts: 0 };
-        Some(self.groups.entry(key).or_insert(new))
+        let window = GroupWindow::new(leaf.keeps);
+        let new = Group { key: key.clone(), labels, window, evidence: Evidence::default(), alerts: 0 };
+        self.groups.entry(key.clone()).or_insert(new);
+        Some(key)
     }
 
     /// Remembers as long as the leaf asks for from now on; yields up to when the past is wanted where that is longer than before. What
@@ -91,7 +187,7 @@ impl LeafState {
         let mut bytes = 0;
         self.groups.retain(|_, group| {
             group.window.evict(now - leaf.retention);
-            let keep = !group.window.is_empty() || group.alerts > 0;
+            let keep = group.window.last().is_some() || group.alerts > 0;
             bytes += if keep { 0 } else { group.evidence.bytes() };
             keep
         });

@@ -81,6 +81,8 @@ pub struct EngineStats {
     pub watermark: Timestamp,
     /// Rules whose windows are not known whole yet.
     pub warming: usize,
+    /// Rules that could not be evaluated, or only in part.
+    pub failing: usize,
     /// Alerts that are pending.
     pub pending: usize,
     /// Alerts that are firing.
@@ -101,6 +103,7 @@ impl Engine {
             sources: self.state.watermarks.iter().map(Watermark::sources).max().unwrap_or_default(),
             watermark: self.state.watermarks.iter().map(Watermark::low).min().unwrap_or(self.state.clock),
             warming: (0..self.plan.rules.len()).filter(|rule| self.warm_at(*rule) > self.state.clock).count(),
+            failing: (0..self.plan.rules.len()).filter(|rule| self.rule_error(*rule).is_some()).count(),
             pending: alerts.count() - firing,
             firing,
         }
@@ -113,6 +116,7 @@ impl Engine {
 
     fn rule_status(&self, rule: usize) -> RuleStatus {
         let (planned, state) = (&self.plan.rules[rule], &self.state.rules[rule]);
+        let last_error = self.rule_error(rule);
         let last_evaluation = match planned.eval {
             Eval::Edge(_) => Some(self.state.clock),
             Eval::Steps { .. } => state.last_evaluation,
@@ -126,12 +130,12 @@ impl Engine {
             expr: planned.expr.clone(),
             labels: planned.labels.raw(),
             alerting: self.alerting_status(rule),
-            health: match (&state.last_error, last_evaluation) {
+            health: match (&last_error, last_evaluation) {
                 (Some(_), _) => Health::Err,
                 (None, Some(_)) => Health::Ok,
                 (None, None) => Health::Unknown,
             },
-            last_error: state.last_error.clone(),
+            last_error,
             warming_until: Some(self.warm_at(rule)).filter(|at| *at > self.state.clock),
             last_evaluation,
         }

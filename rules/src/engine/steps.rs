@@ -1,15 +1,44 @@
 //! Rules that are evaluated at steps of event time: alerts that can fall, and recording rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use super::alerts::{Observation, next_multiple};
 use super::{Engine, Output};
 use crate::labels::Labels;
-use crate::plan::{Eval, Node, RuleKind};
+use crate::plan::{Eval, Node, Reading, RuleKind};
+use crate::query::over_time::OverTime;
 use crate::time::Timestamp;
 use crate::transition::{AlertState, Sample};
-use crate::vector::{self, Element, ManyToMany, Operand, Vector};
+use crate::vector::{Element, ManyToMany, Operand, Vector};
+use crate::window::{TooManySamples, WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET};
+
+/// Why an expression has no value at a time.
+#[derive(Clone, Debug, PartialEq)]
+enum EvalError {
+    ManyToMany(ManyToMany),
+    TooManySamples(Labels),
+}
+
+impl From<ManyToMany> for EvalError {
+    fn from(error: ManyToMany) -> Self {
+        Self::ManyToMany(error)
+    }
+}
+
+impl fmt::Display for EvalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ManyToMany(error) => error.fmt(f),
+            Self::TooManySamples(labels) => write!(
+                f,
+                "the window of {labels} has more than {WINDOW_SAMPLES_MAX} samples (`WINDOW_SAMPLES_MAX`; {WINDOW_SAMPLES_MAX_OVER_BUDGET} where all \
+                 windows have more than `window_cells_max` cells): no quantile is told of it; shorten the range, or group by more labels"
+            ),
+        }
+    }
+}
 
 impl Engine {
     /// Evaluates what the watermark has passed.
@@ -73,13 +102,12 @@ impl Engine {
     }
 
     fn evaluate(&mut self, rule: usize, node: &Node, time: Timestamp) {
-        let result = self.value(node, time);
+        let result = node.value(&mut |reading| self.reading(reading, time));
         let seen_empty = self.has_no_records(rule, time);
         let state = &mut self.state.rules[rule];
         state.last_evaluation = Some(time);
         state.seen_empty = seen_empty;
-        state.last_error =
-            result.as_ref().err().map(|ManyToMany(labels)| format!("several elements match for {labels}"));
+        state.last_error = result.as_ref().err().map(EvalError::to_string);
         let Ok(result) = result else { return };
         let vector = match result {
             Operand::Scalar(value) => vec![Element { labels: Labels::default(), value }],
@@ -153,34 +181,43 @@ impl Engine {
         }
     }
 
-    fn value(&self, node: &Node, time: Timestamp) -> Result<Operand, ManyToMany> {
-        Ok(match node {
-            Node::Number(number) => Operand::Scalar(*number),
-            Node::Vector(number) => Operand::Vector(vec![Element { labels: Labels::default(), value: *number }]),
-            Node::Leaf { leaf, scale, offset } => {
-                let value = |sum| scale.value(sum);
-                Operand::Vector(
-                    self.leaf_values(*leaf, time - *offset)
-                        .map(|(labels, sum)| Element { labels, value: value(sum) })
-                        .collect(),
-                )
+    fn reading(&self, reading: &Reading, time: Timestamp) -> Result<Vector, EvalError> {
+        let mut vector: Vector = match reading {
+            Reading::Count { leaf, divisor, offset } => {
+                let element = |(labels, sum)| Element { labels, value: sum as f64 / *divisor };
+                self.leaf_values(*leaf, time - *offset).map(element).collect()
             }
-            Node::Absent { leaf, labels, offset } => Operand::Vector(self.absent(*leaf, labels, time - *offset)),
-            Node::Aggregate { op, groups, expr } => match self.value(expr, time)? {
-                Operand::Vector(vector) => Operand::Vector(vector::aggregate(*op, None, groups, vector)),
-                scalar => scalar,
-            },
-            Node::Binary { op, return_bool, join, lhs, rhs } => {
-                vector::binary(*op, *return_bool, join, self.value(lhs, time)?, self.value(rhs, time)?)?
+            Reading::Over { leaf, function, offset, ahead } => {
+                let (time, end) = (time - *offset, time - *offset + *ahead);
+                self.sample_values(*leaf, function, time, end).collect::<Result<_, _>>()?
             }
-        })
+            Reading::Absent { leaf, labels, offset } => self.absent(*leaf, labels, time - *offset),
+        };
+        // The order of labels decides between equals (`topk`), and in which order numbers are added up.
+        vector.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(vector)
     }
 
     fn leaf_values(&self, leaf: usize, time: Timestamp) -> impl Iterator<Item = (Labels, u64)> {
         let range: Duration = self.plan.leaves[leaf].range;
         self.state.leaves[leaf]
             .iter()
-            .filter_map(move |group| Some((group.labels.clone(), group.window.value(time, range)?)))
+            .filter_map(move |group| Some((group.labels.clone(), group.window.counts()?.value(time, range)?)))
+    }
+
+    fn sample_values(
+        &self,
+        leaf: usize,
+        function: &OverTime,
+        time: Timestamp,
+        end: Timestamp,
+    ) -> impl Iterator<Item = Result<Element, EvalError>> {
+        let range: Duration = self.plan.leaves[leaf].range;
+        let groups = self.state.leaves[leaf].iter();
+        groups.filter_map(move |group| match group.window.samples()?.value(time, range, function, end) {
+            Ok(value) => Some(Ok(Element { labels: group.labels.clone(), value: value? })),
+            Err(TooManySamples) => Some(Err(EvalError::TooManySamples(group.labels.clone()))),
+        })
     }
 
     fn absent(&self, leaf: usize, labels: &Labels, time: Timestamp) -> Vector {

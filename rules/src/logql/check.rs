@@ -1,4 +1,4 @@
-//! What the grammar allows and LogQL does not, and what the engine does not evaluate.
+//! What the grammar allows and LogQL does not.
 
 use super::ast::*;
 use super::regexp;
@@ -16,13 +16,6 @@ pub(crate) fn check(expr: &Expr) -> Vec<Diagnostic> {
         Expr::Metric(metric) => checker.metric(metric),
     }
     checker.mistakes
-}
-
-/// Whether the engine evaluates all of the expression; each part that it does not is told with its span.
-pub fn evaluable(expr: &MetricExpr) -> Result<(), Vec<Diagnostic>> {
-    let mut refused = Vec::new();
-    refuse_metric(expr, &mut refused);
-    if refused.is_empty() { Ok(()) } else { Err(refused) }
 }
 
 #[derive(Default)]
@@ -383,53 +376,4 @@ const fn takes_unwrapped(op: RangeOp) -> bool {
 const fn takes_lines(op: RangeOp) -> bool {
     use RangeOp::*;
     matches!(op, CountOverTime | Rate | BytesOverTime | BytesRate | AbsentOverTime)
-}
-
-// What the engine evaluates.
-
-fn refuse(span: Span, what: &str, refused: &mut Vec<Diagnostic>) {
-    let message = format!("`{what}` is not evaluated yet");
-    refused.push(Diagnostic::error(codes::NOT_EVALUATED, span, message).label("understood, but no rule can use it"));
-}
-
-fn refuse_metric(expr: &MetricExpr, refused: &mut Vec<Diagnostic>) {
-    match &expr.kind {
-        MetricKind::Range(range) => refuse_range(range, refused),
-        MetricKind::Vector(vector) => {
-            use VectorOp::*;
-            if !matches!(vector.op, Sum | Avg | Count | Min | Max) {
-                refuse(vector.op_span, vector.op.name(), refused);
-            }
-            refuse_metric(&vector.expr, refused);
-        }
-        MetricKind::Binary(binary) => {
-            refuse_metric(&binary.lhs, refused);
-            refuse_metric(&binary.rhs, refused);
-        }
-        MetricKind::Number(_) | MetricKind::VectorFn(_) => {}
-        MetricKind::LabelReplace { expr: inner, .. } => {
-            refuse(function_span(expr, "label_replace"), "label_replace", refused);
-            refuse_metric(inner, refused);
-        }
-        MetricKind::Variants { .. } => refuse(function_span(expr, "variants"), "variants", refused),
-    }
-}
-
-fn function_span(expr: &MetricExpr, name: &str) -> Span {
-    Span { start: expr.span.start, end: expr.span.start + name.len() as u32 }
-}
-
-fn refuse_range(range: &RangeAggregation, refused: &mut Vec<Diagnostic>) {
-    if !takes_lines(range.op) {
-        refuse(range.op_span, range.op.name(), refused);
-    }
-    if range.range.offset < 0 {
-        let message = "a negative `offset` asks for what has not happened yet";
-        refused.push(Diagnostic::error(codes::NOT_EVALUATED, range.range.range_span, message));
-    }
-    for stage in &range.range.log.stages {
-        if let StageKind::Unwrap(_) = stage.kind {
-            refuse(stage.span, stage.kind.name(), refused);
-        }
-    }
 }

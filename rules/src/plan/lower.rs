@@ -1,25 +1,46 @@
 //! From syntax trees to leaves and nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    BATCH_CELLS, Edge, EngineConfig, Eval, Feed, Filter, Leaf, Measure, Node, Plan, Rule, RuleKind, STEP, Scale,
-    Selector, Term, Texts,
+    BATCH_CELLS, Edge, EngineConfig, Eval, Feed, Filter, Formula, Keeps, Leaf, Measure, Node, Plan, Reading, Reads,
+    Rule, RuleKind, STEP, Selector, Term, Texts,
 };
 use crate::diagnostic::{Diagnostic, codes};
 use crate::literal_index::LiteralIndex;
 use crate::logql::ast::{
-    BinaryExpr, BinaryOp, CompareOp, LogExpr, MatchCardinality, MetricExpr, MetricKind, RangeAggregation, RangeOp,
-    VectorAggregation, VectorOp,
+    BinaryOp, CompareOp, Grouping, LogExpr, LogRange, MatchCardinality, MetricExpr, MetricKind, RangeAggregation,
+    RangeOp, StageKind, Unwrap, VectorAggregation, VectorOp,
 };
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::pipeline::{Pipeline, Unsupported};
+use crate::query::over_time::OverTime;
 use crate::rule_file::{self, EvalMode, RuleFile, RuleGroup};
 use crate::template::Template;
+use crate::vector::node::Lower;
 use crate::vector::{Join, LabelSet, absent_labels};
+
+/// Makes the leaves of a rule.
+struct Lowering<'l, 'a> {
+    compiler: &'l mut Compiler,
+    context: &'l mut Context<'a>,
+}
+
+impl Lower for Lowering<'_, '_> {
+    type Leaf = Reading;
+
+    /// A sum over a range aggregation is counted by the sum's labels from the start: there is nothing left to add up.
+    fn range(&mut self, aggregation: &RangeAggregation, sum: Option<&VectorAggregation>) -> Result<Node, Unsupported> {
+        self.compiler.range(aggregation, sum, self.context)
+    }
+
+    fn simplified(&self, aggregation: &VectorAggregation) -> Option<VectorAggregation> {
+        sum_of_sums(aggregation)
+    }
+}
 
 /// Grows a plan rule by rule.
 pub(super) struct Compiler {
@@ -43,31 +64,21 @@ struct FilterSource {
 }
 
 /// What is wanted of a filter's records. What the stages do depends on it: filters are shared only where it is the same.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Usage {
-    labels: UsedLabels,
+    /// The labels that parsers extract, where they need not extract all. Without a parser all are as good as these.
+    labels: Option<Vec<String>>,
     line: bool,
-}
-
-/// Matters to parsers alone: without one all are as good as wanted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum UsedLabels {
-    All,
-    Some,
-    None,
 }
 
 impl Usage {
     fn of(log: &LogExpr, groups: &LabelSet, measure: Measure) -> Self {
         let labels = match groups {
             LabelSet::Only(names) if Pipeline::has_parser(&log.stages) => {
-                if names.is_empty() {
-                    UsedLabels::None
-                } else {
-                    UsedLabels::Some
-                }
+                let unwrapped = unwrapped(log).map(|unwrap| unwrap.label.clone());
+                Some(names.iter().cloned().chain(unwrapped).collect())
             }
-            _ => UsedLabels::All,
+            _ => None,
         };
         Self { labels, line: measure == Measure::Bytes && Pipeline::formats_line(&log.stages) }
     }
@@ -100,6 +111,7 @@ impl Compiler {
             }
         }
         self.compile_filters();
+        self.list_readers();
         let leaves: Vec<&str> = self.plan.leaves.iter().map(|leaf| leaf.key.as_str()).collect();
         let read_by = format!("{:?}", self.plan.config);
         self.plan.id = xxhash_rust::xxh3::xxh3_64(format!("{read_by}\n{}", leaves.join("\n")).as_bytes());
@@ -117,7 +129,9 @@ impl Compiler {
         let idle_timeout = rule.options.idle_timeout.unwrap_or(config.idle_timeout);
         let lookback = lateness + idle_timeout + STEP;
         let mut context = Context { group, rule, lookback, samples, leaves: BTreeMap::new() };
-        let node = self.node(&rule.expr, &mut context)?;
+        let node = Node::lower(&rule.expr, &mut Lowering { compiler: self, context: &mut context })?;
+        let mut made_labels = BTreeSet::new();
+        node.for_each_made_label(&mut |name| _ = made_labels.insert(name.to_owned()));
         let eval = self.eval(rule, node, interval);
         let (labels, kind, watermark) = (self.texts(rule, &rule.labels), self.kind(rule), self.watermark(idle_timeout));
         self.plan.rules.push(Rule {
@@ -135,6 +149,7 @@ impl Compiler {
             kind,
             eval,
             leaves: context.leaves,
+            made_labels,
             bound: bound(&rule.expr).map(|(op, value)| (op.name().to_owned(), value)),
         });
         Ok(())
@@ -201,8 +216,8 @@ impl Compiler {
                     if edges.last() != Some(&rule) {
                         edges.push(rule);
                     }
-                    self.keep_apart(term, edge.bound);
                 }
+                self.keep_apart(&edge);
                 Eval::Edge(edge)
             }
             None => {
@@ -212,113 +227,119 @@ impl Compiler {
         }
     }
 
-    /// The expression as one that a record can only make true: a sum of leaves, or one above a bound.
+    /// The expression as one that a record can only make true.
     fn edge(&self, expr: &MetricExpr, node: &Node) -> Option<Edge> {
         let bound = bound(expr);
-        let sum = match (node, bound) {
-            (Node::Binary { lhs, rhs, .. }, Some((CompareOp::Greater | CompareOp::GreaterEqual, _))) => {
-                if matches!(**lhs, Node::Number(_)) { rhs } else { lhs }
+        let (value, furthest) = match (node, bound) {
+            (Node::Binary { lhs, rhs, .. }, Some((op, _))) => {
+                let furthest = match op {
+                    CompareOp::Greater | CompareOp::GreaterEqual => VectorOp::Max,
+                    CompareOp::Less | CompareOp::LessEqual => VectorOp::Min,
+                    CompareOp::Equal | CompareOp::NotEqual => return None,
+                };
+                (if matches!(**lhs, Node::Number(_)) { &**rhs } else { &**lhs }, furthest)
             }
-            (node, None) => node,
-            _ => return None,
+            _ => (node, VectorOp::Max),
         };
-        Some(Edge { terms: self.terms(sum)?, bound })
+        let (value, furthest_of) = match value {
+            Node::Aggregate { op, groups, expr, .. } if *op == furthest => (&**expr, Some(groups.clone())),
+            value => (value, None),
+        };
+        let mut terms = Vec::new();
+        let formula = self.formula(value, furthest, &mut terms)?;
+        (!terms.is_empty()).then_some(Edge { terms, formula, bound, furthest_of })
     }
 
-    /// The terms of a sum whose elements belong together where their labels are the same.
-    fn terms(&self, node: &Node) -> Option<Vec<Term>> {
-        let Node::Binary { op: BinaryOp::Add, join, lhs, rhs, .. } = node else {
-            return scaled_leaf(node).map(|term| vec![term]);
-        };
-        let mut terms = self.terms(lhs)?;
-        let term = scaled_leaf(rhs)?;
-        let groups = |term: &Term| &self.plan.feeds[self.plan.leaves[term.leaf].feed].groups;
-        let by_all_labels = join.labels == LabelSet::AllBut(Vec::new()) || join.labels == *groups(&term);
-        if groups(&terms[0]) != groups(&term) || !by_all_labels || join.card != MatchCardinality::OneToOne {
-            return None;
+    /// A node as a formula that records can only make larger (or smaller, where `furthest` is the minimum).
+    fn formula(&self, node: &Node, furthest: VectorOp, terms: &mut Vec<Term>) -> Option<Formula> {
+        match node {
+            Node::Number(number) => Some(Formula::Number(*number)),
+            Node::Leaf(reading) => {
+                terms.push(term(reading, furthest)?);
+                Some(Formula::Term(terms.len() - 1))
+            }
+            Node::Binary { op, join, lhs, rhs, .. } => {
+                let before = terms.len();
+                let left = self.formula(lhs, furthest, terms)?;
+                let between = terms.len();
+                let right = self.formula(rhs, furthest, terms)?;
+                let of_left = (between > before).then(|| terms[before]);
+                let of_right = (terms.len() > between).then(|| terms[between]);
+                let keeps_order = match (op, &left, &right) {
+                    (BinaryOp::Add, ..) => of_left.zip(of_right).is_none_or(|(a, b)| self.belong_together(a, b, join)),
+                    (BinaryOp::Sub, _, Formula::Number(_)) => true,
+                    (BinaryOp::Mul, Formula::Number(number), _) => *number > 0.0,
+                    (BinaryOp::Mul | BinaryOp::Div, _, Formula::Number(number)) => *number > 0.0,
+                    _ => false,
+                };
+                keeps_order.then(|| Formula::Binary(*op, Box::new(left), Box::new(right)))
+            }
+            _ => None,
         }
-        terms.push(term);
-        Some(terms)
+    }
+
+    /// Whether elements are joined where all their labels are the same.
+    fn belong_together(&self, a: Term, b: Term, join: &Join) -> bool {
+        let groups = |term: Term| &self.plan.feeds[self.plan.leaves[term.leaf].feed].groups;
+        let by_all_labels = join.labels == LabelSet::AllBut(Vec::new()) || join.labels == *groups(b);
+        groups(a) == groups(b) && by_all_labels && join.card == MatchCardinality::OneToOne
     }
 
     /// Sees to it that a batch keeps as many stamps of a group apart as the bound needs.
-    fn keep_apart(&mut self, term: &Term, bound: Option<(CompareOp, f64)>) {
-        let feed = &mut self.plan.feeds[self.plan.leaves[term.leaf].feed];
-        let wanted = bound.map_or(1.0, |(_, bound)| bound / term.scale.value(1) + 1.0);
-        if feed.measure == Measure::Records && wanted <= *BATCH_CELLS.end() as f64 {
-            feed.cells_max = feed.cells_max.max(wanted.max(0.0) as usize);
-        }
-    }
-
-    fn node(&mut self, expr: &MetricExpr, context: &mut Context<'_>) -> Result<Node, Unsupported> {
-        match &expr.kind {
-            MetricKind::Range(range) => self.range(range, None, context),
-            MetricKind::Vector(aggregation) => self.aggregation(aggregation, context),
-            MetricKind::Binary(binary) => self.binary(binary, context),
-            MetricKind::Number(number) => Ok(Node::Number(*number)),
-            MetricKind::VectorFn(number) => Ok(Node::Vector(*number)),
-            MetricKind::LabelReplace { .. } => Err(Unsupported::new(expr.span, "`label_replace` is not evaluated yet")),
-            MetricKind::Variants { .. } => Err(Unsupported::new(expr.span, "`variants` is not evaluated yet")),
-        }
-    }
-
-    /// A sum over a range aggregation is counted by the sum's labels from the start.
-    fn aggregation(&mut self, aggregation: &VectorAggregation, context: &mut Context<'_>) -> Result<Node, Unsupported> {
-        let groups = LabelSet::from(aggregation.grouping.as_ref());
-        match (&aggregation.op, &aggregation.expr.kind) {
-            (VectorOp::Sum, MetricKind::Range(range))
-                if range.grouping.is_none() && range.op != RangeOp::AbsentOverTime =>
-            {
-                self.range(range, Some(groups), context)
+    fn keep_apart(&mut self, edge: &Edge) {
+        for (index, term) in edge.terms.iter().enumerate() {
+            let Reads::Count { divisor } = term.reads else { continue };
+            let of_this = |count| move |other| Some(if other == index { count / divisor } else { 0.0 });
+            let (Some(none), Some(one)) = (edge.formula.value(&of_this(0.0)), edge.formula.value(&of_this(1.0))) else {
+                continue;
+            };
+            let feed = &mut self.plan.feeds[self.plan.leaves[term.leaf].feed];
+            let wanted = edge.bound.map_or(1.0, |(_, bound)| (bound - none) / (one - none) + 1.0);
+            if feed.measure == Measure::Records && wanted <= *BATCH_CELLS.end() as f64 {
+                feed.cells_max = feed.cells_max.max(wanted.max(0.0) as usize);
             }
-            (VectorOp::Sum | VectorOp::Count | VectorOp::Min | VectorOp::Max | VectorOp::Avg, _) => {
-                let expr = Box::new(self.node(&aggregation.expr, context)?);
-                Ok(Node::Aggregate { op: aggregation.op, groups, expr })
-            }
-            (op, _) => Err(Unsupported::new(aggregation.op_span, format!("`{op}` is not evaluated yet"))),
         }
-    }
-
-    fn binary(&mut self, binary: &BinaryExpr, context: &mut Context<'_>) -> Result<Node, Unsupported> {
-        let lhs = Box::new(self.node(&binary.lhs, context)?);
-        let rhs = Box::new(self.node(&binary.rhs, context)?);
-        Ok(Node::Binary {
-            op: binary.op,
-            return_bool: binary.return_bool,
-            join: Join::from(binary.matching.as_ref()),
-            lhs,
-            rhs,
-        })
     }
 
     fn range(
         &mut self,
         aggregation: &RangeAggregation,
-        sum_groups: Option<LabelSet>,
+        sum: Option<&VectorAggregation>,
         context: &mut Context<'_>,
     ) -> Result<Node, Unsupported> {
-        let log = &aggregation.range;
-        let seconds = log.range.as_secs_f64();
-        let (measure, divisor) = match aggregation.op {
-            RangeOp::CountOverTime | RangeOp::AbsentOverTime => (Measure::Records, 1.0),
-            RangeOp::Rate => (Measure::Records, seconds),
-            RangeOp::BytesOverTime => (Measure::Bytes, 1.0),
-            RangeOp::BytesRate => (Measure::Bytes, seconds),
-            op => return Err(Unsupported::new(aggregation.op_span, format!("`{op}` is not evaluated yet"))),
+        let LogRange { log, range, offset, .. } = &aggregation.range;
+        let grouping = sum.map_or(aggregation.grouping.as_ref(), |sum| sum.grouping.as_ref());
+        let groups = match (grouping, sum) {
+            _ if aggregation.op == RangeOp::AbsentOverTime => LabelSet::Only(Vec::new()),
+            (None, None) => LabelSet::AllBut(Vec::new()),
+            (grouping, _) => LabelSet::from(grouping),
         };
-        let Ok(offset) = u64::try_from(log.offset).map(Duration::from_nanos) else {
-            return Err(Unsupported::new(log.range_span, "a negative `offset` asks for what has not happened yet"));
+        // Of what is to come nothing is known: a window that reaches into it ends where it begins.
+        let ahead = Duration::from_nanos(offset.min(&0).unsigned_abs());
+        let offset = Duration::from_nanos(offset.max(&0).unsigned_abs());
+        let past = range.saturating_sub(ahead);
+        let parameter = aggregation.parameter.unwrap_or_default();
+        let function = OverTime { op: aggregation.op, parameter, range: *range };
+        let mut leaf = |groups, measure, keeps| self.leaf(log, groups, measure, keeps, past, offset, context);
+        let reading = match (aggregation.op, unwrapped(log)) {
+            (RangeOp::AbsentOverTime, _) => {
+                let leaf = leaf(groups, Measure::Records, Keeps::Counts)?;
+                Reading::Absent { leaf, labels: absent_labels(log), offset }
+            }
+            (op, Some(unwrap)) => {
+                let keeps = if op == RangeOp::QuantileOverTime { Keeps::Samples } else { Keeps::Summaries };
+                let leaf = leaf(without_unwrapped(groups, &unwrap.label), Measure::Unwrapped, keeps)?;
+                Reading::Over { leaf, function, offset, ahead }
+            }
+            (op, None) => {
+                let is_bytes = matches!(op, RangeOp::BytesOverTime | RangeOp::BytesRate);
+                let is_rate = matches!(op, RangeOp::Rate | RangeOp::BytesRate);
+                let measure = if is_bytes { Measure::Bytes } else { Measure::Records };
+                let divisor = if is_rate { range.as_secs_f64() } else { 1.0 };
+                Reading::Count { leaf: leaf(groups, measure, Keeps::Counts)?, divisor, offset }
+            }
         };
-        let own_groups = || match &aggregation.grouping {
-            None => LabelSet::AllBut(Vec::new()),
-            grouping => LabelSet::from(grouping.as_ref()),
-        };
-        if aggregation.op == RangeOp::AbsentOverTime {
-            let leaf = self.leaf(&log.log, LabelSet::Only(Vec::new()), measure, log.range, offset, context)?;
-            return Ok(Node::Absent { leaf, labels: absent_labels(&log.log), offset });
-        }
-        let leaf = self.leaf(&log.log, sum_groups.unwrap_or_else(own_groups), measure, log.range, offset, context)?;
-        Ok(Node::Leaf { leaf, scale: Scale { divisor, then: None }, offset })
+        Ok(Node::Leaf(reading))
     }
 
     fn leaf(
@@ -326,13 +347,15 @@ impl Compiler {
         log: &LogExpr,
         groups: LabelSet,
         measure: Measure,
+        keeps: Keeps,
         range: Duration,
         offset: Duration,
         context: &mut Context<'_>,
     ) -> Result<usize, Unsupported> {
         let feed = self.feed(log, groups, measure, context)?;
-        let known = self.plan.leaves.iter().position(|leaf| leaf.feed == feed && leaf.range == range);
-        let at = known.unwrap_or_else(|| self.new_leaf(feed, range));
+        let is_same = |leaf: &Leaf| leaf.feed == feed && leaf.keeps == keeps && leaf.range == range;
+        let known = self.plan.leaves.iter().position(is_same);
+        let at = known.unwrap_or_else(|| self.new_leaf(feed, keeps, range));
         let leaf = &mut self.plan.leaves[at];
         leaf.retention = leaf.retention.max(range + offset + context.lookback);
         leaf.samples = leaf.samples.max(context.samples);
@@ -344,12 +367,12 @@ impl Compiler {
         Ok(at)
     }
 
-    fn new_leaf(&mut self, feed: usize, range: Duration) -> usize {
+    fn new_leaf(&mut self, feed: usize, keeps: Keeps, range: Duration) -> usize {
         let at = self.plan.leaves.len();
         let Feed { filter, groups, measure, leaves, .. } = &mut self.plan.feeds[feed];
-        let key = format!("{} {groups:?} {measure:?} {range:?}", self.filters[*filter].text);
+        let key = format!("{} {groups:?} {measure:?} {keeps:?} {range:?}", self.filters[*filter].text);
         leaves.push(at);
-        self.plan.leaves.push(Leaf { key, feed, range, retention: range, samples: 0, edges: Vec::new() });
+        self.plan.leaves.push(Leaf { key, feed, keeps, range, retention: range, samples: 0, edges: Vec::new() });
         at
     }
 
@@ -410,7 +433,8 @@ impl Compiler {
     fn compile_filters(&mut self) {
         let mut literals = Vec::new();
         for (at, source) in self.filters.iter().enumerate() {
-            let wanted = wanted_labels(source.feeds.iter().map(|feed| &self.plan.feeds[*feed]));
+            let of_feeds = || wanted_labels(source.feeds.iter().map(|feed| &self.plan.feeds[*feed]));
+            let wanted = source.usage.labels.clone().or_else(of_feeds);
             let compile = if source.usage.line { Pipeline::compile } else { Pipeline::compile_without_line };
             match compile(&source.log.stages, wanted.as_deref()) {
                 Ok(pipeline) => {
@@ -425,6 +449,7 @@ impl Compiler {
                         indexed,
                         reads_labels,
                         feeds,
+                        readers: BTreeMap::new(),
                     });
                 }
                 Err(unsupported) => {
@@ -434,6 +459,18 @@ impl Compiler {
             }
         }
         self.plan.literals = LiteralIndex::new(literals);
+    }
+
+    fn list_readers(&mut self) {
+        for (at, rule) in self.plan.rules.iter().enumerate() {
+            let lookback = rule.lateness + self.plan.idle_timeouts[rule.watermark] + STEP;
+            for (leaf, offset) in &rule.leaves {
+                let leaf = &self.plan.leaves[*leaf];
+                let Some(filter) = self.plan.filters.get_mut(self.plan.feeds[leaf.feed].filter) else { continue };
+                let furthest = filter.readers.entry(at).or_default();
+                *furthest = (leaf.range + *offset + lookback).max(*furthest);
+            }
+        }
     }
 }
 
@@ -475,12 +512,27 @@ fn turned(op: CompareOp) -> CompareOp {
     }
 }
 
-/// Whether it is `... < number` of what only grows with the records: true of windows that are not known whole, too.
+/// Whether it is `... < number` of what only grows with the records, or `... > number` of what only shrinks: true of windows that are not
+/// known whole, too.
 fn tells_of_too_little(node: &Node) -> bool {
     let Node::Binary { op: BinaryOp::Compare(op), lhs, rhs, .. } = node else { return false };
-    match (&**lhs, &**rhs, op) {
-        (value, Node::Number(_), CompareOp::Less | CompareOp::LessEqual) => grows(value),
-        (Node::Number(_), value, CompareOp::Greater | CompareOp::GreaterEqual) => grows(value),
+    let (value, op) = match (&**lhs, &**rhs) {
+        (value, Node::Number(_)) => (value, *op),
+        (Node::Number(_), value) => (value, turned(*op)),
+        _ => return false,
+    };
+    match op {
+        CompareOp::Less | CompareOp::LessEqual => grows(value),
+        CompareOp::Greater | CompareOp::GreaterEqual => shrinks(value),
+        CompareOp::Equal | CompareOp::NotEqual => false,
+    }
+}
+
+/// Whether a record can only lower the values of an expression, or add one.
+fn shrinks(node: &Node) -> bool {
+    match node {
+        Node::Leaf(Reading::Over { function, .. }) => function.op == RangeOp::MinOverTime,
+        Node::Aggregate { op: VectorOp::Min, expr, .. } => shrinks(expr),
         _ => false,
     }
 }
@@ -488,8 +540,10 @@ fn tells_of_too_little(node: &Node) -> bool {
 /// Whether a record can only raise the values of an expression, or add one.
 fn grows(node: &Node) -> bool {
     match node {
-        Node::Leaf { .. } => true,
-        Node::Aggregate { op: VectorOp::Sum | VectorOp::Max | VectorOp::Count, expr, .. } => grows(expr),
+        Node::Leaf(Reading::Count { .. }) => true,
+        Node::Leaf(Reading::Over { function, .. }) => function.op == RangeOp::MaxOverTime,
+        Node::Aggregate { op: VectorOp::Sum, expr, .. } => grows(expr) && is_never_negative(expr),
+        Node::Aggregate { op: VectorOp::Max | VectorOp::Count, expr, .. } => grows(expr),
         Node::Binary { op: BinaryOp::Or, lhs, rhs, .. } => {
             grows(lhs) && matches!(**rhs, Node::Vector(value) if value <= 0.0)
         }
@@ -508,21 +562,72 @@ fn grows(node: &Node) -> bool {
     }
 }
 
-/// A leaf, or one times or by a positive number.
-fn scaled_leaf(node: &Node) -> Option<Term> {
-    let (leaf, then) = match node {
-        Node::Leaf { .. } => (node, None),
-        Node::Binary { op: op @ (BinaryOp::Mul | BinaryOp::Div), lhs, rhs, .. } => match (&**lhs, &**rhs) {
-            (leaf, Node::Number(number)) if *number > 0.0 => (leaf, Some((*op, *number))),
-            (Node::Number(number), leaf) if *number > 0.0 && *op == BinaryOp::Mul => (leaf, Some((*op, *number))),
-            _ => return None,
-        },
-        _ => return None,
-    };
-    match leaf {
-        Node::Leaf { leaf, scale, offset } if offset.is_zero() => {
-            Some(Term { leaf: *leaf, scale: Scale { then, ..*scale } })
+/// Whether no element is below zero.
+fn is_never_negative(node: &Node) -> bool {
+    match node {
+        Node::Leaf(reading) => !matches!(reading, Reading::Over { .. }),
+        Node::Number(number) | Node::Vector(number) => *number >= 0.0,
+        Node::Aggregate { expr, .. } => is_never_negative(expr),
+        Node::Binary { op: BinaryOp::Add | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Or, lhs, rhs, .. } => {
+            is_never_negative(lhs) && is_never_negative(rhs)
+        }
+        _ => false,
+    }
+}
+
+/// A leaf as a term of what can only get larger, or smaller.
+fn term(reading: &Reading, furthest: VectorOp) -> Option<Term> {
+    let is_edge =
+        |op| matches!((op, furthest), (RangeOp::MaxOverTime, VectorOp::Max) | (RangeOp::MinOverTime, VectorOp::Min));
+    match reading {
+        Reading::Count { leaf, divisor, offset } if offset.is_zero() && furthest == VectorOp::Max => {
+            Some(Term { leaf: *leaf, reads: Reads::Count { divisor: *divisor } })
+        }
+        Reading::Over { leaf, function, offset, .. } if offset.is_zero() && is_edge(function.op) => {
+            Some(Term { leaf: *leaf, reads: Reads::Over(*function) })
         }
         _ => None,
+    }
+}
+
+/// A sum over sums of counts as one sum, which records can only make larger. Of counts alone: they are whole numbers, so that it does not
+/// matter in which order they are added up.
+fn sum_of_sums(aggregation: &VectorAggregation) -> Option<VectorAggregation> {
+    let MetricKind::Vector(inner) = &aggregation.expr.kind else { return None };
+    let inner = sum_of_sums(inner).unwrap_or_else(|| inner.clone());
+    let counts = match &inner.expr.kind {
+        MetricKind::Range(range) => matches!(range.op, RangeOp::CountOverTime | RangeOp::BytesOverTime),
+        _ => false,
+    };
+    let is_sum = aggregation.op == VectorOp::Sum && inner.op == VectorOp::Sum && counts;
+    let grouping = || grouping_of_both(aggregation.grouping.as_ref()?, inner.grouping.as_ref()?);
+    is_sum.then(|| VectorAggregation { grouping: grouping(), ..inner.clone() })
+}
+
+/// The labels that both groupings leave; `None` where there is none, or one of them leaves none.
+fn grouping_of_both(outer: &Grouping, inner: &Grouping) -> Option<Grouping> {
+    let (a, b) = (&outer.labels, &inner.labels);
+    let (without, labels): (bool, Vec<String>) = match (outer.without, inner.without) {
+        (false, false) => (false, a.iter().filter(|name| b.contains(name)).cloned().collect()),
+        (false, true) => (false, a.iter().filter(|name| !b.contains(name)).cloned().collect()),
+        (true, false) => (false, b.iter().filter(|name| !a.contains(name)).cloned().collect()),
+        (true, true) => (true, a.iter().chain(b).cloned().collect()),
+    };
+    Some(Grouping { without, labels, span: outer.span })
+}
+
+/// The `unwrap` among the stages.
+fn unwrapped(log: &LogExpr) -> Option<&Unwrap> {
+    log.stages.iter().find_map(|stage| match &stage.kind {
+        StageKind::Unwrap(unwrap) => Some(unwrap),
+        _ => None,
+    })
+}
+
+/// The label that is unwrapped is none of the series', unless it is asked for.
+fn without_unwrapped(groups: LabelSet, label: &str) -> LabelSet {
+    match groups {
+        LabelSet::AllBut(names) => LabelSet::AllBut(names.into_iter().chain([label.to_owned()]).collect()),
+        only => only,
     }
 }

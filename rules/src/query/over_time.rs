@@ -1,60 +1,130 @@
-//! Functions over the samples of one series in one window.
+//! Functions over the samples of one series in one window, as batch and stream evaluate them.
+//!
+//! They read summaries: of one sample each, which is exact, or, in the windows of rules, of neighbours in time that have been merged.
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::logql::ast::RangeOp;
 
 /// A record's weight.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Sample {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sample {
     /// Nanoseconds since 1970.
-    pub(super) at: i64,
-    pub(super) value: f64,
+    pub(crate) at: i64,
+    pub(crate) value: f64,
 }
 
-/// The function's value over samples, of which there is one at least, sorted by time; the window ends at `end` and is `range` long.
-pub(super) fn value(op: RangeOp, parameter: f64, samples: &[Sample], end: i64, range: Duration) -> f64 {
-    use RangeOp::*;
-    let values = || samples.iter().map(|sample| sample.value);
-    let seconds = range.as_secs_f64();
-    match op {
-        CountOverTime => samples.len() as f64,
-        BytesOverTime | SumOverTime => values().fold(0.0, |sum, value| sum + value),
-        Rate | BytesRate => values().fold(0.0, |sum, value| sum + value) / seconds,
-        RateCounter => counter_rate(samples, end, range),
-        AvgOverTime => mean(values()),
-        MinOverTime => values().fold(f64::NAN, f64::min),
-        MaxOverTime => values().fold(f64::NAN, f64::max),
-        StdvarOverTime => variance(values()),
-        StddevOverTime => variance(values()).sqrt(),
-        QuantileOverTime => quantile(parameter, values().collect()),
-        FirstOverTime => samples[0].value,
-        LastOverTime => samples[samples.len() - 1].value,
-        AbsentOverTime => 1.0,
+/// What the functions need to know of some samples that follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) count: u64,
+    sum: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    /// The squares of what lies between the samples and their mean.
+    squares: f64,
+    first: Sample,
+    pub(crate) last: Sample,
+    /// What a counter had reached when it began anew, summed up.
+    restarts: f64,
+}
+
+impl From<Sample> for Summary {
+    fn from(sample: Sample) -> Self {
+        let value = sample.value;
+        let (sum, min, max) = (value, value, value);
+        Self { count: 1, sum, min, max, squares: 0.0, first: sample, last: sample, restarts: 0.0 }
     }
 }
 
+impl From<&Sample> for Summary {
+    fn from(sample: &Sample) -> Self {
+        (*sample).into()
+    }
+}
+
+impl Summary {
+    /// Takes in the samples behind its own.
+    pub(crate) fn join(&mut self, later: &Self) {
+        let (ours, theirs) = (self.count as f64, later.count as f64);
+        let delta = later.mean() - self.mean();
+        self.squares += later.squares + delta * delta * ours * theirs / (ours + theirs);
+        self.restarts += later.restarts + if later.first.value < self.last.value { self.last.value } else { 0.0 };
+        self.count += later.count;
+        self.sum += later.sum;
+        self.min = self.min.min(later.min);
+        self.max = self.max.max(later.max);
+        self.last = later.last;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.count as f64
+    }
+}
+
+/// A function over a window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct OverTime {
+    pub(crate) op: RangeOp,
+    /// The quantile.
+    pub(crate) parameter: f64,
+    /// The window's length.
+    pub(crate) range: Duration,
+}
+
+impl OverTime {
+    /// The value over a window of which there is one sample at least, sorted by time; it ends at `end`. A quantile is that of the
+    /// summaries' means: exact where each is of one sample.
+    pub(crate) fn value(&self, mut window: impl DoubleEndedIterator<Item = Summary> + Clone, end: i64) -> f64 {
+        use RangeOp::*;
+        let seconds = self.range.as_secs_f64();
+        match self.op {
+            CountOverTime => window.map(|samples| samples.count).sum::<u64>() as f64,
+            BytesOverTime | SumOverTime => sum(window),
+            Rate | BytesRate => sum(window) / seconds,
+            RateCounter => counter_rate(window, end, self.range),
+            AvgOverTime => mean(window),
+            MinOverTime => window.map(|samples| samples.min).fold(f64::NAN, f64::min),
+            MaxOverTime => window.map(|samples| samples.max).fold(f64::NAN, f64::max),
+            StdvarOverTime => variance(window),
+            StddevOverTime => variance(window).sqrt(),
+            QuantileOverTime => quantile(self.parameter, window.map(|samples| samples.mean()).collect()),
+            FirstOverTime => window.next().map_or(f64::NAN, |samples| samples.first.value),
+            LastOverTime => window.next_back().map_or(f64::NAN, |samples| samples.last.value),
+            AbsentOverTime => 1.0,
+        }
+    }
+}
+
+fn sum(window: impl Iterator<Item = Summary>) -> f64 {
+    window.fold(0.0, |sum, samples| sum + samples.sum)
+}
+
 /// The mean, value by value, so that it does not overflow; an infinite one stays what it is until an infinity of the other sign comes.
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
+fn mean(window: impl Iterator<Item = Summary>) -> f64 {
     let (mut mean, mut count) = (0.0_f64, 0.0);
-    for value in values {
-        count += 1.0;
+    for samples in window {
+        let (value, new) = (samples.mean(), samples.count as f64);
+        count += new;
         let is_settled = mean.is_infinite() && (value.is_finite() || value == mean);
         if !is_settled {
-            mean += value / count - mean / count;
+            mean += value * new / count - mean * new / count;
         }
     }
     mean
 }
 
 /// The population's variance, by Welford's method.
-fn variance(values: impl Iterator<Item = f64>) -> f64 {
+fn variance(window: impl Iterator<Item = Summary>) -> f64 {
     let (mut mean, mut count, mut squares) = (0.0, 0.0, 0.0);
-    for value in values {
-        count += 1.0;
+    for samples in window {
+        let (value, new) = (samples.mean(), samples.count as f64);
+        count += new;
         let delta = value - mean;
-        mean += delta / count;
-        squares += delta * (value - mean);
+        mean += delta * new / count;
+        squares += samples.squares + delta * (value - mean) * new;
     }
     squares / count
 }
@@ -78,20 +148,26 @@ fn quantile(quantile: f64, mut values: Vec<f64>) -> f64 {
 /// How fast a counter grows, as Prometheus's `rate` reckons: a fall is a restart at zero, and the growth between the first sample and
 /// the last is extended to the window's edges where those are near, by half the samples' mean distance where not, yet never to before
 /// the counter was zero. 0 for a single sample.
-fn counter_rate(samples: &[Sample], end: i64, range: Duration) -> f64 {
-    let [first, .., last] = samples else { return 0.0 };
+fn counter_rate(window: impl DoubleEndedIterator<Item = Summary> + Clone, end: i64, range: Duration) -> f64 {
+    let (Some(first), Some(last)) = (window.clone().next(), window.clone().next_back()) else { return 0.0 };
+    let (first, last) = (first.first, last.last);
     let start = end - range.as_nanos() as i64;
     let mut growth = last.value - first.value;
-    let mut before = 0.0;
-    for sample in samples {
-        if sample.value < before {
+    let (mut before, mut count) = (first.value, 0);
+    for samples in window {
+        if samples.first.value < before {
             growth += before;
         }
-        before = sample.value;
+        growth += samples.restarts;
+        before = samples.last.value;
+        count += samples.count;
+    }
+    if count < 2 {
+        return 0.0;
     }
     let seconds = |from: i64, to: i64| (to - from) as f64 / 1e9;
     let sampled = seconds(first.at, last.at);
-    let distance = sampled / (samples.len() - 1) as f64;
+    let distance = sampled / (count - 1) as f64;
     let near = distance * 1.1;
     let mut ahead = seconds(start, first.at);
     if ahead >= near {

@@ -1,7 +1,5 @@
 //! A range aggregation: the samples of each series, and the windows over them.
 
-use std::time::Duration;
-
 use hashbrown::HashMap;
 
 use crate::entry::LogEntry;
@@ -12,14 +10,12 @@ use crate::pipeline::{Extracted, Pipeline, Record, Unsupported, Verdict};
 use crate::time::Timestamp;
 use crate::vector::{Element, LabelSet, Vector};
 
-use super::over_time::{self, Sample};
+use super::over_time::{OverTime, Sample, Summary};
 use super::{QueryError, When};
 
 #[derive(Debug)]
 pub(super) struct Range {
-    op: RangeOp,
-    parameter: f64,
-    range: Duration,
+    function: OverTime,
     /// How far back the window ends, in nanoseconds.
     offset: i64,
     source: Source,
@@ -78,9 +74,11 @@ impl Range {
         let reach = i64::try_from(range.as_nanos()).unwrap_or(i64::MAX);
         let shifted = |time: Timestamp| time.0.saturating_sub(*offset);
         Ok(Self {
-            op: aggregation.op,
-            parameter: aggregation.parameter.unwrap_or_default(),
-            range: *range,
+            function: OverTime {
+                op: aggregation.op,
+                parameter: aggregation.parameter.unwrap_or_default(),
+                range: *range,
+            },
             offset: *offset,
             source,
             measure: match aggregation.op {
@@ -146,7 +144,7 @@ impl Range {
     /// The value of each series that has a sample in the window that ends at `time`.
     pub(super) fn vector(&mut self, time: Timestamp, visited: &mut u64) -> Result<Vector, QueryError> {
         let end = time.0.saturating_sub(self.offset);
-        let start = end.saturating_sub(i64::try_from(self.range.as_nanos()).unwrap_or(i64::MAX));
+        let start = end.saturating_sub(i64::try_from(self.function.range.as_nanos()).unwrap_or(i64::MAX));
         let mut vector = Vector::new();
         for series in &mut self.series {
             let samples = series.window(start, end);
@@ -154,7 +152,7 @@ impl Range {
                 continue;
             }
             *visited += samples.len() as u64;
-            let value = over_time::value(self.op, self.parameter, samples, end, self.range);
+            let value = self.function.value(samples.iter().map(Summary::from), end);
             if let Some(error) = &series.error {
                 return Err(pipeline_error(error, &series.labels));
             }

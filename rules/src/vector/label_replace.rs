@@ -22,6 +22,11 @@ impl LabelReplace {
         Ok(Self { dst: dst.to_owned(), replacement: replacement.to_owned(), src: src.to_owned(), regex })
     }
 
+    /// The label that is set.
+    pub fn dst(&self) -> &str {
+        &self.dst
+    }
+
     /// Sets `dst` on every element whose `src` matches (a missing label is empty); an empty value takes the label away. Elements
     /// that become equal by it stay apart, as in Loki.
     pub fn apply(&self, vector: Vector) -> Vector {

@@ -2,7 +2,7 @@
 //!
 //! A file is a list of commands, each with its input, a line `----`, and what comes out up to the next empty line:
 //!
-//! - `rules [samples] [groups=N] [cells=N] [evidence=BYTES] [cluster=NAME]`: a rule file; the engine begins anew at 0s. With `samples` the
+//! - `rules [samples] [groups=N] [groups_of_all=N] [cells=N] [evidence=BYTES] [cluster=NAME]`: a rule file; the engine begins anew at 0s. With `samples` the
 //!   samples of series are shown too; `cluster` is an external label, the others are limits.
 //! - `records`: a record a line, each in a batch of its own, received at its time.
 //! - `batch TIME`: the same, all in one batch that is received at TIME.
@@ -49,7 +49,7 @@ pub(crate) fn check(file: &Path) -> Result<(), String> {
 }
 
 #[derive(Default)]
-struct Runner {
+pub(crate) struct Runner {
     engine: Option<Engine>,
     config: EngineConfig,
     show_samples: bool,
@@ -59,7 +59,7 @@ struct Runner {
 
 impl Runner {
     /// A block with the output that it gives; comments stay as they are.
-    fn block(&mut self, block: &str) -> String {
+    pub(crate) fn block(&mut self, block: &str) -> String {
         let Some((input, _)) = block.split_once("\n----") else { return block.to_owned() };
         let commands = input.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
         let (command, body) = commands.split_once('\n').unwrap_or((&commands, ""));
@@ -197,6 +197,7 @@ fn config(argument: &str) -> EngineConfig {
     for (name, value) in argument.split(' ').filter_map(|word| word.split_once('=')) {
         match name {
             "groups" => config.groups_per_rule_max = value.parse().unwrap(),
+            "groups_of_all" => config.groups_max = value.parse().unwrap(),
             "cells" => config.window_cells_max = value.parse().unwrap(),
             "evidence" => config.evidence_bytes_max = value.parse().unwrap(),
             "cluster" => _ = config.external_labels.insert(name.to_owned(), value.to_owned()),

@@ -1,0 +1,347 @@
+//! The stream against the batch: at any time a rule's expression has the value that a query at that time has, whatever the expression.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use watchbell_proto::otlp::{Signal, json};
+use watchbell_rules::engine::{Engine, Output};
+use watchbell_rules::labels::Labels;
+use watchbell_rules::plan::{EngineConfig, Plan};
+use watchbell_rules::query::answer::Answer;
+use watchbell_rules::query::records::{self, Format, LineLabels, OwnedEntry};
+use watchbell_rules::query::{Limits, Query, QueryErrorKind, When};
+use watchbell_rules::rule_file;
+use watchbell_rules::time::Timestamp;
+use watchbell_rules::transition::Sample;
+
+use crate::records::{START, after};
+
+/// Steps at which stream and batch are compared, in seconds; before the first no absence is told in the stream.
+const STEP: u64 = 3;
+const WARM: u64 = 27;
+const END: u64 = 99;
+
+/// A record: when it happened, how much later it came, and what it says.
+#[derive(Clone, Debug)]
+struct Arrival {
+    time: u64,
+    delay: u64,
+    service: &'static str,
+    region: &'static str,
+    line: String,
+    code: i64,
+}
+
+fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
+    let words = (select(vec!["a", "b"]), select(vec!["eu", "us"]), select(vec!["ann", "bob", "eve"]));
+    let number = prop_oneof![
+        6 => (0..2000i32).prop_map(|n| format!("{}", f64::from(n) / 8.0)),
+        2 => (-50..50i32).prop_map(|n| n.to_string()),
+        1 => select(vec!["0.1", "1e3", "NaN", "+Inf", "soon"]).prop_map(str::to_owned),
+    ];
+    let took = select(vec!["80ms", "1.5s", "2m", "3s", "700us", "long"]);
+    let size = select(vec!["12KB", "1MiB", "900", "3kb", "-"]);
+    let fields = (number, took, size, 0..40i64);
+    let record = (1..90_000u64, 0..4000u64, words, fields, 0..12u8).prop_map(|(time, delay, words, fields, kind)| {
+        let ((service, region, user), (lat, took, size, code)) = (words, fields);
+        let line = match kind {
+            0 => format!("lat={lat} user=\"{user}"),
+            1 => format!("took={took} user={user}"),
+            2..5 => format!(r#"{{"lat": "{lat}", "took": "{took}", "user": "{user}", "ctr": {code}}}"#),
+            _ => format!("lat={lat} took={took} size={size} user={user} ctr={code}"),
+        };
+        Arrival { time, delay, service, region, line, code }
+    });
+    prop::collection::vec(record, 0..60)
+}
+
+/// An OTLP request in JSON; no two records have one time, so that their order is theirs alone.
+fn request(arrivals: &[(usize, &Arrival)]) -> String {
+    let text = |name: &str, value: &str| serde_json::json!({"key": name, "value": {"stringValue": value}});
+    let resource_logs = |(index, arrival): &(usize, &Arrival)| {
+        let time = after(Duration::from_millis(arrival.time)).0 + *index as i64;
+        let code = serde_json::json!({"key": "code", "value": {"intValue": arrival.code.to_string()}});
+        let record = serde_json::json!({"timeUnixNano": time.to_string(), "severityNumber": 9 + index % 2 * 8,
+            "body": {"stringValue": arrival.line}, "attributes": [text("region", arrival.region), code]});
+        serde_json::json!({"resource": {"attributes": [text("service.name", arrival.service)]}, "scopeLogs": [{"logRecords": [record]}]})
+    };
+    serde_json::json!({"resourceLogs": arrivals.iter().map(resource_logs).collect::<Vec<_>>()}).to_string()
+}
+
+/// Batches by the second in which their records are received.
+fn batches(arrivals: &[Arrival]) -> Vec<(Timestamp, Vec<u8>)> {
+    let mut by_second: BTreeMap<u64, Vec<(usize, &Arrival)>> = BTreeMap::new();
+    for (index, arrival) in arrivals.iter().enumerate() {
+        by_second.entry((arrival.time + arrival.delay) / 1000 + 1).or_default().push((index, arrival));
+    }
+    let encoded = |(second, records): (u64, Vec<_>)| {
+        let bytes = json::to_protobuf(Signal::Logs, request(&records).as_bytes(), usize::MAX).unwrap();
+        (after(Duration::from_secs(second)), bytes)
+    };
+    by_second.into_iter().map(encoded).collect()
+}
+
+fn entries(arrivals: &[Arrival]) -> Vec<OwnedEntry> {
+    let all: Vec<_> = arrivals.iter().enumerate().collect();
+    let lines = LineLabels { end: after(Duration::from_secs(1000)), ..LineLabels::default() };
+    records::sorted(records::parse(request(&all).as_bytes(), Format::Otlp, &lines).unwrap())
+}
+
+fn stages() -> impl Strategy<Value = String> {
+    let line = select(vec!["", "", r#" |= "user""#, r#" != "eve""#, r#" |~ "ann|bob""#]);
+    let parser =
+        select(vec![" | logfmt", " | logfmt", " | logfmt", " | json", "", r#" | regexp "user=(?P<user>\\w+)""#]);
+    let filter = select(vec![
+        "",
+        "",
+        "",
+        r#" | region="eu""#,
+        " | lat > 20",
+        r#" | user=~"ann|bob""#,
+        " | code >= 10 or lat < 5",
+    ]);
+    let change = select(vec![
+        "",
+        "",
+        "",
+        r#" | label_format who="{{.user}}-{{.region}}""#,
+        " | drop region",
+        " | keep user, region, lat, took, size, ctr, code",
+        r#" | line_format "{{.user}} {{.code}}""#,
+    ]);
+    let checked = select(vec![r#" | __error__="""#, r#" | __error__="""#, ""]);
+    (line, parser, filter, change, checked).prop_map(|(a, b, c, d, e)| [a, b, c, d, e].concat())
+}
+
+fn window() -> impl Strategy<Value = String> {
+    let offset = select(vec!["", "", "", " offset 5s", " offset 2s", " offset -4s", " offset -30s"]);
+    (select(vec!["1s", "5s", "8s", "20s"]), offset).prop_map(|(range, offset)| format!("[{range}]{offset}"))
+}
+
+fn selector() -> impl Strategy<Value = &'static str> {
+    select(vec![r#"{service_name=~".+"}"#, r#"{service_name=~".+"}"#, r#"{service_name="a"}"#])
+}
+
+fn grouping() -> impl Strategy<Value = String> {
+    let names = subsequence(vec!["service_name", "region", "user", "who", "code"], 0..3);
+    (names, any::<bool>(), 0..4u8).prop_map(|(names, without, given)| match given {
+        0 => String::new(),
+        _ if without => format!(" without ({})", names.join(", ")),
+        _ => format!(" by ({})", names.join(", ")),
+    })
+}
+
+fn unwrap() -> impl Strategy<Value = String> {
+    let label = select(vec!["lat", "lat", "code", "ctr", "duration(took)", "bytes(size)", "duration_seconds(took)"]);
+    let behind = select(vec![r#" | __error__="""#, r#" | __error__="""#, r#" | __error__="""#, "", " | lat > 3"]);
+    (label, behind).prop_map(|(label, behind)| format!(" | unwrap {label}{behind}"))
+}
+
+fn range_aggregation() -> impl Strategy<Value = String> {
+    let counting = select(vec!["count_over_time", "rate", "bytes_over_time", "bytes_rate", "absent_over_time"]);
+    let counted = (counting, selector(), stages(), window())
+        .prop_map(|(function, selector, stages, window)| format!("{function}({selector}{stages} {window})"));
+    let measuring = select(vec![
+        "sum",
+        "avg",
+        "min",
+        "max",
+        "stddev",
+        "stdvar",
+        "quantile",
+        "first",
+        "last",
+        "rate",
+        "rate_counter",
+        "absent",
+    ]);
+    let measured = (measuring, selector(), stages(), unwrap(), window(), grouping(), 0..11u8).prop_map(
+        |(function, selector, stages, unwrap, window, grouping, quantile)| match function {
+            "rate" | "rate_counter" => format!("{function}({selector}{stages}{unwrap} {window})"),
+            "sum" | "absent" => format!("{function}_over_time({selector}{stages}{unwrap} {window})"),
+            "quantile" => {
+                let quantile = f64::from(quantile) / 10.0;
+                format!("quantile_over_time({quantile}, {selector}{stages}{unwrap} {window}){grouping}")
+            }
+            _ => format!("{function}_over_time({selector}{stages}{unwrap} {window}){grouping}"),
+        },
+    );
+    prop_oneof![2 => counted, 3 => measured]
+}
+
+fn expression() -> impl Strategy<Value = String> {
+    let aggregated = (select(vec!["sum", "sum", "sum", "max", "count"]), grouping(), range_aggregation())
+        .prop_map(|(operator, grouping, expr)| format!("{operator}{grouping} ({expr})"));
+    let leaf = prop_oneof![1 => range_aggregation(), 3 => aggregated];
+    leaf.prop_recursive(3, 8, 2, |inner| {
+        let folding = select(vec!["sum", "avg", "min", "max", "count", "stddev", "stdvar"]);
+        let ranking = select(vec!["topk", "bottomk", "sort", "sort_desc", "approx_topk"]);
+        let arithmetic = select(vec!["+", "-", "*", "/", "%", "^", ">", "<=", "==", "!= bool", "> bool"]);
+        let numbers = select(vec!["2", "0.5", "10", "-1", "vector(1)", "0"]);
+        let matching = select(vec![
+            "",
+            "on (service_name) ",
+            "ignoring (user) ",
+            "on (region) group_left (user) ",
+            "on () group_right () ",
+        ]);
+        let joining = select(vec!["+", "-", "/", ">", "<=", "and", "or", "unless"]);
+        prop_oneof![
+            (folding, grouping(), inner.clone()).prop_map(|(op, grouping, expr)| format!("{op}{grouping} ({expr})")),
+            (ranking, 1..4u8, inner.clone()).prop_map(|(op, k, expr)| match op {
+                "sort" | "sort_desc" => format!("{op}({expr})"),
+                _ => format!("{op}({k}, {expr})"),
+            }),
+            (inner.clone(), arithmetic.clone(), numbers.clone()).prop_map(|(a, op, b)| format!("({a}) {op} {b}")),
+            (numbers, arithmetic, inner.clone()).prop_map(|(a, op, b)| format!("{a} {op} ({b})")),
+            (inner.clone(), joining, matching, inner.clone()).prop_map(|(a, op, matching, b)| {
+                let is_set = matches!(op, "and" | "or" | "unless");
+                let matching = if is_set && matching.contains("group") { "on (region) " } else { matching };
+                format!("({a}) {op} {matching}({b})")
+            }),
+            inner.prop_map(|expr| format!(r#"label_replace({expr}, "team", "$1-team", "service_name", "(.*)")"#)),
+        ]
+    })
+}
+
+fn expressions() -> impl Strategy<Value = String> {
+    let variants = (expression(), expression())
+        .prop_map(|(a, b)| format!(r#"variants({a}, {b}) of ({{service_name=~".+"}} [5s])"#));
+    prop_oneof![15 => expression(), 1 => variants]
+}
+
+fn plan(expr: &str) -> Arc<Plan> {
+    let text =
+        format!("groups: [{{name: g, interval: {STEP}s, rules: [{{record: r, expr: {}}}]}}]", serde_json::json!(expr));
+    let file = rule_file::parse("rules.yaml", &text).unwrap_or_else(|mistakes| panic!("{expr}: {mistakes:?}"));
+    Arc::new(Plan::compile(&[file], &EngineConfig::default()).unwrap_or_else(|mistakes| panic!("{expr}: {mistakes:?}")))
+}
+
+type Values = BTreeMap<Labels, f64>;
+
+/// What happens to the engine on its way.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Restart,
+    /// The rule comes with a reload, and is filled from the log.
+    Reload,
+}
+
+/// What the stream has told.
+#[derive(Default)]
+struct Told {
+    /// Since when it has the rule.
+    since: u64,
+    by_step: BTreeMap<u64, Values>,
+    errors: BTreeSet<String>,
+}
+
+impl Told {
+    fn hear(&mut self, engine: &mut Engine) {
+        while let Some(output) = engine.poll_output() {
+            if let Output::Sample(sample) = output
+                && sample.value.to_bits() != Sample::stale_marker().to_bits()
+            {
+                let labels = sample.labels.iter().filter(|(name, _)| *name != "__name__");
+                let step = sample.time.since(START).as_secs();
+                self.by_step.entry(step).or_default().insert(Labels::new(labels), sample.value);
+            }
+        }
+        self.errors.extend(engine.rules().into_iter().filter_map(|rule| rule.last_error));
+    }
+
+    fn run_timers(&mut self, engine: &mut Engine, until: Timestamp) {
+        while let Some(due) = engine.poll_timeout().filter(|due| *due < until) {
+            engine.handle_timeout(due.max(engine.clock()));
+            self.hear(engine);
+        }
+    }
+}
+
+fn stream(expr: &str, arrivals: &[Arrival], cut: f64, turn: Turn) -> Told {
+    let (plan, batches) = (plan(expr), batches(arrivals));
+    let cut = (batches.len() as f64 * cut) as usize;
+    let nothing = || Arc::new(Plan::compile(&[], &EngineConfig::default()).unwrap());
+    let first = if matches!(turn, Turn::Reload) { nothing() } else { plan.clone() };
+    let (mut engine, mut told) = (Engine::new(first, START), Told::default());
+    for (index, (received, bytes)) in batches.iter().enumerate() {
+        if index == cut {
+            turn_engine(&mut engine, &plan, &batches[..index], turn);
+            told.since = engine.clock().since(START).as_secs();
+        }
+        told.run_timers(&mut engine, *received);
+        let matched = engine.plan().match_batch(bytes, *received);
+        engine.handle_batch(matched, bytes, *received);
+        told.hear(&mut engine);
+    }
+    if cut >= batches.len() {
+        turn_engine(&mut engine, &plan, &batches, turn);
+        told.since = engine.clock().since(START).as_secs();
+    }
+    told.run_timers(&mut engine, after(Duration::from_secs(2 * END)));
+    told
+}
+
+fn turn_engine(engine: &mut Engine, plan: &Arc<Plan>, log: &[(Timestamp, Vec<u8>)], turn: Turn) {
+    match turn {
+        Turn::Restart => *engine = Engine::restore(plan.clone(), &engine.snapshot()).unwrap(),
+        Turn::Reload => {
+            engine.replace(plan.clone(), engine.clock());
+            let since = engine.fills_since().map_or(START, |since| since.max(START));
+            for (received, bytes) in log.iter().filter(|(received, _)| *received >= since) {
+                engine.handle_past_batch(&plan.match_batch(bytes, *received), bytes, *received);
+            }
+            engine.handle_filled(since);
+        }
+    }
+}
+
+/// What a query at a time has, of the records up to that time: `None` where a stage failed on one of them. Where it fails otherwise, or has
+/// elements that are one series, it has nothing.
+fn batch(expr: &str, entries: &[OwnedEntry], step: u64) -> Option<Values> {
+    let time = after(Duration::from_secs(step));
+    let mut query =
+        Query::new(expr, When::At(time), Limits::default()).unwrap_or_else(|error| panic!("{expr}: {error}"));
+    entries.iter().filter(|entry| entry.time <= time).for_each(|entry| query.add(entry.time, entry).unwrap());
+    let answer = match query.answer() {
+        Ok(answer) => answer,
+        Err(error) if error.kind == QueryErrorKind::Execution && error.message.starts_with("pipeline error") => {
+            return None;
+        }
+        Err(_) => return Some(Values::new()),
+    };
+    let Answer::Vector(series) = answer else { panic!("{expr} is a vector") };
+    let count = series.len();
+    let values: Values =
+        series.into_iter().map(|series| (series.labels.without_empty(), series.points[0].value)).collect();
+    Some(if values.len() == count { values } else { Values::new() })
+}
+
+fn is_same(a: &Values, b: &Values) -> bool {
+    let is_equal = |a: f64, b: f64| a.to_bits() == b.to_bits() || a == b || a.is_nan() && b.is_nan();
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && is_equal(*a.1, *b.1))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_stream_has_what_a_query_at_that_time_has(
+        expr in expressions(), arrivals in arrivals(), cut in 0.0..1.2, turn in select(vec![Turn::Restart, Turn::Reload]),
+    ) {
+        let (told, entries) = (stream(&expr, &arrivals, cut, turn), entries(&arrivals));
+        let begin = if matches!(turn, Turn::Reload) { WARM.max(told.since + 1).next_multiple_of(STEP) } else { WARM };
+        for step in (begin..END).step_by(STEP as usize) {
+            let told_then = told.by_step.get(&step).cloned().unwrap_or_default();
+            match batch(&expr, &entries, step) {
+                None => prop_assert!(!told.errors.is_empty(), "a stage failed, and nobody is told: {expr}"),
+                Some(expected) => prop_assert!(
+                    is_same(&told_then, &expected), "{expr}\nat {step}s the stream has {told_then:?}\nand the batch {expected:?}"
+                ),
+            }
+        }
+    }
+}
