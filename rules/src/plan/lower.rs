@@ -320,7 +320,10 @@ impl Compiler {
         let past = range.saturating_sub(ahead);
         let parameter = aggregation.parameter.unwrap_or_default();
         let function = OverTime { op: aggregation.op, parameter, range: *range };
-        let mut leaf = |groups, measure, keeps| self.leaf(log, groups, measure, keeps, past, offset, context);
+        let mut leaf = |groups, measure, keeps| {
+            let feed = self.feed(log, groups, measure, context)?;
+            Ok(self.leaf(feed, keeps, past, offset, context))
+        };
         let reading = match (aggregation.op, unwrapped(log)) {
             (RangeOp::AbsentOverTime, _) => {
                 let leaf = leaf(groups, Measure::Records, Keeps::Counts)?;
@@ -344,15 +347,12 @@ impl Compiler {
 
     fn leaf(
         &mut self,
-        log: &LogExpr,
-        groups: LabelSet,
-        measure: Measure,
+        feed: usize,
         keeps: Keeps,
         range: Duration,
         offset: Duration,
         context: &mut Context<'_>,
-    ) -> Result<usize, Unsupported> {
-        let feed = self.feed(log, groups, measure, context)?;
+    ) -> usize {
         let is_same = |leaf: &Leaf| leaf.feed == feed && leaf.keeps == keeps && leaf.range == range;
         let known = self.plan.leaves.iter().position(is_same);
         let at = known.unwrap_or_else(|| self.new_leaf(feed, keeps, range));
@@ -364,7 +364,7 @@ impl Compiler {
         feed.grain = feed.grain.min(range / *BATCH_CELLS.end() as u32);
         let largest = context.leaves.entry(at).or_default();
         *largest = offset.max(*largest);
-        Ok(at)
+        at
     }
 
     fn new_leaf(&mut self, feed: usize, keeps: Keeps, range: Duration) -> usize {

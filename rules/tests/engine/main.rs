@@ -4,6 +4,7 @@
 
 mod batch;
 mod model;
+mod page;
 mod records;
 mod script;
 
