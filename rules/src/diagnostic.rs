@@ -76,9 +76,12 @@ impl Diagnostic {
 
     /// Line and column of the first byte in `text`, both from 1; columns are characters.
     pub fn line_column(&self, text: &str) -> (usize, usize) {
-        let start = floor_char_boundary(text, self.span.start);
-        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        (text[..start].matches('\n').count() + 1, text[line_start..start].chars().count() + 1)
+        line_column(text, self.span.start)
+    }
+
+    /// The same of what stands behind the last byte.
+    pub fn end_line_column(&self, text: &str) -> (usize, usize) {
+        line_column(text, self.span.end.max(self.span.start))
     }
 
     /// The mistake as a person reads it: file, line, column, the source line with a caret, help. `text` is the file's.
@@ -158,6 +161,12 @@ fn edit_distance(a: &str, b: &str) -> usize {
     last[b.len()]
 }
 
+fn line_column(text: &str, at: usize) -> (usize, usize) {
+    let at = floor_char_boundary(text, at);
+    let line_start = text[..at].rfind('\n').map_or(0, |at| at + 1);
+    (text[..at].matches('\n').count() + 1, text[line_start..at].chars().count() + 1)
+}
+
 fn floor_char_boundary(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
@@ -200,6 +209,10 @@ pub mod codes {
         NOT_A_METRIC = 11, "a rule's expression must yield numbers, not log lines";
         VALUE = 12, "a value out of those that are allowed";
         METRIC_NAME = 13, "a name that no series can have";
+        UNKNOWN_NAME = 14, "a name that nothing has";
+        RECORDS = 15, "records that cannot be read";
+
+        EXPECTATION = 40, "what a test of rules expects did not come";
 
         CONFIG = 50, "a config file with a value that cannot be used";
         CONFIG_ENVIRONMENT = 51, "a reference to the environment in a config file that cannot be resolved";
@@ -229,6 +242,16 @@ pub mod codes {
         NOT_INDEX_LABEL = 201, "a selector on what is no index label";
         NO_GROUPING = 202, "a range aggregation that makes a series of every record";
         DUPLICATE_RULE = 203, "two rules that make the same alerts or series";
+        NEVER_FIRES = 204, "a condition that never holds";
+        ALWAYS_FIRES = 205, "a condition that always holds";
+        MATCHES_ALL = 206, "a selector or filter that lets everything pass";
+        FOR_TOO_LONG = 207, "a `for` that is longer than what is looked for holds";
+        UNANCHORED = 208, "alternatives of a regular expression that find more than was meant";
+        LABEL_DROPPED = 209, "a template that asks for a label that the result has not";
+        DEAD_GROUP = 210, "a group without rules";
+        NO_SEVERITY = 211, "an alert without a severity";
+        TEMPLATE_FAILS = 212, "a template that fails";
+        LOKI = 220, "what Loki refuses";
     }
 }
 

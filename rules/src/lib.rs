@@ -5,9 +5,11 @@
 
 pub mod alert;
 pub mod alerting;
+pub mod backtest;
 pub mod diagnostic;
 pub mod engine;
 pub mod entry;
+pub mod explain;
 pub mod labels;
 pub mod lint;
 pub mod literal_index;
@@ -19,6 +21,7 @@ pub mod plan;
 pub mod query;
 pub mod record;
 pub mod rule_file;
+pub mod rule_test;
 pub mod snapshot;
 pub mod template;
 pub mod time;

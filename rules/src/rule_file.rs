@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::{self, ast};
+use crate::rule_test;
 use crate::template::Template;
-use crate::time::parse_duration;
-use crate::yaml::{self, Key, Node, NodeKind};
+use crate::yaml::reader::{Fields, Reader, missing};
+use crate::yaml::{self, Node, NodeKind};
 
 /// A file of rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,6 +126,11 @@ impl Rule {
         }
     }
 
+    /// Whether its elements are alerts.
+    pub fn is_alert(&self) -> bool {
+        matches!(self.kind, RuleKind::Alert { .. })
+    }
+
     /// Where a part of the expression stands in the file, whose text is `file_text`.
     pub fn place(&self, file_text: &str, part: ast::Span) -> Range<usize> {
         yaml::place(file_text, &self.expr_span, &self.expr_text, part.range())
@@ -133,7 +139,7 @@ impl Rule {
 
 /// Reads a rule file; `file` is its name, for the diagnostics. All mistakes are returned at once, in the order of the file.
 pub fn parse(file: &str, text: &str) -> Result<RuleFile, Vec<Diagnostic>> {
-    let mut reader = Reader { file: file.into(), text: text.into(), mistakes: Vec::new() };
+    let mut reader = Reader::new(file, text);
     let rule_file = match yaml::parse(text) {
         Ok(root) => reader.file(&root),
         Err(mistake) => {
@@ -141,13 +147,7 @@ pub fn parse(file: &str, text: &str) -> Result<RuleFile, Vec<Diagnostic>> {
             None
         }
     };
-    let Reader { file, mut mistakes, .. } = reader;
-    if let (Some(rule_file), true) = (rule_file, mistakes.is_empty()) {
-        return Ok(rule_file);
-    }
-    mistakes.iter_mut().for_each(|mistake| mistake.file = file.clone());
-    mistakes.sort_by_key(|mistake| (mistake.span.start, mistake.code));
-    Err(mistakes)
+    reader.finish(rule_file)
 }
 
 const FILE_FIELDS: &[&str] = &["groups", "namespace", "tests"];
@@ -156,34 +156,12 @@ const RULE_FIELDS: &[&str] =
     &["alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations", "watchbell"];
 const OPTION_FIELDS: &[&str] = &["eval", "lateness", "idle_timeout", "samples"];
 
-/// Goes through the tree and collects mistakes. What cannot be read is `None`, and has been told.
-struct Reader {
-    file: Arc<str>,
-    text: Arc<str>,
-    mistakes: Vec<Diagnostic>,
-}
-
-/// The fields of a mapping, each once.
-struct Fields<'a> {
-    fields: Vec<(&'a Key, &'a Node)>,
-    span: Range<usize>,
-}
-
-impl<'a> Fields<'a> {
-    /// A field that has a value.
-    fn get(&self, name: &str) -> Option<&'a Node> {
-        let (_, node) = self.fields.iter().find(|(key, _)| key.name == name)?;
-        Some(*node).filter(|node| node.kind != NodeKind::Null)
-    }
-
-    fn key(&self, name: &str) -> Option<&'a Key> {
-        Some(self.fields.iter().find(|(key, _)| key.name == name)?.0)
-    }
-}
-
 // The file from the outside in.
 impl Reader {
     fn file(&mut self, root: &Node) -> Option<RuleFile> {
+        if rule_test::is_test_file(root) {
+            return Some(RuleFile { groups: Vec::new(), tests: Some(root.span.clone()) });
+        }
         let fields = self.fields(root, "a rule file", FILE_FIELDS)?;
         if let Some(namespace) = fields.get("namespace") {
             self.string(namespace, "`namespace`");
@@ -219,7 +197,7 @@ impl Reader {
 
     fn group(&mut self, node: &Node) -> Option<RuleGroup> {
         let fields = self.fields(node, "a group", GROUP_FIELDS)?;
-        let name = self.name(&fields, "a group");
+        let name = self.required_string(&fields, "name", "a group");
         let interval = self.duration(&fields, "interval").filter(|interval| !interval.is_zero());
         let limit = self.count(&fields, "limit").unwrap_or(0);
         let query_offset = self.duration(&fields, "query_offset");
@@ -326,6 +304,17 @@ impl Reader {
         None
     }
 
+    fn templates(&mut self, fields: &Fields<'_>, field: &str) {
+        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = fields.get(field) else { return };
+        for (_, node) in entries {
+            let NodeKind::Scalar(text) = &node.kind else { continue };
+            if let Err(error) = Template::parse(text) {
+                let span = yaml::place(&self.text, &node.span, text, error.span.range());
+                self.mistakes.push(Diagnostic::error(codes::TEMPLATE, span, error.message));
+            }
+        }
+    }
+
     fn options(&mut self, fields: &Fields<'_>) -> EvalOptions {
         let Some(node) = fields.get("watchbell") else { return EvalOptions::default() };
         let Some(fields) = self.fields(node, "`watchbell`", OPTION_FIELDS) else { return EvalOptions::default() };
@@ -351,144 +340,6 @@ impl Reader {
     }
 }
 
-// Fields of a kind.
-impl Reader {
-    fn name(&mut self, fields: &Fields<'_>, what: &str) -> Option<Arc<str>> {
-        self.required_string(fields, "name", what)
-    }
-
-    fn required_string(&mut self, fields: &Fields<'_>, field: &str, what: &str) -> Option<Arc<str>> {
-        let Some(node) = fields.get(field) else {
-            self.mistakes.push(missing(field, what, fields));
-            return None;
-        };
-        let text = self.string(node, &format!("`{field}`"))?;
-        if text.is_empty() {
-            let message = format!("`{field}` is empty");
-            self.mistakes.push(Diagnostic::error(codes::MISSING_FIELD, node.span.clone(), message));
-            return None;
-        }
-        Some(text.into())
-    }
-
-    fn duration(&mut self, fields: &Fields<'_>, field: &str) -> Option<Duration> {
-        let node = fields.get(field)?;
-        let text = self.string(node, &format!("`{field}`"))?;
-        match parse_duration(text) {
-            Ok(duration) => Some(duration),
-            Err(error) => {
-                let mistake = Diagnostic::error(codes::DURATION, node.span.clone(), error.to_string());
-                self.mistakes.push(mistake);
-                None
-            }
-        }
-    }
-
-    fn count(&mut self, fields: &Fields<'_>, field: &str) -> Option<usize> {
-        let node = fields.get(field)?;
-        let text = self.string(node, &format!("`{field}`"))?;
-        let count = text.parse().ok();
-        if count.is_none() {
-            let message = format!("`{field}` is a whole number, 0 or more, not `{text}`");
-            self.mistakes.push(Diagnostic::error(codes::WRONG_TYPE, node.span.clone(), message));
-        }
-        count
-    }
-
-    /// Names with texts, sorted by name.
-    fn labels(&mut self, fields: &Fields<'_>, field: &str) -> Vec<(String, String)> {
-        let Some(node) = fields.get(field) else { return Vec::new() };
-        let mut labels = Vec::new();
-        for (key, value) in self.mapping(node, &format!("`{field}`")) {
-            if key.name.is_empty() || field == "labels" && key.name == "__name__" {
-                let message = format!("`{}` cannot be set in `{field}`", key.name);
-                self.mistakes.push(Diagnostic::error(codes::LABEL_NAME, key.span.clone(), message));
-            }
-            let text = match value.kind {
-                NodeKind::Null => Some(""),
-                _ => self.string(value, &format!("`{}`", key.name)),
-            };
-            labels.extend(text.map(|text| (key.name.clone(), text.to_owned())));
-        }
-        labels.sort();
-        labels
-    }
-
-    fn templates(&mut self, fields: &Fields<'_>, field: &str) {
-        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = fields.get(field) else { return };
-        for (_, node) in entries {
-            let NodeKind::Scalar(text) = &node.kind else { continue };
-            if let Err(error) = Template::parse(text) {
-                let span = yaml::place(&self.text, &node.span, text, error.span.range());
-                self.mistakes.push(Diagnostic::error(codes::TEMPLATE, span, error.message));
-            }
-        }
-    }
-
-    fn string<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
-        match &node.kind {
-            NodeKind::Scalar(text) => Some(text),
-            _ => {
-                self.wrong_type(node, what, "a text");
-                None
-            }
-        }
-    }
-
-    fn sequence<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
-        match &node.kind {
-            NodeKind::Sequence(items) => items,
-            _ => {
-                self.wrong_type(node, what, "a list");
-                &[]
-            }
-        }
-    }
-
-    fn mapping<'n>(&mut self, node: &'n Node, what: &str) -> Vec<(&'n Key, &'n Node)> {
-        let NodeKind::Mapping(fields) = &node.kind else {
-            self.wrong_type(node, what, "a mapping of names to values");
-            return Vec::new();
-        };
-        let mut once: Vec<(&Key, &Node)> = Vec::new();
-        for (key, value) in fields {
-            if once.iter().any(|(other, _)| other.name == key.name) {
-                let message = format!("`{}` stands twice in {what}", key.name);
-                self.mistakes.push(Diagnostic::error(codes::DUPLICATE, key.span.clone(), message));
-            } else {
-                once.push((key, value));
-            }
-        }
-        once
-    }
-
-    fn fields<'n>(&mut self, node: &'n Node, what: &str, allowed: &[&str]) -> Option<Fields<'n>> {
-        let fields = self.mapping(node, what);
-        for (key, _) in &fields {
-            if !allowed.contains(&&*key.name) {
-                let message = format!("unknown field `{}` in {what}", key.name);
-                let mistake = Diagnostic::error(codes::UNKNOWN_FIELD, key.span.clone(), message);
-                let mistake = mistake.suggest(&key.name, allowed.iter().copied());
-                let all = format!("fields are {}", quoted(allowed));
-                self.mistakes.push(if mistake.help.is_some() { mistake } else { mistake.help(all) });
-            }
-        }
-        let is_mapping = matches!(node.kind, NodeKind::Mapping(_));
-        is_mapping.then(|| Fields { fields, span: node.span.clone() })
-    }
-
-    fn wrong_type(&mut self, node: &Node, what: &str, wanted: &str) {
-        let found = match node.kind {
-            NodeKind::Null => "nothing",
-            NodeKind::Scalar(_) => "a text",
-            NodeKind::Sequence(_) => "a list",
-            NodeKind::Mapping(_) => "a mapping",
-        };
-        let message = format!("{what} must be {wanted}, this is {found}");
-        self.mistakes.push(Diagnostic::error(codes::WRONG_TYPE, node.span.clone(), message));
-    }
-}
-
 impl EvalOptions {
     /// These, and where they do not say, those of `outer`.
     fn over(self, outer: Self) -> Self {
@@ -499,15 +350,6 @@ impl EvalOptions {
             samples: self.samples.or(outer.samples),
         }
     }
-}
-
-fn missing(field: &str, what: &str, fields: &Fields<'_>) -> Diagnostic {
-    let place = match fields.fields.first() {
-        Some((key, _)) => key.span.clone(),
-        None => fields.span.start..fields.span.start,
-    };
-    Diagnostic::error(codes::MISSING_FIELD, place, format!("{what} needs `{field}`"))
-        .label(format!("`{field}` is missing"))
 }
 
 /// The name of a group where it has one.
@@ -521,11 +363,6 @@ fn name_place(node: &Node) -> Range<usize> {
 fn first_line(fields: &Fields<'_>, text: &str) -> Range<usize> {
     let start = fields.fields.first().map_or(fields.span.start, |(key, _)| key.span.start);
     start..start + text[start..].lines().next().map_or(0, |line| line.trim_end().len())
-}
-
-fn quoted(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    quoted.join(", ")
 }
 
 #[cfg(test)]

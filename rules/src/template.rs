@@ -25,6 +25,7 @@ pub mod log;
 mod log_funcs;
 mod methods;
 mod parser;
+mod reads;
 mod time_format;
 mod time_parse;
 pub mod value;

@@ -1,5 +1,7 @@
 //! A YAML file as a tree whose every node knows its bytes, so that all mistakes of a file can be shown where they stand.
 
+pub(crate) mod reader;
+
 use std::fmt;
 use std::ops::Range;
 

@@ -56,3 +56,16 @@ pub enum NotifyReason {
     /// `repeat_interval` has passed.
     RepeatInterval,
 }
+
+impl NotifyReason {
+    /// As messages and tests write it: `first_notification`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FirstNotification => "first_notification",
+            Self::NewAlertsInGroup => "new_alerts_in_group",
+            Self::NewResolvedAlerts => "new_resolved_alerts",
+            Self::AllAlertsResolved => "all_alerts_resolved",
+            Self::RepeatInterval => "repeat_interval",
+        }
+    }
+}

@@ -58,6 +58,11 @@ impl OwnedEntry {
         });
         Self { time, line, metadata: Labels::new(named), stream: stream.clone(), repeats: false }
     }
+
+    /// The same; it counts as often as it is there, though its stream has another with the same time and line.
+    pub fn repeating(self) -> Self {
+        Self { repeats: true, ..self }
+    }
 }
 
 impl LogEntry for OwnedEntry {
@@ -175,7 +180,7 @@ fn without_mark(bytes: &[u8]) -> &[u8] {
 /// The records of JSON texts that stand behind one another.
 fn documents(
     bytes: &[u8],
-    read: impl Fn(Range<usize>) -> Result<Vec<OwnedEntry>, RecordsError>,
+    mut read: impl FnMut(Range<usize>) -> Result<Vec<OwnedEntry>, RecordsError>,
 ) -> Result<Vec<OwnedEntry>, RecordsError> {
     let mut entries = Vec::new();
     let mut documents = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
@@ -287,11 +292,30 @@ fn parse_push(json: &[u8]) -> Result<Vec<OwnedEntry>, RecordsError> {
 }
 
 fn parse_otlp(json: &[u8], end: Timestamp) -> Result<Vec<OwnedEntry>, RecordsError> {
-    let bytes = json::to_protobuf(Signal::Logs, json, usize::MAX)
-        .map_err(|json::JsonError { line, column, message, .. }| RecordsError { line, column, message })?;
+    Ok(from_otlp(&otlp_request(json)?, &LabelConfig::default(), end))
+}
+
+/// One request as protobuf.
+fn otlp_request(json: &[u8]) -> Result<Vec<u8>, RecordsError> {
+    json::to_protobuf(Signal::Logs, json, usize::MAX)
+        .map_err(|json::JsonError { line, column, message, .. }| RecordsError { line, column, message })
+}
+
+/// Shows each of the OTLP requests in JSON that stand behind one another, as protobuf.
+pub(crate) fn otlp_requests(bytes: &[u8], mut visit: impl FnMut(&[u8])) -> Result<(), RecordsError> {
+    let bytes = without_mark(bytes);
+    documents(bytes, |document| {
+        visit(&otlp_request(&bytes[document])?);
+        Ok(Vec::new())
+    })?;
+    Ok(())
+}
+
+/// The records of an OTLP request; those that bear no time happened right before `end`.
+pub fn from_otlp(request: &[u8], config: &LabelConfig, end: Timestamp) -> Vec<OwnedEntry> {
     let mut entries = Vec::new();
-    for resource_logs in LogsRequest::new(&bytes).resource_logs() {
-        let resource = ResourceLabels::new(resource_logs.resource(), &LabelConfig::default());
+    for resource_logs in LogsRequest::new(request).resource_logs() {
+        let resource = ResourceLabels::new(resource_logs.resource(), config);
         for scope_logs in resource_logs.scope_logs() {
             let scope = ScopeLabels::new(scope_logs.scope());
             for record in scope_logs.log_records() {
@@ -304,11 +328,11 @@ fn parse_otlp(json: &[u8], end: Timestamp) -> Result<Vec<OwnedEntry>, RecordsErr
             }
         }
     }
-    Ok(entries)
+    entries
 }
 
 /// Its own time, else when it was observed.
-fn otlp_time(record: &LogRecord<'_>) -> Option<Timestamp> {
+pub(crate) fn otlp_time(record: &LogRecord<'_>) -> Option<Timestamp> {
     let stamps = [record.time_unix_nano, record.observed_time_unix_nano];
     stamps.into_iter().find(|stamp| *stamp != 0).map(|stamp| Timestamp(i64::try_from(stamp).unwrap_or(i64::MAX)))
 }

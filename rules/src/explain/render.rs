@@ -1,0 +1,175 @@
+//! The explanation as a person reads it.
+
+use std::fmt::Write as _;
+
+use super::{Explainer, RangeWatch, Standing, Step};
+use crate::query::answer::value_text;
+use crate::rule_file::RuleKind;
+use crate::time::format_duration;
+use crate::transition::AlertState;
+
+impl Explainer<'_> {
+    /// All of it: the state first, then what led to it.
+    pub fn render(&self) -> String {
+        let mut out = format!("{}\n  {}\n", self.rule.name(), self.rule.expr_text.trim().replace('\n', "\n  "));
+        let RuleKind::Alert { hold, keep_firing_for, .. } = &self.rule.kind else { return out };
+        let mut patience = format!("for: {}", format_duration(*hold));
+        if !keep_firing_for.is_zero() {
+            let _ = write!(patience, ", keep_firing_for: {}", format_duration(*keep_firing_for));
+        }
+        let _ = writeln!(out, "  {patience}\n\nat {}", self.at);
+        self.standing.iter().for_each(|standing| self.put_standing(standing, &mut out));
+        self.ranges.iter().for_each(|range| range.put(&mut out));
+        self.put_values(&mut out);
+        self.put_path(&mut out);
+        out
+    }
+
+    fn put_standing(&self, standing: &Standing, out: &mut String) {
+        for (state, alert) in &standing.alerts {
+            let since = match (state, alert.fired_at) {
+                (AlertState::Firing, Some(fired)) => format!("firing since {fired}"),
+                _ => format!(
+                    "pending since {}, fires at {} if it still holds",
+                    alert.active_at,
+                    alert.active_at + alert.hold
+                ),
+            };
+            let _ = writeln!(out, "  {since}  {} value {}", alert.labels, value_text(alert.value));
+        }
+        if standing.alerts.is_empty() {
+            let _ = writeln!(out, "  inactive: {}", self.why_inactive());
+        }
+        if let Some(error) = &standing.last_error {
+            let _ = writeln!(out, "  the rule has an error: {error}");
+        }
+        if let Some(until) = standing.warming_until {
+            let _ = writeln!(
+                out,
+                "  warming until {until}: what was before the first record is not known, and no absence is told before"
+            );
+        }
+    }
+
+    /// What the records and values say, in a sentence.
+    fn why_inactive(&self) -> String {
+        for range in &self.ranges {
+            if let Some(step) = range.steps.iter().find(|step| step.left.in_window == 0) {
+                return format!("no record of `{}` in the window is left behind `{}`", range.text, step.text);
+            }
+        }
+        match self.value(&self.rule.expr.to_string()) {
+            Ok(values) if values.is_empty() => "the condition does not hold".to_owned(),
+            Ok(_) => {
+                "the condition holds over the records up to then, but that was not known yet: see the states".to_owned()
+            }
+            Err(error) => error,
+        }
+    }
+
+    fn put_values(&self, out: &mut String) {
+        out.push_str("\nvalues\n");
+        for (part, values) in self.values() {
+            let _ = writeln!(out, "  {part}");
+            match values {
+                Err(error) => _ = writeln!(out, "    fails: {error}"),
+                Ok(values) if values.is_empty() => out.push_str("    nothing\n"),
+                Ok(values) => {
+                    for (labels, value) in values.iter().take(VALUES_SHOWN_MAX) {
+                        let _ = writeln!(out, "    {labels} {}", value_text(*value));
+                    }
+                    put_more(values.len(), VALUES_SHOWN_MAX, out);
+                }
+            }
+        }
+    }
+
+    fn put_path(&self, out: &mut String) {
+        out.push_str("\nstates\n");
+        if self.path.is_empty() {
+            out.push_str("  none: the condition never held\n");
+        }
+        let asked = format!("> {}  asked about\n", self.at);
+        let later = self.path.partition_point(|transition| transition.at <= self.at);
+        for (at, transition) in self.path.iter().enumerate() {
+            if at == later {
+                out.push_str(&asked);
+            }
+            let state = match (transition.from, transition.to) {
+                (AlertState::Firing, AlertState::Inactive) => "resolved",
+                (_, AlertState::Inactive) => "forgotten",
+                (_, AlertState::Pending) => "pending",
+                (_, AlertState::Firing) => "firing",
+            };
+            let alert = &transition.alert;
+            let cause = match transition.cause {
+                Some(_) => "by a record",
+                None => "by time",
+            };
+            let value = value_text(alert.value);
+            let _ = writeln!(out, "  {}  {state:9} {} value {value}, {cause}", transition.at, alert.labels);
+        }
+        if later == self.path.len() {
+            out.push_str(&asked);
+        }
+    }
+}
+
+impl RangeWatch {
+    fn put(&self, out: &mut String) {
+        let (from, to) = self.window;
+        let _ = writeln!(out, "\n{}\n  window ({from}, {to}]\n", self.text);
+        let width = self.steps.iter().map(|step| step.text.chars().count()).max().unwrap_or(0).max("records".len());
+        let _ = writeln!(out, "  {:width$}  {:>9}  {:>9}", "", "all", "in window");
+        let _ = writeln!(out, "  {:width$}  {:>9}  {:>9}", "records", self.records.all, self.records.in_window);
+        self.steps.iter().for_each(|step| step.put(width, out));
+        if !self.content.is_empty() {
+            out.push_str("\n  in the window\n");
+        }
+        for (stream, records) in self.content.iter().take(STREAMS_SHOWN_MAX) {
+            let _ = writeln!(out, "    {stream}: {}", records.len());
+            let skipped = records.len().saturating_sub(RECORDS_SHOWN_MAX);
+            for (time, line) in &records[skipped..] {
+                let _ = writeln!(out, "      {time}  {}", shortened(line));
+            }
+        }
+        put_more(self.content.len(), STREAMS_SHOWN_MAX, out);
+    }
+}
+
+impl Step {
+    fn put(&self, width: usize, out: &mut String) {
+        let _ = write!(out, "  {:width$}  {:>9}  {:>9}", self.text, self.left.all, self.left.in_window);
+        if self.failed.all > 0 {
+            let _ = write!(out, "  {} with an error", self.failed.all);
+        }
+        if let Some((_, time, told)) = &self.dropped {
+            let _ = write!(out, "  dropped: {time} {}", shortened(told));
+        }
+        out.push('\n');
+    }
+}
+
+fn put_more(len: usize, shown: usize, out: &mut String) {
+    if len > shown {
+        let _ = writeln!(out, "    and {} more", len - shown);
+    }
+}
+
+fn shortened(line: &str) -> String {
+    let one_line = line.replace(['\n', '\r', '\t'], " ");
+    match one_line.char_indices().nth(LINE_CHARS_SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &one_line[..end]),
+        None => one_line,
+    }
+}
+
+/// Streams of a window, and the last records of each, that are shown.
+const STREAMS_SHOWN_MAX: usize = 10;
+const RECORDS_SHOWN_MAX: usize = 5;
+
+/// Elements of a value that are shown.
+const VALUES_SHOWN_MAX: usize = 10;
+
+/// Characters of a line that are shown.
+const LINE_CHARS_SHOWN_MAX: usize = 100;

@@ -1,0 +1,134 @@
+//! Labels and annotations: templates that ask for what is not there, or fail.
+
+use std::collections::BTreeSet;
+
+use super::field;
+use crate::diagnostic::{Diagnostic, codes};
+use crate::labels::Labels;
+use crate::logql::ast::{BinaryOp, Grouping, MatchCardinality, MatchOp, MetricExpr, MetricKind, RangeOp, VectorOp};
+use crate::record::EvidenceRecord;
+use crate::rule_file::Rule;
+use crate::template::{Links, RuleData, Template, expand_rule};
+use crate::time::Timestamp;
+use crate::yaml::{self, Node, NodeKind};
+
+pub(super) fn lint(rule: &Rule, node: &Node, file_text: &str) -> Vec<Diagnostic> {
+    let kept = labels_of(&rule.expr);
+    let mut warnings = Vec::new();
+    for part in ["labels", "annotations"] {
+        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = field(node, part) else { continue };
+        for (_, value) in entries {
+            let NodeKind::Scalar(text) = &value.kind else { continue };
+            let Ok(template) = Template::parse(text) else { continue };
+            let mut found = dropped(&template, kept.as_ref(), rule);
+            found.extend(failing(&template, kept.as_ref()));
+            let placed = |warning: Diagnostic| {
+                let span = yaml::place(file_text, &value.span, text, warning.span.clone());
+                Diagnostic { span, ..warning }
+            };
+            warnings.extend(found.into_iter().map(placed));
+        }
+    }
+    warnings
+}
+
+/// Labels that the template asks for and the expression's elements do not have.
+fn dropped(template: &Template, kept: Option<&BTreeSet<String>>, rule: &Rule) -> Vec<Diagnostic> {
+    let Some(kept) = kept else { return Vec::new() };
+    let strangers = template.labels_read().into_iter().filter(|(name, _)| !kept.contains(name));
+    let warning = |(name, span): (String, crate::logql::ast::Span)| {
+        let message = format!("the expression's result has no label `{name}`");
+        let names: Vec<String> = kept.iter().map(|name| format!("`{name}`")).collect();
+        let is_own = rule.labels.iter().any(|(own, _)| *own == name);
+        let help = match names.len() {
+            _ if is_own => format!("`{name}` is a label of the rule: templates see those of the expression alone"),
+            0 => format!("it has no labels at all: group by it, `sum by ({name}) (...)`"),
+            _ => format!("it has {}: group by `{name}` too", names.join(", ")),
+        };
+        let warning = Diagnostic::warning(codes::LABEL_DROPPED, span, message).label("always empty");
+        match crate::diagnostic::closest(&name, kept.iter().map(String::as_str)) {
+            Some(_) => warning.suggest(&name, kept.iter().map(String::as_str)),
+            None => warning.help(help),
+        }
+    };
+    strangers.map(warning).collect()
+}
+
+/// What goes wrong where the template is run over an alert as it may be.
+fn failing(template: &Template, kept: Option<&BTreeSet<String>>) -> Option<Diagnostic> {
+    let read = template.labels_read();
+    let names = kept.into_iter().flatten().cloned().chain(read.into_iter().map(|(name, _)| name));
+    let labels = Labels::new(names.map(|name| (name, "1")));
+    let sample = EvidenceRecord {
+        time: Timestamp(1_767_225_600_000_000_000),
+        severity_number: 17,
+        severity: "ERROR".to_owned(),
+        body: "payment refused".to_owned(),
+        attributes: vec![("service.name".to_owned(), "checkout".to_owned())],
+        trace_id: "0af7651916cd43dd8448eb211c80319c".to_owned(),
+        span_id: "b7ad6b7169203331".to_owned(),
+    };
+    let data = RuleData {
+        labels: &labels,
+        value: 42.0,
+        external_labels: &Labels::default(),
+        external_url: "http://localhost",
+        samples: std::slice::from_ref(&sample),
+        links: &Links::default(),
+        now: sample.time,
+    };
+    let error = expand_rule(template, &data).err()?;
+    let warning =
+        Diagnostic::warning(codes::TEMPLATE_FAILS, error.span, format!("the template fails: {}", error.message));
+    Some(warning.help("it was run over an alert whose labels are all `1` and whose value is 42"))
+}
+
+/// The labels that an expression's elements have at most; `None` where that cannot be told.
+fn labels_of(expr: &MetricExpr) -> Option<BTreeSet<String>> {
+    match &expr.kind {
+        MetricKind::Number(_) | MetricKind::VectorFn(_) => Some(BTreeSet::new()),
+        MetricKind::Range(range) if range.op == RangeOp::AbsentOverTime => {
+            let matchers = range.range.log.selector.matchers.iter();
+            Some(matchers.filter(|matcher| matcher.op == MatchOp::Equal).map(|matcher| matcher.name.clone()).collect())
+        }
+        MetricKind::Range(range) => by(range.grouping.as_ref()?),
+        MetricKind::Vector(vector) => match (vector.op, &vector.grouping) {
+            (VectorOp::Topk | VectorOp::Bottomk | VectorOp::ApproxTopk | VectorOp::Sort | VectorOp::SortDesc, _) => {
+                labels_of(&vector.expr)
+            }
+            (_, Some(grouping)) => by(grouping),
+            (_, None) => Some(BTreeSet::new()),
+        },
+        MetricKind::LabelReplace { expr, dst, .. } => {
+            let mut labels = labels_of(expr)?;
+            labels.insert(dst.text.clone());
+            Some(labels)
+        }
+        MetricKind::Binary(binary) => {
+            let (lhs, rhs) = (&binary.lhs, &binary.rhs);
+            match (binary.op, &binary.matching) {
+                _ if lhs.is_scalar() => labels_of(rhs),
+                _ if rhs.is_scalar() => labels_of(lhs),
+                (BinaryOp::And | BinaryOp::Unless, _) => labels_of(lhs),
+                (BinaryOp::Or, _) => Some(labels_of(lhs)?.union(&labels_of(rhs)?).cloned().collect()),
+                (_, None) => labels_of(lhs),
+                (_, Some(matching)) => match matching.card {
+                    MatchCardinality::OneToOne if matching.on => Some(matching.labels.iter().cloned().collect()),
+                    MatchCardinality::OneToOne => labels_of(lhs),
+                    MatchCardinality::ManyToOne => with(labels_of(lhs)?, &matching.include),
+                    MatchCardinality::OneToMany => with(labels_of(rhs)?, &matching.include),
+                },
+            }
+        }
+        MetricKind::Variants { .. } => None,
+    }
+}
+
+fn by(grouping: &Grouping) -> Option<BTreeSet<String>> {
+    (!grouping.without).then(|| grouping.labels.iter().cloned().collect())
+}
+
+fn with(mut labels: BTreeSet<String>, more: &[String]) -> Option<BTreeSet<String>> {
+    labels.extend(more.iter().cloned());
+    Some(labels)
+}

@@ -1,0 +1,195 @@
+//! Lays what was expected beside what came.
+
+use std::sync::Arc;
+
+use super::timeline::relative;
+use super::{ExpectedAlert, ExpectedMessage, ExpectedValue};
+use crate::alerting::notification::Notification;
+use crate::labels::Labels;
+use crate::query::answer::value_text;
+use crate::time::Timestamp;
+use crate::transition::Alert;
+
+/// Something that can be expected.
+pub(super) trait Expect {
+    type Got;
+
+    /// What is otherwise than expected, as lines of a diff: what was expected behind `-`, what came behind `+`.
+    fn differences(&self, got: &Self::Got, start: Timestamp) -> Vec<String>;
+
+    /// How much is asked of it: the choosy choose first.
+    fn demands(&self) -> usize;
+
+    fn show(&self, start: Timestamp) -> String;
+
+    fn show_got(got: &Self::Got, start: Timestamp) -> String;
+}
+
+/// The differences between two sets, in which every element is to have its counterpart; none where all have.
+pub(super) fn diff<E: Expect>(expected: &[E], got: &[E::Got], start: Timestamp) -> Vec<String> {
+    let mut choosy: Vec<&E> = expected.iter().collect();
+    choosy.sort_by_key(|expected| std::cmp::Reverse(expected.demands()));
+    let mut left: Vec<&E::Got> = got.iter().collect();
+    choosy.retain(|expected| match left.iter().position(|got| expected.differences(got, start).is_empty()) {
+        Some(at) => {
+            left.remove(at);
+            false
+        }
+        None => true,
+    });
+    let mut lines = Vec::new();
+    while let Some((at, nearest)) = nearest(&choosy, &left, start) {
+        let (expected, got) = (choosy.remove(at), left.remove(nearest));
+        lines.push(format!("  {}", E::show_got(got, start)));
+        lines.extend(expected.differences(got, start));
+    }
+    lines.extend(choosy.into_iter().map(|expected| format!("- {}", expected.show(start))));
+    lines.extend(left.into_iter().map(|got| format!("+ {}", E::show_got(got, start))));
+    lines
+}
+
+/// The two that differ least, as indices.
+fn nearest<E: Expect>(expected: &[&E], got: &[&E::Got], start: Timestamp) -> Option<(usize, usize)> {
+    let pairs = (0..expected.len()).flat_map(|a| (0..got.len()).map(move |b| (a, b)));
+    pairs.min_by_key(|(a, b)| expected[*a].differences(got[*b], start).len())
+}
+
+impl Expect for ExpectedAlert {
+    type Got = Arc<Alert>;
+
+    fn differences(&self, got: &Arc<Alert>, _start: Timestamp) -> Vec<String> {
+        let mut lines = pairs("label", &self.labels, &got.labels, self.is_exact);
+        lines.extend(pairs("annotation", &self.annotations, &got.annotations, self.is_exact));
+        if let Some(value) = self.value.filter(|value| !is_same(*value, got.value)) {
+            lines.push(format!("-   value {}", value_text(value)));
+            lines.push(format!("+   value {}", value_text(got.value)));
+        }
+        let missing: Vec<&String> =
+            self.samples.iter().filter(|text| !got.samples.iter().any(|sample| sample.body.contains(*text))).collect();
+        if !missing.is_empty() {
+            lines.extend(missing.iter().map(|text| format!("-   a sample with {text:?}")));
+            lines.extend(got.samples.iter().map(|sample| format!("+   sample {:?}", sample.body)));
+            if got.samples.is_empty() {
+                lines.push("+   no sample".to_owned());
+            }
+        }
+        lines
+    }
+
+    fn demands(&self) -> usize {
+        self.labels.len() + self.annotations.len() + self.samples.len() + usize::from(self.value.is_some())
+    }
+
+    fn show(&self, _start: Timestamp) -> String {
+        let value = self.value.map(|value| format!(" value {}", value_text(value))).unwrap_or_default();
+        format!("{}{value}", shown(&self.labels))
+    }
+
+    fn show_got(got: &Arc<Alert>, _start: Timestamp) -> String {
+        format!("{} value {}", got.labels, value_text(got.value))
+    }
+}
+
+impl Expect for ExpectedValue {
+    type Got = (Labels, f64);
+
+    fn differences(&self, (labels, value): &(Labels, f64), _start: Timestamp) -> Vec<String> {
+        let mut lines = pairs("label", &self.labels, labels, false);
+        if !is_same(self.value, *value) {
+            lines.push(format!("-   value {}", value_text(self.value)));
+            lines.push(format!("+   value {}", value_text(*value)));
+        }
+        lines
+    }
+
+    fn demands(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn show(&self, _start: Timestamp) -> String {
+        format!("{} value {}", shown(&self.labels), value_text(self.value))
+    }
+
+    fn show_got((labels, value): &(Labels, f64), _start: Timestamp) -> String {
+        format!("{labels} value {}", value_text(*value))
+    }
+}
+
+impl Expect for ExpectedMessage {
+    type Got = Notification;
+
+    fn differences(&self, got: &Notification, start: Timestamp) -> Vec<String> {
+        let mut lines = pairs("label", &self.labels, &got.common_labels, false);
+        lines.extend(pairs("annotation", &self.annotations, &got.common_annotations, false));
+        let (firing, resolved) = counts(got);
+        let time = |at: Timestamp| relative(at, start);
+        let others = [
+            ("firing", self.firing.map(|count| count.to_string()), firing.to_string()),
+            ("resolved", self.resolved.map(|count| count.to_string()), resolved.to_string()),
+            ("reason", self.reason.clone(), reason(got)),
+            ("at", self.at.map(|at| time(at.time(start))), time(got.due)),
+        ];
+        for (name, expected, got) in others {
+            let Some(expected) = expected.filter(|expected| *expected != got) else { continue };
+            lines.push(format!("-   {name} {expected}"));
+            lines.push(format!("+   {name} {got}"));
+        }
+        lines
+    }
+
+    fn demands(&self) -> usize {
+        let options = [self.at.is_some(), self.reason.is_some(), self.firing.is_some(), self.resolved.is_some()];
+        self.labels.len() + self.annotations.len() + options.iter().filter(|is_there| **is_there).count()
+    }
+
+    fn show(&self, start: Timestamp) -> String {
+        let at = self.at.map(|at| format!("at {} ", relative(at.time(start), start))).unwrap_or_default();
+        format!("a message {at}{}", shown(&self.labels))
+    }
+
+    fn show_got(got: &Notification, start: Timestamp) -> String {
+        let (firing, resolved) = counts(got);
+        let at = relative(got.due, start);
+        format!("a message at {at} {}: {firing} firing, {resolved} resolved ({})", got.common_labels, reason(got))
+    }
+}
+
+fn counts(message: &Notification) -> (usize, usize) {
+    let firing = message.alerts.iter().filter(|alert| alert.resolved_at.is_none()).count();
+    (firing, message.alerts.len() - firing)
+}
+
+fn reason(message: &Notification) -> String {
+    message.reason.name().to_owned()
+}
+
+/// Differences in names and texts; a text that is expected to be empty is one that is not there.
+fn pairs(what: &str, expected: &[(String, String)], got: &Labels, is_exact: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, text) in expected {
+        let found = got.get(name).unwrap_or_default();
+        if found != text {
+            lines.push(match text.is_empty() {
+                true => format!("-   no {what} {name}"),
+                false => format!("-   {what} {name}={text:?}"),
+            });
+            lines.push(match found.is_empty() {
+                true => format!("+   no {what} {name}"),
+                false => format!("+   {what} {name}={found:?}"),
+            });
+        }
+    }
+    let unexpected = got.iter().filter(|(name, _)| is_exact && !expected.iter().any(|(other, _)| other == name));
+    lines.extend(unexpected.map(|(name, text)| format!("+   {what} {name}={text:?}")));
+    lines
+}
+
+fn shown(labels: &[(String, String)]) -> String {
+    Labels::new(labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))).to_string()
+}
+
+/// Whether two values differ by less than a millionth, as what was written in decimal differs from what was computed.
+fn is_same(expected: f64, got: f64) -> bool {
+    let is_near = || (expected - got).abs() <= expected.abs().max(got.abs()) * 1e-6;
+    expected == got || (expected.is_nan() && got.is_nan()) || (expected.is_finite() && got.is_finite() && is_near())
+}
