@@ -2,15 +2,17 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it answers a person
 
+mod output;
+
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use watchbell_rules::diagnostic::{Diagnostic, Severity};
-use watchbell_rules::{lint, rule_file};
+use watchbell_rules::{lint, rule_file, rule_test};
 
-use crate::cli::CheckArguments;
+use crate::cli::{CheckArguments, CheckFormat};
 use crate::config::{Config, ConfigError, read_rule_file};
 use crate::evaluator::rule_set::RuleFileText;
 use crate::pipeline;
@@ -18,7 +20,7 @@ use crate::pipeline;
 /// Checks and prints; the exit status is as the command's help says.
 pub fn check(arguments: &CheckArguments) -> ExitCode {
     match findings(arguments) {
-        Ok(findings) => report(&findings, arguments.deny_warnings),
+        Ok(findings) => report(&findings, arguments),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(2)
@@ -38,17 +40,19 @@ fn findings(arguments: &CheckArguments) -> Result<Vec<Findings>, ConfigError> {
     if let Some(path) = &arguments.config {
         let config = Config::load(Some(path))?;
         pipeline::check(&config)?;
-        println!("{}: ok", path.display());
+        if arguments.format == CheckFormat::Text {
+            println!("{}: ok", path.display());
+        }
         files.extend(config.read_rule_files()?);
     }
     for path in &arguments.paths {
         files.extend(rule_files_at(path)?.iter().map(|path| read_rule_file(path)).collect::<Result<Vec<_>, _>>()?);
     }
-    Ok(files.into_iter().map(check_file).collect())
+    Ok(files.into_iter().map(|file| check_file(file, arguments)).collect())
 }
 
 /// The file, or the rule files in the folder.
-fn rule_files_at(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+pub(crate) fn rule_files_at(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -63,38 +67,44 @@ fn rule_files_at(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-fn check_file(file: RuleFileText) -> Findings {
-    match rule_file::parse(&file.path, &file.text) {
+fn check_file(file: RuleFileText, arguments: &CheckArguments) -> Findings {
+    let (path, text) = (&file.path, &file.text);
+    let (rules, mut diagnostics) = match rule_file::parse(path, text) {
         Ok(parsed) => {
-            let diagnostics = lint::lint(&file.path, &file.text, &parsed, lint::is_default_index_label);
-            Findings { rules: parsed.groups.iter().map(|group| group.rules.len()).sum(), file, diagnostics }
+            let mut diagnostics = lint::lint(path, text, &parsed, lint::is_default_index_label);
+            let tests = parsed.tests.as_ref().map(|_| rule_test::parse(path, text));
+            diagnostics.extend(tests.and_then(Result::err).into_iter().flatten());
+            (parsed.groups.iter().map(|group| group.rules.len()).sum(), diagnostics)
         }
-        Err(diagnostics) => Findings { file, rules: 0, diagnostics },
+        Err(diagnostics) => (0, diagnostics),
+    };
+    if arguments.loki {
+        diagnostics.extend(lint::loki(path, text));
     }
+    let is_allowed =
+        |found: &Diagnostic| found.severity == Severity::Warning && arguments.allow.contains(&found.code.to_string());
+    diagnostics.retain(|found| !is_allowed(found));
+    diagnostics.sort_by_key(|found| (found.span.start, found.code));
+    Findings { rules, file, diagnostics }
 }
 
-fn report(findings: &[Findings], deny_warnings: bool) -> ExitCode {
-    let styled = io::stdout().is_terminal();
-    let mut errors = 0;
-    let mut warnings = 0;
-    for Findings { file, rules, diagnostics } in findings {
-        for diagnostic in diagnostics {
-            let text = if styled { diagnostic.render_styled(&file.text) } else { diagnostic.render(&file.text) };
-            println!("{text}\n");
-        }
-        let found = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-        errors += found;
-        warnings += diagnostics.len() - found;
-        if diagnostics.is_empty() {
-            println!("{}: ok, {}", file.path, counted(*rules, "rule"));
-        }
+fn report(findings: &[Findings], arguments: &CheckArguments) -> ExitCode {
+    match arguments.format {
+        CheckFormat::Text => print!("{}", output::text(findings, io::stdout().is_terminal())),
+        CheckFormat::Json => println!("{}", output::json(findings)),
+        CheckFormat::Github => print!("{}", output::github(findings)),
+        CheckFormat::Sarif => println!("{}", output::sarif(findings)),
     }
-    if errors + warnings > 0 {
-        println!("{}, {}", counted(errors, "mistake"), counted(warnings, "warning"));
-    }
-    if errors > 0 || (deny_warnings && warnings > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let (errors, warnings) = counts(findings);
+    if errors > 0 || (arguments.deny_warnings && warnings > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+/// How many mistakes and how many warnings there are.
+fn counts(findings: &[Findings]) -> (usize, usize) {
+    let all = || findings.iter().flat_map(|found| &found.diagnostics);
+    let errors = all().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    (errors, all().count() - errors)
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,9 +29,40 @@ pub enum Command {
 
     /// Check rule files and config files, and say what is wrong where
     ///
-    /// Prints every mistake with its line, column and what was probably meant, and warns of what is legal but will surprise. The exit
-    /// status is 0 when all files are right (warnings allowed), 1 when one has a mistake, 2 when one cannot be read.
+    /// Prints every mistake with its line, column and what was probably meant, and warns of what is legal but will surprise:
+    /// docs/checks.md shows each with what to write instead. The exit status is 0 when all files are right (warnings allowed), 1 when one has
+    /// a mistake, 2 when one cannot be read.
     Check(CheckArguments),
+
+    /// Run the tests of rule files
+    ///
+    /// Tests stand under `tests:` in a rule file, or in a file of their own that names rule files under `rule_files:`; that may also be
+    /// promtool's test file, with log records under `records:` as its input. Of a folder, the files that have tests are taken. A failure shows
+    /// what was expected, what came, and what happened when. docs/testing.md has every key.
+    ///
+    /// The exit status is 0 when all tests pass, 1 when one fails, 2 when a file cannot be read or has mistakes.
+    Test(TestArguments),
+
+    /// Run rules over records of the past: what would have paged, how often, and for how long
+    ///
+    /// The clock is the records' own, and the replay goes as fast as it can. It tells the pages by rule and by day, how long each would have
+    /// lasted, and which rules are the loudest; with --against, what another version of the rules changes.
+    ///
+    /// The past comes from files (bodies of Loki's push API in JSON, OTLP requests in JSON, lines that bear their time), from a folder of
+    /// such, from the `data_dir` of a collector that is not running, or from a Loki (`--from http://loki:3100`, with --selector, --start and --end;
+    /// a bearer token is taken from WATCHBELL_LOKI_TOKEN).
+    ///
+    /// The exit status is 0, or 2 when a file has mistakes or the past cannot be read.
+    Replay(ReplayArguments),
+
+    /// Tell why an alert did or did not fire: stage by stage, record by record
+    ///
+    /// For each range of the alert's expression it tells how many records entered and left each stage, with the first that was dropped there;
+    /// then what the window holds at --at, the value of the expression and of its parts, and the states that its alerts went through. The
+    /// past comes from where `watchbell replay` takes it.
+    ///
+    /// The exit status is 0, or 2 when there is no such alert, a file has mistakes or the past cannot be read.
+    Explain(ExplainArguments),
 
     /// Evaluate a LogQL expression over files of records, as Loki's query API would
     ///
@@ -78,6 +109,146 @@ pub struct CheckArguments {
     /// Warnings count as mistakes
     #[arg(long)]
     pub deny_warnings: bool,
+
+    /// A warning that is not to be given; may be given several times
+    #[arg(long, value_name = "CODE", value_parser = parse_code)]
+    pub allow: Vec<String>,
+
+    /// Tell also what Loki refuses, for files that its ruler reads too
+    #[arg(long)]
+    pub loki: bool,
+
+    /// How what was found is written
+    #[arg(long, value_enum, default_value_t)]
+    pub format: CheckFormat,
+}
+
+/// `--format` of `watchbell check`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// Commands of GitHub Actions, shown beside the lines of a pull request
+    Github,
+    /// SARIF 2.1.0, for code scanners
+    Sarif,
+}
+
+/// Arguments of `watchbell test`.
+#[derive(Debug, Args)]
+pub struct TestArguments {
+    /// Files with tests, or folders of them (*.yaml, *.yml)
+    #[arg(value_name = "FILE|DIR", required = true)]
+    pub paths: Vec<PathBuf>,
+
+    /// Run the tests whose name matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub run: Option<regex::Regex>,
+
+    /// Take `alerting:`, `engine:` and external labels from this config; it goes before the one that a file names
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// How the outcome is written
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TestFormat,
+}
+
+/// `--format` of `watchbell test`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TestFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// JUnit's XML, which CI systems show
+    Junit,
+}
+
+/// Arguments of `watchbell replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArguments {
+    /// Rule files, or folders of them
+    #[arg(long, short, value_name = "FILE|DIR", required = true, num_args = 1..)]
+    pub rules: Vec<PathBuf>,
+
+    /// Another version of the rules, to be compared with the first
+    #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
+    pub against: Vec<PathBuf>,
+
+    /// Where the records come from
+    #[command(flatten)]
+    pub history: HistoryArguments,
+
+    /// How the outcome is written
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReplayFormat,
+}
+
+/// `--format` of `watchbell replay`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReplayFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs, with every page
+    Json,
+}
+
+/// Arguments of `watchbell explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// The alert's name
+    #[arg(value_name = "ALERT")]
+    pub alert: String,
+
+    /// Rule files, or folders of them
+    #[arg(long, short, value_name = "FILE|DIR", required = true)]
+    pub rules: Vec<PathBuf>,
+
+    /// When: RFC 3339, or seconds or nanoseconds since 1970; the end of the records unless given
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub at: Option<String>,
+
+    /// Where the records come from
+    #[command(flatten)]
+    pub history: HistoryArguments,
+}
+
+/// Where `watchbell replay` and `watchbell explain` take records from.
+#[derive(Debug, Args)]
+pub struct HistoryArguments {
+    /// A file of records, a folder of them, a collector's `data_dir`, or a Loki's address; may be given several times
+    #[arg(long, value_name = "FILE|DIR|URL", required = true)]
+    pub from: Vec<String>,
+
+    /// A label of plain lines; may be given several times
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
+    pub labels: Vec<(String, String)>,
+
+    /// Which records of a Loki
+    #[arg(long, value_name = "SELECTOR", default_value = "{service_name=~\".+\"}")]
+    pub selector: String,
+
+    /// From when on, out of a Loki; a day before the end unless given
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub start: Option<String>,
+
+    /// Until when, out of a Loki; now unless given
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub end: Option<String>,
+
+    /// The tenant of a Loki with several (`X-Scope-OrgID`)
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+
+    /// Take `engine:`, `alerting:` and external labels from this config
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Arguments of `watchbell query`.
@@ -164,6 +335,13 @@ pub enum AnswerFormat {
     Json,
     /// For people
     Table,
+}
+
+/// A code of the list, so that a misspelt one is told.
+fn parse_code(text: &str) -> Result<String, String> {
+    let code = text.to_ascii_uppercase();
+    let is_known = watchbell_rules::diagnostic::codes::ALL.iter().any(|(known, _)| known.to_string() == code);
+    if is_known { Ok(code) } else { Err(format!("there is no code `{text}`: docs/checks.md lists them")) }
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

@@ -172,7 +172,7 @@ impl Config {
     }
 }
 
-fn matching_files(pattern: &str) -> Result<Vec<PathBuf>, ConfigError> {
+pub(crate) fn matching_files(pattern: &str) -> Result<Vec<PathBuf>, ConfigError> {
     let found = glob::glob(pattern)
         .map_err(|error| ConfigError(format!("rule_files: `{pattern}` is no path pattern: {error}")))?;
     let paths: Vec<PathBuf> =

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use watchbell_collector::cli::{Cli, Command};
-use watchbell_collector::{check, query, run};
+use watchbell_collector::{check, explain, query, replay, ruletest, run};
 
 /// The system's allocator takes two thirds more time to decode protobuf.
 #[global_allocator]
@@ -16,6 +16,9 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Test(arguments) => ruletest::test(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
         Command::Query(arguments) => query::query(&arguments),
     }
 }

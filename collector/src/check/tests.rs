@@ -1,0 +1,111 @@
+//! docs/checks.md is the test: each code has what is bad, what is said of it, and what is good.
+
+use std::collections::BTreeSet;
+
+use clap::Parser;
+use watchbell_rules::diagnostic::codes;
+
+use super::*;
+use crate::cli::{Cli, Command};
+
+fn arguments(more: &[&str]) -> CheckArguments {
+    let line = ["watchbell", "check", "rules.yaml"].into_iter().chain(more.iter().copied());
+    let Command::Check(arguments) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
+    arguments
+}
+
+fn checked(text: &str, more: &[&str]) -> Findings {
+    check_file(RuleFileText { path: "rules.yaml".to_owned(), text: text.to_owned() }, &arguments(more))
+}
+
+/// What stands behind a line `marker` and a fence of that language, up to the fence's end.
+fn fenced<'t>(text: &'t str, marker: &str, language: &str) -> Option<&'t str> {
+    let (_, rest) = text.split_once(&format!("{marker}\n\n```{language}\n"))?;
+    Some(rest.split_once("```").unwrap().0)
+}
+
+/// What is bad is told as the page says, with the code of its heading, and what is good is not; `UPDATE=1` writes what is said.
+#[test]
+fn the_page_on_checks_tells_the_truth() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/checks.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (mut updated, mut told) = (Vec::new(), BTreeSet::new());
+    for section in page.split("\n### ") {
+        let Some(bad) = fenced(section, "Bad:", "yaml") else {
+            updated.push(section.to_owned());
+            continue;
+        };
+        let code = &section[..5];
+        let found = checked(bad, &["--loki"]);
+        assert!(found.diagnostics.iter().any(|found| found.code.to_string() == code), "{section}");
+        let good = checked(fenced(section, "Good:", "yaml").unwrap(), &["--loki"]);
+        assert!(good.diagnostics.is_empty(), "{code}: {:#?}", good.diagnostics);
+        let mut of_code = found;
+        of_code.diagnostics.retain(|found| found.code.to_string() == code);
+        let shown: Vec<String> = of_code.diagnostics.iter().map(|found| found.render(bad)).collect();
+        let (before, rest) = section.split_once("```text\n").unwrap();
+        let (_, behind) = rest.split_once("```").unwrap();
+        updated.push(format!("{before}```text\n{}\n```{behind}", shown.join("\n\n")));
+        told.insert(code.to_owned());
+    }
+    let warnings = codes::ALL.iter().map(|(code, _)| code.to_string()).filter(|code| code.as_str() >= "WB200");
+    let untold: Vec<String> = warnings.filter(|code| !told.contains(code)).collect();
+    assert!(untold.is_empty(), "docs/checks.md does not show {untold:?}");
+    for (code, says) in codes::ALL {
+        assert!(page.contains(&format!("{code}")), "docs/checks.md does not name {code}: {says}");
+    }
+    let updated = updated.join("\n### ");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &updated).unwrap();
+    }
+    assert!(updated == page || std::env::var_os("UPDATE").is_some(), "{updated}");
+}
+
+const BAD: &str = "groups:\n  - name: \"é, 100%\"\n    rules:\n      - alert: A\n        expr: sum(count_over_time({service_name=\"x\"}[1m])) == 0\n        labels: {severity: page}\n";
+
+#[test]
+fn programs_are_told_the_places() {
+    let found = [checked(BAD, &[]), checked("groups: [", &[])];
+    let json: serde_json::Value = serde_json::from_str(&output::json(&found)).unwrap();
+    assert_eq!((&json["errors"], &json["warnings"]), (&1.into(), &1.into()));
+    let first = &json["diagnostics"][0];
+    let place = ["line", "column", "end_line", "end_column"].map(|name| first[name].as_u64().unwrap());
+    assert_eq!(
+        (place, first["code"].as_str(), first["file"].as_str()),
+        ([5, 15, 5, 64], Some("WB204"), Some("rules.yaml"))
+    );
+    let github = output::github(&found);
+    assert!(
+        github.starts_with(
+            "::warning file=rules.yaml,line=5,col=15,endLine=5,endColumn=64,title=WB204::`== 0` never holds"
+        ),
+        "{github}"
+    );
+    assert!(
+        github.contains("%0Ahelp: to hear of silence") && github.contains("\n::error file=rules.yaml,line=1,"),
+        "{github}"
+    );
+    let sarif: serde_json::Value = serde_json::from_str(&output::sarif(&found)).unwrap();
+    let result = &sarif["runs"][0]["results"][0];
+    assert_eq!(result["locations"][0]["physicalLocation"]["region"]["endColumn"], 64);
+    assert_eq!((result["ruleId"].as_str(), result["level"].as_str()), (Some("WB204"), Some("warning")));
+    let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+    assert!(rules.iter().any(|rule| rule["id"] == "WB204"));
+}
+
+#[test]
+fn a_warning_can_be_allowed_and_a_mistake_cannot() {
+    assert_eq!(checked(BAD, &[]).diagnostics.len(), 1);
+    assert!(checked(BAD, &["--allow", "wb204"]).diagnostics.is_empty());
+    assert_eq!(checked("groups: [", &["--allow", "WB001"]).diagnostics.len(), 1);
+    let refused = Cli::try_parse_from(["watchbell", "check", "x", "--allow", "WB999"]).unwrap_err();
+    assert!(refused.to_string().contains("there is no code `WB999`"), "{refused}");
+}
+
+#[test]
+fn tests_of_rules_are_checked_too() {
+    let text = "groups: []\ntests:\n  - name: x\n    expect: [{at: 1s}]\n";
+    assert_eq!(checked(text, &[]).diagnostics.len(), 1);
+    assert_eq!(checked("rule_files: [a.yaml]\ntests: [{expect: []}]\n", &[]).diagnostics, []);
+    assert_eq!(checked("rule_files: [a.yaml]\ntsts: [{expect: []}]\n", &[]).diagnostics.len(), 2);
+}

@@ -1,0 +1,161 @@
+//! Records out of a Loki, by its query API, page by page.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
+use watchbell_rules::backtest::records::Records;
+use watchbell_rules::labels::Labels;
+use watchbell_rules::query::parameters;
+use watchbell_rules::query::records::OwnedEntry;
+use watchbell_rules::time::Timestamp;
+
+use crate::cli::HistoryArguments;
+use crate::clock::SharedClock;
+use crate::http_client::{HttpClient, Protocol, TlsConfig};
+
+/// Appends the records of `--selector` between `--start` and `--end`.
+pub(super) fn read(
+    url: &str,
+    arguments: &HistoryArguments,
+    clock: &SharedClock,
+    records: &mut Records,
+) -> Result<(), String> {
+    let time = |text: &Option<String>| text.as_deref().map(parameters::time).transpose().map_err(|error| error.message);
+    let end = time(&arguments.end)?.unwrap_or_else(|| clock.now());
+    let mut start = time(&arguments.start)?.unwrap_or(end - DEFAULT_SPAN);
+    let client = HttpClient::new(&TlsConfig::default(), Protocol::Any)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start the event loop: {error}"))?;
+    let mut limit = PAGE_RECORDS_MAX;
+    // Records of the time at which a page ends may be on the next one, too.
+    let mut at_the_seam: Vec<OwnedEntry> = Vec::new();
+    loop {
+        let page = match runtime.block_on(page(&client, url, arguments, start, end, limit)) {
+            Err(PageError::TooLarge) if limit > 1 => {
+                limit /= 2;
+                continue;
+            }
+            Err(error) => return Err(format!("{url}: {}", error.message())),
+            Ok(page) => page,
+        };
+        let (count, last) = (page.len(), page.iter().map(|entry| entry.time).max());
+        page.iter().filter(|entry| !at_the_seam.contains(entry)).for_each(|entry| records.push(entry, entry.time));
+        let Some(last) = last.filter(|_| count >= limit) else { return Ok(()) };
+        if last == start {
+            return Err(format!(
+                "{url}: more than {limit} records at {last}: a page cannot hold them, name a narrower `--selector`"
+            ));
+        }
+        at_the_seam = page.into_iter().filter(|entry| entry.time == last).collect();
+        start = last;
+    }
+}
+
+enum PageError {
+    /// The answer is larger than one may be.
+    TooLarge,
+    Other(String),
+}
+
+impl PageError {
+    fn message(self) -> String {
+        match self {
+            Self::TooLarge => "a single record is larger than an answer may be".to_owned(),
+            Self::Other(message) => message,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Response {
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    result: Vec<Stream>,
+}
+
+#[derive(Deserialize)]
+struct Stream {
+    stream: BTreeMap<String, String>,
+    values: Vec<Value>,
+}
+
+/// Time, line, and what Loki sorts apart when asked to.
+#[derive(Deserialize)]
+struct Value(String, String, #[serde(default)] Categories);
+
+#[derive(Default, Deserialize)]
+struct Categories {
+    #[serde(default, rename = "structuredMetadata")]
+    metadata: BTreeMap<String, String>,
+    #[serde(default, rename = "parsed")]
+    _parsed: Option<IgnoredAny>,
+}
+
+async fn page(
+    client: &HttpClient,
+    url: &str,
+    arguments: &HistoryArguments,
+    start: Timestamp,
+    end: Timestamp,
+    limit: usize,
+) -> Result<Vec<OwnedEntry>, PageError> {
+    let other = |message: String| PageError::Other(message);
+    let mut address = url::Url::parse(url).map_err(|error| other(error.to_string()))?;
+    address.set_path(&format!("{}/loki/api/v1/query_range", address.path().trim_end_matches('/')));
+    address
+        .query_pairs_mut()
+        .append_pair("query", &arguments.selector)
+        .append_pair("start", &start.0.to_string())
+        .append_pair("end", &end.0.to_string())
+        .append_pair("limit", &limit.to_string())
+        .append_pair("direction", "forward");
+    let mut request = Request::get(address.as_str()).header("X-Loki-Response-Encoding-Flags", "categorize-labels");
+    if let Some(tenant) = &arguments.tenant {
+        request = request.header("X-Scope-OrgID", tenant);
+    }
+    if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(Bytes::new()).map_err(|error| other(error.to_string()))?;
+    let answer = client.send(request, TIMEOUT).await.map_err(|error| match error.to_string() {
+        text if text.contains("length limit exceeded") => PageError::TooLarge,
+        text => other(text),
+    })?;
+    if answer.status != StatusCode::OK {
+        return Err(other(format!("{}: {}", answer.status, answer.excerpt())));
+    }
+    let response: Response =
+        serde_json::from_slice(&answer.body).map_err(|error| other(format!("the answer is not Loki's: {error}")))?;
+    entries(response).map_err(other)
+}
+
+fn entries(response: Response) -> Result<Vec<OwnedEntry>, String> {
+    let mut entries = Vec::new();
+    for Stream { stream, values } in response.data.result {
+        let stream = Labels::new(stream);
+        for Value(time, line, Categories { metadata, .. }) in values {
+            let time = time.parse().map_err(|_| format!("the answer is not Loki's: `{time}` is no time"))?;
+            entries.push(OwnedEntry::new(Timestamp(time), line, &stream, metadata));
+        }
+    }
+    Ok(entries)
+}
+
+/// The bearer token that is sent, if there is one: it stands in no command line.
+const TOKEN_VARIABLE: &str = "WATCHBELL_LOKI_TOKEN";
+
+/// Records that a page holds.
+const PAGE_RECORDS_MAX: usize = 2000;
+
+/// How long a page may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How far back goes who does not say.
+const DEFAULT_SPAN: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,116 @@
+use std::fs;
+
+use bytes::Bytes;
+use clap::Parser;
+use watchbell_proto::otlp::common::AnyValue;
+use watchbell_proto::otlp::encode;
+use watchbell_rules::time::Timestamp;
+
+use super::*;
+use crate::cli::{Cli, Command};
+use crate::clock::{Clock, ManualClock};
+use crate::wal::{self, DataDir, FrameKind, Log, NewFrame, Wal, WalConfig};
+use crate::{explain, pages};
+
+fn outcome(folder: &Path, arguments: &[&str]) -> Result<Outcome, String> {
+    let line = ["watchbell", "replay"].into_iter().chain(arguments.iter().copied());
+    let Command::Replay(mut arguments) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
+    let join = |paths: &mut Vec<PathBuf>| paths.iter_mut().for_each(|path| *path = folder.join(&path));
+    join(&mut arguments.rules);
+    join(&mut arguments.against);
+    for from in arguments.history.from.iter_mut().filter(|from| !from.contains("://")) {
+        *from = folder.join(&from).display().to_string();
+    }
+    let clock: SharedClock = ManualClock::at(Timestamp(0));
+    run(&arguments, &clock)
+}
+
+/// Each folder of `testdata/replay` holds files, `arguments` and what comes of them; `UPDATE=1` writes that.
+#[test]
+fn folders_of_histories() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/replay");
+    let mut folders: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() > 3);
+    for folder in folders {
+        let arguments = fs::read_to_string(folder.join("arguments")).unwrap();
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        let json = arguments.contains(&"json");
+        let told = match outcome(&folder, &arguments) {
+            Ok(outcome) if json => report::json(&outcome) + "\n",
+            Ok(outcome) => report::text(&outcome),
+            Err(error) => error + "\n",
+        };
+        let told = told.replace(&format!("{}/", folder.display()), "");
+        pages::compare(&folder.join("expected.txt"), &told);
+    }
+}
+
+fn explained(folder: &Path, arguments: &[&str]) -> String {
+    let line = ["watchbell", "explain"].into_iter().chain(arguments.iter().copied());
+    let Command::Explain(mut arguments) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
+    arguments.rules.iter_mut().for_each(|path| *path = folder.join(&path));
+    arguments.history.from.iter_mut().for_each(|from| *from = folder.join(&from).display().to_string());
+    let clock: SharedClock = ManualClock::at(Timestamp(0));
+    explain::explanation(&arguments, &clock).unwrap_or_else(|error| error)
+}
+
+#[test]
+fn the_page_on_replay_tells_the_truth() {
+    pages::check("replay.md", |folder, command| {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let told = match words[1] {
+            "replay" => outcome(folder, &words[2..]).map_or_else(|error| error, |outcome| report::text(&outcome)),
+            "explain" => explained(folder, &words[2..]),
+            other => panic!("the page is not about {other}"),
+        };
+        told.replace(&format!("{}/", folder.display()), "")
+    });
+}
+
+/// A replay of the collector's own log judges what it took in, as it came.
+#[test]
+fn a_collectors_own_log_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("rules.yaml"), RULES).unwrap();
+    let clock = ManualClock::at(Timestamp(1_764_000_000_000_000_000));
+    let log = DataDir::open(&folder.path().join("data")).unwrap();
+    let metrics = wal::Metrics::register(&mut prometheus_client::registry::Registry::default());
+    let wal = Wal::open(&log, "logs", WalConfig::default(), clock.clone(), &metrics).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for _ in 0..3 {
+        let payload = Bytes::from(refusal(clock.now()));
+        let frame = NewFrame { kind: FrameKind::Batch, hash: 0, event_span: None, records: 1, payload };
+        runtime.block_on(wal.append(frame)).unwrap();
+        clock.advance(Duration::from_secs(1));
+    }
+    let arguments = ["--rules", "rules.yaml", "--from", "data"];
+    assert!(outcome(folder.path(), &arguments).is_err(), "a collector is running on it");
+    wal.close();
+    drop((wal, log));
+    let outcome = outcome(folder.path(), &arguments).unwrap();
+    assert_eq!((outcome.records, outcome.run.episodes.len()), (3, 1));
+    assert_eq!(outcome.run.episodes[0].fired_at, Timestamp(1_764_000_002_000_000_000));
+}
+
+fn refusal(at: Timestamp) -> Vec<u8> {
+    let resource = encode::resource([("service.name", AnyValue::String("shop"))]);
+    let mut request = Vec::new();
+    encode::put_resource_logs(&mut request, &resource, |out| {
+        encode::put_scope_logs(out, &[], |out| {
+            encode::put_log_record(out, |record| {
+                record.time_unix_nano(at.0 as u64);
+                record.body(&AnyValue::String("refused"));
+            });
+        });
+    });
+    request
+}
+
+const RULES: &str = r#"
+groups:
+  - name: shop
+    rules:
+      - alert: Refused
+        expr: sum by (service_name) (count_over_time({service_name="shop"} |= "refused" [1m])) > 2
+"#;
