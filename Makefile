@@ -19,7 +19,7 @@ lint:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 features: ## The SDK compiles with few features.
-	for features in "" grpc tls gzip,log,console metrics config-file otel-logs tower axum; do \
+	for features in "" grpc tls gzip,log,console metrics config-file otel-logs tower axum files zstd; do \
 		cargo clippy --quiet --package watchbell --no-default-features --features "$$features" -- -D warnings || exit 1; done
 
 msrv: ## The SDK compiles by the oldest compiler that it promises; rustup installs that.

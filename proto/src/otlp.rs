@@ -6,19 +6,32 @@
 //!
 //! Requests of one signal are joined by joining their bytes: that is what protobuf means by a repeated field.
 
+#[cfg(feature = "messages")]
 pub mod common;
+#[cfg(feature = "messages")]
 pub mod encode;
-#[cfg(test)]
+#[cfg(all(test, feature = "messages"))]
 mod generate;
+#[cfg(feature = "messages")]
 pub mod json;
+#[cfg(feature = "messages")]
 pub mod logs;
+#[cfg(feature = "messages")]
 pub mod resource;
+#[cfg(feature = "messages")]
 mod rewrite;
+#[cfg_attr(not(feature = "messages"), allow(dead_code))] // what the others need of it
 pub(crate) mod schema;
+#[cfg(feature = "messages")]
 pub mod service;
+pub mod to_json;
+#[cfg(feature = "messages")]
 pub mod validate;
 
+#[cfg(feature = "messages")]
 pub use rewrite::{Admitted, Cut, admit, cut, merge_repeated, split_at};
+pub use to_json::to_json;
+#[cfg(feature = "messages")]
 pub use validate::{Limits, Walked, validate};
 
 /// What a request carries.

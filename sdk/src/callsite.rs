@@ -5,14 +5,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, RwLock};
 
 use opentelemetry::InstrumentationScope;
 use tracing_core::field::Field;
 use tracing_core::{Level, Metadata};
-use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
+use watchbell_proto::wire::{Fields, Value, put_bytes_field, put_message_field, put_varint_field};
 
 use crate::encode::put_scope;
+use crate::levels::{Levels, Ways};
 use crate::record::{AttributeHead, TIMES_BYTES};
 
 /// Most instrumentation scopes that are told apart (4,096); records of any beyond go under the scope `watchbell.overflow`.
@@ -21,6 +23,7 @@ const SCOPES_MAX: usize = 4096;
 /// What of an event is the same at each call.
 pub(crate) struct Callsite {
     metadata: &'static Metadata<'static>,
+    is_log: bool,
     scope: ScopeId,
     head: Box<[u8]>,
     /// Where in the head the attributes begin that tell its place in the code, and how many these are.
@@ -28,6 +31,8 @@ pub(crate) struct Callsite {
     place_attributes: u32,
     fields: Box<[FieldUse]>,
     tells_exception: bool,
+    /// The ways of its events, above the number of the levels by which they were found.
+    ways: AtomicU64,
 }
 
 /// What becomes of a field's value.
@@ -87,6 +92,27 @@ impl Callsite {
         self.fields.get(field.index()).unwrap_or(&FieldUse::Ignored)
     }
 
+    /// Where its events go. Of the `log` crate's it depends on the record.
+    #[inline]
+    pub(crate) fn ways(&self, levels: &Levels) -> Ways {
+        let generation = levels.generation() & GENERATION_BITS;
+        let known = self.ways.load(Ordering::Relaxed);
+        if known & GENERATION_BITS == generation {
+            return Ways::from_bits((known >> 32) as u32);
+        }
+        let ways = levels.ways(self.metadata.target(), *self.metadata.level());
+        self.ways.store(u64::from(ways.bits()) << 32 | generation, Ordering::Relaxed);
+        ways
+    }
+
+    pub(crate) fn is_log(&self) -> bool {
+        self.is_log
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        *self.metadata.level()
+    }
+
     /// Whether its own fields are `exception.message` and the like, so that none are to be made of an error.
     pub(crate) fn tells_exception(&self) -> bool {
         self.tells_exception
@@ -100,15 +126,20 @@ impl Callsite {
         let place_attributes = put_place(&mut head, metadata);
         Self {
             metadata,
+            is_log,
             scope: ScopeId::of_target(metadata.target()),
             head: head.into(),
             place,
             place_attributes,
             fields,
             tells_exception: metadata.fields().iter().any(|field| field.name().starts_with("exception.")),
+            ways: AtomicU64::new(0),
         }
     }
 }
+
+/// Numbers of levels are told apart by 32 bits: four thousand million changes later a callsite might go by old ones.
+const GENERATION_BITS: u64 = u32::MAX as u64;
 
 /// A thread's own way to the callsites it uses: direct mapped, 512 bytes.
 pub(crate) struct CallsiteCache([Cell<Option<&'static Callsite>>; CACHE_SLOTS]);
@@ -209,6 +240,16 @@ pub(crate) struct ScopeId(u16);
 pub(crate) struct Scope {
     pub(crate) message: Vec<u8>,
     pub(crate) schema_url: String,
+}
+
+impl Scope {
+    pub(crate) fn name(&self) -> &str {
+        let name = Fields::new(&self.message).find_map(|field| match field {
+            (1, Value::Bytes(name)) => str::from_utf8(name).ok(),
+            _ => None,
+        });
+        name.unwrap_or_default()
+    }
 }
 
 impl ScopeId {

@@ -1,12 +1,13 @@
 //! Chunks of encoded records, and the pool they come from.
 //!
-//! A chunk is a run of entries: a number of 64 bits (the scope's number, how many the record counts as, its length), then the record as the
-//! content of its OTLP message. A thread fills its chunk; the export thread copies the records into requests and gives the chunk back at once.
+//! A chunk is a run of entries: a number of 64 bits (the scope's number, how many the record counts as, its length), one of 32 (the sinks that it is
+//! for), then the record as the content of its OTLP message. A thread fills its chunk; the export thread copies the records into requests and gives the chunk back at once.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::callsite::ScopeId;
+use crate::levels::Ways;
 use crate::lock;
 
 /// Bytes of a chunk (16 KiB), about fifty records.
@@ -21,7 +22,21 @@ const SMALL_CHUNK_BYTES: usize = 2 * 1024;
 /// Most empty chunks that are kept for use again (64, 1 MiB); more are freed.
 const FREE_CHUNKS_MAX: usize = 64;
 
-const ENTRY_HEAD_BYTES: usize = 8;
+const ENTRY_HEAD_BYTES: usize = 12;
+
+/// What is known of a record beside its bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
+    pub(crate) scope: ScopeId,
+    /// The sinks that it is for, as the levels were when it was made.
+    pub(crate) ways: Ways,
+}
+
+impl From<ScopeId> for Key {
+    fn from(scope: ScopeId) -> Self {
+        Self { scope, ways: Ways::NONE }
+    }
+}
 
 /// Records of one thread.
 #[derive(Default)]
@@ -35,13 +50,17 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// Appends a record that counts as so many; false, and nothing is written, if it does not fit.
     #[inline]
-    pub(crate) fn push(&mut self, scope: ScopeId, records: u16, record: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, key: impl Into<Key>, records: u16, record: &[u8]) -> bool {
+        let Key { scope, ways } = key.into();
         let end = self.bytes.len() + ENTRY_HEAD_BYTES + record.len();
         if end > self.bytes.capacity() || self.records >= self.records_max {
             return false;
         }
         let head = u64::from(scope.to_u16()) << 48 | u64::from(records) << 32 | record.len() as u64;
-        self.bytes.extend_from_slice(&head.to_ne_bytes());
+        let mut bytes = [0; ENTRY_HEAD_BYTES];
+        bytes[..8].copy_from_slice(&head.to_ne_bytes());
+        bytes[8..].copy_from_slice(&ways.bits().to_ne_bytes());
+        self.bytes.extend_from_slice(&bytes);
         self.bytes.extend_from_slice(record);
         self.records += u64::from(records);
         true
@@ -59,14 +78,17 @@ impl Chunk {
     }
 
     /// Its records in the order they came, each with what it counts as.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (ScopeId, u64, &[u8])> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Key, u64, &[u8])> {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
             let (head, after) = rest.split_first_chunk()?;
             let head = u64::from_ne_bytes(*head);
+            let (ways, after) = after.split_first_chunk()?;
+            let ways = Ways::from_bits(u32::from_ne_bytes(*ways));
             let (record, after) = after.split_at_checked(head as u32 as usize)?;
             rest = after;
-            Some((ScopeId::from_u16((head >> 48) as u16), head >> 32 & 0xFFFF, record))
+            let key = Key { scope: ScopeId::from_u16((head >> 48) as u16), ways };
+            Some((key, head >> 32 & 0xFFFF, record))
         })
     }
 }

@@ -22,9 +22,11 @@ use opentelemetry::KeyValue;
 #[cfg(feature = "metrics")]
 use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::trace::Sampler;
+use tracing_core::LevelFilter;
 
-use crate::levels::Levels;
+use crate::levels::Directives;
 use crate::limits::Limits;
+use crate::sink::Sink;
 use crate::tell::Verbosity;
 use crate::tls::{Identity, Roots, Tls};
 
@@ -131,7 +133,7 @@ struct Settings {
     is_disabled: bool,
     verbosity: Verbosity,
     console: bool,
-    levels: Levels,
+    levels: Directives,
     sampler: Sampler,
     propagators: Vec<Propagator>,
     limits: Limits,
@@ -179,9 +181,10 @@ pub(crate) struct Config {
     pub(crate) is_disabled: bool,
     /// How much is told on stderr of the export itself.
     pub(crate) verbosity: Verbosity,
-    #[cfg_attr(not(feature = "console"), expect(dead_code))]
-    pub(crate) console: bool,
-    pub(crate) levels: Levels,
+    pub(crate) levels: Directives,
+    /// Levels of what goes to the collector, if they are other than the service's.
+    pub(crate) collector_levels: Option<Directives>,
+    pub(crate) sinks: Vec<Sink>,
     pub(crate) sampler: Sampler,
     pub(crate) propagators: Vec<Propagator>,
     pub(crate) limits: Limits,
@@ -200,6 +203,20 @@ impl Config {
     /// Where and how a signal leaves, if it does.
     pub(crate) fn export(&self, signal: Signal) -> Option<&Export> {
         self.exports[signal as usize].as_ref()
+    }
+
+    #[cfg(test)]
+    fn has_console(&self) -> bool {
+        self.sinks.iter().any(Sink::is_console)
+    }
+
+    /// Levels of the ways that log records go: the collector's, which takes none where logs are not exported, then the sinks'.
+    pub(crate) fn ways(&self) -> Result<Vec<Option<Directives>>, String> {
+        let collector = match self.export(Signal::Logs) {
+            Some(_) => self.collector_levels.clone(),
+            None => Some(Directives::all(LevelFilter::OFF)),
+        };
+        std::iter::once(Ok(collector)).chain(self.sinks.iter().map(Sink::directives)).collect()
     }
 }
 

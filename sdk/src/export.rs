@@ -412,6 +412,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 mod tests {
     use super::*;
     use crate::callsite::ScopeId;
+    use crate::levels::Levels;
 
     #[test]
     fn a_collector_may_ask_for_more_patience_but_not_for_ever() {
@@ -424,8 +425,9 @@ mod tests {
 
     #[test]
     fn a_fault_of_the_export_is_an_end_too() {
-        let (config, _) = crate::builder().variables([("", "")]).build().unwrap();
-        let pipeline = Arc::new(Pipeline::new(&config));
+        let (config, _) = crate::builder().variables([("", "")]).build(false).unwrap();
+        let pipeline =
+            Arc::new(Pipeline::new(&config, Levels::new(config.levels.clone(), config.ways().unwrap(), false), None));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let lane = LaneExporter::new(Signal::Logs, config.export(Signal::Logs).unwrap().clone()).unwrap();

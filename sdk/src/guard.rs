@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry::global;
 #[cfg(feature = "metrics")]
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
-use crate::export::{Command, ExportThread};
 use crate::ledger::Ledger;
+use crate::levels::Levels;
 use crate::pipeline::Pipeline;
+use crate::sink::{SinkAccount, Sinks};
+use crate::threads::Threads;
 
 /// How much longer than a deadline the export thread's answer is waited for.
 const GRACE: Duration = Duration::from_millis(200);
@@ -35,7 +36,7 @@ const GRACE: Duration = Duration::from_millis(200);
 #[must_use = "dropping the guard ends the export"]
 pub struct Guard {
     pipeline: Arc<Pipeline>,
-    thread: Option<ExportThread>,
+    threads: Threads,
     providers: Providers,
     shutdown_timeout: Duration,
 }
@@ -71,11 +72,11 @@ impl Providers {
 impl Guard {
     pub(crate) fn new(
         pipeline: Arc<Pipeline>,
-        thread: Option<ExportThread>,
+        threads: Threads,
         providers: Providers,
         shutdown_timeout: Duration,
     ) -> Self {
-        Self { pipeline, thread, providers, shutdown_timeout }
+        Self { pipeline, threads, providers, shutdown_timeout }
     }
 
     /// Sends what was recorded before the call, and waits until the collector has answered, at most `timeout`.
@@ -90,9 +91,7 @@ impl Guard {
     /// # Ok::<(), watchbell::InitError>(())
     /// ```
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
-        let Some(thread) = &self.thread else { return Ok(()) };
-        let (reply, settled) = mpsc::channel();
-        match thread.ask(Command::Flush(reply)) && settled.recv_timeout(timeout).is_ok() {
+        match self.threads.flush(timeout) {
             true => Ok(()),
             false => Err(FlushError { ledger: Box::new(self.ledger()) }),
         }
@@ -110,9 +109,19 @@ impl Guard {
         self.pipeline.ledger()
     }
 
-    /// The way to the export thread, if there is one.
-    pub(crate) fn thread(&self) -> Option<&ExportThread> {
-        self.thread.as_ref()
+    /// What has become of each sink's records so far; of those that wait for the sinks' thread nothing is said yet.
+    pub fn sinks(&self) -> Vec<SinkAccount> {
+        self.pipeline.sinks.as_ref().map(Sinks::accounts).unwrap_or_default()
+    }
+
+    /// The levels, to be changed while the service runs; [`Levels`] has an example. After [`Builder::layer`](crate::Builder::layer) they
+    /// take away from what the service's own subscriber lets through.
+    pub fn levels(&self) -> Levels {
+        self.pipeline.levels.clone()
+    }
+
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.threads
     }
 
     pub(crate) fn pipeline(&self) -> &Arc<Pipeline> {
@@ -157,21 +166,17 @@ impl Guard {
     /// What takes the place of the batch processor in a provider of `opentelemetry_sdk`. None where logs are not exported.
     #[cfg(feature = "otel-logs")]
     pub fn log_processor(&self) -> Option<crate::logs::LogProcessor> {
-        let thread = self.thread.clone().filter(|_| self.has_logs())?;
+        let thread = self.threads.export.clone().filter(|_| self.has_logs())?;
         Some(crate::logs::LogProcessor { pipeline: Arc::clone(&self.pipeline), thread })
     }
 
     #[cfg(feature = "otel-logs")]
     fn has_logs(&self) -> bool {
-        self.pipeline.exports_logs
+        self.pipeline.takes_logs()
     }
 
     fn shut_down(&mut self, timeout: Duration) {
-        if let Some(thread) = self.thread.take() {
-            let (reply, done) = mpsc::channel();
-            let shutdown = Command::Shutdown(Instant::now().checked_add(timeout), reply);
-            let _ = thread.ask(shutdown) && done.recv_timeout(timeout.saturating_add(GRACE)).is_ok(); // the ledger tells what is missing
-        }
+        std::mem::take(&mut self.threads).shut_down(timeout, GRACE);
         std::mem::take(&mut self.providers).shut_down();
     }
 }

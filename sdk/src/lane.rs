@@ -12,8 +12,10 @@ use opentelemetry::Context as OtelContext;
 use opentelemetry::InstrumentationScope;
 use tokio::sync::Notify;
 
-use crate::callsite::{CallsiteCache, ScopeId};
-use crate::chunk::{Chunk, Pool};
+use crate::callsite::CallsiteCache;
+#[cfg(any(test, feature = "otel-logs", feature = "metrics"))]
+use crate::callsite::ScopeId;
+use crate::chunk::{Chunk, Key, Pool};
 use crate::ledger::{Account, Counters};
 use crate::lock;
 
@@ -110,27 +112,28 @@ impl Lane {
 
     /// Hands a record over. Never blocks: at the buffer's cap the record is dropped and counted.
     #[inline]
-    pub(crate) fn push(&self, local: &Local, scope: ScopeId, record: &[u8], urgency: Urgency) {
-        let wanted = local.with_slot(self, |slot| self.append(&mut lock(&slot.state), scope, 1, record));
+    pub(crate) fn push(&self, local: &Local, key: impl Into<Key>, record: &[u8], urgency: Urgency) {
+        let key = key.into();
+        let wanted = local.with_slot(self, |slot| self.append(&mut lock(&slot.state), key, 1, record));
         self.request(wanted.max(urgency));
     }
 
     /// The same for a thread whose locals are gone already, and for the export thread's own records.
-    pub(crate) fn push_detached(&self, scope: ScopeId, record: &[u8], urgency: Urgency) {
-        let wanted = self.append_detached(scope, 1, record);
+    pub(crate) fn push_detached(&self, key: impl Into<Key>, record: &[u8], urgency: Urgency) {
+        let wanted = self.append_detached(key.into(), 1, record);
         self.request(wanted.max(urgency));
     }
 
     /// The same for a record that counts as so many, and is collected by whoever asked for it.
     #[cfg(feature = "metrics")]
     pub(crate) fn push_points(&self, scope: ScopeId, points: u16, record: &[u8]) {
-        self.append_detached(scope, points, record);
+        self.append_detached(scope.into(), points, record);
     }
 
-    fn append_detached(&self, scope: ScopeId, records: u16, record: &[u8]) -> Urgency {
+    fn append_detached(&self, key: Key, records: u16, record: &[u8]) -> Urgency {
         let mut slots = lock(&self.slots);
         let mut state = SlotState { is_closed: slots.is_closed, ..SlotState::default() };
-        let wanted = self.append(&mut state, scope, records, record);
+        let wanted = self.append(&mut state, key, records, record);
         slots.gone.add(state.tally);
         let full = self.push_full(state.chunk);
         wanted.max(full)
@@ -195,17 +198,17 @@ impl Lane {
     }
 
     #[inline]
-    fn append(&self, state: &mut SlotState, scope: ScopeId, records: u16, record: &[u8]) -> Urgency {
+    fn append(&self, state: &mut SlotState, key: Key, records: u16, record: &[u8]) -> Urgency {
         state.tally.emitted += u64::from(records);
         let is_first = state.chunk.records() == 0;
-        if !state.is_closed && state.chunk.push(scope, records, record) {
+        if !state.is_closed && state.chunk.push(key, records, record) {
             return if is_first { Urgency::Scheduled } else { Urgency::Idle };
         }
-        self.append_to_new(state, scope, records, record)
+        self.append_to_new(state, key, records, record)
     }
 
     #[cold]
-    fn append_to_new(&self, state: &mut SlotState, scope: ScopeId, records: u16, record: &[u8]) -> Urgency {
+    fn append_to_new(&self, state: &mut SlotState, key: Key, records: u16, record: &[u8]) -> Urgency {
         if state.is_closed {
             state.tally.dropped_after_shutdown += u64::from(records);
             return Urgency::Idle;
@@ -219,7 +222,7 @@ impl Lane {
             self.push_full(std::mem::take(&mut state.chunk)); // so that it counts as queued for other threads, too
             return if is_pressed { Urgency::Pressed } else { Urgency::Hurry };
         };
-        chunk.push(scope, records, record);
+        chunk.push(key, records, record);
         let full = if Pool::is_for_one(record.len()) { chunk } else { std::mem::replace(&mut state.chunk, chunk) };
         self.push_full(full).max(if is_pressed { Urgency::Pressed } else { Urgency::Scheduled })
     }

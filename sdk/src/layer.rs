@@ -19,9 +19,9 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::callsite::{Callsite, CallsiteCache, ScopeId};
-use crate::config::Signal;
 use crate::encode::unix_nano;
 use crate::lane::{Local, Urgency, map_current_context};
+use crate::levels::Ways;
 use crate::pipeline::Pipeline;
 use crate::record::{LogRecordWriter, SpanIds};
 
@@ -84,21 +84,34 @@ where
 
 fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
     let now = unix_nano(SystemTime::now());
-    let lane = pipeline.lane(Signal::Logs);
     let urgency = if *event.metadata().level() == Level::ERROR { Urgency::Hurry } else { Urgency::Idle };
     let pushed = Local::with(|local| {
         let callsite = Callsite::of(event.metadata(), &local.callsites);
+        let Some(ways) = ways(pipeline, callsite) else { return };
         local.with_scratch(|record| {
             let scope = write(record, callsite, pipeline, event, span, now);
-            lane.push(local, scope, record, urgency);
+            pipeline.emit(Some(local), known_ways(pipeline, callsite, ways, scope), scope, record, urgency);
         });
     });
     if pushed.is_none() {
         let mut record = Vec::new();
         let callsite = Callsite::of(event.metadata(), &CallsiteCache::new());
         let scope = write(&mut record, callsite, pipeline, event, span, now);
-        lane.push_detached(scope, &record, urgency);
+        pipeline.emit(None, pipeline.ways(scope, callsite.level()), scope, &record, urgency);
     }
+}
+
+/// Where an event goes; `None` if that is nowhere.
+#[inline]
+fn ways(pipeline: &Pipeline, callsite: &Callsite) -> Option<Ways> {
+    let ways = callsite.ways(&pipeline.levels);
+    (callsite.is_log() || !ways.is_none()).then_some(ways)
+}
+
+/// The same of a record of the `log` crate, whose target is known once it is written.
+#[inline]
+fn known_ways(pipeline: &Pipeline, callsite: &Callsite, ways: Ways, scope: ScopeId) -> Ways {
+    if callsite.is_log() { pipeline.ways(scope, callsite.level()) } else { ways }
 }
 
 #[inline]
@@ -112,6 +125,10 @@ fn write(
 ) -> ScopeId {
     let mut writer = LogRecordWriter::new(record, callsite, &pipeline.limits, now);
     event.record(&mut writer);
+    #[cfg(feature = "log")]
+    if callsite.is_log() {
+        crate::log_crate::with_key_values(|attributes| writer.encoded(attributes));
+    }
     if pipeline.baggage.is_wanted() {
         pipeline.baggage.each_of_current(|key, value| writer.text(key, value));
     }

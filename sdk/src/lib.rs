@@ -15,7 +15,8 @@
 //!
 //! - A call costs about as much as formatting its message, allocates nothing once its thread is warm, and never waits for the network. It takes its
 //!   thread's own lock, and every fifty records or so, when a chunk is full, one that all threads share. The console is another matter: it writes to
-//!   stderr at once, one thread at a time, and waits if a terminal or pipe does; [`Builder::console`] or `OTEL_LOGS_EXPORTER=otlp` switch it off.
+//!   stderr at once, one thread at a time, and waits if a terminal or pipe does; [`Builder::console`] or `OTEL_LOGS_EXPORTER=otlp` switch it off, and
+//!   [`sink::Sink::stderr`] in its place writes in a thread of its own.
 //! - A record carries `trace_id`, `span_id` and flags whenever it belongs to a span: in spawned tasks that are instrumented, under
 //!   `parent: &span`, and also where the trace is not sampled.
 //! - The export has a thread of its own: [`Guard::flush`], [`Guard::shutdown`] and the guard's drop keep their deadline in every
@@ -40,7 +41,12 @@
 //!
 //! On the console a record is one line: control characters are escaped, the newlines of a stack trace too. The collector gets them as they are.
 //!
-//! Records of the `log` crate come with their level, target, message and place; its key-values (`log::info!(order_id = 17; "...")`) do not come along.
+//! Records of the `log` crate come with their level, target, message, place and key-values (`log::info!(order_id = 17; "...")`).
+//!
+//! # Elsewhere, too
+//!
+//! [`sink`] has files that rotate, JSON by four conventions, logfmt, patterns, syslog, the journal and functions of one's own, each with its own levels;
+//! [`Guard::levels`] changes levels while the service runs.
 //!
 //! # Correlation
 //!
@@ -83,7 +89,7 @@
 //! crates are compiled, itself and procedural macros counted in; with `default-features = false` 56. `grpc` adds 6, `tls` 17, `config-file` 2,
 //! `metrics` and `otel-logs` none.
 //!
-//! To be asked for: `tower`, the module `middleware` with layers for servers and clients of axum, tonic and hyper: a span, its status and one line
+//! To be asked for: `files`, sinks that write files (the module `sink::file`), and `zstd` for them; `tower`, the module `middleware` with layers for servers and clients of axum, tonic and hyper: a span, its status and one line
 //! for each request, the trace's context in and out; and `axum`, which names spans by the route that matched.
 //!
 //! # Metrics
@@ -130,8 +136,6 @@ mod baggage;
 mod callsite;
 mod chunk;
 mod config;
-#[cfg(feature = "console")]
-mod console;
 mod encode;
 #[doc = include_str!("../ENVIRONMENT.md")]
 pub mod environment {}
@@ -157,12 +161,15 @@ mod pipeline;
 pub mod propagation;
 mod record;
 mod resource;
+pub mod sink;
 mod span;
 pub mod task;
 mod tell;
 pub mod test;
+mod threads;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
+mod view;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -181,6 +188,7 @@ pub use guard::{FlushError, Guard};
 pub use http;
 pub use layer::WatchbellLayer;
 pub use ledger::{Account, Ledger};
+pub use levels::{Levels, LevelsError};
 pub use opentelemetry;
 pub use opentelemetry_sdk;
 pub use opentelemetry_sdk::trace::Sampler;
@@ -188,12 +196,12 @@ pub use tracing;
 pub use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use config::{Config, Signal};
-#[cfg(feature = "console")]
-use console::Console;
 use export::ExportThread;
 use guard::Providers;
 use pipeline::Pipeline;
+use sink::{SinkThread, Sinks};
 use span::PipelineSpanProcessor;
+use threads::Threads;
 
 /// Starts logging and tracing as the environment says; everything has a default.
 ///
@@ -214,64 +222,66 @@ pub fn builder() -> Builder {
 impl Builder {
     /// Installs the process's `tracing` subscriber, its `log` logger, the tracer provider and the propagators, and starts the export.
     pub fn init(self) -> Result<Guard, InitError> {
-        let (config, warnings) = self.build().map_err(InitError::Config)?;
-        let (layer, guard) = start::<tracing_subscriber::layer::Layered<levels::Levels, Registry>>(&config)?;
-        let subscriber = tracing_subscriber::registry().with(config.levels.clone()).with(layer);
-        #[cfg(feature = "console")]
-        let subscriber = subscriber.with(config.console.then(Console::stderr));
+        let (config, warnings) = self.build(true).map_err(InitError::Config)?;
+        let (layer, guard) = start::<tracing_subscriber::layer::Layered<levels::LevelsLayer, Registry>>(&config, true)?;
+        let levels = guard.levels();
+        let subscriber = tracing_subscriber::registry().with(levels::LevelsLayer(levels.clone())).with(layer);
         tracing::dispatcher::set_global_default(Dispatch::new(subscriber)).map_err(|_| InitError::AlreadySet)?;
         #[cfg(feature = "log")]
-        if !log_crate::install(config.levels.events_max()) {
+        if !log_crate::install(levels.events_max()) {
             tell::warn(format_args!("the `log` crate has a logger already: its records are not exported"));
         }
         guard.providers().set_global();
         propagation::install(&config.propagators);
-        if let Some(thread) = guard.thread() {
-            exit::flush_at_exit(thread.clone(), config.shutdown_timeout);
-            if config.panics && config.export(Signal::Logs).is_some() {
-                panic::install(Arc::clone(guard.pipeline()), thread.clone(), config.shutdown_timeout);
-            }
+        exit::flush_at_exit(guard.threads().clone(), config.shutdown_timeout);
+        if config.panics && guard.pipeline().takes_logs() {
+            panic::install(Arc::clone(guard.pipeline()), guard.threads().clone(), config.shutdown_timeout);
         }
         warnings.iter().for_each(|warning| tell::warn(format_args!("{warning}")));
         Ok(guard)
     }
 
-    /// Starts the export and makes a layer for a subscriber of one's own. Levels and console are that subscriber's; the `log` crate,
-    /// the global tracer provider and propagators are left as they are.
+    /// Starts the export and makes a layer for a subscriber of one's own. Levels (but for those set here) and the console are that subscriber's, sinks
+    /// that were added here are there; the `log` crate, the global tracer provider and propagators are left as they are.
     pub fn layer<S>(self) -> Result<(WatchbellLayer<S>, Guard), InitError>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let (config, warnings) = self.build().map_err(InitError::Config)?;
-        let started = start(&config)?;
+        let (config, warnings) = self.build(false).map_err(InitError::Config)?;
+        let started = start(&config, false)?;
         warnings.iter().for_each(|warning| tell::warn(format_args!("{warning}")));
         Ok(started)
     }
 }
 
-fn start<S>(config: &Config) -> Result<(WatchbellLayer<S>, Guard), InitError>
+fn start<S>(config: &Config, is_global: bool) -> Result<(WatchbellLayer<S>, Guard), InitError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     tell::set_verbosity(config.verbosity);
-    let pipeline = Arc::new(Pipeline::new(config));
+    let sinks = Sinks::open(config.sinks.clone(), &config.resource).map_err(InitError::Config)?;
+    let levels = Levels::new(config.levels.clone(), config.ways().map_err(InitError::Config)?, is_global);
+    let pipeline = Arc::new(Pipeline::new(config, levels, sinks));
     let has_export = Signal::ALL.iter().any(|signal| config.export(*signal).is_some());
     #[cfg(feature = "metrics")]
     let (meter_provider, collect) = meter_provider(&pipeline, config);
     #[cfg(not(feature = "metrics"))]
     let collect = None;
     let thread = has_export.then(|| ExportThread::spawn(Arc::clone(&pipeline), config, collect)).transpose();
-    let thread = thread.map_err(InitError::Export)?;
+    let threads = Threads {
+        export: thread.map_err(InitError::Export)?,
+        sinks: SinkThread::spawn(&pipeline).map_err(InitError::Export)?,
+    };
     let scope = InstrumentationScope::builder("watchbell").with_version(env!("CARGO_PKG_VERSION")).build();
     let provider = (!config.is_disabled).then(|| provider(&pipeline, config, &scope));
     let tracer = provider.as_ref().map(|provider| provider.tracer_with_scope(scope));
-    let layer = WatchbellLayer::new(tracer, config.export(Signal::Logs).is_some().then(|| Arc::clone(&pipeline)));
+    let layer = WatchbellLayer::new(tracer, pipeline.takes_logs().then(|| Arc::clone(&pipeline)));
     let providers = Providers {
         tracer: provider,
         #[cfg(feature = "metrics")]
         meter: meter_provider,
     };
-    Ok((layer, Guard::new(pipeline, thread, providers, config.shutdown_timeout)))
+    Ok((layer, Guard::new(pipeline, threads, providers, config.shutdown_timeout)))
 }
 
 /// The provider, and what the export thread calls to have its metrics.

@@ -33,12 +33,12 @@ use opentelemetry_sdk::logs::SdkLogRecord;
 use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
 
 use crate::callsite::{ScopeId, put_attribute};
-use crate::config::Signal;
 use crate::encode::unix_nano;
 use crate::export::{Command, ExportThread};
 use crate::lane::{Local, Urgency};
 use crate::pipeline::Pipeline;
 use crate::record::{RECORD_BYTES_MAX, SpanIds, TIMES_BYTES, put_times};
+use crate::view;
 
 /// Makes loggers; from [`Guard::logger_provider`](crate::Guard::logger_provider).
 #[derive(Clone)]
@@ -98,7 +98,7 @@ pub struct Record {
     time: Option<SystemTime>,
     observed_time: Option<SystemTime>,
     span: Option<SpanIds>,
-    is_error: bool,
+    severity_number: u8,
     attributes: u32,
     attributes_max: u32,
     dropped_attributes: u32,
@@ -115,7 +115,7 @@ impl Record {
             time: None,
             observed_time: None,
             span: None,
-            is_error: false,
+            severity_number: 0,
             attributes: 0,
             attributes_max: pipeline.limits.attributes_per_record_max,
             dropped_attributes: 0,
@@ -165,10 +165,11 @@ impl Record {
         if let Some(times) = self.bytes.first_chunk_mut() {
             put_times(times, time, observed);
         }
-        let urgency = if self.is_error { Urgency::Hurry } else { Urgency::Idle };
-        let lane = pipeline.lane(Signal::Logs);
-        if Local::with(|local| lane.push(local, self.scope, &self.bytes, urgency)).is_none() {
-            lane.push_detached(self.scope, &self.bytes, urgency);
+        let is_error = self.severity_number >= Severity::Error as u8;
+        let urgency = if is_error { Urgency::Hurry } else { Urgency::Idle };
+        let ways = pipeline.ways(self.scope, view::level(self.severity_number));
+        if Local::with(|local| pipeline.emit(Some(local), ways, self.scope, &self.bytes, urgency)).is_none() {
+            pipeline.emit(None, ways, self.scope, &self.bytes, urgency);
         }
     }
 }
@@ -205,7 +206,7 @@ impl LogRecord for Record {
     }
 
     fn set_severity_number(&mut self, number: Severity) {
-        self.is_error = number >= Severity::Error;
+        self.severity_number = number as u8;
         put_varint_field(&mut self.bytes, 2, number as u64);
     }
 

@@ -4,31 +4,31 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::TraceContextExt;
+use tracing_core::Level;
 use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
 
 use crate::callsite::{ScopeId, put_attribute};
-use crate::config::Signal;
 use crate::encode::unix_nano;
-use crate::export::{Command, ExportThread};
 use crate::lane::{Urgency, map_current_context};
+use crate::levels::Ways;
 use crate::limits::cut;
 use crate::pipeline::Pipeline;
 use crate::record::{SpanIds, put_time_fields};
+use crate::sink::Sinks;
+use crate::threads::Threads;
 
 /// Records each panic, then does what was done before. Where a panic ends the process (`panic = "abort"`) all that was recorded is sent
 /// first, for at most `timeout`.
-pub(crate) fn install(pipeline: Arc<Pipeline>, thread: ExportThread, timeout: Duration) {
+pub(crate) fn install(pipeline: Arc<Pipeline>, threads: Threads, timeout: Duration) {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let is_recorded = record(&pipeline, info);
         previous(info);
         if is_recorded && cfg!(panic = "abort") {
-            let (reply, settled) = mpsc::channel();
-            let _ = thread.ask(Command::Flush(reply)) && settled.recv_timeout(timeout).is_ok();
+            threads.flush(timeout); // whether or not all was: the process ends
         }
     }));
 }
@@ -41,7 +41,10 @@ fn record(pipeline: &Pipeline, info: &PanicHookInfo<'_>) -> bool {
     let Some(span) = span.unwrap_or(Some(SpanIds::NONE)) else { return false };
     let mut record = Vec::new();
     put_panic(&mut record, info, &span);
-    pipeline.lane(Signal::Logs).push_detached(ScopeId::of_target("panic"), &record, Urgency::Hurry);
+    let scope = ScopeId::of_target("panic");
+    let consoles = pipeline.sinks.as_ref().map_or(Ways::NONE, Sinks::consoles_in_call); // the hook that was set before shows it there
+    let ways = pipeline.ways(scope, Level::ERROR).without(consoles);
+    pipeline.emit(None, ways, scope, &record, Urgency::Hurry);
     true
 }
 

@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use tracing_core::Level;
+
 use crate::baggage::Baggage;
-use crate::chunk::Pool;
+use crate::callsite::ScopeId;
+use crate::chunk::{Key, Pool};
 use crate::config::{Config, Signal};
-use crate::lane::Lane;
+use crate::lane::{Lane, Local, Urgency};
 use crate::ledger::Ledger;
+use crate::levels::{Levels, Ways};
 use crate::limits::Limits;
+use crate::sink::Sinks;
 
 /// The buffer with its lanes, and the export thread's alarm.
 pub(crate) struct Pipeline {
@@ -17,16 +22,18 @@ pub(crate) struct Pipeline {
     pub(crate) wake: Arc<Notify>,
     pub(crate) limits: Limits,
     pub(crate) baggage: Baggage,
-    /// Whether log records leave at all.
-    #[cfg(feature = "otel-logs")]
-    pub(crate) exports_logs: bool,
+    /// Which records are made, and where each goes.
+    pub(crate) levels: Levels,
+    pub(crate) sinks: Option<Sinks>,
+    /// Whether log records go to the collector.
+    exports_logs: bool,
     logs: Lane,
     traces: Lane,
     metrics: Lane,
 }
 
 impl Pipeline {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, levels: Levels, sinks: Option<Sinks>) -> Self {
         let pool = Arc::new(Pool::new(config.buffer_bytes_max));
         let wake = Arc::new(Notify::new());
         let lane = |signal| {
@@ -42,7 +49,8 @@ impl Pipeline {
             wake,
             limits: config.limits,
             baggage: Baggage::new(&config.baggage_attributes),
-            #[cfg(feature = "otel-logs")]
+            levels,
+            sinks,
             exports_logs: config.export(Signal::Logs).is_some(),
         }
     }
@@ -55,7 +63,46 @@ impl Pipeline {
         }
     }
 
+    /// Whether log records go anywhere.
+    pub(crate) fn takes_logs(&self) -> bool {
+        self.exports_logs || self.sinks.is_some()
+    }
+
+    /// Hands a log record over to all that it is for. `local` is this thread's, if it has any.
+    #[inline]
+    pub(crate) fn emit(&self, local: Option<&Local>, ways: Ways, scope: ScopeId, record: &[u8], urgency: Urgency) {
+        if let Some(sinks) = &self.sinks {
+            self.emit_to_sinks(sinks, local, ways, scope, record);
+        }
+        if self.exports_logs && !ways.and(Ways::COLLECTOR).is_none() {
+            push(&self.logs, local, scope.into(), record, urgency);
+        }
+    }
+
+    fn emit_to_sinks(&self, sinks: &Sinks, local: Option<&Local>, ways: Ways, scope: ScopeId, record: &[u8]) {
+        if sinks.has_in_call() {
+            sinks.write_in_call(ways, scope, record);
+        }
+        if sinks.is_queued(ways) {
+            push(&sinks.lane, local, Key { scope, ways }, record, Urgency::Idle);
+        }
+    }
+
+    /// The ways of a record whose target and level were not known before.
+    pub(crate) fn ways(&self, scope: ScopeId, level: Level) -> Ways {
+        let scope = scope.scope();
+        self.levels.ways(scope.name(), level)
+    }
+
     pub(crate) fn ledger(&self) -> Ledger {
         Ledger { logs: self.logs.account(), traces: self.traces.account(), metrics: self.metrics.account() }
+    }
+}
+
+#[inline]
+fn push(lane: &Lane, local: Option<&Local>, key: Key, record: &[u8], urgency: Urgency) {
+    match local {
+        Some(local) => lane.push(local, key, record, urgency),
+        None => lane.push_detached(key, record, urgency),
     }
 }

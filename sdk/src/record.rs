@@ -14,7 +14,8 @@ use opentelemetry::trace::TraceContextExt;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId};
 use tracing_core::field::{Field, Visit};
 use watchbell_proto::wire::{
-    OpenMessage, end_message_field, put_bytes_field, put_fixed64_field, put_message_field, put_varint_field,
+    Fields, OpenMessage, Value as Wire, end_message_field, put_bytes_field, put_fixed64_field, put_message_field,
+    put_varint_field,
 };
 
 use crate::callsite::{Callsite, FieldUse, ScopeId, put_attribute};
@@ -22,6 +23,7 @@ use crate::encode::ErrorChain;
 #[cfg(feature = "otel-logs")]
 use crate::lane::map_current_context;
 use crate::limits::{Limits, VALUE_BYTES_MAX, cut_to};
+use crate::view::{ATTRIBUTES, Value, key_value};
 
 /// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
 pub(crate) const RECORD_BYTES_MAX: usize = 256 * 1024;
@@ -84,6 +86,29 @@ impl<'a> LogRecordWriter<'a> {
         self.attributes += 1;
         let text = cut_to(value, VALUE_BYTES_MAX, self.limits.record_value_chars_max);
         put_attribute(self.out, key, |out| put_bytes_field(out, 1, text.as_bytes()));
+    }
+
+    /// Appends attributes that are encoded already, as fields of a `LogRecord`.
+    pub(crate) fn encoded(&mut self, attributes: &[u8]) {
+        for (number, value) in Fields::new(attributes) {
+            if let (ATTRIBUTES, Wire::Bytes(attribute)) = (number, value) {
+                self.encoded_one(attribute);
+            }
+        }
+    }
+
+    fn encoded_one(&mut self, attribute: &[u8]) {
+        if !self.has_room(attribute.len().min(VALUE_BYTES_MAX)) {
+            self.dropped_attributes += 1;
+            return;
+        }
+        if self.limits.record_value_chars_max != usize::MAX
+            && let (key, Value::String(text)) = key_value(attribute)
+        {
+            return self.text(key, text);
+        }
+        self.attributes += 1;
+        put_bytes_field(self.out, ATTRIBUTES, attribute);
     }
 
     /// Lets `write` append the field's value, with the most characters that it may have.

@@ -35,6 +35,8 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use crate::encode::ErrorChain;
 use crate::lane::map_current_context;
 use crate::lock;
+#[cfg(feature = "log")]
+use crate::view;
 
 /// Captures the records that this thread makes while the [`Capture`] lives, those of the `log` crate too (unless the process has another
 /// logger). Spans have trace ids as they have in service; nothing is exported.
@@ -43,7 +45,7 @@ use crate::lock;
 #[must_use = "dropping it ends the capture"]
 pub fn capture() -> Capture {
     #[cfg(feature = "log")]
-    let _ = tracing_log::LogTracer::init(); // another test, or the process itself, may have done so
+    crate::log_crate::install(tracing_core::LevelFilter::TRACE); // another test, or the process itself, may have done so
     let records = Arc::<Mutex<Vec<Record>>>::default();
     let tracer = SdkTracerProvider::builder().build().tracer("watchbell.test");
     let spans = tracing_opentelemetry::layer().with_tracer(tracer);
@@ -173,8 +175,23 @@ impl<S: Subscriber> Layer<S> for CaptureLayer {
         event.record(&mut RecordVisitor(&mut record));
         if normalized.is_some() {
             record.fields.retain(|name, _| !name.starts_with("log."));
+            #[cfg(feature = "log")]
+            crate::log_crate::with_key_values(|attributes| {
+                let known = view::key_values(attributes, view::ATTRIBUTES);
+                record.fields.extend(known.map(|(key, value)| (key.to_owned(), owned(value))));
+            });
         }
         lock(&self.records).push(record);
+    }
+}
+
+#[cfg(feature = "log")]
+fn owned(value: view::Value<'_>) -> Value {
+    match value {
+        view::Value::Bool(value) => value.into(),
+        view::Value::Int(value) => value.into(),
+        view::Value::Double(value) => value.into(),
+        other => other.to_string().into(),
     }
 }
 

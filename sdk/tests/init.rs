@@ -29,7 +29,7 @@ fn init_takes_tracing_and_log_records_and_its_own_stack_stays_silent() {
     tracing::info_span!("request").in_scope(|| {
         tracing::info!("from tracing");
         tracing::info!(target: "quiet", "not wanted");
-        log::warn!(target: "legacy", "from log {}", 1);
+        log::warn!(target: "legacy", order_id = 17, upstream = "payment", ratio = 0.5, ok = true, big = u64::MAX, shown:? = Some(1); "from log {}", 1);
         log::info!(target: "quiet", "not wanted");
         tracing::info!(value = ?Chatty, "outer");
     });
@@ -43,6 +43,12 @@ fn init_takes_tracing_and_log_records_and_its_own_stack_stays_silent() {
     assert_eq!(legacy.attribute("code.file.path"), Some(text(file!())));
     assert_eq!(legacy.attribute("code.line.number"), Some(int(i64::from(line))));
     assert_eq!(legacy.attribute("log.target"), None);
+    assert_eq!(legacy.attribute("order_id"), Some(int(17)));
+    assert_eq!(legacy.attribute("upstream"), Some(text("payment")));
+    assert_eq!(legacy.attribute("ratio"), Some(Value::DoubleValue(0.5)));
+    assert_eq!(legacy.attribute("ok"), Some(Value::BoolValue(true)));
+    assert_eq!(legacy.attribute("big"), Some(text("18446744073709551615")));
+    assert_eq!(legacy.attribute("shown"), Some(text("Some(1)")));
     assert_eq!(legacy.record.span_id, receiver.span("request").span_id);
     assert_eq!(legacy.record.event_name, "");
 

@@ -137,18 +137,80 @@ fn the_console_is_readable() {
     let told = String::from_utf8(output.expect("this program").stderr).expect("text");
     let lines: Vec<_> = told.lines().filter_map(|line| line.split_once('Z').map(|(_, line)| line)).collect();
     let (in_span, trace_id) = lines[0].split_once(" trace_id=").expect("a trace's id");
-    assert_eq!(in_span, r#"  INFO processes: order placed order_id=17 upstream="payment" ratio=0.5"#);
+    assert_eq!(in_span, r#"  INFO processes: order placed order_id=17 upstream=payment ratio=0.5"#);
     assert!(trace_id.len() == 32 && trace_id.chars().all(|digit| digit.is_ascii_hexdigit()), "{trace_id}");
     assert_eq!(
         lines[1..],
         [
             r#" ERROR processes: cannot charge error="connection refused""#,
             "  WARN legacy: from log",
-            r"  INFO processes: a\n2026-11-24 ERROR forged: \u{1b}[31mb\u{9b}c shown=\r\u{1b}[2Jx",
+            r#"  INFO processes: a\n2026-11-24 ERROR forged: \u{1b}[31mb\u{9b}c shown="\r\u{1b}[2Jx""#,
         ]
     );
     assert_eq!(told.lines().count(), 4, "{told}");
     assert!(!told.contains('\x1b'), "colours are for terminals");
+}
+
+/// Both append whole lines, one of them rotates, and what was recorded is written when they exit. SIGHUP ends neither.
+#[test]
+#[cfg(feature = "files")]
+fn two_processes_share_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("shared.log");
+    let spawn = || {
+        let mut command = child("file");
+        command
+            .env("OTEL_LOGS_EXPORTER", "none")
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .env("OTEL_METRICS_EXPORTER", "none");
+        command.env("LOG_FILE", &path).stderr(std::process::Stdio::piped()).spawn().expect("this program")
+    };
+    let children = [spawn(), spawn()];
+    let mut told = String::new();
+    for child in children {
+        let output = child.wait_with_output().expect("its output");
+        assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
+        told += &String::from_utf8_lossy(&output.stderr);
+    }
+    assert!(told.contains("is written by another process, too: its rotation is left to that"), "{told}");
+    let is_log = |path: &std::path::Path| path.extension().is_some_and(|extension| extension == "log");
+    let files = std::fs::read_dir(folder.path()).expect("the folder").map(|entry| entry.expect("an entry").path());
+    let files: Vec<_> = files.filter(|path| is_log(path)).collect();
+    assert!(files.len() > 3, "{files:?}");
+    let texts = files.iter().map(|path| std::fs::read_to_string(path).expect("text")).collect::<Vec<_>>();
+    let lines: std::collections::BTreeSet<_> = texts.iter().flat_map(|text| text.lines()).collect();
+    assert_eq!(lines.len(), 2 * FILE_LINES, "no line is lost, torn or there twice");
+    assert!(lines.iter().all(|line| line.ends_with(&"x".repeat(80)) && line.len() < 100), "{lines:?}");
+}
+
+const FILE_LINES: usize = 2000;
+
+/// Logs to the file that another process logs to at the same time.
+#[cfg(feature = "files")]
+fn log_to_a_file() {
+    let path = std::path::PathBuf::from(std::env::var("LOG_FILE").expect("a path"));
+    let process = std::process::id();
+    let ready = |process: &str| path.with_extension(format!("{process}.ready"));
+    std::fs::write(ready(&process.to_string()), "").expect("a file");
+    let started = Instant::now();
+    let both = || {
+        let names = std::fs::read_dir(path.parent().expect("a folder")).expect("the folder");
+        names
+            .filter(|name| name.as_ref().is_ok_and(|name| name.path().extension().is_some_and(|end| end == "ready")))
+            .count()
+    };
+    while both() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(120), "the other process has not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for i in 0..FILE_LINES {
+        tracing::info!("{process} {i} {}", "x".repeat(80));
+        if i % 100 == 0 {
+            std::thread::sleep(Duration::from_millis(5)); // so that they take turns
+        }
+    }
+    let status = Command::new("kill").args(["-HUP", &process.to_string()]).status();
+    assert!(status.expect("a shell's tool").success());
 }
 
 #[test]
@@ -210,6 +272,15 @@ fn the_process_that_ends() {
         _ => {}
     }
     let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(timeout);
+    #[cfg(feature = "files")]
+    let builder = match std::env::var("LOG_FILE") {
+        Ok(path) => {
+            let file = watchbell::sink::file::File::new(path).rotate_at_bytes(50_000).heed_sighup();
+            let format = watchbell::sink::Format::Pattern("{message}".to_owned());
+            builder.sink(watchbell::sink::Sink::file(file).format(format))
+        }
+        Err(_) => builder,
+    };
     let guard = builder.init().expect("the only init of this process");
     match &*case {
         "console" => {
@@ -227,6 +298,11 @@ fn the_process_that_ends() {
             tracing::info!("first");
             guard.flush(timeout).expect("a receiver that answers");
             tracing::info!("second");
+        }
+        #[cfg(feature = "files")]
+        "file" => {
+            log_to_a_file();
+            std::process::exit(7);
         }
         "thread ends" => end_a_thread(),
         "fork" => fork(guard),

@@ -7,12 +7,13 @@ use std::time::Duration;
 use http::{HeaderMap, Uri};
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Sampler;
-use tracing_subscriber::filter::Targets;
+use tracing_core::LevelFilter;
 
 use super::env::Env;
 use super::{Compression, Config, Export, ExportSettings, PerSignal, Protocol, Settings, Signal, values};
-use crate::levels::Levels;
+use crate::levels::{Directives, SINKS_MAX};
 use crate::resource;
+use crate::sink::Sink;
 use crate::tls::{self, Tls};
 
 /// Sets up Watchbell in code; what is not set here comes from the environment.
@@ -41,6 +42,8 @@ pub struct Builder {
     timeout: Option<Duration>,
     console: Option<bool>,
     levels: Option<String>,
+    collector_levels: Option<String>,
+    sinks: Vec<Sink>,
     sampler: Option<Sampler>,
     schedule_delay: Option<Duration>,
     metric_interval: Option<Duration>,
@@ -132,6 +135,23 @@ impl Builder {
         self
     }
 
+    /// Which records go to the collector, if others than [`levels`](Self::levels) says: more of them, or fewer.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().levels("debug").collector_levels("info,hyper=warn");
+    /// ```
+    pub fn collector_levels(mut self, directives: impl Into<String>) -> Self {
+        self.collector_levels = Some(directives.into());
+        self
+    }
+
+    /// Writes records elsewhere, too; the module [`sink`](crate::sink) has an example. There may be 31 of them. One to stderr or stdout takes the place
+    /// of the usual console, unless [`console`](Self::console) says that this is to stay.
+    pub fn sink(mut self, sink: Sink) -> Self {
+        self.sinks.push(sink);
+        self
+    }
+
     /// Which traces are sampled, as `OTEL_TRACES_SAMPLER`. Log records carry their trace's ids also where it is not sampled.
     ///
     /// ```
@@ -199,7 +219,7 @@ impl Builder {
     }
 
     /// The configuration, and what outside of the code was not understood.
-    pub(crate) fn build(self) -> Result<(Config, Vec<String>), String> {
+    pub(crate) fn build(self, is_global: bool) -> Result<(Config, Vec<String>), String> {
         #[cfg(not(feature = "grpc"))]
         if self.protocol == Some(Protocol::Grpc) {
             return Err(values::GRPC_ABSENT.to_owned());
@@ -219,8 +239,13 @@ impl Builder {
         let config = Config {
             is_disabled: settings.is_disabled,
             verbosity: settings.verbosity,
-            console: self.console.unwrap_or(settings.console),
-            levels: self.wanted_levels(settings.levels.clone())?,
+            levels: match directives("levels", self.levels.as_deref())? {
+                Some(levels) => levels,
+                None if is_global => settings.levels.clone(),
+                None => Directives::all(LevelFilter::TRACE), // what the service's own subscriber lets through
+            },
+            collector_levels: directives("collector's levels", self.collector_levels.as_deref())?,
+            sinks: self.wanted_sinks(is_global && settings.console)?,
             sampler: self.sampler.clone().unwrap_or_else(|| settings.sampler.clone()),
             propagators: settings.propagators.clone(),
             limits: settings.limits,
@@ -236,10 +261,16 @@ impl Builder {
         Ok((config, env.warnings()))
     }
 
-    fn wanted_levels(&self, levels: Levels) -> Result<Levels, String> {
-        let Some(directives) = &self.levels else { return Ok(levels) };
-        let targets = directives.parse::<Targets>();
-        targets.map(Levels::new).map_err(|error| format!("the levels `{directives}` are not understood: {error}"))
+    /// Those that were added, and the console, unless one of them is in its place.
+    fn wanted_sinks(&self, has_console: bool) -> Result<Vec<Sink>, String> {
+        let mut sinks = self.sinks.clone();
+        if self.console.unwrap_or(has_console && !sinks.iter().any(Sink::is_console)) {
+            sinks.push(Sink::stderr().in_call().name("console"));
+        }
+        if sinks.len() > SINKS_MAX {
+            return Err(format!("there are {} sinks; there can be {SINKS_MAX}", sinks.len()));
+        }
+        Ok(sinks)
     }
 
     fn resource(&self, found: Vec<KeyValue>) -> Vec<KeyValue> {
@@ -305,6 +336,11 @@ impl Builder {
         }
         Ok(headers)
     }
+}
+
+fn directives(what: &str, text: Option<&str>) -> Result<Option<Directives>, String> {
+    let parsed = text.map(str::parse).transpose();
+    parsed.map_err(|error: String| format!("the {what} are not understood: {error}"))
 }
 
 /// What it is set to may be secret: headers, and variables with them.

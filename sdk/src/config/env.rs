@@ -9,12 +9,11 @@ use std::time::Duration;
 use http::HeaderMap;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Sampler;
-use tracing_subscriber::filter::Targets;
 
 #[cfg(feature = "metrics")]
 use super::MetricsConfig;
 use super::{BatchSettings, ExportSettings, PerSignal, Propagator, Protocol, Settings, Signal, values};
-use crate::levels::Levels;
+use crate::levels::Directives;
 use crate::limits::Limits;
 use crate::resource::{self, Detector};
 use crate::tell::Verbosity;
@@ -68,9 +67,9 @@ impl Env {
     }
 
     /// Which records are made.
-    pub(super) fn levels(&mut self) -> Levels {
+    pub(super) fn levels(&mut self) -> Directives {
         let directives = self.get("RUST_LOG").unwrap_or_default();
-        Levels::new(self.directives(&directives))
+        self.directives(&directives)
     }
 
     /// A variable as it is.
@@ -327,23 +326,10 @@ impl Env {
     }
 
     /// `RUST_LOG`; a directive that is not understood is left out, the others count.
-    pub(super) fn directives(&mut self, directives: &str) -> Targets {
-        let mut targets = Targets::new();
-        let mut default = None;
-        for directive in directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
-            match directive.parse::<Targets>() {
-                Ok(parsed) => {
-                    default = parsed.default_level().or(default);
-                    targets.extend(parsed);
-                }
-                Err(error) => self.warnings.push(format!("RUST_LOG: the directive `{directive}` is ignored: {error}")),
-            }
-        }
-        match default {
-            None if targets.iter().next().is_none() => targets.with_default(tracing_core::Level::INFO),
-            None => targets,
-            Some(level) => targets.with_default(level),
-        }
+    pub(super) fn directives(&mut self, directives: &str) -> Directives {
+        Directives::lenient(directives, |directive, error| {
+            self.warnings.push(format!("RUST_LOG: the directive `{directive}` is ignored: {error}"));
+        })
     }
 }
 

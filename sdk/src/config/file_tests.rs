@@ -16,7 +16,7 @@ fn read_by(builder: Builder, yaml: &str, variables: &[(&str, &str)]) -> Result<(
     let path = file.path().to_str().unwrap();
     let variables = variables.iter().copied().chain([("OTEL_CONFIG_FILE", path)]);
     let told = |text: String| text.replace(path, "otel.yaml");
-    let (config, warnings) = builder.variables(variables).build().map_err(told)?;
+    let (config, warnings) = builder.variables(variables).build(true).map_err(told)?;
     Ok((config, warnings.into_iter().map(told).collect()))
 }
 
@@ -65,7 +65,7 @@ fn a_whole_file() {
     assert_eq!((logs.headers["api-key"].as_bytes(), logs.headers["x-tenant"].as_bytes()), (&b"k1"[..], &b"pay"[..]));
     assert_eq!((logs.schedule_delay, logs.export_timeout), (Duration::from_millis(250), Some(Duration::from_secs(9))));
     assert_eq!((logs.queue_records_max, logs.batch_records_max), (100, 10));
-    assert!(logs.timeout > Duration::from_secs(86_400) && config.console);
+    assert!(logs.timeout > Duration::from_secs(86_400) && config.has_console());
     assert!(config.export(Signal::Traces).is_none(), "what the file lacks is not exported");
     assert_eq!(config.propagators, [Propagator::B3, Propagator::TraceContext, Propagator::Baggage]);
     assert_eq!((config.limits.attributes_per_record_max, config.limits.record_value_chars_max), (20, 80));
@@ -91,7 +91,7 @@ meter_provider:
         exporter: {otlp_http: {temporality_preference: delta, default_histogram_aggregation: base2_exponential_bucket_histogram}}
 ";
     let (config, warnings) = read(yaml, &[]).unwrap();
-    assert!(warnings.is_empty() && config.export(Signal::Logs).is_none() && !config.console, "{warnings:?}");
+    assert!(warnings.is_empty() && config.export(Signal::Logs).is_none() && !config.has_console(), "{warnings:?}");
     let traces = config.export(Signal::Traces).unwrap();
     assert_eq!(traces.uri, "http://c:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export");
     assert_eq!(format!("{:?}", config.sampler), "ParentBased(TraceIdRatioBased(0.25))");
@@ -177,7 +177,7 @@ fn mistakes_refuse_the_file_and_are_told_with_their_places() {
         let error = read(yaml, &[]).unwrap_err();
         assert!(error.starts_with(&format!("otel.yaml:{expected}")), "{yaml}: {error}");
     }
-    let missing = Builder::default().variables([("OTEL_CONFIG_FILE", "/no/such.yaml")]).build().unwrap_err();
+    let missing = Builder::default().variables([("OTEL_CONFIG_FILE", "/no/such.yaml")]).build(true).unwrap_err();
     assert!(missing.starts_with("cannot read `/no/such.yaml`: "), "{missing}");
 }
 

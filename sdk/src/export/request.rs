@@ -31,12 +31,12 @@ pub(super) fn resource(attributes: &[KeyValue]) -> Vec<u8> {
 pub(super) fn requests(resource: &[u8], chunks: &[Chunk], records_max: u64) -> Vec<Request> {
     let mut requests = Vec::new();
     let mut group = Group::default();
-    for (scope, records, record) in chunks.iter().flat_map(Chunk::entries) {
+    for (key, records, record) in chunks.iter().flat_map(Chunk::entries) {
         let is_full = group.bytes + record.len() > REQUEST_BYTES || group.records >= records_max;
         if group.records > 0 && is_full {
             requests.push(std::mem::take(&mut group).request(resource));
         }
-        group.add(scope, records, record);
+        group.add(key.scope, records, record);
     }
     if group.records > 0 {
         requests.push(group.request(resource));

@@ -10,6 +10,8 @@ mod middleware;
 mod receiver;
 mod records;
 mod shutdown;
+#[cfg(feature = "files")]
+mod sinks;
 
 use receiver::Receiver;
 use tracing_subscriber::layer::SubscriberExt;

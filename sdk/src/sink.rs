@@ -1,0 +1,409 @@
+//! Where records go besides the collector: console, files, syslog, journald, a function of one's own; each with its own levels, filter and format.
+//!
+//! ```
+//! use watchbell::sink::{Format, Sink};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("checkout.jsonl");
+//! let guard = watchbell::builder()
+//!     .sink(Sink::stderr().levels("warn").format(Format::Compact)) // in the place of the usual console
+//!     .sink(Sink::file(&path).levels("debug,hyper=info").format(Format::Json))
+//!     # .variables([("OTEL_SDK_DISABLED", "true")])
+//!     .init()?;
+//! # tracing::debug!(order_id = 17, "order placed");
+//! # drop(guard);
+//! # assert!(std::fs::read_to_string(path)?.contains(r#""order_id":17"#));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A sink without levels of its own follows those of the service ([`Builder::levels`](crate::Builder::levels), `RUST_LOG`); one with them takes what
+//! they say, more or less than the service's. What no way wants is not made at all.
+//!
+//! # What it costs, and what it promises
+//!
+//! All sinks together cost the thread that logs one copy of the encoded record; a thread of their own formats and writes it, some ten milliseconds
+//! later at most, in the order of time of each such batch. A [flush](crate::Guard::flush), the guard's drop, `std::process::exit` and a panic wait
+//! for it; a signal that kills the process loses those last milliseconds. [`Sink::in_call`] writes in the thread that logs instead, at once.
+//!
+//! No sink holds up the service or the collector's records. Up to [`SINK_BYTES_MAX`] wait for a slow disk, and beyond the newest are dropped;
+//! a sink that fails (a full disk) loses what it could not write, is told once on stderr, is tried again with the next record, and the others go on.
+//! [`Guard::sinks`](crate::Guard::sinks) counts all of this.
+
+#[cfg(feature = "files")]
+pub mod file;
+mod format;
+mod output;
+mod worker;
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use opentelemetry::KeyValue;
+use tokio::sync::Notify;
+
+use crate::callsite::ScopeId;
+use crate::chunk::{Chunk, Pool};
+use crate::lane::Lane;
+use crate::levels::{Directives, Ways};
+use crate::lock;
+pub use crate::view::{Entries, Record, Value, Values};
+#[cfg(feature = "files")]
+pub use file::File;
+pub use format::Format;
+use format::Formatter;
+use output::Output;
+pub(crate) use worker::SinkThread;
+
+/// Most bytes that wait for the sinks' thread (16 MiB); at the limit the newest records are dropped for all sinks that it writes, and counted.
+pub const SINK_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// One way of records out of the service; the [module](self) has an example.
+#[derive(Clone)]
+pub struct Sink {
+    name: String,
+    pub(crate) levels: Option<String>,
+    filter: Option<Filter>,
+    format: Option<Format>,
+    colors: Option<bool>,
+    in_call: bool,
+    target: Target,
+}
+
+type Filter = Arc<dyn Fn(&Record<'_>) -> bool + Send + Sync>;
+
+type Callback = Arc<dyn Fn(&Record<'_>) + Send + Sync>;
+
+#[derive(Clone)]
+enum Target {
+    Stderr,
+    Stdout,
+    #[cfg(feature = "files")]
+    File(File),
+    Callback(Callback),
+    #[cfg(unix)]
+    Syslog(String),
+    #[cfg(unix)]
+    Journald(String),
+}
+
+impl Sink {
+    /// To stderr, as [`Format::Pretty`] if nothing else is said. It takes the place of the console that is there by default.
+    pub fn stderr() -> Self {
+        Self::new("stderr", Target::Stderr)
+    }
+
+    /// To stdout, as [`Format::Pretty`] if nothing else is said. It takes the place of the console that is there by default.
+    pub fn stdout() -> Self {
+        Self::new("stdout", Target::Stdout)
+    }
+
+    /// To a file, a path or a [`File`] with rotation and the rest, as [`Format::Json`] if nothing else is said.
+    #[cfg(feature = "files")]
+    pub fn file(file: impl Into<File>) -> Self {
+        let file = file.into();
+        Self::new(&file.path.display().to_string(), Target::File(file))
+    }
+
+    /// To a function. A panic of it is counted as a failure; what it logs itself goes nowhere, since it would come back to it.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use watchbell::sink::Sink;
+    ///
+    /// let told = Arc::new(Mutex::new(Vec::new()));
+    /// let callback = {
+    ///     let told = Arc::clone(&told);
+    ///     Sink::callback("alarm", move |record| told.lock().unwrap().push(record.message().into_owned()))
+    /// };
+    /// let guard = watchbell::builder().sink(callback.levels("error")).init()?;
+    /// tracing::error!("out of stock");
+    /// # drop(guard.shutdown(std::time::Duration::from_secs(5)));
+    /// # assert_eq!(*told.lock().unwrap(), ["out of stock"]);
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
+    pub fn callback(name: &str, callback: impl Fn(&Record<'_>) + Send + Sync + 'static) -> Self {
+        Self::new(name, Target::Callback(Arc::new(callback)))
+    }
+
+    /// To the machine's syslog, by RFC 5424 over a Unix datagram socket: `/dev/log` in nearly all systems. Facility `user`, attributes and the trace
+    /// as structured data `[otel@32473 ...]`; a record of more than the socket takes is counted as failed.
+    ///
+    /// ```no_run
+    /// # use watchbell::sink::Sink;
+    /// let _guard = watchbell::builder().sink(Sink::syslog("/dev/log")).init()?;
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn syslog(socket: &str) -> Self {
+        Self::new("syslog", Target::Syslog(socket.to_owned()))
+    }
+
+    /// To systemd's journal, by its native protocol: each attribute is a field (`order.id` is `ORDER_ID`), so that `journalctl ORDER_ID=17` finds it.
+    ///
+    /// ```no_run
+    /// # use watchbell::sink::Sink;
+    /// let _guard = watchbell::builder().sink(Sink::journald()).init()?;
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn journald() -> Self {
+        Self::new("journald", Target::Journald("/run/systemd/journal/socket".to_owned()))
+    }
+
+    /// The same where the journal's socket is elsewhere.
+    #[cfg(unix)]
+    pub fn journald_at(socket: &str) -> Self {
+        Self::new("journald", Target::Journald(socket.to_owned()))
+    }
+
+    fn new(name: &str, target: Target) -> Self {
+        Self { name: name.to_owned(), levels: None, filter: None, format: None, colors: None, in_call: false, target }
+    }
+
+    /// What it is called in [`Guard::sinks`](crate::Guard::sinks).
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Which records it takes, whatever the service's levels are: `warn,checkout=debug`.
+    pub fn levels(mut self, directives: &str) -> Self {
+        self.levels = Some(directives.to_owned());
+        self
+    }
+
+    /// Takes only records for which `filter` is true.
+    ///
+    /// ```
+    /// # use watchbell::sink::Sink;
+    /// let sink = Sink::stdout().filter(|record| record.attribute("audit").is_some());
+    /// ```
+    pub fn filter(mut self, filter: impl Fn(&Record<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(Arc::new(filter));
+        self
+    }
+
+    /// How records are written.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = Some(format);
+        self
+    }
+
+    /// Whether levels have colours. If nothing is said, on a terminal alone, and not where `NO_COLOR` is set.
+    pub fn colors(mut self, on: bool) -> Self {
+        self.colors = Some(on);
+        self
+    }
+
+    /// Writes in the thread that logs, at once: the last line before a crash is there, and whoever logs waits for the terminal or the disk.
+    pub fn in_call(mut self) -> Self {
+        self.in_call = true;
+        self
+    }
+
+    pub(crate) fn is_console(&self) -> bool {
+        matches!(self.target, Target::Stderr | Target::Stdout)
+    }
+
+    pub(crate) fn directives(&self) -> Result<Option<Directives>, String> {
+        let parsed = self.levels.as_deref().map(str::parse).transpose();
+        parsed.map_err(|error: String| format!("the levels of the sink `{}` are not understood: {error}", self.name))
+    }
+
+    fn open(self, resource: &Arc<[KeyValue]>) -> Result<Open, String> {
+        let wrong = |error: String| format!("the sink `{}` cannot be set up: {error}", self.name);
+        let has_colors = self.colors.unwrap_or_else(|| self.is_on_terminal() && !is_no_color_set());
+        let is_file = !self.is_console();
+        let format = self.format.clone().unwrap_or(if is_file { Format::Json } else { Format::Pretty });
+        let formatter = || Formatter::new(&format, has_colors, resource).map_err(wrong);
+        let output: Box<dyn Output> = match &self.target {
+            Target::Stderr => Box::new(output::Stream::new(formatter()?, io::stderr())),
+            Target::Stdout => Box::new(output::Stream::new(formatter()?, io::stdout())),
+            #[cfg(feature = "files")]
+            Target::File(file) => Box::new(file::Rolling::open(file.clone(), formatter()?).map_err(wrong)?),
+            Target::Callback(callback) => Box::new(output::Callback(Arc::clone(callback))),
+            #[cfg(unix)]
+            Target::Syslog(socket) => Box::new(output::Datagrams::syslog(socket, resource)),
+            #[cfg(unix)]
+            Target::Journald(socket) => Box::new(output::Datagrams::journald(socket, resource)),
+        };
+        let counters = Arc::new(Counters::default());
+        Ok(Open { name: self.name, filter: self.filter, output, counters, taken: 0, is_failing: false })
+    }
+
+    fn is_on_terminal(&self) -> bool {
+        match self.target {
+            Target::Stderr => io::stderr().is_terminal(),
+            Target::Stdout => io::stdout().is_terminal(),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn is_no_color_set() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// What became of a sink's records. From [`Guard::sinks`](crate::Guard::sinks), exact after a flush.
+///
+/// ```
+/// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+/// for sink in guard.sinks() {
+///     println!("{sink}"); // stderr: 17 written, 0 failed, 0 dropped
+/// }
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SinkAccount {
+    /// The sink's name.
+    pub name: String,
+    /// Records that were written, as far as the operating system says.
+    pub written: u64,
+    /// Records that could not be written: a full disk, a socket that nobody reads, a panic of a callback.
+    pub failed: u64,
+    /// Records that were dropped because [`SINK_BYTES_MAX`] waited, or that came after the shutdown; one number for all sinks of the thread, since it
+    /// is not known which of them would have taken such a record.
+    pub dropped: u64,
+}
+
+impl fmt::Display for SinkAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, written, failed, dropped } = self;
+        write!(f, "{name}: {written} written, {failed} failed, {dropped} dropped")
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    written: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// A sink with its output.
+struct Open {
+    name: String,
+    filter: Option<Filter>,
+    output: Box<dyn Output>,
+    counters: Arc<Counters>,
+    /// Records that the output has taken since the last flush.
+    taken: u64,
+    /// Whether the last write failed, so that it is told once.
+    is_failing: bool,
+}
+
+/// A service's sinks.
+pub(crate) struct Sinks {
+    /// The way to the sinks' thread.
+    pub(crate) lane: Lane,
+    pool: Arc<Pool>,
+    pub(crate) wake: Arc<Notify>,
+    queued: Ways,
+    in_call: Vec<(Ways, Mutex<Open>)>,
+    consoles_in_call: Ways,
+    accounts: Vec<(String, Arc<Counters>, Ways)>,
+    /// Those for the thread, until it starts.
+    waiting: Mutex<Vec<(Ways, Open)>>,
+}
+
+impl Sinks {
+    /// Opens all; `None` if there are none.
+    pub(crate) fn open(sinks: Vec<Sink>, resource: &[KeyValue]) -> Result<Option<Self>, String> {
+        if sinks.is_empty() {
+            return Ok(None);
+        }
+        let resource: Arc<[KeyValue]> = resource.into();
+        let mut consoles_in_call = Ways::NONE;
+        let (mut queued, mut in_call, mut waiting, mut accounts) = (Ways::NONE, Vec::new(), Vec::new(), Vec::new());
+        for (i, sink) in sinks.into_iter().enumerate() {
+            let (way, is_in_call) = (Ways::sink(i), sink.in_call);
+            if is_in_call && sink.is_console() {
+                consoles_in_call = consoles_in_call.or(way);
+            }
+            let open = sink.open(&resource)?;
+            accounts.push((open.name.clone(), Arc::clone(&open.counters), way));
+            if is_in_call {
+                in_call.push((way, Mutex::new(open)));
+            } else {
+                queued = queued.or(way);
+                waiting.push((way, open));
+            }
+        }
+        let wake = Arc::<Notify>::default();
+        let pool = Arc::new(Pool::new(SINK_BYTES_MAX));
+        let lane = Lane::new(Arc::clone(&pool), Arc::clone(&wake), u64::MAX);
+        Ok(Some(Self { lane, pool, wake, queued, in_call, consoles_in_call, accounts, waiting: Mutex::new(waiting) }))
+    }
+
+    /// Whether the thread writes any of them.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.queued.is_none()
+    }
+
+    /// Whether a record that goes these ways is for the thread.
+    #[inline]
+    pub(crate) fn is_queued(&self, ways: Ways) -> bool {
+        !self.queued.and(ways).is_none()
+    }
+
+    /// Writes a record to the sinks that write at once.
+    #[cold]
+    pub(crate) fn write_in_call(&self, ways: Ways, scope: ScopeId, record: &[u8]) {
+        let scope = scope.scope();
+        let record = Record::new(&scope.message, record);
+        for (way, open) in &self.in_call {
+            if !way.and(ways).is_none() {
+                within_a_sink(|| lock(open).write_at_once(&record));
+            }
+        }
+    }
+
+    /// Whether any writes at once.
+    #[inline]
+    pub(crate) fn has_in_call(&self) -> bool {
+        !self.in_call.is_empty()
+    }
+
+    /// The ways to consoles that are written at once.
+    pub(crate) fn consoles_in_call(&self) -> Ways {
+        self.consoles_in_call
+    }
+
+    /// Takes chunks back whose records have been written, or have failed.
+    fn settle(&self, chunks: Vec<Chunk>) {
+        for chunk in chunks {
+            self.lane.unqueue(chunk.records());
+            self.lane.counters.add_delivered(chunk.records());
+            self.pool.release(chunk);
+        }
+    }
+
+    pub(crate) fn accounts(&self) -> Vec<SinkAccount> {
+        let dropped = self.lane.account().dropped();
+        let account = |(name, counters, way): &(String, Arc<Counters>, Ways)| SinkAccount {
+            name: name.clone(),
+            written: counters.written.load(Ordering::Relaxed),
+            failed: counters.failed.load(Ordering::Relaxed),
+            dropped: if self.is_queued(*way) { dropped } else { 0 },
+        };
+        self.accounts.iter().map(account).collect()
+    }
+}
+
+/// Calls `f` unless this thread is in it already: a callback that logs would wait for itself.
+fn within_a_sink(f: impl FnOnce()) {
+    thread_local!(static IS_WITHIN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) }); // always there: it has no destructor
+    if !IS_WITHIN.replace(true) {
+        f();
+        IS_WITHIN.set(false);
+    }
+}

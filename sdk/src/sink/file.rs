@@ -1,0 +1,289 @@
+//! Records in files: rotation by size and by time, retention, compression, and the company of other processes.
+//!
+//! ```
+//! use std::time::Duration;
+//! use watchbell::sink::Sink;
+//! use watchbell::sink::file::{Compression, File, Rotation, Zone};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("checkout.log");
+//! let file = File::new(&path)
+//!     .rotate_at_bytes(100 << 20)
+//!     .rotate(Rotation::Daily { hour: 3, minute: 30 }, Zone::Named("Europe/Berlin".to_owned()))
+//!     .compress(Compression::Gzip)
+//!     .keep_files(30)
+//!     .keep_age(Duration::from_secs(90 * 24 * 60 * 60))
+//!     .keep_bytes(10 << 30);
+//! let guard = watchbell::builder().sink(Sink::file(file)).init()?;
+//! # drop(guard.shutdown(std::time::Duration::from_secs(5)));
+//! # assert!(path.exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Names
+//!
+//! Records are in the file of the name that was given, and a rotation gives what was there the time of the rotation: `checkout.log`,
+//! `checkout.20261124T033000Z.log`, `checkout.20261124T033000Z.2.log` of the same second, `.gz` or `.zst` where it is compressed. With [`File::symlink`] it is the other
+//! way around: the name that was given is a link to the current file, which has the time of its start in its name, and nothing is renamed.
+//!
+//! # Other processes
+//!
+//! - **`logrotate`** and whoever else renames or removes the file: with the next records a new one is made under the old name. `copytruncate` works, too.
+//!   One that signals SIGHUP needs [`File::heed_sighup`], since a process without a handler for it ends.
+//! - **Two processes on one path**: both append whole lines, as far as the file system appends in one piece (local ones do), so that none is torn.
+//!   The one that came first rotates; the other says on stderr that it leaves that to it, and takes over when it has gone.
+//! - **A full disk** loses the records that do not fit, and they are counted; a line that was cut off is ended before the next begins.
+
+mod hangup;
+mod open;
+mod retention;
+mod schedule;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Record;
+use super::format::Formatter;
+use super::output::{LINES_BYTES, Output};
+use open::Current;
+use retention::Keeper;
+use schedule::Schedule;
+pub use schedule::{Rotation, Zone};
+
+/// A file with all that is to happen to it; the [module](self) has an example.
+#[derive(Clone, Debug)]
+pub struct File {
+    pub(super) path: PathBuf,
+    bytes_max: Option<u64>,
+    rotation: Option<(Rotation, Zone)>,
+    compression: Compression,
+    keep: Keep,
+    is_symlink: bool,
+    mode: Option<u32>,
+    heeds_sighup: bool,
+}
+
+/// How rotated files are compressed, in a thread of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compression {
+    /// They stay as they are.
+    #[default]
+    None,
+    /// By gzip, `.gz`.
+    #[cfg(feature = "gzip")]
+    Gzip,
+    /// By zstd, `.zst`.
+    #[cfg(feature = "zstd")]
+    Zstd,
+}
+
+/// Which rotated files are kept.
+#[derive(Clone, Copy, Debug, Default)]
+struct Keep {
+    files: Option<usize>,
+    age: Option<Duration>,
+    bytes: Option<u64>,
+}
+
+impl File {
+    /// A file that grows for ever. Its folder is made if it is not there.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            bytes_max: None,
+            rotation: None,
+            compression: Compression::None,
+            keep: Keep::default(),
+            is_symlink: false,
+            mode: None,
+            heeds_sighup: false,
+        }
+    }
+
+    /// Rotates before the file grows over so many bytes; a line that is longer has a file of its own.
+    pub fn rotate_at_bytes(mut self, bytes: u64) -> Self {
+        self.bytes_max = Some(bytes);
+        self
+    }
+
+    /// Rotates at these times, with the first record from then on; also a file that an earlier process left from before.
+    pub fn rotate(mut self, rotation: Rotation, zone: Zone) -> Self {
+        self.rotation = Some((rotation, zone));
+        self
+    }
+
+    /// Compresses rotated files, in the background. What the process's end breaks off is taken up by the next process.
+    pub fn compress(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Keeps at most so many rotated files; the oldest are removed.
+    pub fn keep_files(mut self, files: usize) -> Self {
+        self.keep.files = Some(files);
+        self
+    }
+
+    /// Removes rotated files that were last written longer ago.
+    pub fn keep_age(mut self, age: Duration) -> Self {
+        self.keep.age = Some(age);
+        self
+    }
+
+    /// Keeps at most so many bytes of rotated files; the oldest are removed.
+    pub fn keep_bytes(mut self, bytes: u64) -> Self {
+        self.keep.bytes = Some(bytes);
+        self
+    }
+
+    /// Makes the path a symbolic link to the current file, which has the time of its start in its name.
+    ///
+    /// ```
+    /// # use watchbell::sink::file::File;
+    /// let file = File::new("/var/log/checkout.log").symlink(); // -> checkout.20261124T123456Z.log
+    /// ```
+    pub fn symlink(mut self) -> Self {
+        self.is_symlink = true;
+        self
+    }
+
+    /// The permissions of new files, `0o640`; what the process's umask leaves of `0o666` if nothing is said.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Lets SIGHUP pass, which would end the process, unless the service handles it already: with the next records the file is opened anew if it was
+    /// renamed, with or without a signal.
+    pub fn heed_sighup(mut self) -> Self {
+        self.heeds_sighup = true;
+        self
+    }
+}
+
+impl<P: AsRef<Path>> From<P> for File {
+    fn from(path: P) -> Self {
+        Self::new(path)
+    }
+}
+
+/// The file, open.
+pub(super) struct Rolling {
+    file: File,
+    formatter: Formatter,
+    schedule: Option<Schedule>,
+    current: Option<Current>,
+    keeper: Keeper,
+    lines: String,
+    /// The line of the record that is about to be taken.
+    line: String,
+    /// A rotation that comes before it, with the time that it is for.
+    rotation: Option<u64>,
+}
+
+impl Rolling {
+    pub(super) fn open(file: File, formatter: Formatter) -> Result<Self, String> {
+        let path = file.path.display().to_string();
+        if file.heeds_sighup {
+            hangup::let_pass();
+        }
+        let schedule = file.rotation.clone().map(|(rotation, zone)| Schedule::new(rotation, zone)).transpose()?;
+        let current = Current::open(&file).map_err(|error| format!("cannot open `{path}`: {error}"))?;
+        let keeper = Keeper::new(&file);
+        let (lines, line) = (String::new(), String::new());
+        let mut this = Self { file, formatter, schedule, current: None, keeper, lines, line, rotation: None };
+        this.take_up(current);
+        this.rotate_what_is_old();
+        Ok(this)
+    }
+
+    /// Goes on with a file; its next rotation is counted from its last change.
+    fn take_up(&mut self, current: Current) {
+        if let Some(schedule) = &mut self.schedule {
+            schedule.begin(current.changed_unix_nano());
+        }
+        self.keeper.tidy(&current);
+        self.current = Some(current);
+    }
+
+    /// A file that an earlier process left.
+    fn rotate_what_is_old(&mut self) {
+        let now = crate::encode::unix_nano(std::time::SystemTime::now());
+        if self.schedule.as_ref().is_some_and(|schedule| schedule.is_due(now)) {
+            self.rotate(now);
+        }
+    }
+
+    /// Gives what was written a name of its own and begins anew, if there is anything and no other process does that.
+    fn rotate(&mut self, now: u64) {
+        if let Some(schedule) = &mut self.schedule {
+            schedule.begin(now);
+        }
+        let is_open = self.open_current().is_ok(); // an error is told with the next records
+        let Some(current) = self.current.as_mut().filter(|_| is_open) else { return };
+        if !current.is_owner() || current.bytes() == 0 {
+            return;
+        }
+        if let Err(error) = current.rotate(&self.file, now) {
+            crate::tell::error(format_args!("cannot rotate `{}`, it grows on: {error}", self.file.path.display()));
+        } else {
+            self.keeper.tidy(current);
+        }
+    }
+
+    /// Opens the file anew where its name is another's by now.
+    fn open_current(&mut self) -> io::Result<()> {
+        match self.current.take().filter(|current| current.is_still_there(&self.file)) {
+            Some(current) => self.current = Some(current),
+            None => {
+                let current = Current::open(&self.file)?;
+                self.take_up(current);
+            }
+        }
+        self.current.as_mut().map_or(Ok(()), |current| current.look(&self.file))
+    }
+}
+
+impl Output for Rolling {
+    fn prepare(&mut self, record: &Record<'_>) -> bool {
+        self.line.clear();
+        self.formatter.put_line(&mut self.line, record);
+        let now = record.time_unix_nano();
+        let is_due = self.schedule.as_ref().is_some_and(|schedule| schedule.is_due(now));
+        let before = self.current.as_ref().map_or(0, Current::bytes) + self.lines.len() as u64;
+        let is_over = |max: u64| before > 0 && before + self.line.len() as u64 > max;
+        self.rotation = (is_due || self.file.bytes_max.is_some_and(is_over)).then_some(now);
+        self.rotation.is_some()
+    }
+
+    fn write(&mut self, _: &Record<'_>) -> io::Result<()> {
+        if let Some(now) = self.rotation.take() {
+            self.rotate(now);
+        }
+        self.lines.push_str(&self.line);
+        self.line.shrink_to(LINES_BYTES);
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.lines.len() >= LINES_BYTES
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let mut lines = std::mem::take(&mut self.lines);
+        let opened = self.open_current();
+        let written = opened.and_then(|()| match &mut self.current {
+            Some(current) => current.append(lines.as_bytes()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        });
+        lines.clear();
+        lines.shrink_to(LINES_BYTES);
+        self.lines = lines;
+        written
+    }
+}

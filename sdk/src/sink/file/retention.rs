@@ -1,0 +1,239 @@
+//! Rotated files: their names, which of them are kept, and their compression.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, SystemTime};
+
+use super::open::Current;
+use super::{Compression, File, Keep};
+use crate::sink::format::Utc;
+use crate::tell;
+
+/// How long a rotated file is left alone before it is compressed (1 s): another process may be about to append to it.
+const COMPRESSION_DELAY: Duration = Duration::from_secs(1);
+
+/// The names of a file's rotated ones: `checkout.20261124T033000Z.log`.
+pub(super) struct Names {
+    folder: PathBuf,
+    stem: String,
+    /// With its point, or empty.
+    extension: String,
+}
+
+/// A rotated file, in the order of time.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rotated {
+    time: String,
+    number: u64,
+    path: PathBuf,
+    is_compressed: bool,
+}
+
+impl Names {
+    pub(super) fn new(path: &Path) -> Self {
+        let text = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy()));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self { folder: folder.to_owned(), stem: text(path.file_stem()), extension: extension.unwrap_or_default() }
+    }
+
+    /// A name of that time that is not taken.
+    pub(super) fn free(&self, now: u64) -> io::Result<PathBuf> {
+        let time: String = Utc { nanos: now, digits: 0 }.to_string().replace(['-', ':', '.'], "");
+        let Self { folder, stem, extension } = self;
+        let taken: Vec<_> = self.rotated()?.into_iter().filter(|rotated| rotated.time == time).collect();
+        let number = taken.iter().map(|rotated| rotated.number).max().map_or(1, |last| last + 1);
+        let number = if number == 1 { String::new() } else { format!(".{number}") };
+        Ok(folder.join(format!("{stem}.{time}{number}{extension}")))
+    }
+
+    /// All that there are, the oldest first.
+    fn rotated(&self) -> io::Result<Vec<Rotated>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            found.extend(path.file_name().and_then(OsStr::to_str).and_then(|name| self.parse(name, &path)));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn parse(&self, name: &str, path: &Path) -> Option<Rotated> {
+        let rest = name.strip_prefix(&self.stem)?.strip_prefix('.')?;
+        let uncompressed = rest.strip_suffix(".gz").or_else(|| rest.strip_suffix(".zst"));
+        let rest = uncompressed.unwrap_or(rest).strip_suffix(&self.extension)?;
+        let (time, number) = rest.split_once('.').map_or((rest, Some(1)), |(time, number)| (time, number.parse().ok()));
+        let is_time = time.len() == "20261124T033000Z".len()
+            && time.bytes().enumerate().all(|(i, byte)| match i {
+                8 => byte == b'T',
+                15 => byte == b'Z',
+                _ => byte.is_ascii_digit(),
+            });
+        let (time, path, is_compressed) = (time.to_owned(), path.to_owned(), uncompressed.is_some());
+        is_time.then_some(Rotated { time, number: number?, path, is_compressed })
+    }
+}
+
+/// Tidies in a thread of its own, if there is anything to do.
+pub(super) struct Keeper {
+    /// Paths of files that are written.
+    requests: Option<Sender<PathBuf>>,
+}
+
+impl Keeper {
+    pub(super) fn new(file: &File) -> Self {
+        let Keep { files, age, bytes } = file.keep;
+        let has_work = file.compression != Compression::None || files.is_some() || age.is_some() || bytes.is_some();
+        Self { requests: has_work.then(|| start(file.clone())).flatten() }
+    }
+
+    /// Asks for it, where this process is the one to do so.
+    pub(super) fn tidy(&self, current: &Current) {
+        if let Some(requests) = self.requests.as_ref().filter(|_| current.is_owner()) {
+            let _ = requests.send(current.path().to_owned()); // the thread ends only after the keeper
+        }
+    }
+}
+
+fn start(file: File) -> Option<Sender<PathBuf>> {
+    let (requests, received) = channel::<PathBuf>();
+    let run = move || {
+        while let Ok(mut current) = received.recv() {
+            if file.compression != Compression::None {
+                std::thread::sleep(COMPRESSION_DELAY);
+            }
+            while let Ok(later) = received.try_recv() {
+                current = later;
+            }
+            if let Err(error) = tidy(&file, &current) {
+                tell::warn(format_args!("cannot tidy up behind `{}`: {error}", file.path.display()));
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("watchbell-files".to_owned()).spawn(run);
+    thread.map_err(|error| tell::warn(format_args!("rotated files are not tidied: {error}"))).ok()?;
+    Some(requests)
+}
+
+fn tidy(file: &File, current: &Path) -> io::Result<()> {
+    let names = Names::new(&file.path);
+    let is_current = |path: &Path| fs::canonicalize(path).ok() == fs::canonicalize(current).ok();
+    for rotated in names.rotated()?.iter().filter(|rotated| !rotated.is_compressed && !is_current(&rotated.path)) {
+        compress(&rotated.path, file.compression)?;
+    }
+    let mut rotated = names.rotated()?;
+    rotated.retain(|rotated| !is_current(&rotated.path));
+    for path in superfluous(&rotated, &file.keep, SystemTime::now()) {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// The files that are not to be kept.
+fn superfluous<'a>(rotated: &'a [Rotated], keep: &Keep, now: SystemTime) -> Vec<&'a Path> {
+    let (mut files, mut bytes, mut found) = (0, 0, Vec::new());
+    for Rotated { path, .. } in rotated.iter().rev() {
+        let metadata = fs::metadata(path).ok();
+        let age = metadata.as_ref().and_then(|metadata| now.duration_since(metadata.modified().ok()?).ok());
+        files += 1;
+        bytes += metadata.map_or(0, |metadata| metadata.len());
+        let is_kept = keep.files.is_none_or(|max| files <= max)
+            && keep.bytes.is_none_or(|max| bytes <= max)
+            && keep.age.is_none_or(|max| age.is_none_or(|age| age <= max));
+        if !is_kept {
+            found.push(&**path);
+        }
+    }
+    found
+}
+
+/// Makes the compressed file under another name, so that a half one never has the right name, and removes the original.
+#[cfg_attr(not(any(feature = "gzip", feature = "zstd")), expect(unused_variables))]
+fn compress(path: &Path, compression: Compression) -> io::Result<()> {
+    match compression {
+        Compression::None => Ok(()),
+        #[cfg(feature = "gzip")]
+        Compression::Gzip => in_place_of(path, "gz", |mut from, to| {
+            let mut encoder = flate2::write::GzEncoder::new(to, flate2::Compression::default());
+            io::copy(&mut from, &mut encoder)?;
+            encoder.finish()
+        }),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => in_place_of(path, "zst", |from, to| {
+            zstd::stream::copy_encode(from, &to, 0)?;
+            Ok(to)
+        }),
+    }
+}
+
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+fn in_place_of(
+    path: &Path,
+    extension: &str,
+    encode: impl FnOnce(fs::File, fs::File) -> io::Result<fs::File>,
+) -> io::Result<()> {
+    let with = |extension: &str| {
+        let mut name = path.to_owned().into_os_string();
+        name.push(format!(".{extension}"));
+        PathBuf::from(name)
+    };
+    let (from, temporary) = (fs::File::open(path)?, with("tmp"));
+    let metadata = from.metadata()?;
+    let to = encode(from, fs::File::create(&temporary)?)?;
+    to.set_permissions(metadata.permissions())?;
+    to.set_modified(metadata.modified()?)?;
+    fs::rename(temporary, with(extension))?;
+    fs::remove_file(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_times() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkout.log");
+        let names = Names::new(&path);
+        let now = 1_795_523_696_000_000_000;
+        let free = || names.free(now).unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(free(), "checkout.20261124T123456Z.log");
+        fs::write(folder.path().join(free()), "1").unwrap();
+        assert_eq!(free(), "checkout.20261124T123456Z.2.log");
+        fs::write(folder.path().join("checkout.20261124T123456Z.10.log.gz"), "10").unwrap();
+        assert_eq!(free(), "checkout.20261124T123456Z.11.log");
+        for other in
+            ["checkout.log", "checkout.20261124.log", "checkout.20261124T123456Z.log.tmp", "other.20261124T123456Z.log"]
+        {
+            fs::write(folder.path().join(other), "").unwrap();
+        }
+        let found: Vec<_> =
+            names.rotated().unwrap().into_iter().map(|rotated| (rotated.number, rotated.is_compressed)).collect();
+        assert_eq!(found, [(1, false), (10, true)]);
+    }
+
+    #[test]
+    fn the_oldest_are_superfluous() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = Names::new(&folder.path().join("a"));
+        let now = SystemTime::now();
+        for (day, days_old) in [(1, 3), (2, 2), (3, 1)] {
+            let path = folder.path().join(format!("a.2026110{day}T000000Z"));
+            fs::write(&path, "0123456789").unwrap();
+            let modified = now - Duration::from_secs(days_old * 86_400);
+            fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+        }
+        let rotated = names.rotated().unwrap();
+        let left = |keep: Keep| 3 - superfluous(&rotated, &keep, now).len();
+        assert_eq!(left(Keep::default()), 3);
+        assert_eq!(left(Keep { files: Some(2), ..Keep::default() }), 2);
+        assert_eq!(left(Keep { files: Some(0), ..Keep::default() }), 0);
+        assert_eq!(left(Keep { bytes: Some(29), ..Keep::default() }), 2);
+        assert_eq!(left(Keep { age: Some(Duration::from_secs(36 * 3600)), ..Keep::default() }), 1);
+        let first = superfluous(&rotated, &Keep { files: Some(2), ..Keep::default() }, now);
+        assert!(first[0].ends_with("a.20261101T000000Z"));
+    }
+}

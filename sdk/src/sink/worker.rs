@@ -1,0 +1,180 @@
+//! The sinks' thread: collects records as the export thread does, and hands each to the sinks that want it.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use opentelemetry::Context;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{Open, Record};
+use crate::chunk::Chunk;
+use crate::levels::Ways;
+use crate::lock;
+use crate::pipeline::Pipeline;
+use crate::tell;
+
+/// Least time between two batches: what comes meanwhile is written together.
+const INTERVAL: Duration = Duration::from_millis(10);
+
+enum Command {
+    /// Write all that was emitted before; the reply comes when that is done.
+    Flush(mpsc::Sender<()>),
+    /// The same, and the end.
+    Shutdown(mpsc::Sender<()>),
+}
+
+/// The way to the sinks' thread.
+#[derive(Clone)]
+pub(crate) struct SinkThread {
+    commands: UnboundedSender<Command>,
+    process: u32,
+}
+
+impl SinkThread {
+    /// Starts the thread, if any sink wants one.
+    pub(crate) fn spawn(pipeline: &Arc<Pipeline>) -> Result<Option<Self>, String> {
+        let Some(sinks) = pipeline.sinks.as_ref().filter(|sinks| sinks.has_queued()) else { return Ok(None) };
+        let open = std::mem::take(&mut *lock(&sinks.waiting));
+        let (commands, receiver) = unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
+        let worker = Worker { pipeline: Arc::clone(pipeline), sinks: open };
+        let run = move || {
+            let _suppressed = Context::enter_telemetry_suppressed_scope();
+            runtime.block_on(worker.run(receiver));
+        };
+        let thread = std::thread::Builder::new().name("watchbell-sinks".to_owned()).spawn(run);
+        thread.map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Some(Self { commands, process: std::process::id() }))
+    }
+
+    /// Asks for all to be written that was emitted before, and to be told then.
+    pub(crate) fn flush(&self) -> mpsc::Receiver<()> {
+        self.ask(Command::Flush)
+    }
+
+    /// The same, and ends the thread.
+    pub(crate) fn shut_down(&self) -> mpsc::Receiver<()> {
+        self.ask(Command::Shutdown)
+    }
+
+    /// A forked child has no such thread: the other end of what it waits for is gone at once.
+    fn ask(&self, command: impl FnOnce(mpsc::Sender<()>) -> Command) -> mpsc::Receiver<()> {
+        let (reply, done) = mpsc::channel();
+        if self.process == std::process::id() {
+            let _ = self.commands.send(command(reply)); // if the thread has ended, so has the other end
+        }
+        done
+    }
+}
+
+struct Worker {
+    pipeline: Arc<Pipeline>,
+    sinks: Vec<(Ways, Open)>,
+}
+
+impl Worker {
+    async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
+        let pipeline = Arc::clone(&self.pipeline);
+        let Some(sinks) = &pipeline.sinks else { return };
+        loop {
+            let command = tokio::select! {
+                command = commands.recv() => Some(command),
+                () = sinks.wake.notified() => None,
+            };
+            let started = Instant::now();
+            if let Some(None | Some(Command::Shutdown(_))) = command {
+                sinks.lane.close();
+            }
+            let chunks = sinks.lane.collect();
+            self.write_all(&chunks);
+            sinks.settle(chunks);
+            match command {
+                Some(Some(Command::Flush(reply))) => {
+                    let _ = reply.send(()); // who asked may have given up
+                }
+                Some(Some(Command::Shutdown(reply))) => {
+                    self.sinks.clear(); // ends what they do in the background
+                    let _ = reply.send(()); // as above
+                    return;
+                }
+                Some(None) => return, // the guard is leaked and the subscriber gone
+                None => tokio::time::sleep_until((started + INTERVAL).into()).await,
+            }
+        }
+    }
+
+    fn write_all(&mut self, chunks: &[Chunk]) {
+        let mut records = Vec::new();
+        let entries = chunks.iter().flat_map(Chunk::entries);
+        entries.for_each(|(key, _, record)| records.push((key.ways, key.scope.scope(), record)));
+        let mut records: Vec<_> =
+            records.iter().map(|(ways, scope, record)| (*ways, Record::new(&scope.message, record))).collect();
+        records.sort_by_key(|(_, record)| record.time_unix_nano()); // each thread's records keep their order
+        for (ways, record) in &records {
+            let wanting = self.sinks.iter_mut().filter(|(way, _)| !way.and(*ways).is_none());
+            wanting.for_each(|(_, sink)| sink.write(record));
+        }
+        self.sinks.iter_mut().for_each(|(_, sink)| sink.flush());
+    }
+}
+
+impl Open {
+    pub(super) fn write_at_once(&mut self, record: &Record<'_>) {
+        self.write(record);
+        self.flush();
+    }
+
+    fn write(&mut self, record: &Record<'_>) {
+        match guarded(|| self.filter.as_ref().is_none_or(|filter| filter(record))) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.has_failed(1, &error),
+        }
+        if self.output.prepare(record) {
+            self.flush();
+        }
+        match guarded(|| self.output.write(record)).and_then(|written| written) {
+            Ok(()) => self.taken += 1,
+            Err(error) => self.has_failed(1, &error),
+        }
+        if self.output.is_full() {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        match self.output.flush() {
+            Ok(()) => self.has_written(taken),
+            Err(error) => self.has_failed(taken, &error),
+        }
+    }
+
+    fn has_written(&mut self, records: u64) {
+        self.counters.written.fetch_add(records, Ordering::Relaxed);
+        if records > 0 && std::mem::take(&mut self.is_failing) {
+            let failed = self.counters.failed.load(Ordering::Relaxed);
+            tell::info(format_args!("the sink `{}` is written again; {failed} records were lost", self.name));
+        }
+    }
+
+    fn has_failed(&mut self, records: u64, error: &io::Error) {
+        if records == 0 {
+            return;
+        }
+        self.counters.failed.fetch_add(records, Ordering::Relaxed);
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tell::error(format_args!("the sink `{}` cannot be written, its records are lost: {error}", self.name));
+        }
+    }
+}
+
+/// Calls what may be the service's own function.
+fn guarded<R>(f: impl FnOnce() -> R) -> io::Result<R> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|_| io::Error::other("the service's own function panicked"))
+}

@@ -1,0 +1,370 @@
+//! Sinks on real files, sockets and beside a collector that is away.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tracing::dispatcher::with_default;
+use watchbell::Guard;
+use watchbell::sink::file::{Compression, File, Rotation, Zone};
+use watchbell::sink::{Format, Sink};
+
+use crate::receiver::{Absent, Receiver};
+use crate::{builder, pipeline_of};
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+fn only(sink: Sink) -> (tracing::Dispatch, Guard) {
+    let off = [("OTEL_LOGS_EXPORTER", "none"), ("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "none")];
+    pipeline_of(watchbell::builder().service_name("checkout").variables(off).sink(sink))
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let file = fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    BufReader::new(file).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+}
+
+/// The names in a folder, times as `TIME`.
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(name).collect();
+    names.sort();
+    let is_time = |part: &&str| part.len() == 16 && part.ends_with('Z');
+    let names =
+        names.iter().map(|name| name.split('.').map(|part| if is_time(&part) { "TIME" } else { part }).collect());
+    names.map(|parts: Vec<_>| parts.join(".")).collect()
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < DEADLINE, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn each_sink_has_its_own_levels_filter_and_format() {
+    let receiver = Receiver::http();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (dispatch, guard) = pipeline_of(
+        builder(&receiver)
+            .collector_levels("info")
+            .sink(Sink::file(path("all")))
+            .sink(Sink::file(path("warn")).levels("warn,loud=debug").format(Format::Logfmt))
+            .sink(
+                Sink::file(path("audit")).filter(|record| record.attribute("audit").is_some()).format(Format::Compact),
+            ),
+    );
+    with_default(&dispatch, || {
+        let _span = tracing::info_span!("request").entered();
+        tracing::debug!("details");
+        tracing::debug!(target: "loud::part", "loud details");
+        tracing::debug!(target: "louder", "is another");
+        tracing::info!(audit = true, order_id = 17, "order placed");
+        tracing::warn!("stock is low");
+    });
+    guard.flush(DEADLINE).unwrap();
+    let bodies: Vec<_> = lines(&path("all")).iter().map(|line| line["body"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(bodies, ["details", "loud details", "is another", "order placed", "stock is low"]);
+    let placed = &lines(&path("all"))[3];
+    let span = receiver.log("order placed");
+    assert_eq!(placed["attributes"]["order_id"], 17);
+    assert_eq!(placed["resource"]["service.name"], "checkout");
+    let hex: String = span.record.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(placed["trace_id"], hex);
+    let text = fs::read_to_string(path("warn")).unwrap();
+    let messages: Vec<_> =
+        text.lines().map(|line| line.split("msg=").nth(1).unwrap().split(" code.").next().unwrap()).collect();
+    assert_eq!(messages, ["\"loud details\"", "\"stock is low\""]);
+    let audit = fs::read_to_string(path("audit")).unwrap();
+    assert!(audit.ends_with(" I order placed audit=true order_id=17\n") && audit.lines().count() == 1, "{audit}");
+    assert_eq!(receiver.logs().len(), 2, "the collector has levels of its own, too");
+    let accounts: Vec<_> = guard.sinks().iter().map(|sink| (sink.written, sink.failed, sink.dropped)).collect();
+    assert_eq!(accounts, [(5, 0, 0), (2, 0, 0), (1, 0, 0)]);
+}
+
+#[test]
+fn levels_change_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (all, file) = (folder.path().join("all"), folder.path().join("levels"));
+    let (dispatch, guard) = only(Sink::file(&all).format(Format::Pattern("{message}".to_owned())));
+    let log = |i: u32| with_default(&dispatch, || tracing::debug!("debug {i}"));
+    log(1);
+    guard.levels().set("info").unwrap();
+    log(2);
+    guard.levels().set_target("sdk::sinks", tracing::level_filters::LevelFilter::DEBUG);
+    log(3);
+    fs::write(&file, "warn # quiet\n").unwrap();
+    guard.levels().watch_file(&file);
+    log(4);
+    fs::write(&file, "sdk=trace\n").unwrap();
+    until("the file's change", || guard.levels().to_string() == "off,sdk=trace");
+    log(5);
+    fs::write(&file, "sdk=loud\n").unwrap();
+    guard.levels().reset();
+    log(6);
+    guard.flush(DEADLINE).unwrap();
+    assert_eq!(fs::read_to_string(all).unwrap(), "debug 1\ndebug 3\ndebug 5\ndebug 6\n");
+}
+
+#[test]
+fn sinks_go_on_while_the_collector_is_away() {
+    let (absent, folder) = (Absent::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("log");
+    let (dispatch, guard) = pipeline_of(
+        watchbell::builder()
+            .variables([("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint())])
+            .buffer_bytes_max(64 * 1024)
+            .sink(Sink::file(&path).format(Format::Compact)),
+    );
+    with_default(&dispatch, || (0..5_000).for_each(|i| tracing::info!(i, "order placed")));
+    until("all lines", || fs::read_to_string(&path).unwrap().lines().count() == 5_000);
+    let ledger = guard.shutdown(Duration::ZERO);
+    assert!(ledger.logs.dropped_buffer_full > 0, "{ledger}");
+}
+
+#[test]
+fn records_of_all_threads_are_in_order_and_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let (dispatch, guard) = only(Sink::file(File::new(&path).rotate_at_bytes(40_000)));
+    std::thread::scope(|threads| {
+        for thread in 0..4 {
+            let dispatch = &dispatch;
+            threads.spawn(move || with_default(dispatch, || (0..500).for_each(|i| tracing::info!(thread, i, "x"))));
+        }
+    });
+    guard.flush(DEADLINE).unwrap();
+    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() > 5, "{files:?}");
+    assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() <= 40_000));
+    let mut records: Vec<_> = files.iter().flat_map(|file| lines(file)).collect();
+    assert_eq!(records.len(), 2_000);
+    records.sort_by_key(|record| record["timestamp"].as_str().unwrap().to_owned());
+    for thread in 0..4 {
+        let of_thread =
+            records.iter().map(|record| &record["attributes"]).filter(|attributes| attributes["thread"] == thread);
+        let numbers: Vec<_> = of_thread.map(|attributes| attributes["i"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (0..500).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn rotated_files_are_compressed_and_the_oldest_removed() {
+    for (compression, extension) in [(Compression::Gzip, "gz"), (Compression::Zstd, "zst")] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkout.log");
+        let file = File::new(&path).rotate_at_bytes(400).compress(compression).keep_files(2).mode(0o640);
+        let (dispatch, guard) = only(Sink::file(file).format(Format::Compact));
+        for i in 0..40 {
+            with_default(&dispatch, || tracing::info!(i, "order placed"));
+            guard.flush(DEADLINE).unwrap();
+        }
+        let compressed = |names: &[String]| names.iter().filter(|name| name.ends_with(extension)).count();
+        until("two compressed files and the current one", || {
+            let names = names(folder.path());
+            names.len() == 3 && compressed(&names) == 2 && names.contains(&"checkout.log".to_owned())
+        });
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        let last = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().unwrap() == extension)
+            .max();
+        let bytes = fs::read(last.unwrap()).unwrap();
+        let mut text = String::new();
+        match compression {
+            Compression::Gzip => drop(flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap()),
+            _ => text = String::from_utf8(zstd::decode_all(&bytes[..]).unwrap()).unwrap(),
+        }
+        assert!(text.lines().all(|line| line.contains("I order placed i=")) && text.lines().count() > 2, "{text}");
+    }
+}
+
+#[test]
+fn a_file_of_yesterday_is_rotated_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkout.log");
+    fs::write(&path, "yesterday\n").unwrap();
+    let yesterday = std::time::SystemTime::now() - Duration::from_secs(86_400);
+    fs::File::options().append(true).open(&path).unwrap().set_modified(yesterday).unwrap();
+    let daily = File::new(&path).rotate(Rotation::Daily { hour: 0, minute: 0 }, Zone::Local);
+    let (dispatch, guard) = only(Sink::file(daily.clone()).format(Format::Compact));
+    with_default(&dispatch, || tracing::info!("today"));
+    drop(guard);
+    assert_eq!(names(folder.path()), ["checkout.TIME.log", "checkout.log"]);
+    assert!(fs::read_to_string(&path).unwrap().ends_with("I today\n"));
+    drop(only(Sink::file(daily)).1);
+    assert_eq!(names(folder.path()).len(), 2, "today's is not rotated");
+}
+
+#[test]
+fn time_rotates_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = File::new(folder.path().join("log")).rotate(Rotation::Every(Duration::from_secs(1)), Zone::Utc);
+    let (dispatch, guard) = only(Sink::file(file));
+    until("three files", || {
+        with_default(&dispatch, || tracing::info!("tick"));
+        guard.flush(DEADLINE).unwrap();
+        names(folder.path()).len() >= 3
+    });
+    for file in fs::read_dir(folder.path()).unwrap() {
+        let second = |line: &Value| line["timestamp"].as_str().unwrap()[..19].to_owned();
+        let seconds: std::collections::BTreeSet<_> = lines(&file.unwrap().path()).iter().map(second).collect();
+        assert_eq!(seconds.len(), 1, "{seconds:?}");
+    }
+}
+
+#[test]
+fn a_link_shows_the_current_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkout.log");
+    let (dispatch, guard) = only(Sink::file(File::new(&path).symlink().rotate_at_bytes(100)).format(Format::Compact));
+    for i in 0..4 {
+        with_default(&dispatch, || tracing::info!(i, "{}", "x".repeat(60)));
+    }
+    guard.flush(DEADLINE).unwrap();
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    assert!(fs::read_to_string(&path).unwrap().contains("i=3"));
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
+    let dated = names(folder.path()).iter().filter(|name| name.starts_with("checkout.TIME")).count();
+    assert_eq!(dated, 4);
+    drop(guard);
+    let (dispatch, guard) = only(Sink::file(File::new(&path).symlink()).format(Format::Compact));
+    with_default(&dispatch, || tracing::info!("again"));
+    drop(guard);
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2, "the next process goes on with it");
+}
+
+/// `logrotate` renames the file (`create`), or copies and truncates it (`copytruncate`).
+#[test]
+fn logrotate_may_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, moved) = (folder.path().join("log"), folder.path().join("log.1"));
+    let (dispatch, guard) = only(Sink::file(&path).format(Format::Pattern("{message}".to_owned())));
+    let log = |text: &str| {
+        with_default(&dispatch, || tracing::info!("{text}"));
+        guard.flush(DEADLINE).unwrap();
+    };
+    log("one");
+    fs::rename(&path, &moved).unwrap();
+    log("two");
+    assert_eq!(
+        (fs::read_to_string(&moved).unwrap(), fs::read_to_string(&path).unwrap()),
+        ("one\n".into(), "two\n".into())
+    );
+    fs::copy(&path, &moved).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    log("three");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(&moved).unwrap();
+    log("four");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "four\n");
+    assert_eq!(guard.sinks()[0].written, 4);
+}
+
+/// `/dev/full` takes no byte; the other sink goes on.
+#[test]
+fn a_full_disk_loses_its_own_records_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (full, fine) = (folder.path().join("full"), folder.path().join("fine"));
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    let off = [("OTEL_LOGS_EXPORTER", "none"), ("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "none")];
+    let (dispatch, guard) =
+        pipeline_of(watchbell::builder().variables(off).sink(Sink::file(&full)).sink(Sink::file(&fine)));
+    with_default(&dispatch, || (0..10).for_each(|i| tracing::info!(i, "order placed")));
+    guard.flush(DEADLINE).unwrap();
+    assert_eq!(lines(&fine).len(), 10);
+    let accounts: Vec<_> = guard.sinks().iter().map(|sink| (sink.written, sink.failed)).collect();
+    assert_eq!(accounts, [(0, 10), (10, 0)]);
+}
+
+#[test]
+fn a_callback_may_log_and_panic() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    for in_call in [false, true] {
+        let told = Arc::clone(&told);
+        let callback = Sink::callback("alarm", move |record| {
+            tracing::info!("comes to nobody");
+            told.lock().unwrap().push(record.to_string());
+            assert!(record.message() != "panic", "as asked");
+        });
+        let (dispatch, guard) = only(if in_call { callback.in_call() } else { callback });
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        with_default(&dispatch, || {
+            tracing::info!(order_id = 17, "order placed");
+            tracing::info!("panic");
+            tracing::warn!("goes on");
+        });
+        guard.flush(DEADLINE).unwrap();
+        std::panic::set_hook(hook);
+        let account = &guard.sinks()[0];
+        assert_eq!((account.written, account.failed), (2, 1));
+    }
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 6, "{told:?}");
+    assert!(told[0].starts_with("INFO sdk::sinks: order placed") && told[0].ends_with("order_id=17"), "{}", told[0]);
+}
+
+#[test]
+fn syslog_and_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let listener = UnixDatagram::bind(&socket).unwrap();
+    listener.set_read_timeout(Some(DEADLINE)).unwrap();
+    let path = socket.to_str().unwrap();
+    let receive = |sink: Sink, listener: &UnixDatagram| {
+        let (dispatch, guard) = only(sink);
+        with_default(&dispatch, || tracing::warn!(target: "web", { order.id = 17, said = "a ]\"\n" }, "two\nlines"));
+        guard.flush(DEADLINE).unwrap();
+        let mut buffer = vec![0; 64 * 1024];
+        let len = listener.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    let line = receive(Sink::syslog(path), &listener);
+    let head = line.strip_prefix("<12>1 ").unwrap_or_else(|| panic!("{line}"));
+    let parts: Vec<_> = head.splitn(6, ' ').collect();
+    assert_eq!((parts[2], parts[3], parts[4]), ("checkout", &*std::process::id().to_string(), "-"));
+    assert!(parts[5].starts_with("[otel@32473 target=\"web\" "), "{line}");
+    assert!(parts[5].ends_with(" order.id=\"17\" said=\"a \\]\\\"\\n\"] two\\nlines"), "{line}");
+    let entry = receive(Sink::journald_at(path), &listener);
+    let expected =
+        "MESSAGE\n\u{9}\0\0\0\0\0\0\0two\nlines\nPRIORITY=4\nSYSLOG_IDENTIFIER=checkout\nTARGET=web\nCODE_FILE=";
+    assert!(entry.starts_with(expected), "{entry:?}");
+    assert!(entry.contains("\nORDER_ID=17\nSAID\n\u{5}\0\0\0\0\0\0\0a ]\"\n\n"), "{entry:?}");
+
+    let (dispatch, guard) = only(Sink::syslog(path));
+    let log = || {
+        with_default(&dispatch, || tracing::info!("x"));
+        guard.flush(DEADLINE).unwrap();
+        (guard.sinks()[0].written, guard.sinks()[0].failed)
+    };
+    assert_eq!(log(), (1, 0));
+    drop(listener);
+    fs::remove_file(&socket).unwrap();
+    assert_eq!(log(), (1, 1), "nobody listens");
+    let _again = UnixDatagram::bind(&socket).unwrap();
+    assert_eq!(log(), (2, 1), "a syslog that was started again");
+}
+
+#[test]
+fn a_symlink_where_a_file_is_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    fs::write(&path, "").unwrap();
+    let error =
+        watchbell::builder().sink(Sink::file(File::new(&path).symlink())).layer::<tracing_subscriber::Registry>();
+    assert!(error.err().unwrap().to_string().contains("it is a file, where a link is to be"));
+    let error = watchbell::builder().sink(Sink::file("/proc/nowhere/log")).layer::<tracing_subscriber::Registry>();
+    assert!(error.err().unwrap().to_string().contains("cannot open `/proc/nowhere/log`"));
+    assert_eq!(fs::metadata(&path).unwrap().size(), 0);
+}
