@@ -1,5 +1,5 @@
-//! Records a second that one thread judges: matching, and matching with folding, without rules, with one, and with a hundred of which
-//! ten match every record.
+//! Records a second that one thread judges: matching, and matching with folding, without rules, with one, and with a hundred, a thousand and
+//! ten thousand of which ten match every record; and how long such rules take to be read.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -21,7 +21,14 @@ fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("engine");
     group.throughput(Throughput::Elements(RECORDS));
     let batches: Vec<Vec<u8>> = (0..100).map(batch).collect();
-    for (name, rules) in [("0 rules", vec![]), ("1 rule", match_all(1)), ("100 rules", hundred_rules())] {
+    let sets = [
+        ("0 rules", vec![]),
+        ("1 rule", match_all(1)),
+        ("100 rules", many_rules(100)),
+        ("1000 rules", many_rules(1000)),
+        ("10000 rules", many_rules(10_000)),
+    ];
+    for (name, rules) in sets {
         let plan = plan(&rules);
         group.bench_function(format!("match/{name}"), |bencher| {
             let mut batches = batches.iter().cycle();
@@ -38,6 +45,16 @@ fn bench(criterion: &mut Criterion) {
         });
     }
     group.finish();
+    let mut group = criterion.benchmark_group("load");
+    group.sample_size(10);
+    let text = file_text(&many_rules(10_000));
+    group.bench_function("10000 rules", |bencher| {
+        bencher.iter(|| {
+            let file = rule_file::parse("bench.yaml", &text).unwrap();
+            black_box(Plan::compile(&[file], &EngineConfig::default()).unwrap())
+        });
+    });
+    group.finish();
 }
 
 fn judge(engine: &mut Engine, batch: &[u8], received: Timestamp) {
@@ -49,15 +66,16 @@ fn judge(engine: &mut Engine, batch: &[u8], received: Timestamp) {
 }
 
 fn plan(rules: &[String]) -> Arc<Plan> {
+    let file = rule_file::parse("bench.yaml", &file_text(rules)).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    Arc::new(Plan::compile(&[file], &EngineConfig::default()).unwrap())
+}
+
+fn file_text(rules: &[String]) -> String {
     let mut text = "groups:\n  - name: bench\n    rules:\n".to_owned();
     for (n, rule) in rules.iter().enumerate() {
         text += &format!("      - alert: Alert{n}\n        expr: |\n          {rule}\n");
     }
-    if rules.is_empty() {
-        text = "groups: []".to_owned();
-    }
-    let file = rule_file::parse("bench.yaml", &text).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
-    Arc::new(Plan::compile(&[file], &EngineConfig::default()).unwrap())
+    if rules.is_empty() { "groups: []".to_owned() } else { text }
 }
 
 /// Rules that count every record.
@@ -77,19 +95,20 @@ fn match_all(count: usize) -> Vec<String> {
     rules.iter().take(count).map(|rule| (*rule).to_owned()).collect()
 }
 
-/// Ten that match every record, and ninety of the kinds that people write.
-fn hundred_rules() -> Vec<String> {
+/// Ten that match every record, the others of the kinds that people write, ten a service.
+fn many_rules(count: usize) -> Vec<String> {
     let mut rules = match_all(10);
-    for n in 0..30 {
+    let services = (count / 10).max(20);
+    for n in 0..(count - 10) / 3 {
         rules.push(format!(
             r#"sum by (http_route) (count_over_time({{service_name="service-{}"}} | severity_number >= {} [{}m])) > 20"#,
-            n % 20,
+            n % services,
             13 + 4 * (n % 2),
             1 + n % 5
         ));
         rules.push(format!(
             r#"sum by (service_name) (count_over_time({{service_name=~".+"}} |= "{}" [5m])) > 5"#,
-            LITERALS[n % LITERALS.len()].replace('#', &n.to_string())
+            literal(n)
         ));
         rules.push(match n % 3 {
             0 => format!(r#"sum by (service_name) (count_over_time({{service_name=~"service-.*"}} |= "duration=" | logfmt | duration > {}s [5m])) > 5"#, n + 1),
@@ -98,6 +117,12 @@ fn hundred_rules() -> Vec<String> {
         });
     }
     rules
+}
+
+/// What thirty rules look for; the rules beyond them each look for something of their own.
+fn literal(n: usize) -> String {
+    let text = LITERALS[n % LITERALS.len()].replace('#', &n.to_string());
+    if n < 30 { text } else { format!("{text} ({n})") }
 }
 
 const LITERALS: &[&str] = &[

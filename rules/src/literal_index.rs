@@ -1,5 +1,7 @@
 //! One automaton over the texts that rules need to find in a line: most lines hold none of them, and are done with in one pass.
 
+use std::collections::BTreeMap;
+
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 /// Literals, and who needs them.
@@ -15,14 +17,14 @@ impl LiteralIndex {
     pub fn new(literals: impl IntoIterator<Item = (String, u32)>) -> Self {
         let mut patterns: Vec<String> = Vec::new();
         let mut filters: Vec<Vec<u32>> = Vec::new();
+        let mut known: BTreeMap<String, usize> = BTreeMap::new();
         for (literal, filter) in literals {
-            match patterns.iter().position(|pattern| *pattern == literal) {
-                Some(at) => filters[at].push(filter),
-                None => {
-                    patterns.push(literal);
-                    filters.push(vec![filter]);
-                }
+            let at = *known.entry(literal.clone()).or_insert(patterns.len());
+            if at == patterns.len() {
+                patterns.push(literal);
+                filters.push(Vec::new());
             }
+            filters[at].push(filter);
         }
         Self { automaton: automaton(&patterns), filters }
     }

@@ -167,7 +167,12 @@ struct Matcher<'a> {
     /// The only feed that is matched, and exactly.
     only: Option<usize>,
     hasher: DefaultHashBuilder,
+    /// Of the feeds that records fell into.
     groups: Vec<Groups>,
+    /// By feed: where in `groups` its own are, from 1.
+    places: Vec<u32>,
+    /// How many resources there were.
+    resources: usize,
     candidates: Candidates,
     extracted: Extracted,
     /// The present record's, kept for its memory.
@@ -177,8 +182,10 @@ struct Matcher<'a> {
 }
 
 /// The groups of one feed.
-#[derive(Default)]
 struct Groups {
+    feed: usize,
+    /// The resource of the last record.
+    resource: usize,
     by_key: HashTable<usize>,
     runs: Vec<Run>,
     /// The group of all records of the present resource, where the resource alone decides it.
@@ -189,6 +196,18 @@ struct Groups {
 }
 
 impl Groups {
+    fn new(feed: usize) -> Self {
+        Self {
+            feed,
+            resource: 0,
+            by_key: HashTable::new(),
+            runs: Vec::new(),
+            constant: None,
+            is_constant: false,
+            last: 0,
+        }
+    }
+
     fn find_or_insert(&mut self, key: &[u8], hasher: &DefaultHashBuilder) -> usize {
         let Self { by_key, runs, last, .. } = self;
         if runs.get(*last).is_some_and(|run| *run.key == *key) {
@@ -213,7 +232,9 @@ impl<'a> Matcher<'a> {
             received,
             only,
             hasher: DefaultHashBuilder::default(),
-            groups: plan.feeds.iter().map(|_| Groups::default()).collect(),
+            groups: Vec::new(),
+            places: vec![0; plan.feeds.len()],
+            resources: 0,
             candidates: Candidates::default(),
             extracted: Extracted::default(),
             attributes: Vec::new(),
@@ -244,20 +265,12 @@ impl<'a> Matcher<'a> {
 
     fn enter_resource(&mut self, resource: Resource<'_>) -> ResourceLabels {
         let labels = ResourceLabels::new(resource, &self.plan.config.labels);
-        let selected: Vec<bool> = self.plan.selectors.iter().map(|selector| selector.matches(&labels)).collect();
-        let filters = self.plan.filters.iter().enumerate().filter(|(_, filter)| selected[filter.selector]);
-        let wanted = filters.filter(|(_, filter)| self.only.is_none_or(|feed| filter.feeds.contains(&feed)));
-        self.candidates.reset(wanted.map(|(at, _)| at as u32));
-        for (groups, feed) in self.groups.iter_mut().zip(&self.plan.feeds) {
-            groups.constant = None;
-            groups.is_constant = match &feed.groups {
-                LabelSet::Only(names) => {
-                    self.plan.filters[feed.filter].pipeline.keeps_own_labels()
-                        && names.iter().all(|name| labels.index(name).is_some())
-                }
-                LabelSet::AllBut(_) => false,
-            };
+        self.resources += 1;
+        let mut filters = self.plan.dispatch.filters(&self.plan.selectors, &labels);
+        if let Some(feed) = self.only {
+            filters.retain(|filter| self.plan.filters[*filter as usize].feeds.contains(&feed));
         }
+        self.candidates.reset(self.plan, filters);
         let service = labels.index("service_name").unwrap_or_default();
         if self.matched.services.last().is_none_or(|last| last != service) {
             self.matched.services.push(service.to_owned());
@@ -273,8 +286,8 @@ impl<'a> Matcher<'a> {
         if record.time_unix_nano > self.received.0.max(0) as u64 + config.max_skew.as_nanos() as u64 {
             self.count_skewed();
         }
-        let candidates = self.candidates.of_severity(self.plan, record.severity_number);
-        if candidates.filters.is_empty() {
+        let candidates = self.candidates.of_severity(self.plan, severity_of(&record));
+        if candidates.is_empty() {
             return at;
         }
         let mut attributes = std::mem::take(&mut self.attributes);
@@ -294,19 +307,26 @@ impl<'a> Matcher<'a> {
         let service = self.matched.services.len() as u32 - 1;
         let place = RecordRef { at, start: range.start as u32, len: range.len() as u32, service };
         let record = Record::new(entry, at, self.received);
-        if candidates.needs_line {
-            self.candidates.scan(self.plan, record.line());
+        for filter in &candidates.always {
+            self.run_filter(*filter, &record, place);
         }
-        for filter in &candidates.filters {
-            let planned = &self.plan.filters[*filter as usize];
-            if planned.indexed && !self.candidates.found(*filter) {
-                continue;
+        if candidates.needs_line {
+            let found = self.candidates.scan(self.plan, record.line());
+            for filter in &found {
+                if self.plan.filters[*filter as usize].pipeline.admits_severity(severity_of(&entry.record)) {
+                    self.run_filter(*filter, &record, place);
+                }
             }
-            match planned.pipeline.run_admitted(&record, &mut self.extracted) {
-                Verdict::Dropped => {}
-                Verdict::Failed => self.fail(*filter, at),
-                Verdict::Kept => planned.feeds.iter().for_each(|feed| self.add(*feed, &record, place)),
-            }
+            self.candidates.found = found;
+        }
+    }
+
+    fn run_filter(&mut self, filter: u32, record: &Record<'_, OtlpEntry<'_, 'a>>, place: RecordRef) {
+        let planned = &self.plan.filters[filter as usize];
+        match planned.pipeline.run_admitted(record, &mut self.extracted) {
+            Verdict::Dropped => {}
+            Verdict::Failed => self.fail(filter, place.at),
+            Verdict::Kept => planned.feeds.iter().for_each(|feed| self.add(*feed, record, place)),
         }
     }
 
@@ -321,12 +341,10 @@ impl<'a> Matcher<'a> {
             Measure::Bytes => self.extracted.line(record).len() as u64,
             Measure::Unwrapped => {
                 let Some(sample) = self.extracted.sample() else { return };
-                let run = self.groups[index].constant.unwrap_or_else(|| self.run_of(index, record));
-                return self.groups[index].runs[run].push_sample(feed, cells_max, sample, place);
+                return self.run_of(index, record).push_sample(feed, cells_max, sample, place);
             }
         };
-        let run = self.groups[index].constant.unwrap_or_else(|| self.run_of(index, record));
-        self.groups[index].runs[run].push(feed, cells_max, Cell { at: place.at, weight }, place);
+        self.run_of(index, record).push(feed, cells_max, Cell { at: place.at, weight }, place);
     }
 
     #[cold]
@@ -342,15 +360,29 @@ impl<'a> Matcher<'a> {
         failure.at = failure.at.max(at);
     }
 
-    /// The record's group, made if it is new.
-    fn run_of(&mut self, index: usize, record: &Record<'_, OtlpEntry<'_, 'a>>) -> usize {
-        self.key.clear();
-        write_key(&self.plan.feeds[index].groups, record, &self.extracted, &mut self.key);
-        let run = self.groups[index].find_or_insert(&self.key, &self.hasher);
-        let groups = &mut self.groups[index];
-        groups.last = run;
-        groups.constant = groups.is_constant.then_some(run);
-        run
+    /// What falls into the record's group, made if it is new.
+    fn run_of(&mut self, feed: usize, record: &Record<'_, OtlpEntry<'_, 'a>>) -> &mut Run {
+        if self.places[feed] == 0 {
+            self.groups.push(Groups::new(feed));
+            self.places[feed] = self.groups.len() as u32;
+        }
+        let groups = &mut self.groups[self.places[feed] as usize - 1];
+        if groups.resource != self.resources {
+            groups.resource = self.resources;
+            groups.constant = None;
+            groups.is_constant = is_constant(self.plan, &self.plan.feeds[feed], record.entry().resource);
+        }
+        let run = match groups.constant {
+            Some(run) => run,
+            None => {
+                self.key.clear();
+                write_key(&self.plan.feeds[feed].groups, record, &self.extracted, &mut self.key);
+                groups.last = groups.find_or_insert(&self.key, &self.hasher);
+                groups.constant = groups.is_constant.then_some(groups.last);
+                groups.last
+            }
+        };
+        &mut groups.runs[run]
     }
 
     fn count_skewed(&mut self) {
@@ -362,7 +394,8 @@ impl<'a> Matcher<'a> {
     }
 
     fn finish(mut self) -> Matched {
-        for (index, groups) in self.groups.into_iter().enumerate() {
+        self.groups.sort_unstable_by_key(|groups| groups.feed);
+        for groups in self.groups {
             let mut runs = groups.runs;
             for run in &mut runs {
                 if !run.cells.is_sorted_by_key(|cell| cell.at) {
@@ -372,11 +405,20 @@ impl<'a> Matcher<'a> {
                     run.samples.sort_by_key(|sample| sample.at);
                 }
             }
-            if !runs.is_empty() {
-                self.matched.feeds.push((index, runs));
-            }
+            self.matched.feeds.push((groups.feed, runs));
         }
         self.matched
+    }
+}
+
+/// Whether all records of a resource fall into one group.
+fn is_constant(plan: &Plan, feed: &Feed, resource: &ResourceLabels) -> bool {
+    match &feed.groups {
+        LabelSet::Only(names) => {
+            plan.filters[feed.filter].pipeline.keeps_own_labels()
+                && names.iter().all(|name| resource.index(name).is_some())
+        }
+        LabelSet::AllBut(_) => false,
     }
 }
 
@@ -412,64 +454,87 @@ fn write_key<E: LogEntry>(groups: &LabelSet, record: &Record<'_, E>, extracted: 
 struct Candidates {
     of_resource: Vec<u32>,
     by_severity: Vec<Option<Rc<SeverityCandidates>>>,
+    /// By filter: the last set of candidates that it was in.
+    in_set: Vec<u32>,
+    set: u32,
     /// By filter: the scan in which one of its literals was last found.
     found_in: Vec<u32>,
     /// By literal: the scan in which it was last found.
     literal_found_in: Vec<u32>,
     scan: u32,
+    /// What the last scan found, kept for its memory.
+    found: Vec<u32>,
 }
 
 struct SeverityCandidates {
-    filters: Vec<u32>,
-    /// Whether one of them is found by its literals.
+    /// Those that are not found by literals.
+    always: Vec<u32>,
+    /// Whether there are others.
     needs_line: bool,
     /// Whether one of them, or of their feeds, reads labels.
     needs_labels: bool,
 }
 
+impl SeverityCandidates {
+    fn is_empty(&self) -> bool {
+        self.always.is_empty() && !self.needs_line
+    }
+}
+
 impl Candidates {
-    fn reset(&mut self, filters: impl Iterator<Item = u32>) {
-        let filters: Vec<u32> = filters.collect();
-        if filters != self.of_resource || self.by_severity.is_empty() {
-            self.by_severity.clear();
-            self.by_severity.resize(SEVERITIES, None);
-            self.of_resource = filters;
+    fn reset(&mut self, plan: &Plan, filters: Vec<u32>) {
+        if filters == self.of_resource && !self.by_severity.is_empty() {
+            return;
         }
+        self.by_severity.clear();
+        self.by_severity.resize(SEVERITIES, None);
+        self.in_set.resize(plan.filters.len(), 0);
+        self.set += 1;
+        filters.iter().for_each(|filter| self.in_set[*filter as usize] = self.set);
+        self.of_resource = filters;
     }
 
-    fn of_severity(&mut self, plan: &Plan, severity_number: i32) -> Rc<SeverityCandidates> {
-        let severity = usize::try_from(severity_number).unwrap_or(0).min(SEVERITIES - 1);
+    fn of_severity(&mut self, plan: &Plan, severity: i32) -> Rc<SeverityCandidates> {
         let of_resource = &self.of_resource;
-        let found = self.by_severity[severity].get_or_insert_with(|| {
-            let filters = of_resource.iter().copied();
-            let admits = |filter: &u32| plan.filters[*filter as usize].pipeline.admits_severity(severity as i32);
-            let filters: Vec<u32> = filters.filter(admits).collect();
-            let planned = || filters.iter().map(|filter| &plan.filters[*filter as usize]);
-            let (needs_line, needs_labels) =
-                (planned().any(|filter| filter.indexed), planned().any(|filter| filter.reads_labels));
-            Rc::new(SeverityCandidates { filters, needs_line, needs_labels })
+        let candidates = self.by_severity[severity as usize].get_or_insert_with(|| {
+            let filters = of_resource.iter().map(|at| (*at, &plan.filters[*at as usize]));
+            let filters = filters.filter(|(_, filter)| filter.pipeline.admits_severity(severity));
+            let needs_line = filters.clone().any(|(_, filter)| filter.indexed);
+            let needs_labels = filters.clone().any(|(_, filter)| filter.reads_labels);
+            let always = filters.filter(|(_, filter)| !filter.indexed).map(|(at, _)| at).collect();
+            Rc::new(SeverityCandidates { always, needs_line, needs_labels })
         });
-        found.clone()
+        candidates.clone()
     }
 
-    fn scan(&mut self, plan: &Plan, line: &str) {
+    /// The filters of the resource that need a literal of the line, each once.
+    fn scan(&mut self, plan: &Plan, line: &str) -> Vec<u32> {
         self.found_in.resize(plan.filters.len(), 0);
-        self.scan += 1;
         self.literal_found_in.resize(plan.literals.len(), 0);
+        self.scan += 1;
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
         let (found_in, literal_found_in, scan) = (&mut self.found_in, &mut self.literal_found_in, self.scan);
         let mut missing = plan.literals.len();
         plan.literals.for_each_found(line, |literal| {
             if std::mem::replace(&mut literal_found_in[literal], scan) != scan {
-                plan.literals.filters(literal).iter().for_each(|filter| found_in[*filter as usize] = scan);
                 missing -= 1;
+                for filter in plan.literals.filters(literal) {
+                    let is_new = std::mem::replace(&mut found_in[*filter as usize], scan) != scan;
+                    if is_new && self.in_set[*filter as usize] == self.set {
+                        found.push(*filter);
+                    }
+                }
             }
             missing > 0
         });
+        found
     }
+}
 
-    fn found(&self, filter: u32) -> bool {
-        self.found_in[filter as usize] == self.scan
-    }
+/// The severity number, 0 and 31 standing for what is none.
+fn severity_of(record: &LogRecord<'_>) -> i32 {
+    record.severity_number.clamp(0, SEVERITIES as i32 - 1)
 }
 
 /// OpenTelemetry's severity numbers, and what is none of them.

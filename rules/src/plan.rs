@@ -4,6 +4,8 @@
 //! one *feed*, whose partial sums a batch is reduced to; a feed over a range is one *leaf*, which has a window per group. An expression
 //! is a tree over leaves.
 
+mod dispatch;
+mod edge;
 mod lower;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +28,7 @@ use crate::template::{Links, Template};
 use crate::time::{Timestamp, deserialize_duration, serialize_duration};
 use crate::vector::{self, LabelSet};
 use crate::window::bucket;
+pub(crate) use dispatch::Dispatch;
 
 /// How the engine judges; every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,10 +103,13 @@ impl Default for EngineConfig {
 pub struct Plan {
     pub(crate) config: EngineConfig,
     pub(crate) selectors: Vec<Selector>,
+    pub(crate) dispatch: Dispatch,
     pub(crate) filters: Vec<Filter>,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) leaves: Vec<Leaf>,
     pub(crate) rules: Vec<Rule>,
+    /// The rules that are evaluated at steps.
+    pub(crate) steps: Vec<usize>,
     /// Each `idle_timeout` that a rule asks for: a watermark for each is kept.
     pub(crate) idle_timeouts: Vec<Duration>,
     pub(crate) literals: LiteralIndex,
@@ -127,6 +133,8 @@ impl Plan {
 #[derive(Debug)]
 pub(crate) struct Selector {
     pub(crate) matchers: Vec<(String, TextMatcher)>,
+    /// The filters that begin with it.
+    pub(crate) filters: Vec<u32>,
 }
 
 impl Selector {
@@ -196,7 +204,7 @@ impl Feed {
 pub(crate) const KEY_SEPARATOR: u8 = 0xFF;
 
 /// What is added up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Measure {
     /// 1 a record.
     Records,
@@ -207,7 +215,7 @@ pub(crate) enum Measure {
 }
 
 /// What the windows of a leaf are made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Keeps {
     /// Counts of records, or their bytes.
     Counts,

@@ -45,7 +45,8 @@ impl Engine {
     pub(super) fn run_steps(&mut self) {
         self.state.watermarks.iter_mut().for_each(|watermark| watermark.handle_timeout(self.state.clock));
         let plan = self.plan.clone();
-        for (index, rule) in plan.rules.iter().enumerate() {
+        for index in plan.steps.iter().copied() {
+            let rule = &plan.rules[index];
             let Eval::Steps { node, step, .. } = &rule.eval else { continue };
             let passed = self.state.watermarks[rule.watermark].low() - rule.lateness;
             while self.state.rules[index].next_step <= passed {
@@ -62,10 +63,10 @@ impl Engine {
 
     /// When the watermark passes the next step of a rule that can change by that.
     pub(super) fn next_step(&self) -> Option<Timestamp> {
-        let rules = self.plan.rules.iter().enumerate();
-        let steps = rules.filter(|(index, rule)| matches!(rule.eval, Eval::Steps { .. }) && !self.is_dormant(*index));
+        let steps = self.plan.steps.iter().filter(|index| !self.is_dormant(**index));
         let mut first: Vec<Option<Timestamp>> = vec![None; self.state.watermarks.len()];
-        for (index, rule) in steps {
+        for index in steps.copied() {
+            let rule = &self.plan.rules[index];
             let time = self.state.rules[index].next_step + rule.lateness;
             let first = &mut first[rule.watermark];
             *first = Some(first.map_or(time, |other| other.min(time)));

@@ -37,6 +37,14 @@ impl TextMatcher {
         Ok(Self { kind, negative })
     }
 
+    /// The one value that is as asked, where there is but one.
+    pub fn only_text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Text(text) if !self.negative => Some(text),
+            _ => None,
+        }
+    }
+
     /// Whether the value is as asked.
     pub fn matches(&self, value: &str) -> bool {
         let found = match &self.kind {

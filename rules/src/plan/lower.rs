@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    BATCH_CELLS, Edge, EngineConfig, Eval, Feed, Filter, Formula, Keeps, Leaf, Measure, Node, Plan, Reading, Reads,
-    Rule, RuleKind, STEP, Selector, Term, Texts,
+    BATCH_CELLS, Dispatch, EngineConfig, Eval, Feed, Filter, Keeps, Leaf, Measure, Node, Plan, Reading, Rule, RuleKind,
+    STEP, Selector, Texts, edge,
 };
 use crate::diagnostic::{Diagnostic, codes};
 use crate::literal_index::LiteralIndex;
 use crate::logql::ast::{
-    BinaryOp, CompareOp, Grouping, LogExpr, LogRange, MatchCardinality, MetricExpr, MetricKind, RangeAggregation,
-    RangeOp, StageKind, Unwrap, VectorAggregation, VectorOp,
+    Grouping, LogExpr, LogRange, MetricKind, RangeAggregation, RangeOp, StageKind, Unwrap, VectorAggregation, VectorOp,
 };
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::pipeline::{Pipeline, Unsupported};
@@ -21,7 +20,7 @@ use crate::query::over_time::OverTime;
 use crate::rule_file::{self, EvalMode, RuleFile, RuleGroup};
 use crate::template::Template;
 use crate::vector::node::Lower;
-use crate::vector::{Join, LabelSet, absent_labels};
+use crate::vector::{LabelSet, absent_labels};
 
 /// Makes the leaves of a rule.
 struct Lowering<'l, 'a> {
@@ -45,9 +44,21 @@ impl Lower for Lowering<'_, '_> {
 /// Grows a plan rule by rule.
 pub(super) struct Compiler {
     plan: Plan,
-    selectors: Vec<String>,
     filters: Vec<FilterSource>,
+    known: Known,
     mistakes: Vec<Diagnostic>,
+}
+
+/// What is in the plan already, and where.
+#[derive(Default)]
+struct Known {
+    /// By their texts.
+    selectors: BTreeMap<String, usize>,
+    filters: BTreeMap<(String, Usage), usize>,
+    feeds: BTreeMap<(usize, LabelSet, Measure), usize>,
+    leaves: BTreeMap<(usize, Keeps, Duration), usize>,
+    /// How often a rule of that meaning is there.
+    rules: BTreeMap<String, usize>,
 }
 
 /// A filter before all who read from it are known.
@@ -64,7 +75,7 @@ struct FilterSource {
 }
 
 /// What is wanted of a filter's records. What the stages do depends on it: filters are shared only where it is the same.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Usage {
     /// The labels that parsers extract, where they need not extract all. Without a parser all are as good as these.
     labels: Option<Vec<String>>,
@@ -97,7 +108,7 @@ struct Context<'a> {
 impl Compiler {
     pub(super) fn new(config: &EngineConfig) -> Self {
         let plan = Plan { config: config.clone(), ..Plan::default() };
-        Self { plan, selectors: Vec::new(), filters: Vec::new(), mistakes: Vec::new() }
+        Self { plan, filters: Vec::new(), known: Known::default(), mistakes: Vec::new() }
     }
 
     pub(super) fn compile(mut self, files: &[RuleFile]) -> Result<Plan, Vec<Diagnostic>> {
@@ -112,6 +123,7 @@ impl Compiler {
         }
         self.compile_filters();
         self.list_readers();
+        self.list_steps();
         let leaves: Vec<&str> = self.plan.leaves.iter().map(|leaf| leaf.key.as_str()).collect();
         let read_by = format!("{:?}", self.plan.config);
         self.plan.id = xxhash_rust::xxh3::xxh3_64(format!("{read_by}\n{}", leaves.join("\n")).as_bytes());
@@ -133,9 +145,10 @@ impl Compiler {
         let mut made_labels = BTreeSet::new();
         node.for_each_made_label(&mut |name| _ = made_labels.insert(name.to_owned()));
         let eval = self.eval(rule, node, interval);
+        let key = self.key(group, rule);
         let (labels, kind, watermark) = (self.texts(rule, &rule.labels), self.kind(rule), self.watermark(idle_timeout));
         self.plan.rules.push(Rule {
-            key: self.key(group, rule),
+            key,
             file: group.file.clone(),
             group: group.name.clone(),
             name: rule.name().into(),
@@ -150,7 +163,7 @@ impl Compiler {
             eval,
             leaves: context.leaves,
             made_labels,
-            bound: bound(&rule.expr).map(|(op, value)| (op.name().to_owned(), value)),
+            bound: edge::bound(&rule.expr).map(|(op, value)| (op.name().to_owned(), value)),
         });
         Ok(())
     }
@@ -189,15 +202,15 @@ impl Compiler {
     }
 
     /// How often the same rule was there before, and what it means, annotations left out.
-    fn key(&self, group: &RuleGroup, rule: &rule_file::Rule) -> String {
+    fn key(&mut self, group: &RuleGroup, rule: &rule_file::Rule) -> String {
         let timing = match &rule.kind {
             rule_file::RuleKind::Alert { hold, keep_firing_for, .. } => format!("alert {hold:?} {keep_firing_for:?}"),
             rule_file::RuleKind::Record { .. } => "record".to_owned(),
         };
         let (group, name, text) = (&group.name, rule.name(), &rule.expr_text);
         let meaning = format!("{group:?} {name:?} {timing} {:?} {:?} {text}", rule.labels, rule.options);
-        let is_same = |other: &&Rule| other.key.split_once(' ').is_some_and(|(_, other)| other == meaning);
-        let before = self.plan.rules.iter().filter(is_same).count();
+        let count = self.known.rules.entry(meaning.clone()).or_default();
+        let before = std::mem::replace(count, *count + 1);
         format!("{before} {meaning}")
     }
 
@@ -208,7 +221,7 @@ impl Compiler {
         if rule.options.eval == Some(EvalMode::Tick) {
             return Eval::Steps { node, step: interval, quiet: keep_firing_for, waits_warm: false, is_tick: true };
         }
-        match self.edge(&rule.expr, &node) {
+        match edge::edge(&self.plan, &rule.expr, &node) {
             Some(edge) => {
                 let rule = self.plan.rules.len();
                 for term in &edge.terms {
@@ -217,86 +230,12 @@ impl Compiler {
                         edges.push(rule);
                     }
                 }
-                self.keep_apart(&edge);
+                edge::keep_apart(&mut self.plan, &edge);
                 Eval::Edge(edge)
             }
             None => {
-                let waits_warm = tells_of_too_little(&node);
+                let waits_warm = edge::tells_of_too_little(&node);
                 Eval::Steps { node, step: STEP, quiet: interval.max(keep_firing_for), waits_warm, is_tick: false }
-            }
-        }
-    }
-
-    /// The expression as one that a record can only make true.
-    fn edge(&self, expr: &MetricExpr, node: &Node) -> Option<Edge> {
-        let bound = bound(expr);
-        let (value, furthest) = match (node, bound) {
-            (Node::Binary { lhs, rhs, .. }, Some((op, _))) => {
-                let furthest = match op {
-                    CompareOp::Greater | CompareOp::GreaterEqual => VectorOp::Max,
-                    CompareOp::Less | CompareOp::LessEqual => VectorOp::Min,
-                    CompareOp::Equal | CompareOp::NotEqual => return None,
-                };
-                (if matches!(**lhs, Node::Number(_)) { &**rhs } else { &**lhs }, furthest)
-            }
-            _ => (node, VectorOp::Max),
-        };
-        let (value, furthest_of) = match value {
-            Node::Aggregate { op, groups, expr, .. } if *op == furthest => (&**expr, Some(groups.clone())),
-            value => (value, None),
-        };
-        let mut terms = Vec::new();
-        let formula = self.formula(value, furthest, &mut terms)?;
-        (!terms.is_empty()).then_some(Edge { terms, formula, bound, furthest_of })
-    }
-
-    /// A node as a formula that records can only make larger (or smaller, where `furthest` is the minimum).
-    fn formula(&self, node: &Node, furthest: VectorOp, terms: &mut Vec<Term>) -> Option<Formula> {
-        match node {
-            Node::Number(number) => Some(Formula::Number(*number)),
-            Node::Leaf(reading) => {
-                terms.push(term(reading, furthest)?);
-                Some(Formula::Term(terms.len() - 1))
-            }
-            Node::Binary { op, join, lhs, rhs, .. } => {
-                let before = terms.len();
-                let left = self.formula(lhs, furthest, terms)?;
-                let between = terms.len();
-                let right = self.formula(rhs, furthest, terms)?;
-                let of_left = (between > before).then(|| terms[before]);
-                let of_right = (terms.len() > between).then(|| terms[between]);
-                let keeps_order = match (op, &left, &right) {
-                    (BinaryOp::Add, ..) => of_left.zip(of_right).is_none_or(|(a, b)| self.belong_together(a, b, join)),
-                    (BinaryOp::Sub, _, Formula::Number(_)) => true,
-                    (BinaryOp::Mul, Formula::Number(number), _) => *number > 0.0,
-                    (BinaryOp::Mul | BinaryOp::Div, _, Formula::Number(number)) => *number > 0.0,
-                    _ => false,
-                };
-                keeps_order.then(|| Formula::Binary(*op, Box::new(left), Box::new(right)))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether elements are joined where all their labels are the same.
-    fn belong_together(&self, a: Term, b: Term, join: &Join) -> bool {
-        let groups = |term: Term| &self.plan.feeds[self.plan.leaves[term.leaf].feed].groups;
-        let by_all_labels = join.labels == LabelSet::AllBut(Vec::new()) || join.labels == *groups(b);
-        groups(a) == groups(b) && by_all_labels && join.card == MatchCardinality::OneToOne
-    }
-
-    /// Sees to it that a batch keeps as many stamps of a group apart as the bound needs.
-    fn keep_apart(&mut self, edge: &Edge) {
-        for (index, term) in edge.terms.iter().enumerate() {
-            let Reads::Count { divisor } = term.reads else { continue };
-            let of_this = |count| move |other| Some(if other == index { count / divisor } else { 0.0 });
-            let (Some(none), Some(one)) = (edge.formula.value(&of_this(0.0)), edge.formula.value(&of_this(1.0))) else {
-                continue;
-            };
-            let feed = &mut self.plan.feeds[self.plan.leaves[term.leaf].feed];
-            let wanted = edge.bound.map_or(1.0, |(_, bound)| (bound - none) / (one - none) + 1.0);
-            if feed.measure == Measure::Records && wanted <= *BATCH_CELLS.end() as f64 {
-                feed.cells_max = feed.cells_max.max(wanted.max(0.0) as usize);
             }
         }
     }
@@ -353,8 +292,7 @@ impl Compiler {
         offset: Duration,
         context: &mut Context<'_>,
     ) -> usize {
-        let is_same = |leaf: &Leaf| leaf.feed == feed && leaf.keeps == keeps && leaf.range == range;
-        let known = self.plan.leaves.iter().position(is_same);
+        let known = self.known.leaves.get(&(feed, keeps, range)).copied();
         let at = known.unwrap_or_else(|| self.new_leaf(feed, keeps, range));
         let leaf = &mut self.plan.leaves[at];
         leaf.retention = leaf.retention.max(range + offset + context.lookback);
@@ -372,6 +310,7 @@ impl Compiler {
         let Feed { filter, groups, measure, leaves, .. } = &mut self.plan.feeds[feed];
         let key = format!("{} {groups:?} {measure:?} {keeps:?} {range:?}", self.filters[*filter].text);
         leaves.push(at);
+        self.known.leaves.insert((feed, keeps, range), at);
         self.plan.leaves.push(Leaf { key, feed, keeps, range, retention: range, samples: 0, edges: Vec::new() });
         at
     }
@@ -384,11 +323,12 @@ impl Compiler {
         context: &Context<'_>,
     ) -> Result<usize, Unsupported> {
         let filter = self.filter(log, Usage::of(log, &groups, measure), context)?;
-        let is_same = |feed: &Feed| feed.filter == filter && feed.groups == groups && feed.measure == measure;
-        if let Some(at) = self.plan.feeds.iter().position(is_same) {
-            return Ok(at);
+        let known = (filter, groups.clone(), measure);
+        if let Some(at) = self.known.feeds.get(&known) {
+            return Ok(*at);
         }
         let at = self.plan.feeds.len();
+        self.known.feeds.insert(known, at);
         let cells_max = *BATCH_CELLS.start();
         let leaves = Vec::new();
         self.plan.feeds.push(Feed { filter, groups, measure, cells_max, grain: Duration::MAX, samples: 0, leaves });
@@ -398,10 +338,12 @@ impl Compiler {
 
     fn filter(&mut self, log: &LogExpr, usage: Usage, context: &Context<'_>) -> Result<usize, Unsupported> {
         let text = &context.rule.expr_text[log.span.range()];
-        if let Some(at) = self.filters.iter().position(|filter| filter.text == text && filter.usage == usage) {
-            return Ok(at);
+        let known = (text.to_owned(), usage.clone());
+        if let Some(at) = self.known.filters.get(&known) {
+            return Ok(*at);
         }
         let selector = self.selector(log, &context.rule.expr_text)?;
+        self.known.filters.insert(known, self.filters.len());
         self.filters.push(FilterSource {
             text: text.to_owned(),
             usage,
@@ -417,16 +359,17 @@ impl Compiler {
 
     fn selector(&mut self, log: &LogExpr, expr_text: &str) -> Result<usize, Unsupported> {
         let text = &expr_text[log.selector.span.range()];
-        if let Some(at) = self.selectors.iter().position(|selector| selector == text) {
-            return Ok(at);
+        if let Some(at) = self.known.selectors.get(text) {
+            return Ok(*at);
         }
         let mut matchers = Vec::new();
         for matcher in &log.selector.matchers {
             matchers.push((matcher.name.clone(), TextMatcher::compile(matcher)?));
         }
-        self.selectors.push(text.to_owned());
-        self.plan.selectors.push(Selector { matchers });
-        Ok(self.selectors.len() - 1)
+        let at = self.plan.selectors.len();
+        self.known.selectors.insert(text.to_owned(), at);
+        self.plan.selectors.push(Selector { matchers, filters: Vec::new() });
+        Ok(at)
     }
 
     /// Compiles the pipelines, now that it is known which labels are read from each.
@@ -459,6 +402,16 @@ impl Compiler {
             }
         }
         self.plan.literals = LiteralIndex::new(literals);
+        for (at, filter) in self.plan.filters.iter().enumerate() {
+            self.plan.selectors[filter.selector].filters.push(at as u32);
+        }
+        self.plan.dispatch = Dispatch::new(&self.plan.selectors);
+    }
+
+    fn list_steps(&mut self) {
+        let rules = self.plan.rules.iter().enumerate();
+        let steps = rules.filter(|(_, rule)| matches!(rule.eval, Eval::Steps { .. }));
+        self.plan.steps = steps.map(|(at, _)| at).collect();
     }
 
     fn list_readers(&mut self) {
@@ -488,106 +441,6 @@ fn wanted_labels<'a>(feeds: impl Iterator<Item = &'a Feed>) -> Option<Vec<String
         }
     }
     Some(wanted)
-}
-
-/// The comparison with a literal that the expression is, turned so that the literal stands right.
-fn bound(expr: &MetricExpr) -> Option<(CompareOp, f64)> {
-    let MetricKind::Binary(binary) = &expr.kind else { return None };
-    let BinaryOp::Compare(op) = binary.op else { return None };
-    match (&binary.lhs.kind, &binary.rhs.kind) {
-        _ if binary.return_bool => None,
-        (_, MetricKind::Number(bound)) => Some((op, *bound)),
-        (MetricKind::Number(bound), _) => Some((turned(op), *bound)),
-        _ => None,
-    }
-}
-
-fn turned(op: CompareOp) -> CompareOp {
-    match op {
-        CompareOp::Greater => CompareOp::Less,
-        CompareOp::GreaterEqual => CompareOp::LessEqual,
-        CompareOp::Less => CompareOp::Greater,
-        CompareOp::LessEqual => CompareOp::GreaterEqual,
-        CompareOp::Equal | CompareOp::NotEqual => op,
-    }
-}
-
-/// Whether it is `... < number` of what only grows with the records, or `... > number` of what only shrinks: true of windows that are not
-/// known whole, too.
-fn tells_of_too_little(node: &Node) -> bool {
-    let Node::Binary { op: BinaryOp::Compare(op), lhs, rhs, .. } = node else { return false };
-    let (value, op) = match (&**lhs, &**rhs) {
-        (value, Node::Number(_)) => (value, *op),
-        (Node::Number(_), value) => (value, turned(*op)),
-        _ => return false,
-    };
-    match op {
-        CompareOp::Less | CompareOp::LessEqual => grows(value),
-        CompareOp::Greater | CompareOp::GreaterEqual => shrinks(value),
-        CompareOp::Equal | CompareOp::NotEqual => false,
-    }
-}
-
-/// Whether a record can only lower the values of an expression, or add one.
-fn shrinks(node: &Node) -> bool {
-    match node {
-        Node::Leaf(Reading::Over { function, .. }) => function.op == RangeOp::MinOverTime,
-        Node::Aggregate { op: VectorOp::Min, expr, .. } => shrinks(expr),
-        _ => false,
-    }
-}
-
-/// Whether a record can only raise the values of an expression, or add one.
-fn grows(node: &Node) -> bool {
-    match node {
-        Node::Leaf(Reading::Count { .. }) => true,
-        Node::Leaf(Reading::Over { function, .. }) => function.op == RangeOp::MaxOverTime,
-        Node::Aggregate { op: VectorOp::Sum, expr, .. } => grows(expr) && is_never_negative(expr),
-        Node::Aggregate { op: VectorOp::Max | VectorOp::Count, expr, .. } => grows(expr),
-        Node::Binary { op: BinaryOp::Or, lhs, rhs, .. } => {
-            grows(lhs) && matches!(**rhs, Node::Vector(value) if value <= 0.0)
-        }
-        Node::Binary { op: BinaryOp::Add, lhs, rhs, .. } => match (&**lhs, &**rhs) {
-            (value, Node::Number(_)) | (Node::Number(_), value) => grows(value),
-            (lhs, rhs) => grows(lhs) && grows(rhs),
-        },
-        Node::Binary { op: BinaryOp::Mul, lhs, rhs, .. } => match (&**lhs, &**rhs) {
-            (value, Node::Number(number)) | (Node::Number(number), value) => *number > 0.0 && grows(value),
-            _ => false,
-        },
-        Node::Binary { op: BinaryOp::Div, lhs, rhs, .. } => {
-            grows(lhs) && matches!(**rhs, Node::Number(number) if number > 0.0)
-        }
-        _ => false,
-    }
-}
-
-/// Whether no element is below zero.
-fn is_never_negative(node: &Node) -> bool {
-    match node {
-        Node::Leaf(reading) => !matches!(reading, Reading::Over { .. }),
-        Node::Number(number) | Node::Vector(number) => *number >= 0.0,
-        Node::Aggregate { expr, .. } => is_never_negative(expr),
-        Node::Binary { op: BinaryOp::Add | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Or, lhs, rhs, .. } => {
-            is_never_negative(lhs) && is_never_negative(rhs)
-        }
-        _ => false,
-    }
-}
-
-/// A leaf as a term of what can only get larger, or smaller.
-fn term(reading: &Reading, furthest: VectorOp) -> Option<Term> {
-    let is_edge =
-        |op| matches!((op, furthest), (RangeOp::MaxOverTime, VectorOp::Max) | (RangeOp::MinOverTime, VectorOp::Min));
-    match reading {
-        Reading::Count { leaf, divisor, offset } if offset.is_zero() && furthest == VectorOp::Max => {
-            Some(Term { leaf: *leaf, reads: Reads::Count { divisor: *divisor } })
-        }
-        Reading::Over { leaf, function, offset, .. } if offset.is_zero() && is_edge(function.op) => {
-            Some(Term { leaf: *leaf, reads: Reads::Over(*function) })
-        }
-        _ => None,
-    }
 }
 
 /// A sum over sums of counts as one sum, which records can only make larger. Of counts alone: they are whole numbers, so that it does not

@@ -15,7 +15,7 @@ use watchbell_rules::query::records::{self, Format, LineLabels, OwnedEntry};
 use watchbell_rules::query::{Limits, Query, QueryErrorKind, When};
 use watchbell_rules::rule_file;
 use watchbell_rules::time::Timestamp;
-use watchbell_rules::transition::Sample;
+use watchbell_rules::transition::{AlertState, Sample};
 
 use crate::records::{START, after};
 
@@ -62,13 +62,17 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
 fn request(arrivals: &[(usize, &Arrival)]) -> String {
     let text = |name: &str, value: &str| serde_json::json!({"key": name, "value": {"stringValue": value}});
     let resource_logs = |(index, arrival): &(usize, &Arrival)| {
-        let time = after(Duration::from_millis(arrival.time)).0 + *index as i64;
+        let time = happened(*index, arrival).0;
         let code = serde_json::json!({"key": "code", "value": {"intValue": arrival.code.to_string()}});
         let record = serde_json::json!({"timeUnixNano": time.to_string(), "severityNumber": 9 + index % 2 * 8,
             "body": {"stringValue": arrival.line}, "attributes": [text("region", arrival.region), code]});
         serde_json::json!({"resource": {"attributes": [text("service.name", arrival.service)]}, "scopeLogs": [{"logRecords": [record]}]})
     };
     serde_json::json!({"resourceLogs": arrivals.iter().map(resource_logs).collect::<Vec<_>>()}).to_string()
+}
+
+fn happened(index: usize, arrival: &Arrival) -> Timestamp {
+    after(Duration::from_millis(arrival.time) + Duration::from_nanos(index as u64))
 }
 
 /// Batches by the second in which their records are received.
@@ -216,8 +220,13 @@ fn expressions() -> impl Strategy<Value = String> {
 fn plan(expr: &str) -> Arc<Plan> {
     let text =
         format!("groups: [{{name: g, interval: {STEP}s, rules: [{{record: r, expr: {}}}]}}]", serde_json::json!(expr));
-    let file = rule_file::parse("rules.yaml", &text).unwrap_or_else(|mistakes| panic!("{expr}: {mistakes:?}"));
-    Arc::new(Plan::compile(&[file], &EngineConfig::default()).unwrap_or_else(|mistakes| panic!("{expr}: {mistakes:?}")))
+    compiled(&text)
+}
+
+fn compiled(text: &str) -> Arc<Plan> {
+    let file = rule_file::parse("rules.yaml", text).unwrap_or_else(|mistakes| panic!("{text}: {mistakes:?}"));
+    let plan = Plan::compile(&[file], &EngineConfig::default());
+    Arc::new(plan.unwrap_or_else(|mistakes| panic!("{text}: {mistakes:?}")))
 }
 
 type Values = BTreeMap<Labels, f64>;
@@ -302,7 +311,10 @@ fn turn_engine(engine: &mut Engine, plan: &Arc<Plan>, log: &[(Timestamp, Vec<u8>
 /// What a query at a time has, of the records up to that time: `None` where a stage failed on one of them. Where it fails otherwise, or has
 /// elements that are one series, it has nothing.
 fn batch(expr: &str, entries: &[OwnedEntry], step: u64) -> Option<Values> {
-    let time = after(Duration::from_secs(step));
+    batch_at(expr, entries, after(Duration::from_secs(step)))
+}
+
+fn batch_at(expr: &str, entries: &[OwnedEntry], time: Timestamp) -> Option<Values> {
     let mut query =
         Query::new(expr, When::At(time), Limits::default()).unwrap_or_else(|error| panic!("{expr}: {error}"));
     entries.iter().filter(|entry| entry.time <= time).for_each(|entry| query.add(entry.time, entry).unwrap());
@@ -343,5 +355,90 @@ proptest! {
                 ),
             }
         }
+    }
+}
+
+/// Rules that are judged at the record; their ranges are of three and of five seconds.
+fn edges() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        r#"max_over_time({service_name=~".+"} | logfmt | unwrap lat | __error__="" [5s]) by (user) > 100"#,
+        r#"min_over_time({service_name=~".+"} | logfmt | unwrap lat | __error__="" [3s]) by (service_name) <= 40"#,
+        r#"max by (region) (sum by (region, user) (count_over_time({service_name=~".+"} |= "user" [5s]))) >= 2"#,
+        r#"max(max_over_time({service_name="a"} | logfmt | unwrap code | __error__="" [5s]) by (user)) > 20"#,
+        r#"min by (user) (min_over_time({service_name=~".+"} | unwrap code [5s]) by (region, user)) < 10"#,
+        r#"sum by (service_name) (sum by (user, service_name) (count_over_time({service_name=~".+"} | logfmt | __error__="" [5s]))) > 2"#,
+        r#"7 < 1 + 2 * (sum by (region) (count_over_time({service_name=~".+"} [5s])) + sum by (region) (count_over_time({service_name="a"} [3s])))"#,
+        r#"max_over_time({service_name=~".+"} | unwrap code [3s]) by (region) - 5 + sum by (region) (rate({service_name=~".+"} [5s])) > 30"#,
+        r#"sum by (user) (bytes_over_time({service_name=~".+"} | logfmt | __error__="" [5s]))"#,
+    ])
+}
+
+/// From when until when the expression has an element, by its labels; a gap shorter than the rule's interval is none.
+fn holding(expr: &str, entries: &[OwnedEntry]) -> BTreeSet<(Labels, Timestamp, Timestamp)> {
+    let ranges = [0, 3, 5].map(Duration::from_secs);
+    let changes: BTreeSet<Timestamp> =
+        entries.iter().flat_map(|entry| ranges.map(|range| entry.time + range)).collect();
+    let mut open: BTreeMap<Labels, (Timestamp, Timestamp)> = BTreeMap::new();
+    let mut all = BTreeSet::new();
+    for (at, next) in changes.iter().zip(changes.iter().skip(1)) {
+        for labels in batch_at(expr, entries, *at).unwrap().into_keys() {
+            match open.get_mut(&labels) {
+                Some((_, until)) if at.since(*until) < INTERVAL => *until = *next,
+                _ => {
+                    let before = open.insert(labels.clone(), (*at, *next));
+                    all.extend(before.map(|(from, until)| (labels, from, until)));
+                }
+            }
+        }
+    }
+    all.extend(open.into_iter().map(|(labels, (from, until))| (labels, from, until)));
+    all
+}
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same as alerts tell it, where each record comes when it happens.
+fn firing(expr: &str, arrivals: &[Arrival]) -> BTreeSet<(Labels, Timestamp, Timestamp)> {
+    let text = format!("groups: [{{name: g, interval: 1s, rules: [{{alert: A, expr: {}}}]}}]", serde_json::json!(expr));
+    let mut engine = Engine::new(compiled(&text), START);
+    let mut order: Vec<_> = arrivals.iter().enumerate().collect();
+    order.sort_by_key(|(index, arrival)| (arrival.time, *index));
+    let mut all = BTreeSet::new();
+    let mut hear = |engine: &mut Engine| {
+        while let Some(output) = engine.poll_output() {
+            let Output::Transition(transition) = output else { continue };
+            let labels = transition.alert.labels.iter().filter(|(name, _)| *name != "alertname");
+            match (transition.from, transition.to) {
+                (AlertState::Inactive, AlertState::Firing) => assert_eq!(transition.at, transition.alert.active_at),
+                (AlertState::Firing, AlertState::Inactive) => {
+                    _ = all.insert((Labels::new(labels), transition.alert.active_at, transition.at - INTERVAL));
+                }
+                _ => {}
+            }
+        }
+    };
+    let mut run_timers = |engine: &mut Engine, until: Timestamp| {
+        while let Some(due) = engine.poll_timeout().filter(|due| *due < until) {
+            engine.handle_timeout(due.max(engine.clock()));
+            hear(engine);
+        }
+    };
+    for (index, arrival) in order {
+        let received = happened(index, arrival);
+        run_timers(&mut engine, received);
+        let bytes = json::to_protobuf(Signal::Logs, request(&[(index, arrival)]).as_bytes(), usize::MAX).unwrap();
+        let matched = engine.plan().match_batch(&bytes, received);
+        engine.handle_batch(matched, &bytes, received);
+    }
+    run_timers(&mut engine, after(Duration::from_secs(2 * END)));
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_edge_holds_from_the_record_that_makes_it_true_until_it_is_false(expr in edges(), arrivals in arrivals()) {
+        prop_assert_eq!(firing(expr, &arrivals), holding(expr, &entries(&arrivals)), "{}", expr);
     }
 }
