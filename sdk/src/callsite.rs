@@ -16,6 +16,7 @@ use watchbell_proto::wire::{Fields, Value, put_bytes_field, put_message_field, p
 use crate::encode::put_scope;
 use crate::levels::{Levels, Ways};
 use crate::record::{AttributeHead, TIMES_BYTES};
+use crate::redact::Redaction;
 
 /// Most instrumentation scopes that are told apart (4,096); records of any beyond go under the scope `watchbell.overflow`.
 const SCOPES_MAX: usize = 4096;
@@ -33,6 +34,8 @@ pub(crate) struct Callsite {
     tells_exception: bool,
     /// The ways of its events, above the number of the levels by which they were found.
     ways: AtomicU64,
+    /// The fields that are redacted, above the number of the redaction by which they were found.
+    redacted: AtomicU64,
 }
 
 /// What becomes of a field's value.
@@ -105,6 +108,25 @@ impl Callsite {
         ways
     }
 
+    /// Whether its events have such a field.
+    pub(crate) fn has_field(&self, key: &str) -> bool {
+        self.metadata.fields().iter().any(|field| field.name() == key)
+    }
+
+    /// The fields whose names are secret, a bit for each; a callsite has at most 32.
+    #[inline]
+    pub(crate) fn redacted(&self, redaction: &Redaction) -> u32 {
+        let known = self.redacted.load(Ordering::Relaxed);
+        if known as u32 == redaction.number() {
+            return (known >> 32) as u32;
+        }
+        let is_secret = |field: &Field| redaction.fate(field.name()).is_some() && field.name() != "message";
+        let fields = self.metadata.fields().iter().filter(is_secret);
+        let fields = fields.fold(0, |fields, field| fields | 1u32 << (field.index() & 31));
+        self.redacted.store(u64::from(fields) << 32 | u64::from(redaction.number()), Ordering::Relaxed);
+        fields
+    }
+
     pub(crate) fn is_log(&self) -> bool {
         self.is_log
     }
@@ -134,6 +156,7 @@ impl Callsite {
             fields,
             tells_exception: metadata.fields().iter().any(|field| field.name().starts_with("exception.")),
             ways: AtomicU64::new(0),
+            redacted: AtomicU64::new(0),
         }
     }
 }

@@ -15,6 +15,7 @@ mod values;
 #[cfg(feature = "config-file")]
 mod yaml;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Uri};
@@ -26,6 +27,7 @@ use tracing_core::LevelFilter;
 
 use crate::levels::Directives;
 use crate::limits::Limits;
+use crate::redact::Redaction;
 use crate::sink::Sink;
 use crate::tell::Verbosity;
 use crate::tls::{Identity, Roots, Tls};
@@ -185,6 +187,7 @@ pub(crate) struct Config {
     /// Levels of what goes to the collector, if they are other than the service's.
     pub(crate) collector_levels: Option<Directives>,
     pub(crate) sinks: Vec<Sink>,
+    pub(crate) redaction: Option<Arc<Redaction>>,
     pub(crate) sampler: Sampler,
     pub(crate) propagators: Vec<Propagator>,
     pub(crate) limits: Limits,

@@ -242,7 +242,8 @@ impl Exporter {
         lane.due = None;
         lane.last_collection = Some(now);
         let chunks = self.pipeline.lane(lane.signal).collect();
-        let requests = request::requests(&self.resource, &chunks, lane.batch_records_max);
+        let redaction = self.pipeline.redaction.as_deref().filter(|_| lane.signal == Signal::Logs); // spans are without secrets already
+        let requests = request::requests(&self.resource, &chunks, lane.batch_records_max, redaction);
         chunks.into_iter().for_each(|chunk| self.pipeline.pool.release(chunk)); // before the requests are charged: the bytes moved
         for request in requests {
             self.pipeline.pool.charge(request.body.len());

@@ -123,12 +123,13 @@ fn write(
     span: &SpanIds,
     now: u64,
 ) -> ScopeId {
-    let mut writer = LogRecordWriter::new(record, callsite, &pipeline.limits, now);
+    let mut writer = LogRecordWriter::new(record, callsite, &pipeline.limits, pipeline.redaction.as_deref(), now);
     event.record(&mut writer);
     #[cfg(feature = "log")]
     if callsite.is_log() {
         crate::log_crate::with_key_values(|attributes| writer.encoded(attributes));
     }
+    writer.context();
     if pipeline.baggage.is_wanted() {
         pipeline.baggage.each_of_current(|key, value| writer.text(key, value));
     }

@@ -48,6 +48,12 @@
 //! [`sink`] has files that rotate, JSON by four conventions, logfmt, patterns, syslog, the journal and functions of one's own, each with its own levels;
 //! [`Guard::levels`] changes levels while the service runs.
 //!
+//! # Fields for a scope, and secrets
+//!
+//! [`context!`] puts fields on every record inside of a scope, across `await`, and on those of an object that keeps it, as a bound logger does. A field's expression
+//! is computed where its record is made and nowhere else, so that `debug!(state = ?state())` costs nothing while it is off. [`redact`] takes secrets
+//! out by key, by looks and by type, before a record is written or sent.
+//!
 //! # Correlation
 //!
 //! A record is in the span that is current, or that its `parent:` names. A task stays in it by [`task::spawn`], a thread by [`task::carried`]; to
@@ -115,6 +121,10 @@
 //! [`logs::LogProcessor`] in the place of its batch processor goes into one buffer and one account. The OpenTelemetry crates that fit are
 //! re-exported: [`opentelemetry`], [`opentelemetry_sdk`].
 //!
+//! # Coming from elsewhere
+//!
+//! [`coming_from`] has the words of Python's `logging`, Loguru, `env_logger` and `tracing-subscriber` beside ours.
+//!
 //! # In tests
 //!
 //! [`test::capture`] takes what a test logs, so that it can be asserted on.
@@ -135,7 +145,10 @@
 mod baggage;
 mod callsite;
 mod chunk;
+#[doc = include_str!("../COMING_FROM.md")]
+pub mod coming_from {}
 mod config;
+pub mod context;
 mod encode;
 #[doc = include_str!("../ENVIRONMENT.md")]
 pub mod environment {}
@@ -160,6 +173,7 @@ mod panic;
 mod pipeline;
 pub mod propagation;
 mod record;
+pub mod redact;
 mod resource;
 pub mod sink;
 mod span;

@@ -33,11 +33,13 @@ use opentelemetry_sdk::logs::SdkLogRecord;
 use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
 
 use crate::callsite::{ScopeId, put_attribute};
+use crate::context;
 use crate::encode::unix_nano;
 use crate::export::{Command, ExportThread};
 use crate::lane::{Local, Urgency};
 use crate::pipeline::Pipeline;
 use crate::record::{RECORD_BYTES_MAX, SpanIds, TIMES_BYTES, put_times};
+use crate::redact::{Fate, REDACTED, Redaction};
 use crate::view;
 
 /// Makes loggers; from [`Guard::logger_provider`](crate::Guard::logger_provider).
@@ -101,6 +103,7 @@ pub struct Record {
     severity_number: u8,
     attributes: u32,
     attributes_max: u32,
+    redaction: Option<Arc<Redaction>>,
     dropped_attributes: u32,
     value_chars_max: usize,
 }
@@ -117,6 +120,7 @@ impl Record {
             span: None,
             severity_number: 0,
             attributes: 0,
+            redaction: pipeline.redaction.clone(),
             attributes_max: pipeline.limits.attributes_per_record_max,
             dropped_attributes: 0,
             value_chars_max: pipeline.limits.record_value_chars_max,
@@ -124,6 +128,14 @@ impl Record {
     }
 
     fn put_attribute(&mut self, key: &str, value: &AnyValue) {
+        match self.redaction.as_ref().and_then(|redaction| redaction.fate(key)) {
+            Some(Fate::Dropped) => {}
+            Some(Fate::Masked) => self.put_known(key, &AnyValue::from(REDACTED)),
+            None => self.put_known(key, value),
+        }
+    }
+
+    fn put_known(&mut self, key: &str, value: &AnyValue) {
         if self.attributes >= self.attributes_max {
             self.dropped_attributes += 1;
             return;
@@ -136,6 +148,21 @@ impl Record {
         } else {
             self.attributes += 1;
         }
+    }
+
+    /// A field of the context, unless the record has it itself.
+    fn put_of_context(&mut self, key: &str, value: view::Value<'_>) {
+        let own = self.bytes.get(TIMES_BYTES..).unwrap_or_default();
+        if view::key_values(own, view::ATTRIBUTES).any(|(known, _)| known == key) {
+            return;
+        }
+        let value = match value {
+            view::Value::Bool(value) => AnyValue::Boolean(value),
+            view::Value::Int(value) => AnyValue::Int(value),
+            view::Value::Double(value) => AnyValue::Double(value),
+            other => AnyValue::from(other.to_string()),
+        };
+        self.put_attribute(key, &value);
     }
 
     fn put_body(&mut self, body: &AnyValue) {
@@ -151,6 +178,10 @@ impl Record {
 
     fn emit(mut self, pipeline: &Pipeline) {
         let Some(current) = SpanIds::current() else { return };
+        context::with_current(|attributes, left_out| {
+            self.dropped_attributes += left_out;
+            view::key_values(attributes, view::ATTRIBUTES).for_each(|(key, value)| self.put_of_context(key, value));
+        });
         if pipeline.baggage.is_wanted() {
             let put = |key: &str, value: &str| self.put_attribute(key, &AnyValue::from(value.to_owned()));
             pipeline.baggage.each_of_current(put);

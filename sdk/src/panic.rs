@@ -8,17 +8,20 @@ use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::TraceContextExt;
 use tracing_core::Level;
-use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
+use watchbell_proto::wire::{Fields, Value, put_bytes_field, put_message_field, put_varint_field};
 
 use crate::callsite::{ScopeId, put_attribute};
+use crate::context;
 use crate::encode::unix_nano;
 use crate::lane::{Urgency, map_current_context};
 use crate::levels::Ways;
 use crate::limits::cut;
 use crate::pipeline::Pipeline;
 use crate::record::{SpanIds, put_time_fields};
+use crate::redact::{Fate, REDACTED, Redaction};
 use crate::sink::Sinks;
 use crate::threads::Threads;
+use crate::view::{ATTRIBUTES, key_value};
 
 /// Records each panic, then does what was done before. Where a panic ends the process (`panic = "abort"`) all that was recorded is sent
 /// first, for at most `timeout`.
@@ -40,7 +43,7 @@ fn record(pipeline: &Pipeline, info: &PanicHookInfo<'_>) -> bool {
     });
     let Some(span) = span.unwrap_or(Some(SpanIds::NONE)) else { return false };
     let mut record = Vec::new();
-    put_panic(&mut record, info, &span);
+    put_panic(&mut record, info, &span, pipeline.redaction.as_deref());
     let scope = ScopeId::of_target("panic");
     let consoles = pipeline.sinks.as_ref().map_or(Ways::NONE, Sinks::consoles_in_call); // the hook that was set before shows it there
     let ways = pipeline.ways(scope, Level::ERROR).without(consoles);
@@ -48,7 +51,7 @@ fn record(pipeline: &Pipeline, info: &PanicHookInfo<'_>) -> bool {
     true
 }
 
-fn put_panic(out: &mut Vec<u8>, info: &PanicHookInfo<'_>, span: &SpanIds) {
+fn put_panic(out: &mut Vec<u8>, info: &PanicHookInfo<'_>, span: &SpanIds, redaction: Option<&Redaction>) {
     put_time_fields(out, unix_nano(SystemTime::now()));
     put_varint_field(out, 2, 17);
     put_bytes_field(out, 3, b"ERROR");
@@ -68,7 +71,23 @@ fn put_panic(out: &mut Vec<u8>, info: &PanicHookInfo<'_>, span: &SpanIds) {
         put_attribute(out, "code.line.number", |out| put_varint_field(out, 3, u64::from(location.line())));
     }
     put_message_field(out, 5, |out| put_bytes_field(out, 1, cut(message).as_bytes()));
+    put_context(out, redaction);
     span.put(out);
+}
+
+/// The fields of the context that the thread panics in.
+fn put_context(out: &mut Vec<u8>, redaction: Option<&Redaction>) {
+    context::with_current(|attributes, _| {
+        for field in Fields::new(attributes) {
+            let (ATTRIBUTES, Value::Bytes(attribute)) = field else { continue };
+            let (key, _) = key_value(attribute);
+            match redaction.and_then(|redaction| redaction.fate(key)) {
+                None => put_bytes_field(out, ATTRIBUTES, attribute),
+                Some(Fate::Masked) => put_attribute(out, key, |out| put_bytes_field(out, 1, REDACTED.as_bytes())),
+                Some(Fate::Dropped) => {}
+            }
+        }
+    });
 }
 
 fn message(payload: &dyn Any) -> &str {

@@ -14,6 +14,7 @@ use crate::lane::{Lane, Local, Urgency};
 use crate::ledger::Ledger;
 use crate::levels::{Levels, Ways};
 use crate::limits::Limits;
+use crate::redact::Redaction;
 use crate::sink::Sinks;
 
 /// The buffer with its lanes, and the export thread's alarm.
@@ -25,6 +26,7 @@ pub(crate) struct Pipeline {
     /// Which records are made, and where each goes.
     pub(crate) levels: Levels,
     pub(crate) sinks: Option<Sinks>,
+    pub(crate) redaction: Option<Arc<Redaction>>,
     /// Whether log records go to the collector.
     exports_logs: bool,
     logs: Lane,
@@ -51,6 +53,7 @@ impl Pipeline {
             baggage: Baggage::new(&config.baggage_attributes),
             levels,
             sinks,
+            redaction: config.redaction.clone(),
             exports_logs: config.export(Signal::Logs).is_some(),
         }
     }
@@ -81,7 +84,7 @@ impl Pipeline {
 
     fn emit_to_sinks(&self, sinks: &Sinks, local: Option<&Local>, ways: Ways, scope: ScopeId, record: &[u8]) {
         if sinks.has_in_call() {
-            sinks.write_in_call(ways, scope, record);
+            sinks.write_in_call(ways, scope, record, self.redaction.as_deref());
         }
         if sinks.is_queued(ways) {
             push(&sinks.lane, local, Key { scope, ways }, record, Urgency::Idle);

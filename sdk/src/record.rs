@@ -19,10 +19,12 @@ use watchbell_proto::wire::{
 };
 
 use crate::callsite::{Callsite, FieldUse, ScopeId, put_attribute};
+use crate::context;
 use crate::encode::ErrorChain;
 #[cfg(feature = "otel-logs")]
 use crate::lane::map_current_context;
 use crate::limits::{Limits, VALUE_BYTES_MAX, cut_to};
+use crate::redact::{Fate, REDACTED, Redaction};
 use crate::view::{ATTRIBUTES, Value, key_value};
 
 /// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
@@ -36,6 +38,9 @@ pub(crate) struct LogRecordWriter<'a> {
     out: &'a mut Vec<u8>,
     callsite: &'static Callsite,
     limits: &'a Limits,
+    redaction: Option<&'a Redaction>,
+    /// The fields of the callsite that are redacted, a bit for each.
+    redacted: u32,
     scope: ScopeId,
     attributes: u32,
     dropped_attributes: u32,
@@ -48,7 +53,13 @@ pub(crate) struct LogRecordWriter<'a> {
 impl<'a> LogRecordWriter<'a> {
     /// Starts a record of `callsite` at `now` (nanoseconds since 1970) in an empty buffer.
     #[inline]
-    pub(crate) fn new(out: &'a mut Vec<u8>, callsite: &'static Callsite, limits: &'a Limits, now: u64) -> Self {
+    pub(crate) fn new(
+        out: &'a mut Vec<u8>,
+        callsite: &'static Callsite,
+        limits: &'a Limits,
+        redaction: Option<&'a Redaction>,
+        now: u64,
+    ) -> Self {
         let has_place = callsite.place_attributes() <= limits.attributes_per_record_max;
         out.extend_from_slice(if has_place { callsite.head() } else { callsite.head_without_place() });
         if let Some(times) = out.first_chunk_mut() {
@@ -58,6 +69,8 @@ impl<'a> LogRecordWriter<'a> {
             out,
             callsite,
             limits,
+            redaction,
+            redacted: redaction.map_or(0, |redaction| callsite.redacted(redaction)),
             scope: callsite.scope(),
             attributes: if has_place { callsite.place_attributes() } else { 0 },
             dropped_attributes: if has_place { 0 } else { callsite.place_attributes() },
@@ -79,6 +92,11 @@ impl<'a> LogRecordWriter<'a> {
 
     /// Appends an attribute that is no field of the event.
     pub(crate) fn text(&mut self, key: &str, value: &str) {
+        let value = match self.redaction.and_then(|redaction| redaction.fate(key)) {
+            Some(Fate::Dropped) => return,
+            Some(Fate::Masked) => REDACTED,
+            None => value,
+        };
         if !self.has_room(key.len()) {
             self.dropped_attributes += 1;
             return;
@@ -88,10 +106,27 @@ impl<'a> LogRecordWriter<'a> {
         put_attribute(self.out, key, |out| put_bytes_field(out, 1, text.as_bytes()));
     }
 
+    /// Appends the fields of the context that the thread is in, but for those that the event has itself.
+    #[inline]
+    pub(crate) fn context(&mut self) {
+        context::with_current(|attributes, left_out| {
+            self.dropped_attributes += left_out;
+            let callsite = self.callsite;
+            self.encoded_but(attributes, |key| callsite.has_field(key));
+        });
+    }
+
     /// Appends attributes that are encoded already, as fields of a `LogRecord`.
+    #[cfg(feature = "log")]
     pub(crate) fn encoded(&mut self, attributes: &[u8]) {
-        for (number, value) in Fields::new(attributes) {
-            if let (ATTRIBUTES, Wire::Bytes(attribute)) = (number, value) {
+        self.encoded_but(attributes, |_| false);
+    }
+
+    fn encoded_but(&mut self, attributes: &[u8], is_left_out: impl Fn(&str) -> bool) {
+        for field in Fields::new(attributes) {
+            if let (ATTRIBUTES, Wire::Bytes(attribute)) = field
+                && !is_left_out(key_value(attribute).0)
+            {
                 self.encoded_one(attribute);
             }
         }
@@ -101,6 +136,10 @@ impl<'a> LogRecordWriter<'a> {
         if !self.has_room(attribute.len().min(VALUE_BYTES_MAX)) {
             self.dropped_attributes += 1;
             return;
+        }
+        let (key, _) = key_value(attribute);
+        if self.redaction.is_some_and(|redaction| redaction.fate(key).is_some()) {
+            return self.text(key, REDACTED); // or not at all
         }
         if self.limits.record_value_chars_max != usize::MAX
             && let (key, Value::String(text)) = key_value(attribute)
@@ -114,6 +153,9 @@ impl<'a> LogRecordWriter<'a> {
     /// Lets `write` append the field's value, with the most characters that it may have.
     #[inline]
     fn attribute(&mut self, field: &Field, write: impl FnOnce(&mut Vec<u8>, usize)) {
+        if self.redacted != 0 && self.redacted >> (field.index() & 31) & 1 == 1 {
+            return self.text(field.name(), REDACTED); // or not at all
+        }
         match self.callsite.field(field) {
             FieldUse::Attribute(head) if self.has_room(head.len) => {
                 self.attributes += 1;
@@ -135,6 +177,9 @@ impl<'a> LogRecordWriter<'a> {
     /// An attribute that is no field.
     #[cold]
     fn text_attribute(&mut self, key: &str, text: fmt::Arguments<'_>) {
+        if self.redaction.is_some_and(|redaction| redaction.fate(key).is_some()) {
+            return self.text(key, REDACTED); // or not at all
+        }
         if self.has_room(key.len()) {
             self.attributes += 1;
             put_attribute(self.out, key, |out| put_text_field(out, text, self.limits.record_value_chars_max));
@@ -204,7 +249,8 @@ impl Visit for LogRecordWriter<'_> {
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         self.record_debug(field, &format_args!("{}", ErrorChain(value)));
-        if !self.has_exception {
+        let is_redacted = self.redacted >> (field.index() & 31) & 1 == 1;
+        if !self.has_exception && !is_redacted {
             self.has_exception = true;
             exception::tell(value, |key, text| self.text_attribute(key, text));
         }

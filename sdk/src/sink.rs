@@ -49,6 +49,7 @@ use crate::chunk::{Chunk, Pool};
 use crate::lane::Lane;
 use crate::levels::{Directives, Ways};
 use crate::lock;
+use crate::redact::Redaction;
 pub use crate::view::{Entries, Record, Value, Values};
 #[cfg(feature = "files")]
 pub use file::File;
@@ -357,9 +358,10 @@ impl Sinks {
 
     /// Writes a record to the sinks that write at once.
     #[cold]
-    pub(crate) fn write_in_call(&self, ways: Ways, scope: ScopeId, record: &[u8]) {
+    pub(crate) fn write_in_call(&self, ways: Ways, scope: ScopeId, record: &[u8], redaction: Option<&Redaction>) {
+        let scrubbed = redaction.and_then(|redaction| redaction.scrubbed_record(record));
         let scope = scope.scope();
-        let record = Record::new(&scope.message, record);
+        let record = Record::new(&scope.message, scrubbed.as_deref().unwrap_or(record));
         for (way, open) in &self.in_call {
             if !way.and(ways).is_none() {
                 within_a_sink(|| lock(open).write_at_once(&record));

@@ -40,9 +40,12 @@ impl SpanProcessor for PipelineSpanProcessor {
         }
     }
 
-    fn on_end(&self, span: SpanData) {
+    fn on_end(&self, mut span: SpanData) {
         if !span.span_context.is_sampled() {
             return;
+        }
+        if let Some(redaction) = &self.pipeline.redaction {
+            redaction.redact_span(&mut span);
         }
         let lane = self.pipeline.lane(Signal::Traces);
         let chars_max = self.pipeline.limits.span_value_chars_max;

@@ -1,4 +1,4 @@
-//! Tasks and threads that stay in the trace they were started in.
+//! Tasks and threads that stay in the trace, and in the [context](mod@crate::context), they were started in.
 //!
 //! `tokio::spawn` starts a task outside of all spans: its records have no trace. These are tokio's own functions but for that.
 //!
@@ -18,12 +18,14 @@ use tracing::dispatcher::{get_default, with_default};
 use tracing::instrument::WithSubscriber;
 use tracing::{Instrument, Span};
 
+use crate::context::Context;
+
 /// `tokio::spawn`, in the current span and subscriber. Panics outside of a runtime, as that does.
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    tokio::spawn(future.in_current_span().with_current_subscriber())
+    tokio::spawn(Context::current().scope(future.in_current_span().with_current_subscriber()))
 }
 
 /// `tokio::task::spawn_blocking`, in the current span and subscriber. Panics outside of a runtime, as that does.
@@ -38,6 +40,6 @@ pub fn spawn_blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static)
 /// worker.join().unwrap();
 /// ```
 pub fn carried<R>(f: impl FnOnce() -> R) -> impl FnOnce() -> R {
-    let (span, dispatch) = (Span::current(), get_default(Clone::clone));
-    move || with_default(&dispatch, || span.in_scope(f))
+    let (context, span, dispatch) = (Context::current(), Span::current(), get_default(Clone::clone));
+    move || context.in_scope(|| with_default(&dispatch, || span.in_scope(f)))
 }

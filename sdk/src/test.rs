@@ -35,7 +35,6 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use crate::encode::ErrorChain;
 use crate::lane::map_current_context;
 use crate::lock;
-#[cfg(feature = "log")]
 use crate::view;
 
 /// Captures the records that this thread makes while the [`Capture`] lives, those of the `log` crate too (unless the process has another
@@ -181,11 +180,16 @@ impl<S: Subscriber> Layer<S> for CaptureLayer {
                 record.fields.extend(known.map(|(key, value)| (key.to_owned(), owned(value))));
             });
         }
+        crate::context::with_current(|attributes, _| {
+            let known = view::key_values(attributes, view::ATTRIBUTES);
+            for (key, value) in known {
+                record.fields.entry(key.to_owned()).or_insert_with(|| owned(value));
+            }
+        });
         lock(&self.records).push(record);
     }
 }
 
-#[cfg(feature = "log")]
 fn owned(value: view::Value<'_>) -> Value {
     match value {
         view::Value::Bool(value) => value.into(),

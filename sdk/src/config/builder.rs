@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Uri};
@@ -12,6 +13,7 @@ use tracing_core::LevelFilter;
 use super::env::Env;
 use super::{Compression, Config, Export, ExportSettings, PerSignal, Protocol, Settings, Signal, values};
 use crate::levels::{Directives, SINKS_MAX};
+use crate::redact::Redaction;
 use crate::resource;
 use crate::sink::Sink;
 use crate::tls::{self, Tls};
@@ -44,6 +46,7 @@ pub struct Builder {
     levels: Option<String>,
     collector_levels: Option<String>,
     sinks: Vec<Sink>,
+    redaction: Option<Arc<Redaction>>,
     sampler: Option<Sampler>,
     schedule_delay: Option<Duration>,
     metric_interval: Option<Duration>,
@@ -152,6 +155,12 @@ impl Builder {
         self
     }
 
+    /// Takes secrets out of log records and spans before they are written or sent; the module [`redact`](crate::redact) has an example.
+    pub fn redact(mut self, redaction: Redaction) -> Self {
+        self.redaction = Some(Arc::new(redaction));
+        self
+    }
+
     /// Which traces are sampled, as `OTEL_TRACES_SAMPLER`. Log records carry their trace's ids also where it is not sampled.
     ///
     /// ```
@@ -245,6 +254,7 @@ impl Builder {
                 None => Directives::all(LevelFilter::TRACE), // what the service's own subscriber lets through
             },
             collector_levels: directives("collector's levels", self.collector_levels.as_deref())?,
+            redaction: self.redaction.clone(),
             sinks: self.wanted_sinks(is_global && settings.console)?,
             sampler: self.sampler.clone().unwrap_or_else(|| settings.sampler.clone()),
             propagators: settings.propagators.clone(),

@@ -7,8 +7,9 @@ use opentelemetry::KeyValue;
 use watchbell_proto::wire::{put_bytes_field, put_bytes_header, put_message_field, varint_len};
 
 use crate::callsite::ScopeId;
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Key};
 use crate::encode::put_resource;
+use crate::redact::Redaction;
 
 /// Bytes of records after which a request is full (1 MiB).
 const REQUEST_BYTES: usize = 1024 * 1024;
@@ -28,10 +29,20 @@ pub(super) fn resource(attributes: &[KeyValue]) -> Vec<u8> {
 }
 
 /// Requests with all records of the chunks, at most `records_max` in each.
-pub(super) fn requests(resource: &[u8], chunks: &[Chunk], records_max: u64) -> Vec<Request> {
+pub(super) fn requests(
+    resource: &[u8],
+    chunks: &[Chunk],
+    records_max: u64,
+    redaction: Option<&Redaction>,
+) -> Vec<Request> {
     let mut requests = Vec::new();
     let mut group = Group::default();
-    for (key, records, record) in chunks.iter().flat_map(Chunk::entries) {
+    let scrubbed: Vec<_> = match redaction {
+        Some(redaction) => entries(chunks).map(|(_, _, record)| redaction.scrubbed_record(record)).collect(),
+        None => Vec::new(),
+    };
+    for (i, (key, records, record)) in entries(chunks).enumerate() {
+        let record = scrubbed.get(i).and_then(Option::as_deref).unwrap_or(record);
         let is_full = group.bytes + record.len() > REQUEST_BYTES || group.records >= records_max;
         if group.records > 0 && is_full {
             requests.push(std::mem::take(&mut group).request(resource));
@@ -42,6 +53,10 @@ pub(super) fn requests(resource: &[u8], chunks: &[Chunk], records_max: u64) -> V
         requests.push(group.request(resource));
     }
     requests
+}
+
+fn entries(chunks: &[Chunk]) -> impl Iterator<Item = (Key, u64, &[u8])> {
+    chunks.iter().flat_map(Chunk::entries)
 }
 
 /// Records of one request, by scope in order of appearance.
@@ -151,7 +166,7 @@ mod tests {
                 (target, record(format!("{i}{}", "x".repeat(len))))
             }).collect();
             let resource = resource(&[KeyValue::new("service.name", "checkout")]);
-            let requests = requests(&resource, &chunks(&records), records_max);
+            let requests = requests(&resource, &chunks(&records), records_max, None);
             prop_assert_eq!(requests.iter().map(|request| request.records).sum::<u64>(), records.len() as u64);
             let mut seen = Vec::new();
             for request in requests {

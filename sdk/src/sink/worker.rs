@@ -1,5 +1,6 @@
 //! The sinks' thread: collects records as the export thread does, and hands each to the sinks that want it.
 
+use std::borrow::Cow;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -111,7 +112,11 @@ impl Worker {
     fn write_all(&mut self, chunks: &[Chunk]) {
         let mut records = Vec::new();
         let entries = chunks.iter().flat_map(Chunk::entries);
-        entries.for_each(|(key, _, record)| records.push((key.ways, key.scope.scope(), record)));
+        let redaction = self.pipeline.redaction.as_deref();
+        let scrubbed = |record| redaction.and_then(|redaction| redaction.scrubbed_record(record)).map(Cow::Owned);
+        entries.for_each(|(key, _, record)| {
+            records.push((key.ways, key.scope.scope(), scrubbed(record).unwrap_or(Cow::Borrowed(record))));
+        });
         let mut records: Vec<_> =
             records.iter().map(|(ways, scope, record)| (*ways, Record::new(&scope.message, record))).collect();
         records.sort_by_key(|(_, record)| record.time_unix_nano()); // each thread's records keep their order

@@ -1,6 +1,7 @@
 //! The SDK against receivers that decode with OpenTelemetry's own generated code.
 
 mod capture;
+mod context;
 mod correlation;
 mod delivery;
 mod doors;
@@ -9,6 +10,7 @@ mod metrics;
 mod middleware;
 mod receiver;
 mod records;
+mod redaction;
 mod shutdown;
 #[cfg(feature = "files")]
 mod sinks;

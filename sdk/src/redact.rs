@@ -1,0 +1,372 @@
+//! Secrets that are not to leave: by the key of a field, by what a value looks like, by its type.
+//!
+//! ```
+//! use watchbell::redact::{Redaction, Secret, Values};
+//! use watchbell::sink::{Format, Sink};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("log");
+//! let guard = watchbell::builder()
+//!     .redact(Redaction::usual().key("iban").values(Values::Emails).drop_key("*.body"))
+//!     # .variables([("OTEL_SDK_DISABLED", "true")])
+//!     # .sink(Sink::file(&path).format(Format::Logfmt))
+//!     .init()?;
+//! tracing::info!(user.password = "hunter2", iban = "DE02", "mail of ada@example.com paid with 4111 1111 1111 1111");
+//! tracing::info!(pin = ?Secret::new(1234), request.body = "all of it", "authorized by Bearer abcdefgh12345678");
+//! # drop(guard);
+//! # let text = std::fs::read_to_string(path)?;
+//! # assert!(text.contains(r#"msg="mail of [redacted] paid with [redacted]""#), "{text}");
+//! # assert!(text.contains("user.password=[redacted] iban=[redacted]"), "{text}");
+//! # assert!(text.contains(r#"msg="authorized by Bearer [redacted]""#) && text.contains("pin=[redacted]"), "{text}");
+//! # for secret in ["hunter2", "DE02", "ada@", "4111", "abcdefgh", "1234", "request.body"] {
+//! #     assert!(!text.contains(secret), "{secret} in {text}");
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! It holds for log records by each door, for spans with their events and links, for sinks and for the collector; the resource and metrics are as the
+//! service sets them. A key is judged once a callsite, so that a redacted value is never formatted. What a value looks like is judged off the
+//! thread that logs, before anything is written or sent; for a sink [in the call](crate::sink::Sink::in_call) and for spans, in the call.
+//! A panic's message on stderr is the panic hook's, and not judged.
+
+mod values;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use opentelemetry::{KeyValue, Value as OtelValue};
+use opentelemetry_sdk::trace::SpanData;
+use watchbell_proto::wire::{
+    Fields, Value as Wire, put_bytes_field, put_fixed32_field, put_fixed64_field, put_varint_field,
+};
+
+use crate::context::FieldValue;
+
+pub use values::Values;
+
+/// What stands where a secret was.
+pub(crate) const REDACTED: &str = "[redacted]";
+
+/// What is secret; the [module](self) has an example. Set by [`Builder::redact`](crate::Builder::redact).
+#[derive(Clone, Default)]
+pub struct Redaction {
+    keys: Vec<(String, Fate)>,
+    values: Vec<Finder>,
+    number: u32,
+}
+
+/// Finds the first secret in a text.
+type Finder = Arc<dyn Fn(&str) -> Option<Range<usize>> + Send + Sync>;
+
+/// What becomes of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Masked,
+    Dropped,
+}
+
+impl Redaction {
+    /// Nothing is secret.
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), ..Self::default() }
+    }
+
+    /// What usually is: the keys `*password*`, `*passwd*`, `*secret*`, `*token`, `*api_key*`, `*apikey*`, `*private_key*`, `authorization`, `cookie`,
+    /// `set-cookie`, and of values [`Values::Cards`], [`Values::BearerTokens`] and [`Values::ProviderKeys`].
+    pub fn usual() -> Self {
+        let keys = [
+            "*password*",
+            "*passwd*",
+            "*secret*",
+            "*token",
+            "*api_key*",
+            "*apikey*",
+            "*private_key*",
+            "authorization",
+            "cookie",
+            "set-cookie",
+        ];
+        let this = keys.into_iter().fold(Self::new(), Self::key);
+        this.values(Values::Cards).values(Values::BearerTokens).values(Values::ProviderKeys)
+    }
+
+    /// Masks fields of this name, as `[redacted]`. Case does not matter, `*` is anything, and a name without it is also found behind the last point of a
+    /// longer one: `password` is also `user.password`.
+    pub fn key(mut self, pattern: &str) -> Self {
+        self.keys.push((pattern.to_lowercase(), Fate::Masked));
+        self
+    }
+
+    /// Leaves fields of this name out.
+    pub fn drop_key(mut self, pattern: &str) -> Self {
+        self.keys.push((pattern.to_lowercase(), Fate::Dropped));
+        self
+    }
+
+    /// Masks what looks like this, in messages and in texts of fields.
+    pub fn values(mut self, values: Values) -> Self {
+        self.values.push(Arc::new(values.finder()));
+        self
+    }
+
+    /// Masks what a function finds: the range of the first secret in the text, if there is one.
+    ///
+    /// ```
+    /// use watchbell::redact::Redaction;
+    ///
+    /// let redaction = Redaction::usual().found_by(|text| text.find("hunter2").map(|start| start..start + 7));
+    /// ```
+    pub fn found_by(mut self, find: impl Fn(&str) -> Option<Range<usize>> + Send + Sync + 'static) -> Self {
+        self.values.push(Arc::new(find));
+        self
+    }
+
+    /// Another for each that is made, so that what is found of a callsite can be kept.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// What becomes of a field of this name, if not what becomes of any other.
+    pub(crate) fn fate(&self, key: &str) -> Option<Fate> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        let key = key.to_lowercase();
+        let last = key.rsplit('.').next().unwrap_or_default();
+        let fits = |pattern: &str| fits(pattern, &key) || fits(pattern, last);
+        let found = self.keys.iter().filter(|(pattern, _)| fits(pattern)).map(|(_, fate)| *fate);
+        found.max_by_key(|fate| *fate == Fate::Dropped)
+    }
+
+    /// The text without what looks like a secret; `None` where there is nothing of that.
+    pub(crate) fn scrubbed(&self, text: &str) -> Option<String> {
+        let mut out: Option<String> = None;
+        for find in &self.values {
+            let current = out.as_deref().unwrap_or(text);
+            if let Some(masked) = masked(current, &**find) {
+                out = Some(masked);
+            }
+        }
+        out
+    }
+
+    /// The content of a `LogRecord` without what looks like a secret; `None` where there is nothing of that.
+    pub(crate) fn scrubbed_record(&self, record: &[u8]) -> Option<Vec<u8>> {
+        const BODY: u32 = 5;
+        const ATTRIBUTES: u32 = 6;
+        if self.values.is_empty() {
+            return None;
+        }
+        rewritten(record, |number, bytes| match number {
+            BODY => self.scrubbed_value(bytes, VALUE_DEPTH),
+            ATTRIBUTES => self.scrubbed_key_value(bytes, VALUE_DEPTH),
+            _ => None,
+        })
+    }
+
+    fn scrubbed_key_value(&self, raw: &[u8], depth_left: u32) -> Option<Vec<u8>> {
+        rewritten(raw, |number, bytes| if number == 2 { self.scrubbed_value(bytes, depth_left) } else { None })
+    }
+
+    /// The content of an `AnyValue`.
+    fn scrubbed_value(&self, raw: &[u8], depth_left: u32) -> Option<Vec<u8>> {
+        let within = depth_left.checked_sub(1)?;
+        rewritten(raw, |number, bytes| match number {
+            1 => self.scrubbed(str::from_utf8(bytes).ok()?).map(String::into_bytes),
+            5 => rewritten(bytes, |_, value| self.scrubbed_value(value, within)),
+            6 => rewritten(bytes, |_, entry| self.scrubbed_key_value(entry, within)),
+            _ => None,
+        })
+    }
+
+    /// Takes the secrets out of a span.
+    pub(crate) fn redact_span(&self, span: &mut SpanData) {
+        self.redact_attributes(&mut span.attributes);
+        for event in &mut span.events.events {
+            self.redact_attributes(&mut event.attributes);
+        }
+        for link in &mut span.links.links {
+            self.redact_attributes(&mut link.attributes);
+        }
+        if let Some(name) = self.scrubbed(&span.name) {
+            span.name = name.into();
+        }
+    }
+
+    fn redact_attributes(&self, attributes: &mut Vec<KeyValue>) {
+        attributes.retain(|attribute| self.fate(attribute.key.as_str()) != Some(Fate::Dropped));
+        for KeyValue { key, value, .. } in attributes {
+            if self.fate(key.as_str()).is_some() {
+                *value = REDACTED.into();
+            } else if let OtelValue::String(text) = value
+                && let Some(scrubbed) = self.scrubbed(text.as_str())
+            {
+                *value = scrubbed.into();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Redaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redaction").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+/// Deepest nesting of values (32), which is as deep as they are made.
+const VALUE_DEPTH: u32 = 33;
+
+/// The message with those length-delimited fields changed for which `change` has other bytes; `None` if there are none.
+fn rewritten(raw: &[u8], change: impl Fn(u32, &[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let mut changes = Vec::new(); // allocates nothing while it is empty
+    for (i, (number, value)) in Fields::new(raw).enumerate() {
+        if let Wire::Bytes(bytes) = value
+            && let Some(changed) = change(number, bytes)
+        {
+            changes.push((i, changed));
+        }
+    }
+    let mut changes = changes.into_iter().peekable();
+    changes.peek()?;
+    let mut out = Vec::with_capacity(raw.len());
+    for (i, (number, value)) in Fields::new(raw).enumerate() {
+        match (value, changes.next_if(|(at, _)| *at == i)) {
+            (_, Some((_, changed))) => put_bytes_field(&mut out, number, &changed),
+            (Wire::Bytes(bytes), None) => put_bytes_field(&mut out, number, bytes),
+            (Wire::Varint(value), None) => put_varint_field(&mut out, number, value),
+            (Wire::Fixed64(value), None) => put_fixed64_field(&mut out, number, value),
+            (Wire::Fixed32(value), None) => put_fixed32_field(&mut out, number, value),
+        }
+    }
+    Some(out)
+}
+
+/// The text with all that `find` finds masked.
+fn masked(text: &str, find: &dyn Fn(&str) -> Option<Range<usize>>) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(Range { start, end }) = find(rest)
+        && start < end
+        && let (Some(before), Some(after)) = (rest.get(..start), rest.get(end..))
+    {
+        out.push_str(before);
+        out.push_str(REDACTED);
+        rest = after;
+    }
+    (!out.is_empty()).then(|| out + rest)
+}
+
+/// Whether a pattern of lower-case letters with `*` for anything fits all of the text.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(text) = text.strip_prefix(first) else { return false };
+    let ends = text.char_indices().map(|(i, _)| i).chain([text.len()]);
+    ends.into_iter().any(|i| fits(rest, &text[i..]))
+}
+
+/// A value that is never shown: its `Debug` and `Display` are `[redacted]`.
+///
+/// ```
+/// use watchbell::redact::Secret;
+/// # use watchbell::tracing;
+///
+/// let password = Secret::new("hunter2".to_owned());
+/// tracing::info!(%password, "logged in");
+/// assert_eq!(format!("{password} {password:?}"), "[redacted] [redacted]");
+/// assert_eq!(password.expose(), "hunter2");
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Secret<T>(T);
+
+impl<T> Secret<T> {
+    /// Makes a secret of it.
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself.
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl<T> fmt::Display for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl<T> FieldValue for Secret<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        REDACTED.put(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn keys() {
+        let redaction = Redaction::usual().drop_key("*.body").key("pin");
+        for (key, fate) in [
+            ("password", Some(Fate::Masked)),
+            ("user.Password", Some(Fate::Masked)),
+            ("old_password_hash", Some(Fate::Masked)),
+            ("access_token", Some(Fate::Masked)),
+            ("tokens", None),
+            ("http.request.header.authorization", Some(Fate::Masked)),
+            ("authorization_url", None),
+            ("card.pin", Some(Fate::Masked)),
+            ("spin", None),
+            ("request.body", Some(Fate::Dropped)),
+            ("body", None),
+        ] {
+            assert_eq!(redaction.fate(key), fate, "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_stays_what_it_is_but_for_the_secret(before in "[a-z é]{0,9}", after in "[a-z é]{0,9}", nested in any::<bool>()) {
+            use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, KeyValueList, any_value::Value};
+            use opentelemetry_proto::tonic::logs::v1::LogRecord;
+            use prost::Message;
+            let record = |secret: &str| {
+                let text = AnyValue { value: Some(Value::StringValue(format!("{before}{secret}{after}"))) };
+                let entry = |value| KeyValue { key: "said".to_owned(), value: Some(value), ..KeyValue::default() };
+                let map = Value::KvlistValue(KeyValueList { values: vec![entry(text.clone())] });
+                let value = if nested { AnyValue { value: Some(map) } } else { text.clone() };
+                let number = AnyValue { value: Some(Value::DoubleValue(0.5)) };
+                LogRecord {
+                    time_unix_nano: 17,
+                    severity_number: 9,
+                    flags: 1,
+                    body: Some(text),
+                    attributes: vec![entry(number), entry(value)],
+                    ..LogRecord::default()
+                }
+            };
+            let redaction = Redaction::usual();
+            let scrubbed = redaction.scrubbed_record(&record("4111-1111-1111-1111").encode_to_vec()).unwrap();
+            prop_assert_eq!(LogRecord::decode(&scrubbed[..]).unwrap(), record(REDACTED));
+            prop_assert_eq!(redaction.scrubbed_record(&record("").encode_to_vec()), None);
+        }
+
+        #[test]
+        fn any_text_comes_to_an_end(text in "[ -~é]{0,60}") {
+            let redaction = Redaction::usual().values(Values::Emails).found_by(|text| Some(0..0).filter(|_| text.len() > 3));
+            let _ = redaction.scrubbed(&text);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What secrets look like.
+
+use std::ops::Range;
+
+/// Kinds of secrets that can be told by their looks.
+///
+/// ```
+/// use watchbell::redact::{Redaction, Values};
+///
+/// let redaction = Redaction::usual().values(Values::Emails);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Values {
+    /// Numbers of payment cards: 13 to 19 digits, perhaps with blanks or dashes between, whose check digit (Luhn's) is right.
+    Cards,
+    /// What follows `Bearer` or `Basic` in a header.
+    BearerTokens,
+    /// Keys that begin as known providers' do (AWS, GitHub, GitLab, Slack, Stripe, Google, OpenAI and others), JSON web tokens, private keys in PEM.
+    ProviderKeys,
+    /// Addresses of mail. Not among the usual, since many services name their users by it.
+    Emails,
+}
+
+impl Values {
+    pub(super) fn finder(self) -> fn(&str) -> Option<Range<usize>> {
+        match self {
+            Self::Cards => card,
+            Self::BearerTokens => bearer_token,
+            Self::ProviderKeys => provider_key,
+            Self::Emails => email,
+        }
+    }
+}
+
+fn card(text: &str) -> Option<Range<usize>> {
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    while start < bytes.len() {
+        let is_first = bytes[start].is_ascii_digit() && (start == 0 || !bytes[start - 1].is_ascii_digit());
+        if is_first && let Some(end) = card_end(&bytes[start..]) {
+            return Some(start..start + end);
+        }
+        start += 1;
+    }
+    None
+}
+
+/// The end of the card's number that begins here: digits, or groups of them with the same mark between.
+fn card_end(bytes: &[u8]) -> Option<usize> {
+    let (mut digits, mut end) = (Vec::new(), 0);
+    for (i, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                digits.push(byte - b'0');
+                end = i + 1;
+            }
+            b' ' | b'-' if end == i && digits.len() < 19 => {}
+            _ => break,
+        }
+        if digits.len() > 19 {
+            return None;
+        }
+    }
+    ((13..=19).contains(&digits.len()) && is_luhn(&digits)).then_some(end)
+}
+
+fn is_luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(i, digit)| {
+            let value = u32::from(*digit) * if i % 2 == 1 { 2 } else { 1 };
+            if value > 9 { value - 9 } else { value }
+        })
+        .sum();
+    sum.is_multiple_of(10) && digits.iter().any(|digit| *digit != 0)
+}
+
+fn bearer_token(text: &str) -> Option<Range<usize>> {
+    let find = |scheme: &str| {
+        let lower = text.to_ascii_lowercase();
+        lower.match_indices(scheme).find_map(|(at, _)| {
+            let start = at + scheme.len();
+            let len = token_len(&text[start..], |byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
+            (len >= BEARER_BYTES_MIN).then_some(start..start + len)
+        })
+    };
+    ["bearer ", "basic "].into_iter().filter_map(find).min_by_key(|range| range.start)
+}
+
+/// Least bytes of a token behind `Bearer` (8): words of a sentence are shorter, mostly.
+const BEARER_BYTES_MIN: usize = 8;
+
+/// How such a key begins, and how many letters, digits, `_` and `-` follow at least.
+const PREFIXES: [(&str, usize); 19] = [
+    ("AKIA", 16),
+    ("ASIA", 16),
+    ("ghp_", 30),
+    ("gho_", 30),
+    ("ghs_", 30),
+    ("ghu_", 30),
+    ("github_pat_", 30),
+    ("glpat-", 20),
+    ("xoxb-", 20),
+    ("xoxp-", 20),
+    ("xoxa-", 20),
+    ("sk_live_", 16),
+    ("rk_live_", 16),
+    ("sk-", 20),
+    ("AIza", 35),
+    ("npm_", 30),
+    ("pypi-", 30),
+    ("hf_", 30),
+    ("dop_v1_", 30),
+];
+
+fn provider_key(text: &str) -> Option<Range<usize>> {
+    let keys = PREFIXES.into_iter().filter_map(|(prefix, len_min)| {
+        text.match_indices(prefix).find_map(|(start, _)| {
+            let is_whole = !text[..start].ends_with(|c: char| c.is_ascii_alphanumeric());
+            let len =
+                token_len(&text[start + prefix.len()..], |byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+            (is_whole && len >= len_min).then_some(start..start + prefix.len() + len)
+        })
+    });
+    keys.chain(web_token(text)).chain(private_key(text)).min_by_key(|range| range.start)
+}
+
+/// Three parts of base64 with points between, of which the first begins with `{"`.
+fn web_token(text: &str) -> Option<Range<usize>> {
+    text.match_indices("eyJ").find_map(|(start, _)| {
+        let len = token_len(&text[start..], |byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+        let is_token = len >= 30 && text[start..start + len].split('.').filter(|part| !part.is_empty()).count() == 3;
+        is_token.then_some(start..start + len)
+    })
+}
+
+fn private_key(text: &str) -> Option<Range<usize>> {
+    let start = text
+        .find("-----BEGIN ")
+        .filter(|start| text[*start..].lines().next().is_some_and(|line| line.contains("PRIVATE KEY-----")))?;
+    let end = text[start..].find("-----END ").map_or(text.len(), |at| start + at);
+    let rest = text[end..].strip_prefix("-----END ").unwrap_or_default();
+    let closed = rest.find("-----").map_or(text.len(), |at| end + "-----END ".len() + at + "-----".len());
+    Some(start..closed)
+}
+
+fn email(text: &str) -> Option<Range<usize>> {
+    let is_local = |c: char| c.is_alphanumeric() || "._%+-".contains(c);
+    let is_domain = |c: char| c.is_alphanumeric() || ".-".contains(c);
+    text.match_indices('@').find_map(|(at, _)| {
+        let start = text[..at].trim_end_matches(is_local).len();
+        let end = text.len() - text[at + 1..].trim_start_matches(is_domain).len();
+        let domain = text[at + 1..end].trim_end_matches(['.', '-']);
+        let is_address =
+            start < at && domain.rsplit_once('.').is_some_and(|(name, top)| !name.is_empty() && top.len() > 1);
+        is_address.then_some(start..at + 1 + domain.len())
+    })
+}
+
+fn token_len(text: &str, is_part: impl Fn(u8) -> bool) -> usize {
+    text.bytes().take_while(|byte| is_part(*byte)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks() {
+        let found = |values: Values, text: &'static str| values.finder()(text).map(|range| &text[range]);
+        for (values, text, expected) in [
+            (Values::Cards, "paid with 4111111111111111.", Some("4111111111111111")),
+            (Values::Cards, "5500-0000-0000-0004", Some("5500-0000-0000-0004")),
+            (Values::Cards, "a 3782 822463 10005 b", Some("3782 822463 10005")),
+            (Values::Cards, "4111111111111112", None),
+            (Values::Cards, "order 1795523696789012345678", None),
+            (Values::Cards, "0000000000000000", None),
+            (Values::Cards, "4111--1111", None),
+            (Values::BearerTokens, "Authorization: bearer abc.def-123_x=", Some("abc.def-123_x=")),
+            (Values::BearerTokens, "the bearer of news", None),
+            (Values::ProviderKeys, "key AKIAIOSFODNN7EXAMPLE!", Some("AKIAIOSFODNN7EXAMPLE")),
+            (Values::ProviderKeys, "task-sk-1", None),
+            (
+                Values::ProviderKeys,
+                "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcdef",
+                Some("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcdef"),
+            ),
+            (
+                Values::ProviderKeys,
+                "a -----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY----- b",
+                Some("-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----"),
+            ),
+            (Values::ProviderKeys, "-----BEGIN PRIVATE KEY-----\nMII", Some("-----BEGIN PRIVATE KEY-----\nMII")),
+            (Values::Emails, "mail ada.l+x@mail.example.com.", Some("ada.l+x@mail.example.com")),
+            (Values::Emails, "user@host, @x.y, a@b.c", None),
+        ] {
+            assert_eq!(found(values, text), expected, "{values:?} {text}");
+        }
+    }
+}
