@@ -37,8 +37,8 @@ pub trait Collector: Send + Sync + 'static {
     /// Whether it takes records: `Err` says why not.
     fn ready(&self) -> Result<(), String>;
 
-    /// Loads rule files and alerting again. The error is for the person who asked.
-    fn reload(&self) -> BoxFuture<Result<(), String>>;
+    /// Loads rule files and alerting again; tells which keys have changed that need a restart. The error is for the person who asked.
+    fn reload(&self) -> BoxFuture<Result<Vec<&'static str>, String>>;
 
     /// The rules as they stand now; `None` when the evaluator does not answer.
     fn rules(&self) -> BoxFuture<Option<Vec<RuleStatus>>>;
@@ -93,7 +93,10 @@ async fn ready(State(api): State<Api>) -> Response {
 
 async fn reload(State(api): State<Api>) -> Response {
     match api.collector.reload().await {
-        Ok(()) => "Reloaded.\n".into_response(),
+        Ok(left_out) if left_out.is_empty() => "Reloaded.\n".into_response(),
+        Ok(left_out) => {
+            format!("Reloaded, but for what needs a restart: `{}`.\n", left_out.join("`, `")).into_response()
+        }
         Err(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
     }
 }

@@ -23,7 +23,7 @@ pub fn check(arguments: &CheckArguments) -> ExitCode {
         Ok(findings) => report(&findings, arguments),
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::from(2)
+            ExitCode::from(if matches!(error, ConfigError::Mistake(_)) { 1 } else { 2 })
         }
     }
 }
@@ -56,13 +56,14 @@ pub(crate) fn rule_files_at(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let unreadable = |error: io::Error| ConfigError(format!("cannot read the folder `{}`: {error}", path.display()));
+    let unreadable =
+        |error: io::Error| ConfigError::Unreadable(format!("cannot read the folder `{}`: {error}", path.display()));
     let entries = fs::read_dir(path).map_err(unreadable)?.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
     let is_yaml = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_yaml).collect();
     files.sort();
     if files.is_empty() {
-        return Err(ConfigError(format!("the folder `{}` holds no *.yaml or *.yml file", path.display())));
+        return Err(ConfigError::Unreadable(format!("the folder `{}` holds no *.yaml or *.yml file", path.display())));
     }
     Ok(files)
 }

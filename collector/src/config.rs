@@ -3,6 +3,7 @@
 pub mod duration;
 pub mod environment;
 pub mod range;
+pub mod reader;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
-use watchbell_rules::diagnostic::{Diagnostic, codes};
+use watchbell_rules::diagnostic::Diagnostic;
 use watchbell_rules::plan::EngineConfig;
+use watchbell_rules::yaml;
 
+use self::environment::Environment;
 use crate::api::ApiConfig;
 use crate::dedup::DedupConfig;
 use crate::evaluator::rule_set::RuleFileText;
@@ -66,6 +69,12 @@ pub struct Config {
     processors: Foreign<Processors>,
     extensions: Foreign<Extensions>,
     connectors: Foreign<Connectors>,
+    route: Foreign<Alertmanagers>,
+    inhibit_rules: Foreign<Alertmanagers>,
+    global: Foreign<Alertmanagers>,
+    templates: Foreign<Alertmanagers>,
+    time_intervals: Foreign<Alertmanagers>,
+    groups: Foreign<Rules>,
 }
 
 impl Default for Config {
@@ -92,17 +101,30 @@ impl Default for Config {
             processors: Foreign::default(),
             extensions: Foreign::default(),
             connectors: Foreign::default(),
+            route: Foreign::default(),
+            inhibit_rules: Foreign::default(),
+            global: Foreign::default(),
+            templates: Foreign::default(),
+            time_intervals: Foreign::default(),
+            groups: Foreign::default(),
         }
     }
 }
 
 /// Why a config or the files it names cannot be used; ready to be shown.
 #[derive(Debug)]
-pub struct ConfigError(pub String);
+pub enum ConfigError {
+    /// What is written there is wrong.
+    Mistake(String),
+    /// A file cannot be read.
+    Unreadable(String),
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Mistake(text) | Self::Unreadable(text) => f.write_str(text),
+        }
     }
 }
 
@@ -116,7 +138,7 @@ impl Config {
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = fs::read_to_string(path)
-            .map_err(|error| ConfigError(format!("cannot read `{}`: {error}", path.display())))?;
+            .map_err(|error| ConfigError::Unreadable(format!("cannot read `{}`: {error}", path.display())))?;
         Self::parse(&path.display().to_string(), &text, |name| std::env::var(name).ok())
     }
 
@@ -125,20 +147,16 @@ impl Config {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(path: &str, text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let expanded = environment::expand(text, variable).map_err(|errors| {
-            let diagnostics =
-                errors.into_iter().map(|error| Diagnostic::error(codes::CONFIG_ENVIRONMENT, error.span, error.message));
-            rendered(path, text, diagnostics)
-        })?;
-        if expanded.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            return Ok(Self::default());
-        }
-        serde_saphyr::from_str(&expanded.text).map_err(|error| {
+        let environment = Environment::of(text, variable);
+        let read = || {
+            let mut tree = yaml::parse(&environment.mask(text)).map_err(|mistake| vec![mistake])?;
+            environment.fill(&mut tree)?;
+            reader::read(tree)
+        };
+        read().map_err(|mistakes: Vec<Diagnostic>| {
             // The values may be secrets, and this is answered over HTTP.
-            let mut diagnostic = diagnostic(&error);
-            diagnostic.message = expanded.hide(text, diagnostic.message);
-            diagnostic.span = expanded.written(diagnostic.span);
-            rendered(path, text, [diagnostic])
+            let hidden = |mistake: Diagnostic| Diagnostic { message: environment.hide(mistake.message), ..mistake };
+            rendered(path, text, mistakes.into_iter().map(hidden))
         })
     }
 
@@ -174,11 +192,12 @@ impl Config {
 
 pub(crate) fn matching_files(pattern: &str) -> Result<Vec<PathBuf>, ConfigError> {
     let found = glob::glob(pattern)
-        .map_err(|error| ConfigError(format!("rule_files: `{pattern}` is no path pattern: {error}")))?;
-    let paths: Vec<PathBuf> =
-        found.collect::<Result<_, _>>().map_err(|error| ConfigError(format!("rule_files: `{pattern}`: {error}")))?;
+        .map_err(|error| ConfigError::Mistake(format!("rule_files: `{pattern}` is no path pattern: {error}")))?;
+    let paths: Vec<PathBuf> = found
+        .collect::<Result<_, _>>()
+        .map_err(|error| ConfigError::Unreadable(format!("rule_files: `{pattern}`: {error}")))?;
     if paths.is_empty() && !pattern.contains(['*', '?', '[']) {
-        return Err(ConfigError(format!("rule_files: there is no file `{pattern}`")));
+        return Err(ConfigError::Mistake(format!("rule_files: there is no file `{pattern}`")));
     }
     Ok(paths)
 }
@@ -189,33 +208,8 @@ pub(crate) fn matching_files(pattern: &str) -> Result<Vec<PathBuf>, ConfigError>
 /// It cannot be read.
 pub fn read_rule_file(path: &Path) -> Result<RuleFileText, ConfigError> {
     let text = fs::read_to_string(path)
-        .map_err(|error| ConfigError(format!("cannot read the rule file `{}`: {error}", path.display())))?;
+        .map_err(|error| ConfigError::Unreadable(format!("cannot read the rule file `{}`: {error}", path.display())))?;
     Ok(RuleFileText { path: path.display().to_string(), text })
-}
-
-/// What the YAML library says, as one of our own diagnostics.
-fn diagnostic(error: &serde_saphyr::Error) -> Diagnostic {
-    let error = error.without_snippet();
-    let place = error.location().and_then(|location| {
-        let start = location.span().byte_offset()?;
-        Some(start as usize..(start + location.span().byte_len().unwrap_or(1).max(1)) as usize)
-    });
-    let span = place.unwrap_or(0..0);
-    match error {
-        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-            let known: Vec<&str> = expected.iter().copied().filter(|name| !FOREIGN_KEYS.contains(name)).collect();
-            let shown = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            let diagnostic = Diagnostic::error(codes::UNKNOWN_FIELD, span, format!("unknown key `{field}`"));
-            diagnostic.label(format!("known here: {shown}")).suggest(field, known)
-        }
-        _ => Diagnostic::error(codes::CONFIG, span, message(&error.to_string())),
-    }
-}
-
-/// The library's message without its place, which is shown by the caret.
-fn message(text: &str) -> String {
-    let line = text.rfind(" at line ").map_or(text, |at| &text[..at]);
-    line.trim_start_matches("error: ").to_owned()
 }
 
 fn rendered(path: &str, text: &str, diagnostics: impl IntoIterator<Item = Diagnostic>) -> ConfigError {
@@ -223,10 +217,10 @@ fn rendered(path: &str, text: &str, diagnostics: impl IntoIterator<Item = Diagno
         diagnostic.file = path.into();
         diagnostic.render(text)
     });
-    ConfigError(shown.collect::<Vec<_>>().join("\n"))
+    ConfigError::Mistake(shown.collect::<Vec<_>>().join("\n\n"))
 }
 
-/// A key that a config pasted from the OpenTelemetry Collector may have, and that means nothing here: to have it is an error that explains.
+/// A key that a config pasted from the OpenTelemetry Collector or Alertmanager may have, and that means nothing here: to have it is an error that explains.
 #[derive(Debug)]
 struct Foreign<Why>(std::marker::PhantomData<Why>);
 
@@ -242,7 +236,19 @@ impl<'de, Why: Explanation> Deserialize<'de> for Foreign<Why> {
     }
 }
 
-const FOREIGN_KEYS: [&str; 4] = ["service", "processors", "extensions", "connectors"];
+/// They are not listed among the known keys.
+const FOREIGN_KEYS: [&str; 10] = [
+    "service",
+    "processors",
+    "extensions",
+    "connectors",
+    "route",
+    "inhibit_rules",
+    "global",
+    "templates",
+    "time_intervals",
+    "groups",
+];
 
 trait Explanation {
     const TEXT: &'static str;
@@ -259,12 +265,14 @@ macro_rules! explain {
 }
 
 explain! {
-    Service: "`service` is the OpenTelemetry Collector's: here every receiver feeds every exporter, and an exporter's `signals` says what \
-              it gets; delete the block";
-    Processors: "`processors` are the OpenTelemetry Collector's: batches are passed on as they came; joining, retries and limits are settings of \
-                 each exporter and of `limits`; delete the block";
-    Extensions: "`extensions` are the OpenTelemetry Collector's: health is on `api.endpoint` (`/-/healthy`, `/-/ready`); delete the block";
-    Connectors: "`connectors` are the OpenTelemetry Collector's: computed series come from recording rules; delete the block";
+    Service: "the OpenTelemetry Collector's: here every receiver feeds every exporter, and an exporter's `signals` says what it gets; delete \
+              the block";
+    Processors: "the OpenTelemetry Collector's: batches are passed on as they came; joining, retries and limits are settings of each exporter \
+                 and of `limits`; delete the block";
+    Extensions: "the OpenTelemetry Collector's: health is on `api.endpoint` (`/-/healthy`, `/-/ready`); delete the block";
+    Connectors: "the OpenTelemetry Collector's: computed series come from recording rules; delete the block";
+    Alertmanagers: "Alertmanager's: `route`, `receivers` and `global` stand below `alerting:`, spelt as in Alertmanager's own file";
+    Rules: "a rule file's: rules stand in files of their own, which `rule_files` names";
 }
 
 #[cfg(test)]
@@ -342,12 +350,66 @@ mod tests {
     }
 
     #[test]
+    fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+        let text = "\
+data_dri: x
+api:
+  endpoint: nowhere
+wal:
+  segment_bytes: 64 parsecs
+  segment_bytes: 1MiB
+exporters:
+  loki: {timeout: 5 years}
+  splunk: {}
+rule_files: rules.yaml
+alertmanagers:
+  - {timeout: 10s}
+service: {pipelines: {}}
+limits: {requests_bytes_max: many, record_bytes_max: -1}
+drain_timeout: [1s]
+";
+        let told = error(text);
+        let heads: Vec<&str> = told.lines().filter(|line| line.starts_with("error")).collect();
+        let places: Vec<&str> = told.lines().filter_map(|line| line.split("--> config.yaml:").nth(1)).collect();
+        assert_eq!(heads.len(), places.len(), "{told}");
+        let seen: Vec<String> = heads.iter().zip(&places).map(|(head, place)| format!("{place} {head}")).collect();
+        let expected = include_str!("../testdata/config_mistakes.txt");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write("testdata/config_mistakes.txt", format!("{}\n", seen.join("\n"))).unwrap();
+        } else {
+            assert_eq!(format!("{}\n", seen.join("\n")), expected);
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let config =
+            Config::parse("c", "wal: {segment_bytes: 16MiB}\nlimits: {record_bytes_max: 1.5 kB}", |_| None).unwrap();
+        assert_eq!((config.wal.segment_bytes, config.limits.record_bytes_max), (16 << 20, 1500));
+        assert!(error("outbox: {unwritten_outcomes_max: 1KiB}").contains("`1KiB` is no whole number"));
+    }
+
+    #[test]
+    fn an_alertmanagers_file_is_told_where_it_belongs() {
+        let said = error("route: {receiver: a}\nreceivers:\n  - name: a\n");
+        assert!(said.contains("below `alerting:`") && said.contains("--> config.yaml:2:1"), "{said}");
+    }
+
+    #[test]
+    fn a_block_with_nothing_in_it_has_its_defaults() {
+        let told =
+            Config::parse("c", "api:\nwal:\nexporters:\nrule_files: ['./rules/*.yaml', './rules/*.yml']", |_| None);
+        assert_eq!(format!("{:?}", told.unwrap()), format!("{:?}", Config::default()));
+    }
+
+    #[test]
     fn a_mistake_shows_no_value_of_the_environment() {
         for text in [
             "api: {endpoint: '${env:SECRET}'}\n",
             "data_dir: ${env:SECRET}\nsnapshot_interval: ${env:SECRET}\n",
             "receivers: {otlp: ${env:SECRET}}\n",
-            "external_url: '${env:SECRET}', x\n",
+            "api: {endpoint: x${env:SECRET}y}\n",
+            "exporters: {loki: {endpoint: 'http://x', timeout: '${env:SECRET}'}}\n",
         ] {
             let error = Config::parse("config.yaml", text, |_| Some("hunter2".to_owned())).unwrap_err().to_string();
             assert!(!error.contains("hunter2") && error.contains("${env:SECRET}"), "{error}");
@@ -369,13 +431,12 @@ mod tests {
     }
 
     #[test]
-    fn the_collectors_own_keys_are_explained() {
+    fn keys_of_others_are_explained() {
         for key in FOREIGN_KEYS {
             let said = error(&format!("{key}: {{x: 1}}\n"));
-            assert!(
-                said.contains("are the OpenTelemetry Collector's") || said.contains("is the OpenTelemetry"),
-                "{said}"
-            );
+            let owners = ["the OpenTelemetry Collector's: ", "Alertmanager's: ", "a rule file's: "];
+            assert!(owners.iter().any(|owner| said.contains(owner)), "{said}");
+            assert!(said.contains("--> config.yaml:1:1"), "{said}");
         }
     }
 

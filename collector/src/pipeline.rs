@@ -3,14 +3,18 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use watchbell_proto::otlp::Signal;
 use watchbell_rules::engine::RuleStatus;
+use watchbell_rules::time::Timestamp;
 
 use crate::api;
 use crate::clock::SharedClock;
@@ -79,10 +83,14 @@ impl Pipeline {
             requests,
             notifiers,
             tools,
+            settled: Settled::of(&config),
+            reload_metrics: metrics.register(ReloadMetrics::register),
+            clock: Arc::clone(&clock),
             reloading: tokio::sync::Mutex::new(()),
             draining: Mutex::new(false),
         });
         shared.put_in_force(&rules).await.map_err(|error| StartError::System(error.to_string()))?;
+        shared.reload_metrics.succeeded(shared.clock.now());
         let receiver_metrics = metrics.register(receiver::Metrics::register);
         let receiver = Receiver::start(&config.receivers, &config.limits, doors, clock, receiver_metrics)
             .await
@@ -112,11 +120,11 @@ impl Pipeline {
         })
     }
 
-    /// Loads the rule files and `alerting:` again.
+    /// Loads the rule files and `alerting:` again; tells which keys have changed that need a restart.
     ///
     /// # Errors
     /// What is wrong; what was loaded before stays in force, unless the log takes the rules later.
-    pub fn reload(&self) -> impl Future<Output = Result<(), String>> + Send + use<> {
+    pub fn reload(&self) -> impl Future<Output = Result<Vec<&'static str>, String>> + Send + use<> {
         let shared = Arc::clone(&self.shared);
         async move { shared.reload().await }
     }
@@ -149,12 +157,13 @@ impl Pipeline {
 
 /// Reads what a config names, and checks all of it.
 fn load(config: &Config, tools: &Tools) -> Result<(RuleSet, Notifiers), ConfigError> {
-    let notifiers =
-        Notifiers::new(config.alerting.as_ref(), tools).map_err(|error| ConfigError(format!("alerting: {error}")))?;
+    let notifiers = Notifiers::new(config.alerting.as_ref(), tools)
+        .map_err(|error| ConfigError::Mistake(format!("alerting: {error}")))?;
     let (files, policy) = (config.read_rule_files()?, notifiers.policy().clone());
     let rules = RuleSet { files, engine: config.engine(), policy };
-    rules.compile().map_err(|error| ConfigError(error.to_string()))?;
-    config.exporters.check(&tools.clock).map_err(|error| ConfigError(error.to_string()))?;
+    rules.compile().map_err(|error| ConfigError::Mistake(error.to_string()))?;
+    config.receivers.check().map_err(|error| ConfigError::Mistake(error.to_string()))?;
+    config.exporters.check(&tools.clock).map_err(|error| ConfigError::Mistake(error.to_string()))?;
     Ok((rules, notifiers))
 }
 
@@ -176,7 +185,7 @@ fn tools(config: &Config, clock: &SharedClock, metrics: &Metrics) -> Result<Tool
 pub fn check(config: &Config) -> Result<(), ConfigError> {
     let metrics = Metrics::default();
     let tools = tools(config, &crate::clock::SystemClock::shared(), &metrics);
-    let tools = tools.map_err(|error| ConfigError(error.to_string()))?;
+    let tools = tools.map_err(|error| ConfigError::Mistake(error.to_string()))?;
     feeds(config, &tools, &metrics)?;
     load(config, &tools).map(|_| ())
 }
@@ -215,7 +224,7 @@ fn start_exporters(
     let log_of = |signal| Arc::clone(doors.of(signal).log());
     let metrics = metrics.register(exporter::Metrics::register);
     Exporters::start(&config.exporters, log_of, Arc::clone(clock), metrics)
-        .map_err(|error| StartError::Config(ConfigError(error.to_string())))
+        .map_err(|error| StartError::Config(ConfigError::Mistake(error.to_string())))
 }
 
 /// One for each of `alertmanagers:`.
@@ -223,7 +232,7 @@ fn feeds(config: &Config, tools: &Tools, metrics: &Metrics) -> Result<Vec<Arc<Fe
     let metrics = metrics.register(alertmanager::Metrics::register);
     let feed = |config| Feed::new(config, tools, &metrics).map(Arc::new);
     let feeds = config.alertmanagers.iter().map(feed).collect::<Result<_, _>>();
-    feeds.map_err(|error| ConfigError(format!("alertmanagers: {error}")))
+    feeds.map_err(|error| ConfigError::Mistake(format!("alertmanagers: {error}")))
 }
 
 type EvaluatorHandles = (mpsc::Sender<Request>, watch::Sender<Arc<Notifiers>>, thread::JoinHandle<()>);
@@ -267,14 +276,31 @@ struct Shared {
     requests: mpsc::Sender<Request>,
     notifiers: watch::Sender<Arc<Notifiers>>,
     tools: Tools,
+    settled: Settled,
+    reload_metrics: ReloadMetrics,
+    clock: SharedClock,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     draining: Mutex<bool>,
 }
 
 impl Shared {
-    async fn reload(&self) -> Result<(), String> {
+    async fn reload(&self) -> Result<Vec<&'static str>, String> {
         let _one_at_a_time = self.reloading.lock().await;
+        let reloaded = self.load_again().await;
+        match &reloaded {
+            Ok(left_out) => {
+                self.reload_metrics.succeeded(self.clock.now());
+                if !left_out.is_empty() {
+                    tracing::warn!(?left_out, "these keys have changed and need a restart");
+                }
+            }
+            Err(_) => self.reload_metrics.failed(),
+        }
+        reloaded
+    }
+
+    async fn load_again(&self) -> Result<Vec<&'static str>, String> {
         let config = Config::load(self.config_path.as_deref()).map_err(|error| error.to_string())?;
         let tools = Tools {
             links: Arc::new(config.links.clone()),
@@ -295,7 +321,7 @@ impl Shared {
             }
         }
         tracing::info!(rule_files = rules.files.len(), "reloaded");
-        Ok(())
+        Ok(self.settled.left_out(&config))
     }
 
     /// Appends the rules to the log: they are in force for the batches behind them.
@@ -307,6 +333,59 @@ impl Shared {
 
     fn set_draining(&self) {
         *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+/// What a reload cannot change, as it was at the start. Secrets do not print, and so are not compared.
+struct Settled(Vec<(&'static str, String)>);
+
+impl Settled {
+    fn of(config: &Config) -> Self {
+        Self(vec![
+            ("receivers", format!("{:?}", config.receivers)),
+            ("exporters", format!("{:?}", config.exporters)),
+            ("data_dir", format!("{:?}", config.data_dir)),
+            ("api", format!("{:?}", config.api)),
+            ("alertmanagers", format!("{:?}", config.alertmanagers)),
+            ("wal", format!("{:?}", config.wal)),
+            ("limits", format!("{:?}", config.limits)),
+            ("dedup", format!("{:?}", config.dedup)),
+            ("outbox", format!("{:?}", config.outbox)),
+            ("snapshot_interval", format!("{:?}", config.snapshot_interval)),
+            ("drain_timeout", format!("{:?}", config.drain_timeout)),
+        ])
+    }
+
+    /// Keys whose values have changed since.
+    fn left_out(&self, config: &Config) -> Vec<&'static str> {
+        let now = Self::of(config).0;
+        self.0.iter().zip(&now).filter(|(before, now)| before != now).map(|(before, _)| before.0).collect()
+    }
+}
+
+/// How reloads went, called as in Prometheus.
+struct ReloadMetrics {
+    successful: Gauge,
+    at: Gauge<f64, AtomicU64>,
+}
+
+impl ReloadMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self { successful: Gauge::default(), at: Gauge::default() };
+        let help = "Whether the last reload of the config succeeded";
+        registry.register("watchbell_config_last_reload_successful", help, metrics.successful.clone());
+        let help = "When the config was last loaded, in seconds since 1970";
+        registry.register("watchbell_config_last_reload_success_timestamp_seconds", help, metrics.at.clone());
+        metrics
+    }
+
+    fn succeeded(&self, now: Timestamp) {
+        self.successful.set(1);
+        self.at.set(now.nanos() as f64 / 1e9);
+    }
+
+    fn failed(&self) {
+        self.successful.set(0);
     }
 }
 
@@ -339,7 +418,7 @@ impl api::Collector for Arc<Shared> {
         if draining { Err("it is draining".to_owned()) } else { Ok(()) }
     }
 
-    fn reload(&self) -> BoxFuture<Result<(), String>> {
+    fn reload(&self) -> BoxFuture<Result<Vec<&'static str>, String>> {
         let shared = Arc::clone(self);
         Box::pin(async move { Shared::reload(&shared).await })
     }
@@ -377,3 +456,44 @@ fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> StartError {
 
 /// Questions that wait for the evaluator; more wait at whoever asks.
 const REQUESTS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_tells_what_needs_a_restart() {
+        let config = |text: &str| Config::parse("c", text, |_| None).unwrap();
+        let settled = Settled::of(&config(""));
+        assert_eq!(settled.left_out(&config("external_url: http://x\nrule_files: []")), [""; 0]);
+        let changed = config(
+            "data_dir: elsewhere\nreceivers: {otlp: {protocols: {grpc: {}}}}\nexporters: {loki: {endpoint: 'http://x'}}",
+        );
+        assert_eq!(settled.left_out(&changed), ["receivers", "exporters", "data_dir"]);
+    }
+
+    #[test]
+    fn ports_are_checked_before_anything_is_opened() {
+        let check = |port: &str| {
+            let text = format!("rule_files: []\nreceivers: {{otlp: {{protocols: {{http: {port}}}}}}}");
+            check(&Config::parse("c", &text, |_| None).unwrap()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("{endpoint: 'localhost:0'}"), Ok(()));
+        for (port, said) in [
+            (
+                "{endpoint: '4318'}",
+                "receivers.otlp: protocols.http: `4318` is no endpoint to listen on: write `host:port`",
+            ),
+            ("{endpoint: 'http://localhost:4318'}", "is no endpoint to listen on"),
+            ("{endpoint: 'a:99999'}", "is no endpoint to listen on"),
+            (
+                "{tls: {cert_file: /nowhere.crt, key_file: /nowhere.key}}",
+                "cannot read certificates from `/nowhere.crt`",
+            ),
+            ("{auth: {bearer_token_file: /nowhere}}", "cannot read `bearer_token_file`"),
+        ] {
+            let wrong = check(port).unwrap_err();
+            assert!(wrong.contains(said), "{wrong}");
+        }
+    }
+}

@@ -42,11 +42,39 @@ pub struct Config {
     pub otlp: OtlpConfig,
 }
 
+impl Config {
+    /// Whether the ports can be as configured: endpoints, certificates, tokens.
+    ///
+    /// # Errors
+    /// What cannot be, with its place in the config.
+    pub fn check(&self) -> Result<(), StartError> {
+        let Protocols { grpc, http } = &self.otlp.protocols;
+        let grpc = grpc.iter().map(|port| ("grpc", &port.endpoint, &port.tls, &port.auth));
+        let http = http.iter().map(|port| ("http", &port.endpoint, &port.tls, &port.auth));
+        for (protocol, endpoint, tls, auth) in grpc.chain(http) {
+            let wrong = |why| StartError::Config(format!("protocols.{protocol}: {why}"));
+            check_endpoint(endpoint).map_err(wrong)?;
+            tls.as_ref().map(tls::Config::read).transpose().map_err(wrong)?;
+            auth.as_ref().map(auth::Config::read).transpose().map_err(wrong)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether it is `host:port`.
+fn check_endpoint(endpoint: &str) -> Result<(), String> {
+    match endpoint.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && !host.contains("//") && port.parse::<u16>().is_ok() => Ok(()),
+        _ => Err(format!("`{endpoint}` is no endpoint to listen on: write `host:port`, such as `0.0.0.0:4317`")),
+    }
+}
+
 /// `receivers.otlp`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
     /// The ports.
+    #[serde(deserialize_with = "or_default")]
     pub protocols: Protocols,
 }
 
@@ -362,6 +390,11 @@ async fn bind(endpoint: &str) -> std::io::Result<TcpListener> {
     let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host(endpoint).await?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     TcpListener::bind(&*addresses).await
+}
+
+/// A block with nothing in it has its defaults.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A protocol that is named without settings (`grpc:`) has its defaults.

@@ -56,7 +56,7 @@ async fn run_until_stopped(config_path: Option<PathBuf>) -> Result<(), StartErro
     Ok(())
 }
 
-async fn reload(reload: impl Future<Output = Result<(), String>>) {
+async fn reload(reload: impl Future<Output = Result<Vec<&'static str>, String>>) {
     if let Err(error) = reload.await {
         tracing::error!(
             "not reloaded, what was loaded before is in force:

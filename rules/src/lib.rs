@@ -29,7 +29,7 @@ pub mod transition;
 pub mod vector;
 pub mod watermark;
 pub mod window;
+pub mod yaml;
 
 #[cfg(test)]
 mod datadriven;
-mod yaml;

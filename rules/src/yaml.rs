@@ -12,7 +12,7 @@ use serde_saphyr::{Location, Spanned};
 use crate::diagnostic::{Diagnostic, codes};
 
 /// Larger files are refused.
-pub(crate) const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Mappings and sequences in one another; deeper ones are refused.
 const DEPTH_MAX: usize = 32;
@@ -22,29 +22,40 @@ const ALIAS_NODES_MAX: usize = 100_000;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) kind: NodeKind,
-    pub(crate) span: Range<usize>,
+pub struct Node {
+    /// The value.
+    pub kind: NodeKind,
+    /// Its bytes in the file.
+    pub span: Range<usize>,
 }
 
+/// A value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum NodeKind {
+pub enum NodeKind {
+    /// `null`, `~` or nothing.
     Null,
     /// Text, a number or a truth value, as it is written.
     Scalar(String),
+    /// `[a, b]`.
     Sequence(Vec<Node>),
     /// In the order of the file; keys may stand twice.
     Mapping(Vec<(Key, Node)>),
 }
 
+/// A key of a mapping and where it stands.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Key {
-    pub(crate) name: String,
-    pub(crate) span: Range<usize>,
+pub struct Key {
+    /// As text.
+    pub name: String,
+    /// Its bytes in the file.
+    pub span: Range<usize>,
 }
 
 /// The tree of the file's only document.
-pub(crate) fn parse(text: &str) -> Result<Node, Diagnostic> {
+///
+/// # Errors
+/// It is no YAML, has more than [`FILE_BYTES_MAX`] bytes, or is nested or repeated by aliases without measure; the place is told.
+pub fn parse(text: &str) -> Result<Node, Diagnostic> {
     if text.len() > FILE_BYTES_MAX {
         let message = format!("the file has {} bytes, more than {FILE_BYTES_MAX}", text.len());
         return Err(Diagnostic::error(codes::YAML, 0..0, message));

@@ -1,170 +1,233 @@
 //! `${env:NAME}` in the config file.
+//!
+//! A value is put into the scalar that names it after the YAML was read: whatever it holds, it changes nothing of the file's structure.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// What stands wrong in a `${...}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnvironmentError {
-    /// Bytes of the whole `${...}` in the file's text.
-    pub span: Range<usize>,
-    /// What is wrong with it.
-    pub message: String,
-}
+use watchbell_rules::diagnostic::{Diagnostic, codes};
+use watchbell_rules::yaml::{Node, NodeKind};
 
-/// A file's text with the environment's values in it, which may be secrets: what is shown of it is shown as it was written.
+/// The references of a file.
 #[derive(Debug)]
-pub struct Expanded {
-    /// The text to parse.
-    pub text: String,
-    /// What was replaced, in order: where the value stands in `text`, and the `${...}` in the file.
-    replaced: Vec<(Range<usize>, Range<usize>)>,
+pub struct Environment {
+    references: Vec<Reference>,
 }
 
-impl Expanded {
-    /// Where in the file that place of `text` was written.
-    pub fn written(&self, span: Range<usize>) -> Range<usize> {
-        let inside = |at: usize| self.replaced.iter().find(|(value, _)| value.contains(&at));
-        let shifted = |at: usize| {
-            let before = self.replaced.iter().rfind(|(value, _)| value.end <= at);
-            before.map_or(at, |(value, reference)| at - value.end + reference.end)
-        };
-        let start = inside(span.start).map_or_else(|| shifted(span.start), |(_, reference)| reference.start);
-        let last = span.end.saturating_sub(1).max(span.start);
-        let end = inside(last).map_or_else(|| shifted(last) + span.len().min(1), |(_, reference)| reference.end);
-        start..end
+/// A `${env:NAME}` or `${env:NAME:-default}`.
+#[derive(Debug)]
+struct Reference {
+    /// Its bytes in the file.
+    span: Range<usize>,
+    /// As it is written.
+    written: String,
+    /// What stands for it while the YAML is read.
+    placeholder: String,
+    /// Its value, or why it has none.
+    value: Result<String, String>,
+}
+
+impl Environment {
+    /// Finds the references and looks up their values.
+    ///
+    /// Other uses of `$`, such as a template's `$labels`, are none.
+    pub fn of(text: &str, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let mut references = Vec::new();
+        let mut rest = 0;
+        while let Some(at) = text[rest..].find('$').map(|at| rest + at) {
+            rest = at + 1;
+            if text[rest..].starts_with('$') {
+                rest += 1;
+            } else if text[at..].starts_with(OPENING) {
+                let end = text[at..].find(['}', '\n']).map_or(text.len(), |len| at + len);
+                rest = (end + usize::from(text[end..].starts_with('}'))).max(rest);
+                references.push(Reference::new(references.len(), text, at..rest, &variable));
+            }
+        }
+        Self { references }
     }
 
-    /// A message about `text` in which each value is the `${...}` of the file again.
-    pub fn hide(&self, file: &str, mut message: String) -> String {
-        for (value, reference) in &self.replaced {
-            let (value, reference) = (&self.text[value.clone()], &file[reference.clone()]);
+    /// The text with each reference replaced by as many bytes that mean nothing in YAML, so that all places stay as they are.
+    pub fn mask(&self, text: &str) -> String {
+        let mut masked = text.to_owned();
+        for Reference { span, placeholder, .. } in &self.references {
+            masked.replace_range(span.clone(), placeholder);
+        }
+        masked
+    }
+
+    /// Puts the values into the tree of the masked text, and `$` for `$$`.
+    ///
+    /// # Errors
+    /// A reference that is used has no value, or stands in a key.
+    pub fn fill(&self, tree: &mut Node) -> Result<(), Vec<Diagnostic>> {
+        let mut wrong = BTreeSet::new();
+        self.fill_node(tree, &mut wrong);
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let mistake = |(at, message)| {
+            let reference: &Reference = &self.references[at];
+            Diagnostic::error(codes::CONFIG_ENVIRONMENT, reference.span.clone(), message)
+        };
+        Err(wrong.into_iter().map(mistake).collect())
+    }
+
+    fn fill_node(&self, node: &mut Node, wrong: &mut BTreeSet<(usize, String)>) {
+        match &mut node.kind {
+            NodeKind::Null => {}
+            NodeKind::Scalar(text) => {
+                let filled = self.filled(&text.replace("$$", "$"), wrong);
+                let is_nothing = filled.is_empty() && self.references.iter().any(|one| one.span == node.span);
+                node.kind = if is_nothing { NodeKind::Null } else { NodeKind::Scalar(filled) };
+            }
+            NodeKind::Sequence(items) => items.iter_mut().for_each(|item| self.fill_node(item, wrong)),
+            NodeKind::Mapping(fields) => {
+                for (key, value) in fields {
+                    let in_key =
+                        self.references.iter().enumerate().filter(|(_, one)| key.name.contains(&one.placeholder));
+                    wrong.extend(in_key.map(|(at, _)| (at, "a key cannot come from the environment".to_owned())));
+                    self.fill_node(value, wrong);
+                }
+            }
+        }
+    }
+
+    fn filled(&self, text: &str, wrong: &mut BTreeSet<(usize, String)>) -> String {
+        let mut filled = text.to_owned();
+        for (at, reference) in self.references.iter().enumerate().filter(|(_, one)| text.contains(&one.placeholder)) {
+            match &reference.value {
+                Ok(value) => filled = filled.replace(&reference.placeholder, value),
+                Err(why) => drop(wrong.insert((at, why.clone()))),
+            }
+        }
+        filled
+    }
+
+    /// A message in which each value, which may be a secret, is the `${...}` of the file again.
+    pub fn hide(&self, mut message: String) -> String {
+        for Reference { written, placeholder, value, .. } in &self.references {
+            message = message.replace(placeholder, written);
+            let Ok(value) = value else { continue };
             for quote in ['`', '"', '\''] {
-                message = message.replace(&format!("{quote}{value}{quote}"), &format!("{quote}{reference}{quote}"));
+                message = message.replace(&format!("{quote}{value}{quote}"), &format!("{quote}{written}{quote}"));
             }
             if value.len() >= SHOWN_BYTES_MIN {
-                message = message.replace(value, reference).replace(&value.escape_debug().to_string(), reference);
+                message = message.replace(value, written).replace(&value.escape_debug().to_string(), written);
             }
         }
         message
     }
 }
 
-/// A shorter value may be part of any word: it is hidden where it stands in quotes.
-const SHOWN_BYTES_MIN: usize = 4;
-
-/// Replaces each `${env:NAME}` (or `${env:NAME:-default}`) by the variable's value, and `$$` by `$`.
-///
-/// Other uses of `$`, such as a template's `$labels`, stay as they are. A value that holds a line break is refused: it would change
-/// the structure of the file. For such a secret there is a `*_file` key beside each secret one.
-pub fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Expanded, Vec<EnvironmentError>> {
-    let mut replaced = Vec::new();
-    let mut expanded = String::with_capacity(text.len());
-    let mut errors = Vec::new();
-    let mut rest = 0;
-    while let Some(at) = text[rest..].find('$').map(|at| rest + at) {
-        expanded.push_str(&text[rest..at]);
-        let (replacement, end) = reference(text, at, &variable);
-        match replacement {
-            Ok(value) => {
-                let start = expanded.len();
-                expanded.push_str(&value);
-                replaced.push((start..expanded.len(), at..end));
-            }
-            Err(message) => errors.push(EnvironmentError { span: at..end, message }),
-        }
-        rest = end;
+impl Reference {
+    fn new(at: usize, text: &str, span: Range<usize>, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let written = text[span.clone()].to_owned();
+        let value = match written.strip_prefix(OPENING).and_then(|rest| rest.strip_suffix('}')) {
+            None => Err("`${env:` without its `}`".to_owned()),
+            Some(inside) => value_of(inside, variable),
+        };
+        Self { placeholder: placeholder(at, written.len()), span, written, value }
     }
-    expanded.push_str(&text[rest..]);
-    if errors.is_empty() { Ok(Expanded { text: expanded, replaced }) } else { Err(errors) }
 }
 
-/// The replacement for what stands at the `$` at `at`, and where it ends.
-fn reference(text: &str, at: usize, variable: impl Fn(&str) -> Option<String>) -> (Result<String, String>, usize) {
-    if text[at..].starts_with("$$") {
-        return (Ok("$".to_owned()), at + 2);
-    }
-    if !text[at..].starts_with("${env:") {
-        return (Ok("$".to_owned()), at + 1);
-    }
-    let Some(end) = text[at..].find('}').map(|length| at + length + 1) else {
-        return (Err("`${env:` without its `}`".to_owned()), text.len());
-    };
-    let inside = &text[at + "${env:".len()..end - 1];
+/// As many bytes, which no file has: a private character of four bytes at both ends.
+fn placeholder(at: usize, bytes: usize) -> String {
+    let number = u32::try_from(at).unwrap_or(u32::MAX) % PRIVATE_CHARACTERS;
+    let end = char::from_u32(FIRST_PRIVATE_CHARACTER + number).unwrap_or('\u{100000}');
+    let filling = "x".repeat(bytes.saturating_sub(2 * end.len_utf8()));
+    if bytes < 2 * end.len_utf8() { "x".repeat(bytes) } else { format!("{end}{filling}{end}") }
+}
+
+fn value_of(inside: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
     };
-    (value_of(name, default, variable), end)
-}
-
-fn value_of(name: &str, default: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let is_name = |c: char| c == '_' || c.is_ascii_alphanumeric();
     if name.is_empty() || !name.chars().all(is_name) {
         return Err(format!("`{name}` is no name of an environment variable"));
     }
-    let Some(value) = variable(name).or(default.map(str::to_owned)) else {
-        return Err(format!("the environment has no `{name}`; a default is written `${{env:{name}:-value}}`"));
-    };
-    if value.contains(['\n', '\r']) {
-        return Err(format!("the value of `{name}` has a line break; put it in a file and use the `*_file` key"));
-    }
-    Ok(value)
+    variable(name)
+        .or(default.map(str::to_owned))
+        .ok_or_else(|| format!("the environment has no `{name}`; a default is written `${{env:{name}:-value}}`"))
 }
+
+const OPENING: &str = "${env:";
+/// Plane 16, which is for private use.
+const FIRST_PRIVATE_CHARACTER: u32 = 0x10_0000;
+const PRIVATE_CHARACTERS: u32 = 0xFFFE;
+/// A shorter value may be part of any word: it is hidden where it stands in quotes.
+const SHOWN_BYTES_MIN: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use watchbell_rules::yaml;
 
-    fn expand_with_home(text: &str) -> Result<String, Vec<EnvironmentError>> {
-        expand(text, |name| match name {
+    fn value(name: &str) -> Option<String> {
+        match name {
             "HOME" => Some("here".to_owned()),
             "LINES" => Some("a\nb: c".to_owned()),
+            "HOSTILE" => Some("x}, y: [\"#".to_owned()),
+            "EMPTY" => Some(String::new()),
             _ => None,
-        })
-        .map(|expanded| expanded.text)
+        }
+    }
+
+    fn read(text: &str) -> Result<Vec<NodeKind>, Vec<Diagnostic>> {
+        let environment = Environment::of(text, value);
+        let masked = environment.mask(text);
+        assert_eq!(masked.len(), text.len());
+        let mut tree = yaml::parse(&masked).map_err(|mistake| vec![mistake])?;
+        environment.fill(&mut tree)?;
+        let NodeKind::Mapping(fields) = tree.kind else { panic!("{tree:?}") };
+        Ok(fields.into_iter().map(|(_, value)| value.kind).collect())
     }
 
     #[test]
     fn replaces_what_is_ours_and_nothing_else() {
-        assert_eq!(expand_with_home("a: ${env:HOME}/x").unwrap(), "a: here/x");
-        assert_eq!(expand_with_home("a: ${env:NONE:-fallback}").unwrap(), "a: fallback");
-        assert_eq!(expand_with_home("a: $$5 {{ $labels.x }} ${other}").unwrap(), "a: $5 {{ $labels.x }} ${other}");
+        for (text, expected) in [
+            ("a: ${env:HOME}/x", "here/x"),
+            ("a: ${env:NONE:-fallback}", "fallback"),
+            ("a: $$5 {{ $labels.x }} ${other}", "$5 {{ $labels.x }} ${other}"),
+            ("a: '$${env:HOME}'", "${env:HOME}"),
+            ("{a: ${env:HOSTILE}}", "x}, y: [\"#"),
+            ("a: \"${env:LINES}\"", "a\nb: c"),
+            ("a: ${env:HOME}${env:HOME}", "herehere"),
+        ] {
+            assert_eq!(read(text).unwrap(), [NodeKind::Scalar(expected.to_owned())], "{text}");
+        }
+        assert_eq!(read("a: ${env:EMPTY}").unwrap(), [NodeKind::Null]);
+        assert_eq!(read("a: '${env:EMPTY}'").unwrap(), [NodeKind::Scalar(String::new())]);
     }
 
     #[test]
-    fn a_place_is_shown_as_it_was_written() {
-        let file = "a: ${env:LONG} b: $$ ${env:SHORT}c";
-        let value = |name: &str| Some(if name == "LONG" { "a much longer value" } else { "s" }.to_owned());
-        let expanded = expand(file, value).unwrap();
-        assert_eq!(expanded.text, "a: a much longer value b: $ sc");
-        let written = |part: &str| {
-            let start = expanded.text.find(part).unwrap();
-            &file[expanded.written(start..start + part.len())]
-        };
-        assert_eq!(written("a: "), "a: ");
-        assert_eq!(written("much"), "${env:LONG}");
-        assert_eq!(written("value b"), "${env:LONG} b");
-        assert_eq!((written("$"), written("sc")), ("$$", "${env:SHORT}c"));
+    fn a_comment_asks_for_nothing() {
+        assert_eq!(read("# ${env:NONE}\na: b # ${env:NONE\n").unwrap(), [NodeKind::Scalar("b".to_owned())]);
+    }
+
+    #[test]
+    fn a_value_is_shown_as_it_was_written() {
+        let environment = Environment::of("a: ${env:HOME}", value);
         assert_eq!(
-            &expanded.text[expanded.text.len()..],
-            &file[expanded.written(expanded.text.len()..expanded.text.len())]
+            environment.hide("`here` is \"here\", as is here".to_owned()),
+            "`${env:HOME}` is \"${env:HOME}\", as is ${env:HOME}"
         );
-        let said = expanded.hide(file, "`s` is no \"a much longer value\", as is a much longer value".to_owned());
-        assert_eq!(said, "`${env:SHORT}` is no \"${env:LONG}\", as is ${env:LONG}");
     }
 
     #[test]
     fn names_every_mistake_with_its_place() {
-        let errors = expand_with_home("a: ${env:NONE}\nb: ${env:LINES}\nc: ${env:}\nd: ${env:HOME").unwrap_err();
+        let errors = read("a: ${env:NONE}\nb: x\nc: ${env:}\nd: ${env:HOME\n${env:HOME}: 1\n").unwrap_err();
         let said: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
         assert_eq!(errors[0].span, 3..14);
         assert_eq!(
             said,
             [
                 "the environment has no `NONE`; a default is written `${env:NONE:-value}`",
-                "the value of `LINES` has a line break; put it in a file and use the `*_file` key",
                 "`` is no name of an environment variable",
                 "`${env:` without its `}`",
+                "a key cannot come from the environment",
             ]
         );
     }

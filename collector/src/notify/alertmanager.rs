@@ -99,9 +99,12 @@ impl Feed {
     /// A feed of one Alertmanager, which does not run yet.
     ///
     /// # Errors
-    /// The URL is none, or a file cannot be read.
+    /// The URL is none or holds a password, or a file cannot be read.
     pub fn new(config: &Config, tools: &Tools, metrics: &Metrics) -> Result<Self, String> {
         let url = url::Url::parse(&config.url).map_err(|error| format!("`{}` is no URL: {error}", config.url))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("a user and a password in `url` would be shown in metrics: write `authorization`".to_owned());
+        }
         let url = url.as_str().trim_end_matches('/').to_owned();
         Ok(Self {
             client: HttpClient::new(&config.tls_config, Protocol::Any)?,

@@ -181,9 +181,9 @@ impl Collector for Logs {
                 }
             })
         };
-        let help = "Records that the cursor has not passed";
+        let help = "Records that the cursor has not passed (the evaluator's stands at its older snapshot, behind what is judged)";
         cursor_metric("watchbell_wal_cursor_lag_records", help, MetricType::Gauge, |cursor| cursor.lag_records)?;
-        let help = "Bytes of frames that the cursor has not passed";
+        let help = "Bytes of frames that the cursor has not passed (the evaluator's stands at its older snapshot, behind what is judged)";
         cursor_metric("watchbell_wal_cursor_lag_bytes", help, MetricType::Gauge, |cursor| cursor.lag_bytes)?;
         let help = "Records that the size cap took before the cursor came by";
         cursor_metric("watchbell_wal_cursor_lost_records", help, MetricType::Counter, |cursor| cursor.lost_records)

@@ -91,7 +91,7 @@ pub struct NotSupported;
 impl<'de> Deserialize<'de> for NotSupported {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Err(serde::de::Error::custom(
-            "this key of Alertmanager's is not supported yet: take it out, or let an Alertmanager route these alerts (`alertmanagers:`)",
+            "a key of Alertmanager's that is not supported: take it out, or let an Alertmanager route these alerts (`alertmanagers:`)",
         ))
     }
 }
@@ -249,7 +249,7 @@ receivers:
         let matcher = error("receiver: a\nmatchers:\n  - severity\n");
         assert!(matcher.contains("line 3") && matcher.contains("no operator behind `severity`"), "{matcher}");
         let muted = error("receiver: a\nmute_time_intervals: [nights]\n");
-        assert!(muted.contains("line 2") && muted.contains("not supported yet"), "{muted}");
+        assert!(muted.contains("line 2") && muted.contains("not supported:"), "{muted}");
         let wait = error("receiver: a\ngroup_wait: 30\n");
         assert!(wait.contains("line 2") && wait.contains("no unit"), "{wait}");
     }
