@@ -28,7 +28,7 @@ use crate::exporter::{self, Exporters};
 use crate::notify::alertmanager::{self, Feed};
 use crate::notify::{CurrentNotifiers, Notifiers, Tools, stdout};
 use crate::outbox::{self, Outbox};
-use crate::receiver::{self, Doors, Receiver};
+use crate::receiver::{self, Doors, Keys, Receiver};
 use crate::telemetry::Metrics;
 use crate::wal::{self, AppendError, BoxFuture, DataDir, FrameKind, Log, Wal};
 
@@ -65,6 +65,7 @@ impl Pipeline {
         let metrics = Metrics::default();
         let tools = tools(&config, &clock, &metrics)?;
         let (rules, notifiers) = load(&config, &tools)?;
+        let keys = Keys::read(&config.receivers).map_err(|error| ConfigError::Mistake(error.to_string()))?;
         let data_dir = DataDir::open(&config.data_dir).map_err(|error| StartError::System(error.to_string()))?;
         let listener = TcpListener::bind(config.api.endpoint)
             .await
@@ -84,6 +85,7 @@ impl Pipeline {
             notifiers,
             tools,
             settled: Settled::of(&config),
+            keys: keys.clone(),
             reload_metrics: metrics.register(ReloadMetrics::register),
             clock: Arc::clone(&clock),
             reloading: tokio::sync::Mutex::new(()),
@@ -92,7 +94,7 @@ impl Pipeline {
         shared.put_in_force(&rules).await.map_err(|error| StartError::System(error.to_string()))?;
         shared.reload_metrics.succeeded(shared.clock.now());
         let receiver_metrics = metrics.register(receiver::Metrics::register);
-        let receiver = Receiver::start(&config.receivers, &config.limits, doors, clock, receiver_metrics)
+        let receiver = Receiver::start(&config.receivers, &keys, &config.limits, doors, clock, receiver_metrics)
             .await
             .map_err(|error| StartError::System(error.to_string()))?;
         let (api_stop, stopped) = oneshot::channel();
@@ -162,7 +164,6 @@ fn load(config: &Config, tools: &Tools) -> Result<(RuleSet, Notifiers), ConfigEr
     let (files, policy) = (config.read_rule_files()?, notifiers.policy().clone());
     let rules = RuleSet { files, engine: config.engine(), policy };
     rules.compile().map_err(|error| ConfigError::Mistake(error.to_string()))?;
-    config.receivers.check().map_err(|error| ConfigError::Mistake(error.to_string()))?;
     config.exporters.check(&tools.clock).map_err(|error| ConfigError::Mistake(error.to_string()))?;
     Ok((rules, notifiers))
 }
@@ -187,6 +188,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     let tools = tools(config, &crate::clock::SystemClock::shared(), &metrics);
     let tools = tools.map_err(|error| ConfigError::Mistake(error.to_string()))?;
     feeds(config, &tools, &metrics)?;
+    Keys::read(&config.receivers).map_err(|error| ConfigError::Mistake(error.to_string()))?;
     load(config, &tools).map(|_| ())
 }
 
@@ -277,6 +279,7 @@ struct Shared {
     notifiers: watch::Sender<Arc<Notifiers>>,
     tools: Tools,
     settled: Settled,
+    keys: Keys,
     reload_metrics: ReloadMetrics,
     clock: SharedClock,
     /// One reload at a time.
@@ -309,6 +312,7 @@ impl Shared {
             ..self.tools.clone()
         };
         let (rules, notifiers) = load(&config, &tools).map_err(|error| error.to_string())?;
+        self.keys.read_again().map_err(|error| error.to_string())?;
         // Before the policy is in the log: the evaluator takes them when it comes to it.
         let before = self.notifiers.send_replace(Arc::new(notifiers));
         match self.put_in_force(&rules).await {

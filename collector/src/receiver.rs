@@ -7,6 +7,7 @@ mod connection;
 mod decompress;
 mod grpc;
 mod http;
+mod keys;
 mod memory;
 mod metrics;
 pub mod tls;
@@ -29,6 +30,8 @@ pub use self::metrics::Metrics;
 
 use self::answer::{Accepted, Refusal};
 use self::connection::Port;
+pub use self::keys::Keys;
+use self::keys::PortKeys;
 use self::memory::Memory;
 use crate::clock::SharedClock;
 use crate::dedup::Door;
@@ -40,33 +43,6 @@ use crate::wal::{AppendError, FrameKind, NewFrame};
 pub struct Config {
     /// The one receiver there is.
     pub otlp: OtlpConfig,
-}
-
-impl Config {
-    /// Whether the ports can be as configured: endpoints, certificates, tokens.
-    ///
-    /// # Errors
-    /// What cannot be, with its place in the config.
-    pub fn check(&self) -> Result<(), StartError> {
-        let Protocols { grpc, http } = &self.otlp.protocols;
-        let grpc = grpc.iter().map(|port| ("grpc", &port.endpoint, &port.tls, &port.auth));
-        let http = http.iter().map(|port| ("http", &port.endpoint, &port.tls, &port.auth));
-        for (protocol, endpoint, tls, auth) in grpc.chain(http) {
-            let wrong = |why| StartError::Config(format!("protocols.{protocol}: {why}"));
-            check_endpoint(endpoint).map_err(wrong)?;
-            tls.as_ref().map(tls::Config::read).transpose().map_err(wrong)?;
-            auth.as_ref().map(auth::Config::read).transpose().map_err(wrong)?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether it is `host:port`.
-fn check_endpoint(endpoint: &str) -> Result<(), String> {
-    match endpoint.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && !host.contains("//") && port.parse::<u16>().is_ok() => Ok(()),
-        _ => Err(format!("`{endpoint}` is no endpoint to listen on: write `host:port`, such as `0.0.0.0:4317`")),
-    }
 }
 
 /// `receivers.otlp`.
@@ -199,9 +175,10 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Reads certificates and tokens, binds the ports and answers on them from now on.
+    /// Binds the ports and answers on them from now on.
     pub async fn start(
         config: &Config,
+        keys: &Keys,
         limits: &Limits,
         doors: Doors,
         clock: SharedClock,
@@ -213,12 +190,12 @@ impl Receiver {
         let mut receiver =
             Self { intake, stop: watch::Sender::new(false), grpc: None, http: None, servers: Vec::new() };
         let protocols = &config.otlp.protocols;
-        if let Some(GrpcConfig { endpoint, tls, auth, max_recv_msg_size_mib }) = &protocols.grpc {
-            let bytes_max = max_recv_msg_size_mib.saturating_mul(1 << 20);
-            receiver.grpc = Some(receiver.listen(endpoint, tls.as_ref(), auth.as_ref(), bytes_max).await?);
+        if let (Some(port), Some(keys)) = (&protocols.grpc, &keys.grpc) {
+            let bytes_max = port.max_recv_msg_size_mib.saturating_mul(1 << 20);
+            receiver.grpc = Some(receiver.listen(&port.endpoint, keys, bytes_max).await?);
         }
-        if let Some(HttpConfig { endpoint, tls, auth, max_request_body_size }) = &protocols.http {
-            receiver.http = Some(receiver.listen(endpoint, tls.as_ref(), auth.as_ref(), *max_request_body_size).await?);
+        if let (Some(port), Some(keys)) = (&protocols.http, &keys.http) {
+            receiver.http = Some(receiver.listen(&port.endpoint, keys, port.max_request_body_size).await?);
         }
         Ok(receiver)
     }
@@ -254,17 +231,14 @@ impl Receiver {
     async fn listen(
         &mut self,
         endpoint: &str,
-        tls: Option<&tls::Config>,
-        auth: Option<&auth::Config>,
+        keys: &Arc<PortKeys>,
         bytes_max: usize,
     ) -> Result<SocketAddr, StartError> {
-        let token = auth.map(auth::Config::read).transpose().map_err(StartError::Config)?;
-        let tls = tls.map(tls::Config::read).transpose().map_err(StartError::Config)?;
         let bind_error = |error| StartError::Bind { endpoint: endpoint.to_owned(), error };
         let listener = bind(endpoint).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
-        let port = Arc::new(Port { intake: self.intake.clone(), token, bytes_max });
-        self.servers.push(tokio::spawn(connection::serve(listener, tls, port, self.stop.subscribe())));
+        let port = Arc::new(Port { intake: self.intake.clone(), keys: keys.clone(), bytes_max });
+        self.servers.push(tokio::spawn(connection::serve(listener, port, self.stop.subscribe())));
         Ok(address)
     }
 }

@@ -20,8 +20,8 @@ use tokio_rustls::TlsAcceptor;
 use watchbell_proto::otlp::{self, Signal};
 
 use super::answer::{Accepted, Body, Refusal};
-use super::auth::BearerToken;
 use super::decompress::Encoding;
+use super::keys::PortKeys;
 use super::memory::Hold;
 use super::metrics::{Outcome, Reason, Source};
 use super::{Intake, grpc, http as otlp_http, off_the_event_loop};
@@ -29,17 +29,12 @@ use super::{Intake, grpc, http as otlp_http, off_the_event_loop};
 /// What all connections to one port share.
 pub(super) struct Port {
     pub(super) intake: Arc<Intake>,
-    pub(super) token: Option<BearerToken>,
+    pub(super) keys: Arc<PortKeys>,
     pub(super) bytes_max: usize,
 }
 
 /// Answers on the port until told to stop, then finishes the requests that are there.
-pub(super) async fn serve(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    port: Arc<Port>,
-    mut stop: watch::Receiver<bool>,
-) {
+pub(super) async fn serve(listener: TcpListener, port: Arc<Port>, mut stop: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(port.intake.limits.receiver_connections_max));
     loop {
@@ -53,7 +48,7 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let (port, tls, watcher) = (port.clone(), tls.clone(), graceful.watcher());
+                let (port, tls, watcher) = (port.clone(), port.keys.get().tls, graceful.watcher());
                 tokio::spawn(async move {
                     let connections = port.intake.metrics.connections.clone();
                     connections.inc();
@@ -137,7 +132,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
 impl Port {
     /// Whether a request with these headers may go on.
     pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        if self.token.as_ref().is_some_and(|token| !token.admits(headers)) {
+        if self.keys.get().token.is_some_and(|token| !token.admits(headers)) {
             return Err(Refusal::Unauthenticated);
         }
         if self.is_draining() { Err(Refusal::Draining) } else { Ok(()) }

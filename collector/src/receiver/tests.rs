@@ -311,6 +311,47 @@ async fn a_token_is_asked_for_on_every_path() {
 }
 
 #[tokio::test]
+async fn certificates_and_tokens_are_replaced_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "first").unwrap();
+    let (tls, first_ca) = certificates(folder.path());
+    let mut config = Config::ephemeral();
+    config.otlp.protocols.http.as_mut().unwrap().auth =
+        Some(auth::Config { bearer_token: None, bearer_token_file: Some(token.clone()) });
+    config.otlp.protocols.grpc.as_mut().unwrap().tls = Some(tls);
+    let server = Server::with(&config, &Limits::default()).await;
+    let status =
+        async |token: &str| server.post("/v1/logs", PROTOBUF, &[("authorization", token)], logs(1)).await.status;
+    assert_eq!((status("Bearer first").await, status("Bearer second").await), (200, 401));
+
+    std::fs::write(&token, "second").unwrap();
+    let (_, second_ca) = certificates(folder.path());
+    server.keys.read_again().unwrap();
+    assert_eq!((status("Bearer first").await, status("Bearer second").await), (401, 200));
+    assert!(!trusts(server.grpc, first_ca).await && trusts(server.grpc, second_ca.clone()).await);
+
+    std::fs::write(folder.path().join("token"), " ").unwrap();
+    assert!(server.keys.read_again().unwrap_err().to_string().contains("the bearer token in `auth` is empty"));
+    assert_eq!(status("Bearer second").await, 200, "what cannot be read replaces nothing");
+    assert!(trusts(server.grpc, second_ca).await);
+}
+
+/// Whether a TLS handshake with the port succeeds for a client that trusts that authority alone.
+async fn trusts(address: SocketAddr, ca: rustls::pki_types::CertificateDer<'static>) -> bool {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    connector.connect("localhost".try_into().unwrap(), stream).await.is_ok()
+}
+
+#[tokio::test]
 async fn a_probe_asks_grpc_health() {
     let server = Server::start().await;
     let answer = server.call("/grpc.health.v1.Health/Check", &[], framed(b"", 0)).await;
@@ -452,6 +493,7 @@ struct Server {
     logs: MemoryLog,
     traces: MemoryLog,
     metrics: MemoryLog,
+    keys: Keys,
     grpc: SocketAddr,
     http: SocketAddr,
     clients: [HttpClient; 2],
@@ -474,10 +516,12 @@ impl Server {
             Doors { logs: door(&logs).unwrap(), traces: door(&traces).unwrap(), metrics: door(&metrics).unwrap() };
         let mut registry = Registry::default();
         let counters = Metrics::register(&mut registry);
-        let receiver = Receiver::start(config, limits, all, SystemClock::shared(), counters).await.unwrap();
+        let keys = Keys::read(config).unwrap();
+        let receiver = Receiver::start(config, &keys, limits, all, SystemClock::shared(), counters).await.unwrap();
         let (grpc, http) = (receiver.grpc_address().unwrap(), receiver.http_address().unwrap());
         let intake = receiver.intake.clone();
         Self {
+            keys,
             receiver: Arc::new(Some(receiver).into()),
             intake,
             logs,
