@@ -1,4 +1,7 @@
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use clap::Parser;
@@ -114,3 +117,75 @@ groups:
       - alert: Refused
         expr: sum by (service_name) (count_over_time({service_name="shop"} |= "refused" [1m])) > 2
 "#;
+
+/// Answers as Loki's `query_range` does, with a record a second from [`LOKI_START`] on; counts the pages.
+struct Loki {
+    port: u16,
+    pages: Arc<AtomicUsize>,
+}
+
+impl Loki {
+    fn start(records: i64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, pages) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&pages);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                count.fetch_add(1, Ordering::SeqCst);
+                answer(stream.unwrap(), records);
+            }
+        });
+        Self { port, pages }
+    }
+}
+
+fn answer(mut stream: TcpStream, records: i64) {
+    let mut head = String::new();
+    let mut reader = BufReader::new(&stream);
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0);
+    }
+    let head = head.to_lowercase();
+    let parameter = |name: &str| -> i64 {
+        let (_, rest) = head.split_once(&format!("{name}=")).unwrap();
+        rest.split(['&', ' ']).next().unwrap().parse().unwrap()
+    };
+    let (status, body) = match head.contains("x-scope-orgid: shop") {
+        true => ("200 OK", page(parameter("start"), parameter("end"), parameter("limit"), records)),
+        false => ("401 Unauthorized", "no org id".to_owned()),
+    };
+    assert!(head.contains("x-loki-response-encoding-flags: categorize-labels"), "{head}");
+    let length = body.len();
+    write!(stream, "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+}
+
+fn page(start: i64, end: i64, limit: i64, records: i64) -> String {
+    let times = (0..records).map(|n| LOKI_START + n * 1_000_000_000);
+    let values = times.filter(|time| (start..end).contains(time)).take(limit as usize);
+    let values: Vec<String> = values
+        .map(|time| format!(r#"["{time}","refused",{{"structuredMetadata":{{"tenant":"a"}},"parsed":{{}}}}]"#))
+        .collect();
+    let values = values.join(",");
+    format!(
+        r#"{{"status":"success","data":{{"resultType":"streams","encodingFlags":["categorize-labels"],"result":[{{"stream":{{"service_name":"shop"}},"values":[{values}]}}]}}}}"#
+    )
+}
+
+/// Pages join without a record lost or taken twice, and a refusal is told.
+#[test]
+fn a_loki_is_read_page_by_page() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("rules.yaml"), RULES).unwrap();
+    let loki = Loki::start(4500);
+    let url = format!("http://127.0.0.1:{}", loki.port);
+    let end = (LOKI_START + 4400 * 1_000_000_000).to_string();
+    let start = LOKI_START.to_string();
+    let arguments = ["--rules", "rules.yaml", "--from", &url, "--start", &start, "--end", &end];
+    let refused = outcome(folder.path(), &arguments).err().unwrap();
+    assert!(refused.contains("401 Unauthorized: no org id"), "{refused}");
+    let outcome = outcome(folder.path(), &[&arguments[..], &["--tenant", "shop"]].concat()).unwrap();
+    assert_eq!((outcome.records, outcome.run.episodes.len()), (4400, 1));
+    assert_eq!(loki.pages.load(Ordering::SeqCst), 1 + 3);
+}
+
+const LOKI_START: i64 = 1_764_000_000_000_000_000;

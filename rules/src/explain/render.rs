@@ -91,7 +91,11 @@ impl Explainer<'_> {
         }
         let asked = format!("> {}  asked about\n", self.at);
         let later = self.path.partition_point(|transition| transition.at <= self.at);
-        for (at, transition) in self.path.iter().enumerate() {
+        let (first, end) = (later.saturating_sub(STATES_SHOWN_MAX), self.path.len().min(later + STATES_SHOWN_MAX));
+        if first > 0 {
+            let _ = writeln!(out, "  and {first} before");
+        }
+        for (at, transition) in self.path.iter().enumerate().take(end).skip(first) {
             if at == later {
                 out.push_str(&asked);
             }
@@ -111,6 +115,9 @@ impl Explainer<'_> {
         }
         if later == self.path.len() {
             out.push_str(&asked);
+        }
+        if end < self.path.len() {
+            let _ = writeln!(out, "  and {} behind", self.path.len() - end);
         }
     }
 }
@@ -167,6 +174,9 @@ fn shortened(line: &str) -> String {
 /// Streams of a window, and the last records of each, that are shown.
 const STREAMS_SHOWN_MAX: usize = 10;
 const RECORDS_SHOWN_MAX: usize = 5;
+
+/// Changes of state before and behind the time that is asked about that are shown.
+const STATES_SHOWN_MAX: usize = 10;
 
 /// Elements of a value that are shown.
 const VALUES_SHOWN_MAX: usize = 10;

@@ -224,3 +224,106 @@ pub(super) const PROMTOOL_FIELDS: &[(&str, &str)] = &[
     ("group_eval_order", "groups do not wait for one another here: leave it out"),
     ("fuzzy_compare", "values that differ by less than a millionth count as equal already: leave it out"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::diagnostic::render_all;
+    use crate::rule_file;
+    use crate::rule_test::{Setting, run};
+
+    proptest::proptest! {
+        /// Whatever stands in a file, it is read and run, or refused with every mistake inside of it.
+        #[test]
+        fn any_file_is_run_or_refused(edits in vec((0..FILE.len(), 0..40_usize, select(FRAGMENTS)), 1..6)) {
+            let mut text = FILE.to_owned();
+            for (start, len, fragment) in edits {
+                let start = (0..=start.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+                let end = (start + len..).find(|at| *at >= text.len() || text.is_char_boundary(*at)).unwrap();
+                text.replace_range(start..end.min(text.len()), fragment);
+            }
+            match parse("rules.yaml", &text) {
+                Ok(file) => run_all(&file, &text),
+                Err(mistakes) => {
+                    let is_inside = |mistake: &Diagnostic| {
+                        mistake.span.start <= mistake.span.end && mistake.span.end <= text.len()
+                    };
+                    assert!(!mistakes.is_empty() && mistakes.iter().all(is_inside), "{text}");
+                    render_all(&mistakes, &text);
+                }
+            }
+        }
+    }
+
+    fn run_all(file: &TestFile, text: &str) {
+        let Ok(rules) = rule_file::parse("rules.yaml", text) else { return };
+        let setting = Setting { rules: &[rules], engine: Default::default(), policy: Default::default() };
+        for test in &file.tests {
+            match run(test, &setting, &|_| Err("no file".into())) {
+                Ok(result) => drop(result.render(text)),
+                Err(mistakes) => drop(render_all(&mistakes, text)),
+            }
+        }
+    }
+
+    #[test]
+    fn the_file_that_is_edited_is_sound() {
+        let file = parse("rules.yaml", FILE).map_err(|mistakes| render_all(&mistakes, FILE)).unwrap();
+        assert_eq!(file.tests.len(), 2);
+    }
+
+    const FILE: &str = r#"groups:
+  - name: g
+    rules:
+      - {alert: A, expr: 'sum by (app) (count_over_time({app="a"}[1m])) > 2', for: 10s}
+      - {record: r, expr: 'sum(count_over_time({app="a"}[1m]))'}
+tests:
+  - name: é
+    labels: {app: a}
+    start: 2026-11-24T18:00:00Z
+    records:
+      - {at: 1s, line: 'x ${n}', repeat: 5, every: 1s, severity: error, metadata: {b: c}}
+      - {at: 9s, received: 12s, line: y}
+    expect:
+      - {at: 5s, alert: A, pending: 1, firing: 0}
+      - at: 20s
+        alert: A
+        firing: [{labels: {app: a}, annotations: {}, value: 5, samples: [x]}]
+      - {at: 20s, expr: 'sum(count_over_time({app="a"}[1m]))', value: 6}
+      - {at: 1m, record: r, values: [{labels: {}, value: 6}]}
+      - {at: 1m, receiver: stdout, messages: [{reason: first_notification, firing: 1, at: 13s}]}
+  - alert_rule_test:
+      - {eval_time: 5s, alertname: A, exp_alerts: []}
+"#;
+
+    const FRAGMENTS: &[&str] = &[
+        "",
+        " ",
+        "\n",
+        ":",
+        ": ",
+        "- ",
+        "|",
+        "\"",
+        "'",
+        "{",
+        "}",
+        "[",
+        "]",
+        "é",
+        "~",
+        "5x",
+        "0",
+        "1h",
+        "999y",
+        "-1",
+        "NaN",
+        "*",
+        "labels: {",
+        "1e9",
+        "\u{0}",
+    ];
+}
