@@ -1,5 +1,6 @@
 //! The API port: health, reload, metrics, and what Prometheus's API tells of rules and alerts.
 
+pub mod loki;
 mod prometheus;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use watchbell_rules::engine::RuleStatus;
 
+use self::loki::{Loki, LokiConfig};
 use crate::telemetry::{Metrics, OPENMETRICS, PROMETHEUS_TEXT};
 use crate::wal::BoxFuture;
 
@@ -24,11 +26,13 @@ use crate::wal::BoxFuture;
 pub struct ApiConfig {
     /// Where to listen.
     pub endpoint: SocketAddr,
+    /// Limits of Loki's API.
+    pub loki: LokiConfig,
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { endpoint: SocketAddr::from(([127, 0, 0, 1], 9430)) }
+        Self { endpoint: SocketAddr::from(([127, 0, 0, 1], 9430)), loki: LokiConfig::default() }
     }
 }
 
@@ -58,9 +62,10 @@ pub async fn serve(
     listener: TcpListener,
     collector: Arc<dyn Collector>,
     metrics: Metrics,
+    loki: Loki,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let router = router(Api { collector, metrics });
+    let router = router(Api { collector, metrics }).merge(loki.router());
     axum::serve(listener, router).with_graceful_shutdown(stopped).await
 }
 
@@ -73,6 +78,9 @@ fn router(api: Api) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/rules", get(prometheus::rules))
         .route("/api/v1/alerts", get(prometheus::alerts))
+        // Where Grafana looks for the rules of a data source of type Loki.
+        .route("/prometheus/api/v1/rules", get(prometheus::rules))
+        .route("/prometheus/api/v1/alerts", get(prometheus::alerts))
         .with_state(api)
 }
 
@@ -121,4 +129,5 @@ POST /-/reload        loads rule files and alerting again
 GET  /metrics         what the collector counts
 GET  /api/v1/rules    the rules and their state, as Prometheus answers
 GET  /api/v1/alerts   the alerts that are pending or firing, as Prometheus answers
+GET  /loki/api/v1/... what the log holds, as Loki answers: query, query_range, labels, label/NAME/values, series, index/stats
 ";

@@ -345,7 +345,7 @@ mod tests {
     fn an_unknown_key_is_shown_with_what_was_meant() {
         assert_eq!(
             error("data_dir: x\napi: {endpint: '127.0.0.1:1'}\n"),
-            "error[WB002]: unknown key `endpint`\n --> config.yaml:2:7\n  |\n2 | api: {endpint: '127.0.0.1:1'}\n  |       ^^^^^^^ known here: `endpoint`\n  |\n  = help: did you mean `endpoint`?"
+            "error[WB002]: unknown key `endpint`\n --> config.yaml:2:7\n  |\n2 | api: {endpint: '127.0.0.1:1'}\n  |       ^^^^^^^ known here: `endpoint`, `loki`\n  |\n  = help: did you mean `endpoint`?"
         );
     }
 

@@ -8,15 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use axum::body::Body;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use watchbell_proto::otlp::Signal;
 use watchbell_rules::engine::RuleStatus;
+use watchbell_rules::otlp_labels::LabelConfig;
 use watchbell_rules::time::Timestamp;
 
 use crate::api;
+use crate::api::loki::Loki;
 use crate::clock::SharedClock;
 use crate::config::{Config, ConfigError};
 use crate::dedup::{self, Door};
@@ -28,7 +31,7 @@ use crate::exporter::{self, Exporters};
 use crate::notify::alertmanager::{self, Feed};
 use crate::notify::{CurrentNotifiers, Notifiers, Tools, stdout};
 use crate::outbox::{self, Outbox};
-use crate::receiver::{self, Doors, Keys, Receiver};
+use crate::receiver::{self, Doors, Keys, PushDoor, Receiver};
 use crate::telemetry::Metrics;
 use crate::wal::{self, AppendError, BoxFuture, DataDir, FrameKind, Log, Wal};
 
@@ -88,19 +91,25 @@ impl Pipeline {
             keys: keys.clone(),
             reload_metrics: metrics.register(ReloadMetrics::register),
             clock: Arc::clone(&clock),
+            labels: Mutex::new(config.engine.labels.clone()),
             reloading: tokio::sync::Mutex::new(()),
             draining: Mutex::new(false),
         });
         shared.put_in_force(&rules).await.map_err(|error| StartError::System(error.to_string()))?;
         shared.reload_metrics.succeeded(shared.clock.now());
         let receiver_metrics = metrics.register(receiver::Metrics::register);
-        let receiver = Receiver::start(&config.receivers, &keys, &config.limits, doors, clock, receiver_metrics)
-            .await
-            .map_err(|error| StartError::System(error.to_string()))?;
+        let receiver =
+            Receiver::start(&config.receivers, &keys, &config.limits, doors, Arc::clone(&clock), receiver_metrics)
+                .await
+                .map_err(|error| StartError::System(error.to_string()))?;
         let (api_stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         let collector: Arc<dyn api::Collector> = Arc::new(Arc::clone(&shared));
-        let api = tokio::spawn(api::serve(listener, collector, metrics, stopped));
+        let loki_metrics = metrics.register(api::loki::Metrics::register);
+        let source = Arc::new(Arc::clone(&shared));
+        let push = receiver.push_door().map(|door| Arc::new(door) as Arc<dyn api::loki::Push>);
+        let loki = Loki::new(source, push, config.api.loki.clone(), clock, loki_metrics);
+        let api = tokio::spawn(api::serve(listener, collector, metrics, loki, stopped));
         if rules.files.is_empty() {
             tracing::warn!(rule_files = ?config.rule_files, "there is no rule file: nothing is judged");
         }
@@ -282,6 +291,8 @@ struct Shared {
     keys: Keys,
     reload_metrics: ReloadMetrics,
     clock: SharedClock,
+    /// What makes index labels of attributes.
+    labels: Mutex<LabelConfig>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     draining: Mutex<bool>,
@@ -324,6 +335,7 @@ impl Shared {
                 return Err(error.to_string());
             }
         }
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.engine.labels);
         tracing::info!(rule_files = rules.files.len(), "reloaded");
         Ok(self.settled.left_out(&config))
     }
@@ -434,6 +446,23 @@ impl api::Collector for Arc<Shared> {
             requests.send(Request::Status(answer)).await.ok()?;
             answered.await.ok()
         })
+    }
+}
+
+impl api::loki::Source for Arc<Shared> {
+    fn log(&self) -> Arc<dyn Log> {
+        Arc::clone(&self.log)
+    }
+
+    fn labels(&self) -> LabelConfig {
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl api::loki::Push for PushDoor {
+    fn push(&self, request: http::Request<Body>) -> BoxFuture<http::Response<Body>> {
+        let door = self.clone();
+        Box::pin(async move { door.answer(request).await.map(Body::new) })
     }
 }
 

@@ -130,7 +130,7 @@ fn table(answer: &Answer) -> String {
         Answer::Streams(streams) => streams
             .iter()
             .map(|stream| {
-                let entries = stream.entries.iter().map(|(time, line)| format!("  {time}  {line}\n"));
+                let entries = stream.entries.iter().map(|entry| format!("  {}  {}\n", entry.time, entry.line));
                 format!("{}\n{}", stream.labels, entries.collect::<String>())
             })
             .collect::<Vec<_>>(),

@@ -1,4 +1,4 @@
-//! OTLP in, by gRPC and HTTP, both on each port. A request is read within limits, checked whole, cut where single records are over a
+//! OTLP in, by gRPC and HTTP, both on each port, and Loki's push API. A request is read within limits, checked whole, cut where single records are over a
 //! limit, appended to its signal's log as protobuf bytes, and answered when these are on disk.
 
 mod answer;
@@ -8,6 +8,7 @@ mod decompress;
 mod grpc;
 mod http;
 mod keys;
+mod loki;
 mod memory;
 mod metrics;
 pub mod tls;
@@ -171,7 +172,25 @@ pub struct Receiver {
     stop: watch::Sender<bool>,
     grpc: Option<SocketAddr>,
     http: Option<SocketAddr>,
+    push: Option<PushDoor>,
     servers: Vec<JoinHandle<()>>,
+}
+
+/// Takes requests of Loki's push API that came by another port than the receiver's own, with its limits and its token.
+#[derive(Clone)]
+pub struct PushDoor(Arc<Port>);
+
+impl PushDoor {
+    /// Answers when the request is durable.
+    pub async fn answer<B>(
+        &self,
+        request: ::http::Request<B>,
+    ) -> ::http::Response<impl http_body::Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + use<B>>
+    where
+        B: http_body::Body<Data = bytes::Bytes, Error: fmt::Display> + Unpin,
+    {
+        loki::answer(&self.0, request).await
+    }
 }
 
 impl Receiver {
@@ -188,7 +207,7 @@ impl Receiver {
         let intake =
             Arc::new(Intake { doors, limits: *limits, memory, clock, metrics, state: watch::Sender::default() });
         let mut receiver =
-            Self { intake, stop: watch::Sender::new(false), grpc: None, http: None, servers: Vec::new() };
+            Self { intake, stop: watch::Sender::new(false), grpc: None, http: None, push: None, servers: Vec::new() };
         let protocols = &config.otlp.protocols;
         if let (Some(port), Some(keys)) = (&protocols.grpc, &keys.grpc) {
             let bytes_max = port.max_recv_msg_size_mib.saturating_mul(1 << 20);
@@ -208,6 +227,11 @@ impl Receiver {
     /// Where `protocols.http` listens.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http
+    }
+
+    /// What takes Loki's pushes as `protocols.http` does, or, where that is not there, `protocols.grpc`.
+    pub fn push_door(&self) -> Option<PushDoor> {
+        self.push.clone()
     }
 
     /// Goes down in order: refuses what comes from now on (`503`, `UNAVAILABLE`), waits for the batches that are being written,
@@ -238,6 +262,7 @@ impl Receiver {
         let listener = bind(endpoint).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let port = Arc::new(Port { intake: self.intake.clone(), keys: keys.clone(), bytes_max });
+        self.push = Some(PushDoor(port.clone()));
         self.servers.push(tokio::spawn(connection::serve(listener, port, self.stop.subscribe())));
         Ok(address)
     }

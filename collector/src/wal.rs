@@ -171,6 +171,29 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
+impl Frame {
+    /// The least and the greatest time that a record in it may have: its own or, where records may have none, when it was received.
+    pub fn times(&self) -> (Timestamp, Timestamp) {
+        match self.event_span {
+            // Only of batches whose every record has a time there is a hash.
+            Some(span) if self.hash != 0 => span,
+            Some((least, greatest)) => (least.min(self.received), greatest.max(self.received)),
+            None => (self.received, self.received),
+        }
+    }
+}
+
+/// A part of a log that is there or gone as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where its first frame stands.
+    pub start: Position,
+    /// Where its last frame ends.
+    pub end: Position,
+    /// The least and the greatest time that a record in it may have.
+    pub times: (Timestamp, Timestamp),
+}
+
 /// How far a log has got. `durable <= appended` always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -245,6 +268,28 @@ pub trait Log: Send + Sync + 'static {
     fn seek(&self, since: Timestamp) -> Position {
         let _ = since;
         self.oldest()
+    }
+
+    /// The parts that the log has now, oldest first. A part may go while it is read: then reading goes on with the oldest that is left.
+    fn parts(&self) -> Vec<Part> {
+        vec![Part { start: self.oldest(), end: self.end(), times: (Timestamp::MIN, Timestamp::MAX) }]
+    }
+
+    /// Shows the headers of a part's frames, oldest first, until `visit` says `false`. Where it can, it neither reads nor checks the
+    /// payloads, and shows none.
+    fn part_headers(&self, part: &Part, visit: &mut dyn FnMut(Frame) -> bool) -> std::io::Result<()> {
+        let mut from = part.start;
+        while from < part.end {
+            let frames = self.read(from, 1 << 20)?;
+            let Some(last) = frames.last() else { break };
+            from = last.next;
+            for frame in frames {
+                if frame.position >= part.end || !visit(frame) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Shows the frames received at or after `since`, oldest first. Where it can, it neither reads nor checks the payloads, and shows none.

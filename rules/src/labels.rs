@@ -54,6 +54,11 @@ impl Labels {
         self.0.is_empty()
     }
 
+    /// The memory that the set takes, about.
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|(name, value)| name.len() + value.len() + PAIR_BYTES).sum()
+    }
+
     /// A hash that stays the same between versions and machines: XXH64 over `name 0xFF value 0xFF`, as Prometheus does it.
     pub fn fingerprint(&self) -> u64 {
         let mut bytes = Vec::with_capacity(64);
@@ -66,6 +71,9 @@ impl Labels {
         xxhash_rust::xxh64::xxh64(&bytes, 0)
     }
 }
+
+/// Two pointers with their lengths, two counts each.
+const PAIR_BYTES: usize = 64;
 
 fn sorted<N: Into<Arc<str>>, V: Into<Arc<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Vec<(Arc<str>, Arc<str>)> {
     let mut sorted: Vec<(Arc<str>, Arc<str>)> = Vec::new();

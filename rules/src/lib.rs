@@ -14,6 +14,7 @@ pub mod labels;
 pub mod lint;
 pub mod literal_index;
 pub mod logql;
+pub mod loki_push;
 pub mod matcher;
 pub mod otlp_labels;
 pub mod pipeline;

@@ -5,7 +5,9 @@
 //! arithmetic, `on` beside a number, an aggregation of a number, a range of 0, and a number with a word on its heels (`5or`).
 //! `variants`, which newer Lokis have no more, is read.
 
-use crate::diagnostic::Diagnostic;
+use std::collections::BTreeMap;
+
+use crate::diagnostic::{Diagnostic, codes};
 
 pub mod ast;
 pub mod check;
@@ -21,6 +23,25 @@ pub fn parse(text: &str) -> Result<ast::Expr, Vec<Diagnostic>> {
     let expr = parser::parse(text).map_err(|mistake| vec![mistake])?;
     let mistakes = check::check(&expr);
     if mistakes.is_empty() { Ok(expr) } else { Err(mistakes) }
+}
+
+/// Reads the labels of a stream, `{name="value", ...}`.
+pub(crate) fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, Diagnostic> {
+    let refused = |span: std::ops::Range<usize>, message: &str| Diagnostic::error(codes::SYNTAX, span, message);
+    let log = match parser::parse(text)? {
+        ast::Expr::Log(log) if log.stages.is_empty() => log,
+        _ => return Err(refused(0..text.len(), "these are no labels: write `{name=\"value\", ...}`")),
+    };
+    let mut labels = BTreeMap::new();
+    for matcher in log.selector.matchers {
+        if matcher.op != ast::MatchOp::Equal {
+            return Err(refused(matcher.span.range(), "a stream's label has one value: write `name=\"value\"`"));
+        }
+        if labels.insert(matcher.name, matcher.value).is_some() {
+            return Err(refused(matcher.span.range(), "the label is there twice"));
+        }
+    }
+    Ok(labels)
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use watchbell_proto::otlp::common::KeyValue;
-use watchbell_proto::otlp::logs::{LogRecord, LogsRequest};
-use watchbell_proto::otlp::resource::Resource;
+use watchbell_proto::otlp::logs::{LogRecord, LogsRequest, ResourceLogs};
 
 use crate::entry::LogEntry;
 use crate::otlp_labels::{OtlpEntry, ResourceLabels, ScopeLabels};
@@ -251,7 +250,7 @@ impl<'a> Matcher<'a> {
             for scope_logs in resource_logs.scope_logs() {
                 let mut scope = None;
                 for record in scope_logs.log_records() {
-                    let labels = labels.get_or_insert_with(|| self.enter_resource(resource));
+                    let labels = labels.get_or_insert_with(|| self.enter_resource(&resource_logs));
                     let scope = scope.get_or_insert_with(|| ScopeLabels::new(scope_logs.scope()));
                     reached = reached.max(self.record(labels, scope, record));
                 }
@@ -263,8 +262,8 @@ impl<'a> Matcher<'a> {
         self.finish()
     }
 
-    fn enter_resource(&mut self, resource: Resource<'_>) -> ResourceLabels {
-        let labels = ResourceLabels::new(resource, &self.plan.config.labels);
+    fn enter_resource(&mut self, resource_logs: &ResourceLogs<'_>) -> ResourceLabels {
+        let labels = ResourceLabels::of(resource_logs, &self.plan.config.labels);
         self.resources += 1;
         let mut filters = self.plan.dispatch.filters(&self.plan.selectors, &labels);
         if let Some(feed) = self.only {

@@ -21,10 +21,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use watchbell_proto::otlp::common::{KeyValue, Scope};
-use watchbell_proto::otlp::logs::LogRecord;
+use watchbell_proto::otlp::logs::{LogRecord, ResourceLogs};
 use watchbell_proto::otlp::resource::Resource;
 
 use crate::entry::{LabelValue, LogEntry};
+use crate::labels::Labels;
+use crate::loki_push::SCHEMA_URL;
 
 pub use name::label_name;
 pub use value::{attribute_text, body_line, severity_name};
@@ -58,6 +60,25 @@ pub struct ResourceLabels {
 }
 
 impl ResourceLabels {
+    /// The labels of a resource, or of a stream that came by Loki's push API.
+    pub fn of(resource_logs: &ResourceLogs<'_>, config: &LabelConfig) -> Self {
+        match resource_logs.schema_url() {
+            SCHEMA_URL => Self::of_stream(resource_logs.resource(), config),
+            _ => Self::new(resource_logs.resource(), config),
+        }
+    }
+
+    /// Its attributes are its labels, all of them of the index.
+    fn of_stream(stream: Resource<'_>, config: &LabelConfig) -> Self {
+        let mut labels = Self::default();
+        for attribute in stream.attributes() {
+            set(&mut labels.index, attribute.key(), value::label_value(attribute.value()));
+        }
+        labels.index.retain(|_, value| !value.is_empty());
+        labels.discover_service_name(config);
+        labels
+    }
+
     /// The labels of `resource`.
     pub fn new(resource: Resource<'_>, config: &LabelConfig) -> Self {
         let mut labels = Self::default();
@@ -83,6 +104,11 @@ impl ResourceLabels {
     /// The value of an index label.
     pub fn index(&self, name: &str) -> Option<&str> {
         self.index.get(name).map(String::as_str)
+    }
+
+    /// All index labels: what makes a stream.
+    pub fn index_labels(&self) -> Labels {
+        Labels::new(self.index.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
     fn metadata(&self, name: &str) -> Option<&str> {

@@ -21,11 +21,13 @@
 //! window, a metric query fails as a whole, unless the expression asks for `__error__`.
 
 pub mod answer;
+pub mod batches;
 mod node;
 pub(crate) mod over_time;
 pub mod parameters;
 mod range;
 pub mod records;
+pub mod series;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -35,11 +37,13 @@ use std::time::Duration;
 use crate::diagnostic::Diagnostic;
 use crate::entry::LogEntry;
 use crate::logql::{self, ast};
+use crate::otlp_labels::ResourceLabels;
 use crate::pipeline::Unsupported;
 use crate::time::Timestamp;
 use crate::vector::{Element, Operand, Vector};
 use answer::{Answer, Point, Series};
 use node::{Node, Ranges};
+use range::Range;
 use streams::Streams;
 
 /// When a query is evaluated.
@@ -107,6 +111,12 @@ pub struct Limits {
     pub query_samples_max: usize,
     /// Samples that are looked at, step by step, window by window; a query that would look at more fails.
     pub query_samples_visited_max: u64,
+    /// Bytes of the records, samples and labels that a query holds, about; a query that would hold more fails.
+    pub query_memory_bytes_max: u64,
+    /// Of a log query's records one that is nearer than this to the one before it is left out; zero leaves out none.
+    pub interval: Duration,
+    /// Whether streams are told apart by index labels alone, the other labels standing beside each record.
+    pub categorize: bool,
 }
 
 impl Default for Limits {
@@ -117,6 +127,9 @@ impl Default for Limits {
             series_max: 500,
             query_samples_max: 50_000_000,
             query_samples_visited_max: 10_000_000_000,
+            query_memory_bytes_max: 4 << 30,
+            interval: Duration::ZERO,
+            categorize: false,
         }
     }
 }
@@ -137,14 +150,17 @@ pub enum QueryErrorKind {
     BadData,
     /// The expression is right, but fails on these records or at a limit.
     Execution,
+    /// Nobody wants the answer any more.
+    Stopped,
 }
 
 impl QueryErrorKind {
-    /// `bad_data` or `execution`.
+    /// `bad_data`, `execution` or `canceled`.
     pub fn name(self) -> &'static str {
         match self {
             Self::BadData => "bad_data",
             Self::Execution => "execution",
+            Self::Stopped => "canceled",
         }
     }
 }
@@ -159,7 +175,13 @@ impl QueryError {
         Self { kind: QueryErrorKind::Execution, message: message.into() }
     }
 
-    fn mistakes(mistakes: &[Diagnostic], text: &str) -> Self {
+    /// Nobody wants the answer any more.
+    pub fn stopped() -> Self {
+        Self { kind: QueryErrorKind::Stopped, message: "the query was stopped".to_owned() }
+    }
+
+    /// What is wrong with an expression, with the places.
+    pub fn mistakes(mistakes: &[Diagnostic], text: &str) -> Self {
         let told: Vec<String> = mistakes
             .iter()
             .map(|mistake| {
@@ -191,6 +213,17 @@ pub struct Query {
     when: When,
     limits: Limits,
     kind: Kind,
+    /// Records that were added in order.
+    added: u64,
+}
+
+/// Where a record is from that may come in any order, and more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Of two records of one time the one with the less came first.
+    pub order: u64,
+    /// A record is there once, whose time and identity another has.
+    pub identity: u64,
 }
 
 #[derive(Debug)]
@@ -220,27 +253,107 @@ impl Query {
                 Kind::Metric { ranges, node, is_sorted: node::sorts(metric) }
             }
         };
-        Ok(Self { when, limits, kind })
+        Ok(Self { when, limits, kind, added: 0 })
     }
 
-    /// Takes a record; records come in the order of their times.
+    /// Takes a record; records come in the order of their times, each once.
     pub fn add<E: LogEntry>(&mut self, time: Timestamp, entry: &E) -> Result<(), QueryError> {
+        self.added += 1;
         match &mut self.kind {
-            Kind::Log(streams) => streams.add(time, entry),
-            Kind::Metric { ranges, .. } => ranges.add(time, entry)?,
+            Kind::Log(streams) => drop(streams.add(time, self.added, entry)),
+            Kind::Metric { ranges, .. } => drop(ranges.add(time, None, entry)?),
         }
-        Ok(())
+        self.check_memory()
+    }
+
+    /// Takes a record that may come in any order of time, and again; one of two of the same time by `order`. Tells whether it counts.
+    pub fn add_from<E: LogEntry>(&mut self, time: Timestamp, origin: Origin, entry: &E) -> Result<bool, QueryError> {
+        let counts = match &mut self.kind {
+            Kind::Log(streams) => streams.add(time, origin.order, entry),
+            Kind::Metric { ranges, .. } => ranges.add(time, Some(origin.identity), entry)?,
+        };
+        self.check_memory()?;
+        Ok(counts)
+    }
+
+    /// Whether records of a stream with these index labels can count.
+    pub fn selects(&self, stream: &ResourceLabels) -> bool {
+        match &self.kind {
+            Kind::Log(streams) => streams.selects(stream),
+            Kind::Metric { ranges, .. } => ranges.all().iter().any(|range| range.selects(stream)),
+        }
+    }
+
+    /// Whether any record from the one to the other time can count, after those that were added.
+    pub fn wants(&self, least: Timestamp, greatest: Timestamp) -> bool {
+        let overlaps = |range: &Range| greatest.0 > range.window().0 && least.0 <= range.window().1;
+        match &self.kind {
+            Kind::Log(streams) => streams.wants_any(least, greatest),
+            Kind::Metric { ranges, .. } => ranges.all().iter().any(overlaps),
+        }
+    }
+
+    /// The least and the greatest time that a record can count at; `None` where no record does.
+    pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
+        match &self.kind {
+            Kind::Log(streams) => {
+                let span = streams.span();
+                (span.start < span.end).then_some((span.start, Timestamp(span.end.0 - 1)))
+            }
+            Kind::Metric { ranges, .. } => {
+                let least = ranges.all().iter().map(|range| range.window().0.saturating_add(1)).min()?;
+                let greatest = ranges.all().iter().map(|range| range.window().1).max()?;
+                Some((Timestamp(least), Timestamp(greatest)))
+            }
+        }
+    }
+
+    /// Whether it yields log lines.
+    pub fn is_log(&self) -> bool {
+        matches!(self.kind, Kind::Log(_))
+    }
+
+    /// Whether the newest records come first, and the others may not be needed.
+    pub fn is_backward(&self) -> bool {
+        self.is_log() && self.limits.direction == Direction::Backward
+    }
+
+    fn check_memory(&self) -> Result<(), QueryError> {
+        let bytes = match &self.kind {
+            Kind::Log(streams) => streams.bytes(),
+            Kind::Metric { ranges, .. } => ranges.all().iter().map(Range::bytes).sum(),
+        };
+        let max = self.limits.query_memory_bytes_max;
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(QueryError::execution(format!(
+            "the query holds more than {max} bytes, the maximum (`query_memory_bytes_max`): shorten its range of time, select fewer records, or aggregate by fewer labels"
+        )))
+    }
+
+    /// Of a log query, what was found since the last time, for who follows the log.
+    pub fn take_streams(&mut self) -> Vec<answer::Stream> {
+        match &mut self.kind {
+            Kind::Log(streams) => streams.take(),
+            Kind::Metric { .. } => Vec::new(),
+        }
     }
 
     /// The answer over the records that were added.
     pub fn answer(self) -> Result<Answer, QueryError> {
+        self.answer_unless(&|| false)
+    }
+
+    /// The same; `is_stopped` is asked again and again whether to give up.
+    pub fn answer_unless(self, is_stopped: &dyn Fn() -> bool) -> Result<Answer, QueryError> {
         match self.kind {
             Kind::Log(streams) => Ok(Answer::Streams(streams.finish())),
             Kind::Metric { mut ranges, node, is_sorted } => {
                 ranges.sort();
                 match self.when {
                     When::At(time) => instant(&mut ranges, &node, time, is_sorted, &self.limits),
-                    When::Range { .. } => matrix(&mut ranges, &node, self.when, &self.limits),
+                    When::Range { .. } => matrix(&mut ranges, &node, self.when, &self.limits, is_stopped),
                 }
             }
         }
@@ -268,9 +381,18 @@ fn instant(
     Ok(Answer::Vector(vector.into_iter().map(series).collect()))
 }
 
-fn matrix(ranges: &mut Ranges, node: &Node, when: When, limits: &Limits) -> Result<Answer, QueryError> {
+fn matrix(
+    ranges: &mut Ranges,
+    node: &Node,
+    when: When,
+    limits: &Limits,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<Answer, QueryError> {
     let mut all = BTreeMap::new();
     for time in when.steps() {
+        if is_stopped() {
+            return Err(QueryError::stopped());
+        }
         let vector = match ranges.value(node, time)? {
             Operand::Scalar(value) => Vector::from([Element { labels: Default::default(), value }]),
             Operand::Vector(vector) => vector,

@@ -12,6 +12,7 @@ mod foreign_clients;
 mod grafana;
 mod helm;
 mod limits;
+mod loki_api;
 mod mailpit;
 mod otelcol;
 mod prometheus;

@@ -195,7 +195,7 @@ impl Streams {
         let mut streams = Self::default();
         for payload in payloads {
             for resource_logs in LogsRequest::new(&payload.bytes).resource_logs() {
-                let resource = ResourceLabels::new(resource_logs.resource(), labels);
+                let resource = ResourceLabels::of(&resource_logs, labels);
                 let scopes = resource_logs.scope_logs();
                 scopes.for_each(|scope_logs| streams.add_all(&resource, scope_logs, payload.received));
             }

@@ -32,6 +32,8 @@ pub(super) struct Accepted {
 pub(super) enum Refusal {
     /// It will never decode.
     Malformed(String),
+    /// A push without a single entry, which Loki, too, refuses.
+    NoEntries,
     /// The bearer token is missing or wrong.
     Unauthenticated,
     /// No such path or service.
@@ -89,6 +91,20 @@ impl Accepted {
         grpc_message(&self.response().to_protobuf())
     }
 
+    /// Where single entries were refused, Loki answers 400, and has taken the others.
+    pub(super) fn to_loki(&self) -> Response<Body> {
+        match &self.rejected {
+            None => {
+                let mut response = Response::new(Body::default());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response
+            }
+            Some((rejected, reason)) => {
+                text(StatusCode::BAD_REQUEST, &format!("{rejected} entries were refused, the others taken: {reason}"))
+            }
+        }
+    }
+
     fn response(&self) -> ExportResponse {
         match &self.rejected {
             None => ExportResponse::success(),
@@ -124,6 +140,26 @@ impl Refusal {
         response
     }
 
+    /// As plain text.
+    pub(super) fn to_loki(&self) -> Response<Body> {
+        let (status, message) = match self {
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "logs are pushed by POST".to_owned()),
+            Self::UnsupportedEncoding(got) => {
+                let message = format!("encoding `{got}` is not understood: send snappy, gzip, deflate or zstd");
+                (StatusCode::BAD_REQUEST, message)
+            }
+            other => (other.terms().0, other.message()),
+        };
+        let mut response = text(status, &message);
+        let headers = response.headers_mut();
+        match self {
+            Self::Unauthenticated => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Self::MethodNotAllowed => drop(headers.insert(ALLOW, HeaderValue::from_static("POST"))),
+            _ => drop(self.retry_after().map(|after| headers.insert(RETRY_AFTER, after.as_secs().max(1).into()))),
+        }
+        response
+    }
+
     /// Trailers alone, which HTTP/2 sends as its only headers.
     pub(super) fn to_grpc(&self) -> Response<Body> {
         let status = self.status();
@@ -152,6 +188,7 @@ impl Refusal {
     fn terms(&self) -> (StatusCode, Code, &'static str) {
         match self {
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument, "malformed"),
+            Self::NoEntries => (StatusCode::UNPROCESSABLE_ENTITY, Code::InvalidArgument, "no_entries"),
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, Code::Unauthenticated, "unauthenticated"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, Code::Unimplemented, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "method_not_allowed"),
@@ -176,6 +213,7 @@ impl Refusal {
     fn message(&self) -> String {
         match self {
             Self::Malformed(why) => why.clone(),
+            Self::NoEntries => "the push has no entry".to_owned(),
             Self::Unauthenticated => "a bearer token is needed: send `Authorization: Bearer <token>`".to_owned(),
             Self::NotFound(path) => {
                 format!("nothing is at `{path}`: OTLP is taken at /v1/logs, /v1/traces and /v1/metrics, and by gRPC")
@@ -224,6 +262,14 @@ impl Format {
             Self::Json => "application/json",
         })
     }
+}
+
+/// A line of plain text.
+fn text(status: StatusCode, message: &str) -> Response<Body> {
+    let mut response = Response::new(Body::new(format!("{message}\n").into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
 }
 
 /// An answer of one gRPC message that ends well.

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -160,6 +158,8 @@ impl Port {
 pub(super) enum Transport {
     Grpc,
     Http,
+    /// By Loki's push API.
+    Loki,
 }
 
 impl Transport {
@@ -167,22 +167,28 @@ impl Transport {
         match self {
             Self::Grpc => "grpc",
             Self::Http => "http",
+            Self::Loki => "loki",
         }
     }
 }
+
+/// A body as it comes in.
+pub(super) trait RequestBody: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin {}
+
+impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Unpin> RequestBody for B {}
 
 /// One request: its memory until it is answered, and its figures.
 pub(super) struct Call {
     source: Source,
     intake: Arc<Intake>,
-    hold: Hold,
+    pub(super) hold: Hold,
     started: Duration,
     version: http::Version,
 }
 
 impl Call {
     /// Reads a body of at most `bytes_max`. One that comes in a single piece is not copied.
-    pub(super) async fn read(&mut self, mut body: Incoming, bytes_max: usize) -> Result<Bytes, Refusal> {
+    pub(super) async fn read<B: RequestBody>(&mut self, mut body: B, bytes_max: usize) -> Result<Bytes, Refusal> {
         if body.size_hint().lower() > bytes_max as u64 {
             self.discard(body).await;
             return Err(Refusal::TooLarge { bytes_max });
@@ -195,7 +201,7 @@ impl Call {
         outcome
     }
 
-    async fn read_pieces(&mut self, body: &mut Incoming, bytes_max: usize) -> Result<Bytes, Refusal> {
+    async fn read_pieces(&mut self, body: &mut impl RequestBody, bytes_max: usize) -> Result<Bytes, Refusal> {
         let bytes_counter = self.intake.metrics.bytes.get_or_create_owned(&self.source);
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -219,7 +225,7 @@ impl Call {
 
     /// Reads what is left of a refused request over HTTP/1 and throws it away: a client that is still writing would otherwise see
     /// its connection reset, not our answer.
-    pub(super) async fn discard(&self, mut body: Incoming) {
+    pub(super) async fn discard(&self, mut body: impl RequestBody) {
         if self.version >= http::Version::HTTP_2 {
             return; // a stream can be ended without harm to its connection
         }
@@ -283,7 +289,7 @@ impl Call {
 }
 
 /// How long a body will be, from its headers or, for gRPC, which has no such header, from its first bytes.
-fn expected_bytes(first: &[u8], rest: &Incoming) -> usize {
+fn expected_bytes(first: &[u8], rest: &impl RequestBody) -> usize {
     let hinted = first.len() + usize::try_from(rest.size_hint().lower()).unwrap_or(0);
     match *first {
         [0 | 1, a, b, c, d, ..] if hinted == first.len() => 5 + u32::from_be_bytes([a, b, c, d]) as usize,

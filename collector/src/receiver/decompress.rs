@@ -13,6 +13,8 @@ pub(super) enum Encoding {
     Identity,
     Gzip,
     Zstd,
+    /// Without a head, as Loki takes it.
+    Deflate,
 }
 
 impl Encoding {
@@ -34,6 +36,7 @@ impl Encoding {
         match self {
             Self::Identity => Ok(body),
             Self::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(&*body), "gzip", bytes_max, hold),
+            Self::Deflate => read_all(flate2::bufread::DeflateDecoder::new(&*body), "deflate", bytes_max, hold),
             Self::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(&*body).map_err(internal)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(internal)?;

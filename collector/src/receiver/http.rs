@@ -7,9 +7,13 @@ use watchbell_proto::otlp::Signal;
 use super::answer::{Accepted, Body, Format, Refusal};
 use super::connection::{Call, Port, Transport};
 use super::decompress::Encoding;
+use super::loki;
 
 /// Answers one request.
 pub(super) async fn answer(port: &Port, request: Request<Incoming>) -> Response<Body> {
+    if request.uri().path() == loki::PATH {
+        return loki::answer(port, request).await;
+    }
     let signal = signal(request.uri().path());
     let mut call = port.call(Transport::Http, request.version(), signal);
     let format = Format::parse(request.headers().get(http::header::CONTENT_TYPE));

@@ -20,7 +20,7 @@ use super::metrics::{CursorReport, LogMetrics, Metrics, Report, Reports};
 use super::reader::{Tail, frame};
 use super::segment::{DATA_START, Segment};
 use super::writer::WalWriter;
-use super::{AppendError, BoxFuture, Cursor, Frame, FrameKind, Log, NewFrame, Position, Progress};
+use super::{AppendError, BoxFuture, Cursor, Frame, FrameKind, Log, NewFrame, Part, Position, Progress};
 use crate::clock::SharedClock;
 
 /// `wal` in the config file: the limits of each log.
@@ -154,6 +154,16 @@ impl<D: Disk> Log for Wal<D> {
 
     fn seek(&self, since: Timestamp) -> Position {
         self.shared.seek(since)
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        self.shared.parts()
+    }
+
+    fn part_headers(&self, part: &Part, visit: &mut dyn FnMut(Frame) -> bool) -> io::Result<()> {
+        self.shared.walk(part.start, &mut |position, header| {
+            position < part.end && visit(frame(position, &header, bytes::Bytes::new()))
+        })
     }
 
     fn headers(&self, since: Timestamp, visit: &mut dyn FnMut(Frame)) -> io::Result<()> {

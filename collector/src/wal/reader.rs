@@ -11,7 +11,7 @@ use super::disk::{Disk, DiskFile, is_unreadable, next_page, read_what_can_be};
 use super::frame::{ALIGN, HEADER_BYTES, Header};
 use super::log::Shared;
 use super::segment::{DATA_START, Segment};
-use super::{Frame, Position};
+use super::{Frame, Part, Position};
 
 impl<D: Disk> Shared<D> {
     pub(super) fn read(&self, from: Position, bytes_max: usize) -> io::Result<Vec<Frame>> {
@@ -71,6 +71,20 @@ impl<D: Disk> Shared<D> {
         let segments = self.segments();
         let before = segments.values().rev().find(|segment| segment.header.received < since);
         before.or_else(|| segments.values().next()).map_or(Position::default(), |segment| segment.position(DATA_START))
+    }
+
+    /// The segments, as parts that are there or gone as a whole. The times of the last one are not known yet.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        let segments = self.segments();
+        let followers = segments.values().skip(1).map(|next| Some(next.header.received));
+        let part = |(segment, received_until): (&Arc<Segment<D::File>>, Option<Timestamp>)| {
+            let times = received_until.map_or((Timestamp::MIN, Timestamp::MAX), |until| {
+                let (least, greatest) = segment.index().event_span.unwrap_or((until, until));
+                (least.min(segment.header.received), greatest.max(until))
+            });
+            Part { start: segment.position(DATA_START), end: segment.position(segment.end()), times }
+        };
+        segments.values().zip(followers.chain([None])).map(part).collect()
     }
 
     /// The segment and the offset in it where the first frame at or after that position may stand.

@@ -18,6 +18,23 @@ pub(crate) fn float(text: &str) -> Result<f64, String> {
     }
 }
 
+/// What a value looks like, as Loki calls it: `int`, `float`, `boolean`, `duration`, `bytes` or `string`.
+pub fn kind(text: &str) -> &'static str {
+    if text.parse::<i64>().is_ok() {
+        "int"
+    } else if float(text).is_ok() {
+        "float"
+    } else if matches!(text, "true" | "false") {
+        "boolean"
+    } else if duration(text).is_ok() {
+        "duration"
+    } else if bytes(text).is_ok() {
+        "bytes"
+    } else {
+        "string"
+    }
+}
+
 /// `0x1.8p3`; the exponent must be there.
 fn hex_float(text: &str) -> Option<f64> {
     let (mantissa, exponent) = text[2..].split_once(['p', 'P'])?;

@@ -140,6 +140,11 @@ impl Extracted {
         }
     }
 
+    /// Whether a label that is left is as the record came with it.
+    pub fn is_original(&self, name: &str) -> bool {
+        self.find(name).is_none() && !matches!(name, ERROR_LABEL | ERROR_DETAILS_LABEL)
+    }
+
     /// Why a stage failed: `__error__`.
     pub fn error(&self) -> Option<&str> {
         self.error

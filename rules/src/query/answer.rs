@@ -24,8 +24,28 @@ pub enum Answer {
 pub struct Stream {
     /// All their labels: of the index, of structured metadata, and those that were extracted.
     pub labels: Labels,
-    /// Times and lines.
-    pub entries: Vec<(Timestamp, String)>,
+    /// Its records.
+    pub entries: Vec<Entry>,
+}
+
+/// A record of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// When it happened.
+    pub time: Timestamp,
+    /// Its line, as the stages left it.
+    pub line: String,
+    /// The labels that are not the stream's, where they were asked for apart from those.
+    pub categories: Option<Categories>,
+}
+
+/// Labels of a record that are not of the index.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Categories {
+    /// Structured metadata.
+    pub metadata: Labels,
+    /// What the stages extracted or changed.
+    pub parsed: Labels,
 }
 
 /// Points with the same labels.
@@ -69,7 +89,8 @@ impl Serialize for Answer {
         data.serialize_field("resultType", self.type_name())?;
         match self {
             Self::Streams(streams) => data.serialize_field("result", streams)?,
-            Self::Scalar(point) => data.serialize_field("result", point)?,
+            // Of a scalar Loki writes the time in milliseconds.
+            Self::Scalar(point) => data.serialize_field("result", &(point.millis, value_text(point.value)))?,
             Self::Vector(series) => data.serialize_field("result", &series.iter().map(Single).collect::<Vec<_>>())?,
             Self::Matrix(series) => data.serialize_field("result", series)?,
         }
@@ -79,12 +100,35 @@ impl Serialize for Answer {
 
 impl Serialize for Stream {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let values: Vec<(String, &str)> =
-            self.entries.iter().map(|(time, line)| (time.nanos().to_string(), line.as_str())).collect();
         let mut stream = serializer.serialize_struct("Stream", 2)?;
         stream.serialize_field("stream", &Names(&self.labels))?;
-        stream.serialize_field("values", &values)?;
+        stream.serialize_field("values", &self.entries)?;
         stream.end()
+    }
+}
+
+/// `["1764000005000000000","line"]`, with `{"structuredMetadata":{...},"parsed":{...}}` behind it where labels are told apart.
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut entry = serializer.serialize_seq(None)?;
+        entry.serialize_element(&self.time.nanos().to_string())?;
+        entry.serialize_element(&self.line)?;
+        if let Some(categories) = &self.categories {
+            entry.serialize_element(categories)?;
+        }
+        entry.end()
+    }
+}
+
+impl Serialize for Categories {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, labels) in [("structuredMetadata", &self.metadata), ("parsed", &self.parsed)] {
+            if !labels.is_empty() {
+                map.serialize_entry(name, &Names(labels))?;
+            }
+        }
+        map.end()
     }
 }
 
@@ -109,7 +153,9 @@ impl Serialize for Single<'_> {
     }
 }
 
-struct Names<'a>(&'a Labels);
+/// A set of labels as an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a>(pub &'a Labels);
 
 impl Serialize for Names<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

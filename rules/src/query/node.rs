@@ -61,10 +61,16 @@ impl Ranges {
         Node::lower(expr, self)
     }
 
-    /// Takes a record.
-    pub(super) fn add<E: LogEntry>(&mut self, time: Timestamp, entry: &E) -> Result<(), QueryError> {
+    /// Takes a record, in any order of time; a second one of that identity is the same. Tells whether it became a sample.
+    pub(super) fn add<E: LogEntry>(
+        &mut self,
+        time: Timestamp,
+        identity: Option<u64>,
+        entry: &E,
+    ) -> Result<bool, QueryError> {
+        let before = self.samples;
         for range in &mut self.all {
-            self.samples += usize::from(range.add(time, entry));
+            self.samples += usize::from(range.add(time, identity, entry));
         }
         let max = self.samples_max;
         if self.samples > max {
@@ -72,7 +78,12 @@ impl Ranges {
                 "the query is over more than {max} samples, the maximum (`query_samples_max`): shorten its range of time, or select fewer records"
             )));
         }
-        Ok(())
+        Ok(self.samples > before)
+    }
+
+    /// The range aggregations.
+    pub(super) fn all(&self) -> &[Range] {
+        &self.all
     }
 
     /// Puts the series in the order in which they are evaluated; to be called once, when all records are there.

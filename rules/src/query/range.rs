@@ -1,10 +1,11 @@
 //! A range aggregation: the samples of each series, and the windows over them.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::entry::LogEntry;
 use crate::labels::Labels;
 use crate::logql::ast::{Grouping, LogExpr, LogRange, RangeAggregation, RangeOp, Stage, StageKind, Unwrap};
+use crate::otlp_labels::ResourceLabels;
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::pipeline::{Extracted, Pipeline, Record, Unsupported, Verdict};
 use crate::time::Timestamp;
@@ -26,6 +27,9 @@ pub(super) struct Range {
     now: Timestamp,
     by_key: HashMap<String, usize>,
     series: Vec<Series>,
+    /// Times and identities of the records that have one.
+    seen: HashSet<(i64, u64)>,
+    bytes: u64,
     extracted: Extracted,
     key: String,
 }
@@ -91,13 +95,15 @@ impl Range {
             now: when.end(),
             by_key: HashMap::new(),
             series: Vec::new(),
+            seen: HashSet::new(),
+            bytes: 0,
             extracted: Extracted::default(),
             key: String::new(),
         })
     }
 
     /// Takes a record; tells whether it became a sample.
-    pub(super) fn add<E: LogEntry>(&mut self, time: Timestamp, entry: &E) -> bool {
+    pub(super) fn add<E: LogEntry>(&mut self, time: Timestamp, identity: Option<u64>, entry: &E) -> bool {
         if time.0 <= self.window.0 || time.0 > self.window.1 {
             return false;
         }
@@ -114,8 +120,15 @@ impl Range {
                 None => return false,
             },
         };
+        if let Some(identity) = identity {
+            if !self.seen.insert((time.0, identity)) {
+                return false;
+            }
+            self.bytes += SEEN_BYTES;
+        }
         let series = self.series_of(&record, verdict == Verdict::Failed);
         self.series[series].samples.push(Sample { at: time.0, value });
+        self.bytes += size_of::<Sample>() as u64;
         true
     }
 
@@ -130,14 +143,33 @@ impl Range {
             return *known;
         }
         let error = self.extracted.error().filter(|_| has_failed).map(str::to_owned);
-        self.series.push(Series { labels: Labels::with_empty(labels), error, samples: Vec::new(), from: 0, to: 0 });
+        let series = Series { labels: Labels::with_empty(labels), error, samples: Vec::new(), from: 0, to: 0 };
+        self.bytes += (size_of::<Series>() + series.labels.bytes() + 2 * self.key.len()) as u64;
+        self.series.push(series);
         self.by_key.insert(self.key.clone(), self.series.len() - 1);
         self.series.len() - 1
     }
 
-    /// Sorts the series by labels.
+    /// When records count: behind the first time, up to the second.
+    pub(super) fn window(&self) -> (i64, i64) {
+        self.window
+    }
+
+    /// Whether a stream with these index labels is asked for.
+    pub(super) fn selects(&self, stream: &ResourceLabels) -> bool {
+        self.source.selects(stream)
+    }
+
+    /// The memory that its samples and series take, about.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Sorts the series by labels, and the samples of each by time; those of one time stay as they came.
     pub(super) fn sort(&mut self) {
         self.by_key.clear();
+        self.seen = HashSet::new();
+        self.series.iter_mut().for_each(|series| series.samples.sort_by_key(|sample| sample.at));
         self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
     }
 
@@ -187,6 +219,11 @@ impl Source {
             matchers: log.selector.matchers.iter().map(compiled).collect::<Result<_, _>>()?,
             pipeline: Pipeline::compile(&log.stages, wanted)?,
         })
+    }
+
+    /// Whether the selector holds of these index labels.
+    pub(super) fn selects(&self, stream: &ResourceLabels) -> bool {
+        self.matchers.iter().all(|(name, matcher)| matcher.matches(stream.index(name).unwrap_or_default()))
     }
 
     pub(super) fn run<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> Verdict {
@@ -277,6 +314,9 @@ fn pipeline_error(error: &str, labels: &Labels) -> QueryError {
          The label filter can also be specified after unwrap. (e.g | unwrap latency | __error__=\"\" )\n"
     ))
 }
+
+/// What a record's identity takes in the set, which is at most seven eighths full.
+const SEEN_BYTES: u64 = 24;
 
 /// A label of series whose records failed and that count all the same.
 const PRESERVE_ERROR_LABEL: &str = "__preserve_error__";

@@ -21,6 +21,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor
 use watchbell_proto::otlp::logs::{LogRecord, LogsRequest};
 use watchbell_proto::otlp::{Signal, json};
 
+use super::batches::record_time;
 use super::parameters::rfc3339;
 use crate::entry::{LabelValue, LogEntry};
 use crate::labels::Labels;
@@ -202,26 +203,27 @@ fn moved(error: RecordsError, before: &[u8]) -> RecordsError {
     RecordsError { line: error.line + lines_before, column, ..error }
 }
 
-fn json_error(error: serde_json::Error) -> RecordsError {
+pub(crate) fn json_error(error: serde_json::Error) -> RecordsError {
     let json::JsonError { line, column, message, .. } = error.into();
     RecordsError { line, column, message }
 }
 
+/// A body of Loki's push API.
 #[derive(serde::Deserialize)]
-struct Push {
-    streams: Vec<PushStream>,
+pub(crate) struct Push {
+    pub(crate) streams: Vec<PushStream>,
 }
 
 #[derive(serde::Deserialize)]
-struct PushStream {
-    stream: BTreeMap<String, String>,
-    values: Vec<PushValue>,
+pub(crate) struct PushStream {
+    pub(crate) stream: BTreeMap<String, String>,
+    pub(crate) values: Vec<PushValue>,
 }
 
-struct PushValue {
-    time: Timestamp,
-    line: String,
-    metadata: BTreeMap<String, String>,
+pub(crate) struct PushValue {
+    pub(crate) time: Timestamp,
+    pub(crate) line: String,
+    pub(crate) metadata: BTreeMap<String, String>,
 }
 
 impl<'de> Deserialize<'de> for PushValue {
@@ -315,12 +317,12 @@ pub(crate) fn otlp_requests(bytes: &[u8], mut visit: impl FnMut(&[u8])) -> Resul
 pub fn from_otlp(request: &[u8], config: &LabelConfig, end: Timestamp) -> Vec<OwnedEntry> {
     let mut entries = Vec::new();
     for resource_logs in LogsRequest::new(request).resource_logs() {
-        let resource = ResourceLabels::new(resource_logs.resource(), config);
+        let resource = ResourceLabels::of(&resource_logs, config);
         for scope_logs in resource_logs.scope_logs() {
             let scope = ScopeLabels::new(scope_logs.scope());
             for record in scope_logs.log_records() {
                 let attributes: Vec<_> = record.attributes().collect();
-                let time = otlp_time(&record).unwrap_or(Timestamp(end.0.saturating_sub(1)));
+                let time = record_time(&record, Timestamp(end.0.saturating_sub(1)));
                 entries.push(owned(
                     &OtlpEntry { resource: &resource, scope: &scope, record, attributes: &attributes },
                     time,
