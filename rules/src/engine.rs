@@ -320,7 +320,8 @@ impl Engine {
         let is_over_budget = self.cells > self.plan.config.window_cells_max;
         let state = &mut self.state.leaves[leaf];
         let Some(group) = state.get_mut(key) else { return };
-        group.window.compact(self.plan.leaves[leaf].retention, is_over_budget);
+        let planned = &self.plan.leaves[leaf];
+        group.window.compact(planned.retention, planned.fineness, is_over_budget);
         let len = group.window.len();
         state.cells = state.cells + len - cells_before;
         self.cells = self.cells + len - cells_before;

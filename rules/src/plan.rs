@@ -67,7 +67,7 @@ pub struct EngineConfig {
     /// aggregations) get no further ones, as at `groups_per_rule_max`.
     pub groups_max: usize,
     /// Cells of 16 bytes that all windows have together. At the limit each window that a record falls into keeps fewer, and one is
-    /// counted for up to `retention / 64` too long instead of `retention / 512`; of fewer samples is a quantile taken.
+    /// counted for up to `retention / 64` too long instead of `retention / 512`; a rule with a quantile fails where a series has more than 4,096.
     pub window_cells_max: usize,
     /// Bytes of a record's body that evidence keeps; a longer one is cut and ends in `…`.
     pub evidence_body_bytes_max: usize,
@@ -235,6 +235,8 @@ pub(crate) struct Leaf {
     pub(crate) range: Duration,
     /// How long its windows remember: the range, and how far back a rule may still look.
     pub(crate) retention: Duration,
+    /// By how much its windows have more cells than others: they look back further.
+    pub(crate) fineness: usize,
     pub(crate) samples: usize,
     /// Rules that are judged at the record.
     pub(crate) edges: Vec<usize>,

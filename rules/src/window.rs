@@ -23,6 +23,10 @@ pub use samples::{WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET};
 /// further behind the clock than that (by a long `lateness` or `offset`) may find a record up to a grain too late.
 pub const WINDOW_CELLS_MAX: usize = 1024;
 
+/// By how much a window with an `offset` may have more cells, so that the grain is `range / 512` for it too: up to an `offset` of some 15 ranges.
+/// Beyond, the grain grows with the `offset`: 11 s for `[5m] offset 1d`, 74 s for `[5m] offset 1w`.
+pub const WINDOW_FINENESS_MAX: usize = 16;
+
 /// The same where all windows together have more cells than the engine's `window_cells_max`: the grain is then `retention / 64`, and
 /// no sum reaches over a whole second of the last 32 s.
 pub const WINDOW_CELLS_MAX_OVER_BUDGET: usize = 128;

@@ -85,9 +85,9 @@ impl GroupWindow {
     }
 
     /// Keeps no more than the limits allow.
-    pub(crate) fn compact(&mut self, retention: Duration, is_over_budget: bool) {
+    pub(crate) fn compact(&mut self, retention: Duration, fineness: usize, is_over_budget: bool) {
         let (cells_max, samples_max) = match is_over_budget {
-            false => (WINDOW_CELLS_MAX, WINDOW_SAMPLES_MAX),
+            false => (WINDOW_CELLS_MAX * fineness, WINDOW_SAMPLES_MAX),
             true => (WINDOW_CELLS_MAX_OVER_BUDGET, WINDOW_SAMPLES_MAX_OVER_BUDGET),
         };
         match self {

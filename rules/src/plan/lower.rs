@@ -21,6 +21,7 @@ use crate::rule_file::{self, EvalMode, RuleFile, RuleGroup};
 use crate::template::Template;
 use crate::vector::node::Lower;
 use crate::vector::{LabelSet, absent_labels};
+use crate::window::WINDOW_FINENESS_MAX;
 
 /// Makes the leaves of a rule.
 struct Lowering<'l, 'a> {
@@ -56,7 +57,7 @@ struct Known {
     selectors: BTreeMap<String, usize>,
     filters: BTreeMap<(String, Usage), usize>,
     feeds: BTreeMap<(usize, LabelSet, Measure), usize>,
-    leaves: BTreeMap<(usize, Keeps, Duration), usize>,
+    leaves: BTreeMap<(usize, Keeps, Duration, Duration), usize>,
     /// How often a rule of that meaning is there.
     rules: BTreeMap<String, usize>,
 }
@@ -292,10 +293,13 @@ impl Compiler {
         offset: Duration,
         context: &mut Context<'_>,
     ) -> usize {
-        let known = self.known.leaves.get(&(feed, keeps, range)).copied();
-        let at = known.unwrap_or_else(|| self.new_leaf(feed, keeps, range));
+        let known = self.known.leaves.get(&(feed, keeps, range, offset)).copied();
+        let at = known.unwrap_or_else(|| self.new_leaf(feed, keeps, range, offset));
         let leaf = &mut self.plan.leaves[at];
         leaf.retention = leaf.retention.max(range + offset + context.lookback);
+        // A window that looks back far is as fine as one that does not, as far as that goes.
+        let fineness = leaf.retention.as_nanos().div_ceil((range + context.lookback).as_nanos().max(1));
+        leaf.fineness = leaf.fineness.max((fineness as usize).min(WINDOW_FINENESS_MAX));
         leaf.samples = leaf.samples.max(context.samples);
         let feed = &mut self.plan.feeds[feed];
         feed.samples = feed.samples.max(context.samples);
@@ -305,13 +309,16 @@ impl Compiler {
         at
     }
 
-    fn new_leaf(&mut self, feed: usize, keeps: Keeps, range: Duration) -> usize {
+    /// One with an `offset` is a leaf of its own: what it must remember for long would make the others coarse.
+    fn new_leaf(&mut self, feed: usize, keeps: Keeps, range: Duration, offset: Duration) -> usize {
         let at = self.plan.leaves.len();
         let Feed { filter, groups, measure, leaves, .. } = &mut self.plan.feeds[feed];
-        let key = format!("{} {groups:?} {measure:?} {keeps:?} {range:?}", self.filters[*filter].text);
+        let back = if offset.is_zero() { String::new() } else { format!(" offset {offset:?}") };
+        let key = format!("{} {groups:?} {measure:?} {keeps:?} {range:?}{back}", self.filters[*filter].text);
         leaves.push(at);
-        self.known.leaves.insert((feed, keeps, range), at);
-        self.plan.leaves.push(Leaf { key, feed, keeps, range, retention: range, samples: 0, edges: Vec::new() });
+        self.known.leaves.insert((feed, keeps, range, offset), at);
+        let (retention, fineness, samples, edges) = (range, 1, 0, Vec::new());
+        self.plan.leaves.push(Leaf { key, feed, keeps, range, retention, fineness, samples, edges });
         at
     }
 
