@@ -1,6 +1,6 @@
 //! `watchbell check`: what is wrong with rule files and a config, and what is legal but will surprise.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)] // it answers a person
+#![allow(clippy::print_stderr)] // it answers a person
 
 mod output;
 
@@ -15,7 +15,7 @@ use watchbell_rules::{lint, rule_file, rule_test};
 use crate::cli::{CheckArguments, CheckFormat};
 use crate::config::{Config, ConfigError, read_rule_file};
 use crate::evaluator::rule_set::RuleFileText;
-use crate::pipeline;
+use crate::{pipeline, print};
 
 /// Checks and prints; the exit status is as the command's help says.
 pub fn check(arguments: &CheckArguments) -> ExitCode {
@@ -40,9 +40,6 @@ fn findings(arguments: &CheckArguments) -> Result<Vec<Findings>, ConfigError> {
     if let Some(path) = &arguments.config {
         let config = Config::load(Some(path))?;
         pipeline::check(&config)?;
-        if arguments.format == CheckFormat::Text {
-            println!("{}: ok", path.display());
-        }
         files.extend(config.read_rule_files()?);
     }
     for path in &arguments.paths {
@@ -90,14 +87,16 @@ fn check_file(file: RuleFileText, arguments: &CheckArguments) -> Findings {
 }
 
 fn report(findings: &[Findings], arguments: &CheckArguments) -> ExitCode {
-    match arguments.format {
-        CheckFormat::Text => print!("{}", output::text(findings, io::stdout().is_terminal())),
-        CheckFormat::Json => println!("{}", output::json(findings)),
-        CheckFormat::Github => print!("{}", output::github(findings)),
-        CheckFormat::Sarif => println!("{}", output::sarif(findings)),
-    }
+    let config = arguments.config.iter().map(|path| format!("{}: ok\n", path.display()));
+    let text = match arguments.format {
+        CheckFormat::Text => config.collect::<String>() + &output::text(findings, io::stdout().is_terminal()),
+        CheckFormat::Json => output::json(findings) + "\n",
+        CheckFormat::Github => output::github(findings),
+        CheckFormat::Sarif => output::sarif(findings) + "\n",
+    };
     let (errors, warnings) = counts(findings);
-    if errors > 0 || (arguments.deny_warnings && warnings > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let failed = errors > 0 || (arguments.deny_warnings && warnings > 0);
+    print::answer(&text, if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// How many mistakes and how many warnings there are.

@@ -1,28 +1,27 @@
 //! `watchbell explain`: why an alert did or did not fire.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)] // it answers a person
+#![allow(clippy::print_stderr)] // it answers a person
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use watchbell_rules::backtest::Backtest;
 use watchbell_rules::diagnostic::closest;
 use watchbell_rules::explain::Explainer;
 use watchbell_rules::query::parameters;
 use watchbell_rules::rule_file::Rule;
-use watchbell_rules::time::Timestamp;
+use watchbell_rules::time::{Timestamp, format_duration};
 
 use crate::cli::ExplainArguments;
 use crate::clock::{SharedClock, SystemClock};
+use crate::print;
 use crate::replay::history::History;
 use crate::replay::{RuleTexts, Setting};
 
 /// Explains and prints; the exit status is as the command's help says.
 pub fn explain(arguments: &ExplainArguments) -> ExitCode {
     match explanation(arguments, &SystemClock::shared()) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => print::answer(&text, ExitCode::SUCCESS),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(2)
@@ -44,6 +43,10 @@ pub(crate) fn explanation(arguments: &ExplainArguments, clock: &SharedClock) -> 
     let config = setting.engine_config(&history);
     let end = end_of(&history)?;
     let at = arguments.at.as_deref().map(parameters::time).transpose().map_err(|error| error.message)?;
+    if let Some(at) = at.filter(|at| *at > end + LONGEST_AFTER_END) {
+        let max = format_duration(LONGEST_AFTER_END);
+        return Err(format!("`--at` is {at}, more than {max} behind the last record, which is of {end}"));
+    }
     let mut told = Vec::new();
     for rule in named {
         let plan = texts.compile(&files, &config)?;
@@ -56,6 +59,9 @@ pub(crate) fn explanation(arguments: &ExplainArguments, clock: &SharedClock) -> 
     }
     Ok(told.join("\n"))
 }
+
+/// What comes of the records may be asked for so long after the last of them.
+const LONGEST_AFTER_END: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 fn end_of(history: &History) -> Result<Timestamp, String> {
     let mut end = history.start()?;

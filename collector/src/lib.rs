@@ -18,6 +18,7 @@ pub mod outbox;
 #[cfg(test)]
 mod pages;
 pub mod pipeline;
+pub mod print;
 pub mod query;
 pub mod receiver;
 pub mod replay;

@@ -1,6 +1,6 @@
 //! `watchbell query`: LogQL over files of records, answered as Loki's query API does.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)] // it answers a person or a program
+#![allow(clippy::print_stderr)] // it answers a person or a program
 
 use std::fs;
 use std::io::{self, Read};
@@ -16,16 +16,20 @@ use watchbell_rules::time::Timestamp;
 
 use crate::cli::{AnswerFormat, QueryArguments, QueryDirection, RecordsFormat};
 use crate::clock::SystemClock;
+use crate::print;
 
 /// Evaluates and prints; the exit status is as the command's help says.
 pub fn query(arguments: &QueryArguments) -> ExitCode {
     let answer = evaluate(arguments, SystemClock::shared().now());
-    match (&answer, arguments.format) {
-        (Ok(answer), AnswerFormat::Table) => print!("{}", table(answer)),
-        (Err(error), AnswerFormat::Table) => eprintln!("{}", error.message.trim_end()),
-        (answer, AnswerFormat::Json) => println!("{}", json(answer)),
-    }
-    if answer.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let text = match (&answer, arguments.format) {
+        (Ok(answer), AnswerFormat::Table) => table(answer),
+        (Err(error), AnswerFormat::Table) => {
+            eprintln!("{}", error.message.trim_end());
+            String::new()
+        }
+        (answer, AnswerFormat::Json) => json(answer) + "\n",
+    };
+    print::answer(&text, if answer.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn evaluate(arguments: &QueryArguments, now: Timestamp) -> Result<Answer, QueryError> {

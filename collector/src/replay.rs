@@ -1,6 +1,6 @@
 //! `watchbell replay`: rules over the records of the past, at full speed, by the records' own clock.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)] // it answers a person
+#![allow(clippy::print_stderr)] // it answers a person
 
 pub mod history;
 mod loki;
@@ -25,21 +25,22 @@ use crate::cli::{ReplayArguments, ReplayFormat};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, read_rule_file};
 use crate::evaluator::rule_set::RuleFileText;
+use crate::print;
 use history::{Batch, History};
 use progress::Progress;
 
 /// Replays and prints; the exit status is as the command's help says.
 pub fn replay(arguments: &ReplayArguments) -> ExitCode {
     let outcome = run(arguments, &SystemClock::shared());
-    match (outcome, arguments.format) {
-        (Ok(outcome), ReplayFormat::Text) => print!("{}", report::text(&outcome)),
-        (Ok(outcome), ReplayFormat::Json) => println!("{}", report::json(&outcome)),
+    let text = match (outcome, arguments.format) {
+        (Ok(outcome), ReplayFormat::Text) => report::text(&outcome),
+        (Ok(outcome), ReplayFormat::Json) => report::json(&outcome) + "\n",
         (Err(error), _) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
-    }
-    ExitCode::SUCCESS
+    };
+    print::answer(&text, ExitCode::SUCCESS)
 }
 
 /// What came of a replay.

@@ -1,6 +1,6 @@
 //! `watchbell test`: the tests of rule files, run and reported.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)] // it answers a person or a program
+#![allow(clippy::print_stderr)] // it answers a person or a program
 
 mod report;
 
@@ -19,22 +19,24 @@ use watchbell_rules::rule_test::{self, Setting, Test, TestFile, TestResult};
 use crate::check::rule_files_at;
 use crate::cli::{TestArguments, TestFormat};
 use crate::config::Config;
+use crate::print;
 
 /// Runs the tests and prints; the exit status is as the command's help says.
 pub fn test(arguments: &TestArguments) -> ExitCode {
     let (results, errors) = run(arguments);
     let styled = io::stdout().is_terminal();
-    match arguments.format {
-        TestFormat::Text => print!("{}", report::text(&results, styled)),
-        TestFormat::Json => println!("{}", report::json(&results)),
-        TestFormat::Junit => print!("{}", report::junit(&results)),
-    }
+    let text = match arguments.format {
+        TestFormat::Text => report::text(&results, styled),
+        TestFormat::Json => report::json(&results) + "\n",
+        TestFormat::Junit => report::junit(&results),
+    };
     errors.iter().for_each(|error| eprintln!("{error}\n"));
-    match (errors.is_empty(), results.iter().all(|result| result.result.passed())) {
+    let status = match (errors.is_empty(), results.iter().all(|result| result.result.passed())) {
         (false, _) => ExitCode::from(2),
         (true, false) => ExitCode::FAILURE,
         (true, true) => ExitCode::SUCCESS,
-    }
+    };
+    print::answer(&text, status)
 }
 
 /// What came of one test.

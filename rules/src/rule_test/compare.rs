@@ -17,9 +17,6 @@ pub(super) trait Expect {
     /// What is otherwise than expected, as lines of a diff: what was expected behind `-`, what came behind `+`.
     fn differences(&self, got: &Self::Got, start: Timestamp) -> Vec<String>;
 
-    /// How much is asked of it: the choosy choose first.
-    fn demands(&self) -> usize;
-
     fn show(&self, start: Timestamp) -> String;
 
     fn show_got(got: &Self::Got, start: Timestamp) -> String;
@@ -27,25 +24,42 @@ pub(super) trait Expect {
 
 /// The differences between two sets, in which every element is to have its counterpart; none where all have.
 pub(super) fn diff<E: Expect>(expected: &[E], got: &[E::Got], start: Timestamp) -> Vec<String> {
-    let mut choosy: Vec<&E> = expected.iter().collect();
-    choosy.sort_by_key(|expected| std::cmp::Reverse(expected.demands()));
-    let mut left: Vec<&E::Got> = got.iter().collect();
-    choosy.retain(|expected| match left.iter().position(|got| expected.differences(got, start).is_empty()) {
-        Some(at) => {
-            left.remove(at);
-            false
-        }
-        None => true,
-    });
+    let taken = meet(expected, got, start);
+    let is_met = |at: &usize| taken.contains(&Some(*at));
+    let mut unmet: Vec<&E> = (0..expected.len()).filter(|at| !is_met(at)).map(|at| &expected[at]).collect();
+    let mut left: Vec<&E::Got> = got.iter().zip(&taken).filter(|(_, by)| by.is_none()).map(|(got, _)| got).collect();
     let mut lines = Vec::new();
-    while let Some((at, nearest)) = nearest(&choosy, &left, start) {
-        let (expected, got) = (choosy.remove(at), left.remove(nearest));
+    while let Some((at, nearest)) = nearest(&unmet, &left, start) {
+        let (expected, got) = (unmet.remove(at), left.remove(nearest));
         lines.push(format!("  {}", E::show_got(got, start)));
         lines.extend(expected.differences(got, start));
     }
-    lines.extend(choosy.into_iter().map(|expected| format!("- {}", expected.show(start))));
+    lines.extend(unmet.into_iter().map(|expected| format!("- {}", expected.show(start))));
     lines.extend(left.into_iter().map(|got| format!("+ {}", E::show_got(got, start))));
     lines
+}
+
+/// For each that came, which of the expected it meets, so that as many are met as can be (augmenting paths in a bipartite graph; Kuhn 1955).
+fn meet<E: Expect>(expected: &[E], got: &[E::Got], start: Timestamp) -> Vec<Option<usize>> {
+    let meets = |expected: &E| (0..got.len()).filter(|at| expected.differences(&got[*at], start).is_empty()).collect();
+    let met_by: Vec<Vec<usize>> = expected.iter().map(meets).collect();
+    let mut taken = vec![None; got.len()];
+    for at in 0..expected.len() {
+        find_place(at, &met_by, &mut taken, &mut vec![false; got.len()]);
+    }
+    taken
+}
+
+/// Gives `at` a place, where need be by giving another to who has it.
+fn find_place(at: usize, met_by: &[Vec<usize>], taken: &mut [Option<usize>], tried: &mut [bool]) -> bool {
+    met_by[at].iter().any(|place| {
+        let is_new = !std::mem::replace(&mut tried[*place], true);
+        let is_free = is_new && taken[*place].is_none_or(|other| find_place(other, met_by, taken, tried));
+        if is_free {
+            taken[*place] = Some(at);
+        }
+        is_free
+    })
 }
 
 /// The two that differ least, as indices.
@@ -76,10 +90,6 @@ impl Expect for ExpectedAlert {
         lines
     }
 
-    fn demands(&self) -> usize {
-        self.labels.len() + self.annotations.len() + self.samples.len() + usize::from(self.value.is_some())
-    }
-
     fn show(&self, _start: Timestamp) -> String {
         let value = self.value.map(|value| format!(" value {}", value_text(value))).unwrap_or_default();
         format!("{}{value}", shown(&self.labels))
@@ -100,10 +110,6 @@ impl Expect for ExpectedValue {
             lines.push(format!("+   value {}", value_text(*value)));
         }
         lines
-    }
-
-    fn demands(&self) -> usize {
-        self.labels.len()
     }
 
     fn show(&self, _start: Timestamp) -> String {
@@ -135,11 +141,6 @@ impl Expect for ExpectedMessage {
             lines.push(format!("+   {name} {got}"));
         }
         lines
-    }
-
-    fn demands(&self) -> usize {
-        let options = [self.at.is_some(), self.reason.is_some(), self.firing.is_some(), self.resolved.is_some()];
-        self.labels.len() + self.annotations.len() + options.iter().filter(|is_there| **is_there).count()
     }
 
     fn show(&self, start: Timestamp) -> String {
