@@ -63,6 +63,7 @@ impl History {
         if records.is_empty() {
             return Err("there are no records in what `--from` names".to_owned());
         }
+        check_span(&records)?;
         Ok(Self::Records(Box::new(records)))
     }
 
@@ -77,7 +78,7 @@ impl History {
     /// When it begins: right before its first record.
     pub fn start(&self) -> Result<Timestamp, String> {
         match self {
-            Self::Records(records) => Ok(Timestamp(records.received(0).0 - 1)),
+            Self::Records(records) => Ok(Timestamp(records.received(0).0.saturating_sub(1))),
             Self::Log(wal, _) => {
                 let first = wal.read(wal.oldest(), 1).map_err(unreadable)?;
                 let first = first.first().ok_or("the collector's log is empty")?;
@@ -178,16 +179,33 @@ fn read_file(path: &Path, arguments: &HistoryArguments, records: &mut Records) -
     let labels = arguments.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let stream = Labels::new([("filename", name.as_str())].into_iter().chain(labels));
     let lines = LineLabels { stream, end: Timestamp(0) };
-    let format = Format::detect(&bytes);
+    let (format, before) = (Format::detect(&bytes), records.len());
     records.read(&bytes, format, &lines).map_err(|error| format!("{name}: {error}"))?;
-    let last = records.len().checked_sub(1);
-    match last {
-        Some(last) if format == Format::Lines && records.time(last).0 <= 0 => {
+    let untimed = (before..records.len()).filter(|at| records.time(*at).0 <= 0).count();
+    match format {
+        _ if untimed == 0 => Ok(()),
+        Format::Lines => {
             Err(format!("{name}: no line bears a time near its beginning, so that it is not known when they came"))
         }
-        _ => Ok(()),
+        _ => Err(format!(
+            "{name}: it is not known when {untimed} of its records came: they bear no time, or one before 1970"
+        )),
     }
 }
+
+/// The clock goes through the whole history: one stray time, such as seconds where nanoseconds are meant, would make it go for ever.
+fn check_span(records: &Records) -> Result<(), String> {
+    let (first, last) = (records.received(0), records.received(records.len() - 1));
+    if last.0.saturating_sub(first.0) <= SPAN_NANOS_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "the records reach from {first} to {last}, more than ten years: is the time of one of them in other units?"
+    ))
+}
+
+/// Ten years; see [`check_span`].
+const SPAN_NANOS_MAX: i64 = 10 * 366 * 24 * 60 * 60 * 1_000_000_000;
 
 /// Records that come together, at most.
 const BATCH_RECORDS_MAX: usize = 1000;

@@ -19,6 +19,7 @@ use crate::window::{TooManySamples, WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_
 enum EvalError {
     ManyToMany(ManyToMany),
     TooManySamples(Labels),
+    SameLabels(Labels),
 }
 
 impl From<ManyToMany> for EvalError {
@@ -31,12 +32,23 @@ impl fmt::Display for EvalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ManyToMany(error) => error.fmt(f),
+            Self::SameLabels(labels) => write!(f, "several elements have the labels {labels}: none is judged"),
             Self::TooManySamples(labels) => write!(
                 f,
                 "the window of {labels} has more than {WINDOW_SAMPLES_MAX} samples (`WINDOW_SAMPLES_MAX`; {WINDOW_SAMPLES_MAX_OVER_BUDGET} where all \
                  windows have more than `window_cells_max` cells): no quantile is told of it; shorten the range, or group by more labels"
             ),
         }
+    }
+}
+
+/// The operand, unless elements of it have the same labels, as `label_replace` can make them: a ruler has no answer then either.
+fn with_labels_of_their_own(operand: Operand) -> Result<Operand, EvalError> {
+    let Operand::Vector(vector) = &operand else { return Ok(operand) };
+    let mut seen = BTreeSet::new();
+    match vector.iter().find(|element| !seen.insert(&element.labels)) {
+        Some(element) => Err(EvalError::SameLabels(element.labels.clone())),
+        None => Ok(operand),
     }
 }
 
@@ -103,7 +115,7 @@ impl Engine {
     }
 
     fn evaluate(&mut self, rule: usize, node: &Node, time: Timestamp) {
-        let result = node.value(&mut |reading| self.reading(reading, time));
+        let result = node.value(&mut |reading| self.reading(reading, time)).and_then(with_labels_of_their_own);
         let seen_empty = self.has_no_records(rule, time);
         let state = &mut self.state.rules[rule];
         state.last_evaluation = Some(time);

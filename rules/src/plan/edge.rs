@@ -100,17 +100,26 @@ fn turned(op: CompareOp) -> CompareOp {
     }
 }
 
-/// Whether it is `... < number` of what only grows with the records, or `... > number` of what only shrinks: true of windows that are not
-/// known whole, too.
+/// Whether `... < number` is part of it, or `... > number` of what only shrinks with the records: true of windows that are not known
+/// whole, too.
 pub(super) fn tells_of_too_little(node: &Node) -> bool {
-    let Node::Binary { op: BinaryOp::Compare(op), lhs, rhs, .. } = node else { return false };
-    let (value, op) = match (&**lhs, &**rhs) {
-        (value, Node::Number(_)) => (value, *op),
-        (Node::Number(_), value) => (value, turned(*op)),
-        _ => return false,
-    };
+    match node {
+        Node::Binary { op: BinaryOp::Compare(op), lhs, rhs, .. } => match (&**lhs, &**rhs) {
+            (value, Node::Number(_)) => is_of_too_little(value, *op),
+            (Node::Number(_), value) => is_of_too_little(value, turned(*op)),
+            (lhs, rhs) => tells_of_too_little(lhs) || tells_of_too_little(rhs),
+        },
+        Node::Binary { lhs, rhs, .. } => tells_of_too_little(lhs) || tells_of_too_little(rhs),
+        Node::Aggregate { expr, .. } | Node::LabelReplace { expr, .. } => tells_of_too_little(expr),
+        Node::Variants(all) => all.iter().any(tells_of_too_little),
+        Node::Leaf(_) | Node::Number(_) | Node::Vector(_) => false,
+    }
+}
+
+/// Whether what is not known yet may end that the value is below the bound, or above one that records can only bring nearer.
+fn is_of_too_little(value: &Node, op: CompareOp) -> bool {
     match op {
-        CompareOp::Less | CompareOp::LessEqual => grows(value),
+        CompareOp::Less | CompareOp::LessEqual => !shrinks(value),
         CompareOp::Greater | CompareOp::GreaterEqual => shrinks(value),
         CompareOp::Equal | CompareOp::NotEqual => false,
     }
@@ -120,45 +129,7 @@ pub(super) fn tells_of_too_little(node: &Node) -> bool {
 fn shrinks(node: &Node) -> bool {
     match node {
         Node::Leaf(Reading::Over { function, .. }) => function.op == RangeOp::MinOverTime,
-        Node::Aggregate { op: VectorOp::Min, expr, .. } => shrinks(expr),
-        _ => false,
-    }
-}
-
-/// Whether a record can only raise the values of an expression, or add one.
-fn grows(node: &Node) -> bool {
-    match node {
-        Node::Leaf(Reading::Count { .. }) => true,
-        Node::Leaf(Reading::Over { function, .. }) => function.op == RangeOp::MaxOverTime,
-        Node::Aggregate { op: VectorOp::Sum, expr, .. } => grows(expr) && is_never_negative(expr),
-        Node::Aggregate { op: VectorOp::Max | VectorOp::Count, expr, .. } => grows(expr),
-        Node::Binary { op: BinaryOp::Or, lhs, rhs, .. } => {
-            grows(lhs) && matches!(**rhs, Node::Vector(value) if value <= 0.0)
-        }
-        Node::Binary { op: BinaryOp::Add, lhs, rhs, .. } => match (&**lhs, &**rhs) {
-            (value, Node::Number(_)) | (Node::Number(_), value) => grows(value),
-            (lhs, rhs) => grows(lhs) && grows(rhs),
-        },
-        Node::Binary { op: BinaryOp::Mul, lhs, rhs, .. } => match (&**lhs, &**rhs) {
-            (value, Node::Number(number)) | (Node::Number(number), value) => *number > 0.0 && grows(value),
-            _ => false,
-        },
-        Node::Binary { op: BinaryOp::Div, lhs, rhs, .. } => {
-            grows(lhs) && matches!(**rhs, Node::Number(number) if number > 0.0)
-        }
-        _ => false,
-    }
-}
-
-/// Whether no element is below zero.
-fn is_never_negative(node: &Node) -> bool {
-    match node {
-        Node::Leaf(reading) => !matches!(reading, Reading::Over { .. }),
-        Node::Number(number) | Node::Vector(number) => *number >= 0.0,
-        Node::Aggregate { expr, .. } => is_never_negative(expr),
-        Node::Binary { op: BinaryOp::Add | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Or, lhs, rhs, .. } => {
-            is_never_negative(lhs) && is_never_negative(rhs)
-        }
+        Node::Aggregate { op: VectorOp::Min, expr, .. } | Node::LabelReplace { expr, .. } => shrinks(expr),
         _ => false,
     }
 }
