@@ -42,7 +42,7 @@ use crate::plan::{Edge, Eval, Plan, Reads, Term};
 use crate::time::Timestamp;
 use crate::transition::{Sample, Transition};
 use crate::watermark::Watermark;
-use crate::window::{Part, Terms};
+use crate::window::{Furthest, Part, Terms};
 use alerts::Observation;
 use evidence::{Batch, Evidence};
 
@@ -308,7 +308,9 @@ impl Engine {
                 (Reads::Count { divisor }, GroupWindow::Counts(window)) => {
                     Some(Part::Count { window, range, divisor: *divisor })
                 }
-                (Reads::Over(function), GroupWindow::Samples(window)) => Some(Part::Over { window, range, function }),
+                (Reads::Over(function), GroupWindow::Samples(window)) => {
+                    Some(Part::Over { summaries: window.summed()?, range, furthest: Furthest::of(function)? })
+                }
                 _ => None,
             }
         };

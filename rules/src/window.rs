@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::logql::ast::RangeOp;
 use crate::plan::Formula;
-use crate::query::over_time::OverTime;
+use crate::query::over_time::{OverTime, Summary};
 use crate::time::Timestamp;
 
 pub(crate) use samples::{SampleWindow, TooManySamples};
@@ -171,8 +172,40 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) enum Part<'a> {
     /// What it counts in the range, by the divisor.
     Count { window: &'a Window, range: Duration, divisor: f64 },
-    /// What a function makes of the samples in the range.
-    Over { window: &'a SampleWindow, range: Duration, function: &'a OverTime },
+    /// The largest sample in the range, or the smallest.
+    Over { summaries: &'a VecDeque<Summary>, range: Duration, furthest: Furthest },
+}
+
+/// Which sample of a range is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Furthest {
+    Largest,
+    Smallest,
+}
+
+impl Furthest {
+    /// What the function looks for, if it is one of the two.
+    pub(crate) fn of(function: &OverTime) -> Option<Self> {
+        match function.op {
+            RangeOp::MaxOverTime => Some(Self::Largest),
+            RangeOp::MinOverTime => Some(Self::Smallest),
+            _ => None,
+        }
+    }
+
+    fn value(self, samples: &Summary) -> f64 {
+        match self {
+            Self::Largest => samples.max,
+            Self::Smallest => samples.min,
+        }
+    }
+
+    fn is_further(self, value: f64, other: f64) -> bool {
+        match self {
+            Self::Largest => value > other,
+            Self::Smallest => value < other,
+        }
+    }
 }
 
 /// A formula over the windows of one group.
@@ -248,44 +281,95 @@ impl Sweeps<'_> {
 /// A range that moves over the window of a part.
 enum PartSweep<'a> {
     Count(Sweep<'a>, f64),
-    Over { window: &'a SampleWindow, range: Duration, function: &'a OverTime, t: Timestamp },
+    Over(FurthestSweep<'a>),
 }
 
 impl<'a> PartSweep<'a> {
     fn new(part: Part<'a>, t: Timestamp) -> Self {
         match part {
             Part::Count { window, range, divisor } => Self::Count(Sweep::new(window, t, range), divisor),
-            Part::Over { window, range, function } => Self::Over { window, range, function, t },
+            Part::Over { summaries, range, furthest } => Self::Over(FurthestSweep::new(summaries, range, furthest, t)),
         }
     }
 
     fn value(&self) -> Option<f64> {
         match self {
             Self::Count(sweep, divisor) => sweep.value().map(|sum| sum as f64 / divisor),
-            // The windows of the largest and the smallest forget nothing in their range.
-            Self::Over { window, range, function, t } => window.value(*t, *range, function, *t).ok().flatten(),
+            Self::Over(sweep) => sweep.value(),
         }
     }
 
     fn advance(&mut self, to: Timestamp) {
         match self {
             Self::Count(sweep, _) => sweep.advance(to),
-            Self::Over { t, .. } => *t = to,
+            Self::Over(sweep) => sweep.advance(to),
         }
     }
 
     fn next_in(&self) -> Option<Timestamp> {
         match self {
             Self::Count(sweep, _) => Some(sweep.window.cells.get(sweep.end)?.at),
-            Self::Over { window, t, .. } => window.first_after(*t),
+            Self::Over(sweep) => Some(sweep.summaries.get(sweep.end)?.at()),
         }
     }
 
     fn next_out(&self) -> Option<Timestamp> {
         match self {
             Self::Count(sweep, _) => Some(sweep.window.cells.get(sweep.start)?.at + sweep.range),
-            Self::Over { window, range, t, .. } => Some(window.first_after(*t - *range)? + *range),
+            Self::Over(sweep) => Some(sweep.summaries.get(sweep.start)?.at() + sweep.range),
         }
+    }
+}
+
+/// A range that moves over samples and knows the furthest of them: each comes and leaves once, however many there are.
+struct FurthestSweep<'a> {
+    summaries: &'a VecDeque<Summary>,
+    range: Duration,
+    furthest: Furthest,
+    start: usize,
+    end: usize,
+    /// Those in the range behind which none is as far: the first is the furthest. What is no number is none of them.
+    candidates: VecDeque<usize>,
+}
+
+impl<'a> FurthestSweep<'a> {
+    fn new(summaries: &'a VecDeque<Summary>, range: Duration, furthest: Furthest, t: Timestamp) -> Self {
+        let start = summaries.partition_point(|samples| samples.at() <= t - range);
+        let mut sweep = Self { summaries, range, furthest, start, end: start, candidates: VecDeque::new() };
+        sweep.advance(t);
+        sweep
+    }
+
+    fn advance(&mut self, t: Timestamp) {
+        let summaries = self.summaries;
+        while let Some(samples) = summaries.get(self.end).filter(|samples| samples.at() <= t) {
+            self.push(self.furthest.value(samples));
+            self.end += 1;
+        }
+        let is_left = |at: usize| summaries[at].at() <= t - self.range;
+        while self.start < self.end && is_left(self.start) {
+            if self.candidates.front() == Some(&self.start) {
+                self.candidates.pop_front();
+            }
+            self.start += 1;
+        }
+    }
+
+    /// The value of the next one comes into the range.
+    fn push(&mut self, value: f64) {
+        if value.is_nan() {
+            return;
+        }
+        let is_as_far = |at: &usize| !self.furthest.is_further(self.furthest.value(&self.summaries[*at]), value);
+        while self.candidates.back().is_some_and(is_as_far) {
+            self.candidates.pop_back();
+        }
+        self.candidates.push_back(self.end);
+    }
+
+    fn value(&self) -> Option<f64> {
+        let furthest = self.candidates.front().map_or(f64::NAN, |at| self.furthest.value(&self.summaries[*at]));
+        (self.start < self.end).then_some(furthest)
     }
 }
 
@@ -326,7 +410,7 @@ impl<'a> Sweep<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logql::ast::{BinaryOp, RangeOp};
+    use crate::logql::ast::BinaryOp;
     use crate::query::over_time::Sample;
     use proptest::prelude::*;
 
@@ -381,7 +465,11 @@ mod tests {
             let mut window = SampleWindow::summaries();
             cells.iter().for_each(|(at, value)| window.insert(Sample { at: *at, value: *value as f64 }));
             let function = OverTime { op: RangeOp::MaxOverTime, parameter: 0.0, range: RANGE };
-            let parts = vec![Part::Over { window: &window, range: RANGE, function: &function }];
+            let parts = vec![Part::Over {
+                summaries: window.summed().unwrap(),
+                range: RANGE,
+                furthest: Furthest::of(&function).unwrap(),
+            }];
             let terms = Terms { parts, formula: &Formula::Term(0) };
             let inside = |t: i64| cells.iter().filter(move |(at, _)| *at > t - 50 && *at <= t);
             check_edges(&terms, from, bound, |t| inside(t).map(|(_, value)| *value as f64).reduce(f64::max))?;

@@ -99,11 +99,11 @@ impl SampleWindow {
         }
     }
 
-    /// When the first record later than `t` happened.
-    pub(super) fn first_after(&self, t: Timestamp) -> Option<Timestamp> {
+    /// All that is in it, unless the samples are kept one by one.
+    pub(crate) fn summed(&self) -> Option<&VecDeque<Summary>> {
         match self {
-            Self::Summaries(summaries) => first_after(summaries, t),
-            Self::Samples { samples, .. } => first_after(samples, t),
+            Self::Summaries(summaries) => Some(summaries),
+            Self::Samples { .. } => None,
         }
     }
 
@@ -145,10 +145,6 @@ impl SampleWindow {
             }
         }
     }
-}
-
-fn first_after<C: Mergeable>(cells: &VecDeque<C>, t: Timestamp) -> Option<Timestamp> {
-    Some(cells.get(cells.partition_point(|cell| cell.at() <= t))?.at())
 }
 
 fn inside<C: Mergeable>(cells: &VecDeque<C>, t: Timestamp, range: Duration) -> Range<usize> {
