@@ -19,13 +19,31 @@ use crate::{pipeline, print};
 
 /// Checks and prints; the exit status is as the command's help says.
 pub fn check(arguments: &CheckArguments) -> ExitCode {
-    match findings(arguments) {
-        Ok(findings) => report(&findings, arguments),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(if matches!(error, ConfigError::Mistake(_)) { 1 } else { 2 })
+    let (findings, unread) = findings(arguments);
+    unread.iter().for_each(|error| eprintln!("{error}"));
+    report(&findings, &unread, arguments)
+}
+
+/// What is wrong with each file, and which could not be read.
+fn findings(arguments: &CheckArguments) -> (Vec<Findings>, Vec<ConfigError>) {
+    let mut unread = Vec::new();
+    let mut note = |error| unread.push(error);
+    let config = arguments.config.as_deref().and_then(|path| check_config(path).map_err(&mut note).ok());
+    let mut files = config.unwrap_or_default();
+    for path in &arguments.paths {
+        match rule_files_at(path) {
+            Ok(paths) => files.extend(paths.iter().filter_map(|path| read_rule_file(path).map_err(&mut note).ok())),
+            Err(error) => note(error),
         }
     }
+    (files.into_iter().map(|file| check_file(file, arguments)).collect(), unread)
+}
+
+/// Checks a config; gives the rule files that it names.
+fn check_config(path: &Path) -> Result<Vec<RuleFileText>, ConfigError> {
+    let config = Config::load(Some(path))?;
+    pipeline::check(&config)?;
+    config.read_rule_files()
 }
 
 /// What was found in one file.
@@ -33,19 +51,6 @@ struct Findings {
     file: RuleFileText,
     rules: usize,
     diagnostics: Vec<Diagnostic>,
-}
-
-fn findings(arguments: &CheckArguments) -> Result<Vec<Findings>, ConfigError> {
-    let mut files = Vec::new();
-    if let Some(path) = &arguments.config {
-        let config = Config::load(Some(path))?;
-        pipeline::check(&config)?;
-        files.extend(config.read_rule_files()?);
-    }
-    for path in &arguments.paths {
-        files.extend(rule_files_at(path)?.iter().map(|path| read_rule_file(path)).collect::<Result<Vec<_>, _>>()?);
-    }
-    Ok(files.into_iter().map(|file| check_file(file, arguments)).collect())
 }
 
 /// The file, or the rule files in the folder.
@@ -86,17 +91,28 @@ fn check_file(file: RuleFileText, arguments: &CheckArguments) -> Findings {
     Findings { rules, file, diagnostics }
 }
 
-fn report(findings: &[Findings], arguments: &CheckArguments) -> ExitCode {
-    let config = arguments.config.iter().map(|path| format!("{}: ok\n", path.display()));
+/// Prints what was found, also where a file could not be read: the others were.
+fn report(findings: &[Findings], unread: &[ConfigError], arguments: &CheckArguments) -> ExitCode {
+    let config = arguments.config.iter().filter(|_| unread.is_empty());
     let text = match arguments.format {
-        CheckFormat::Text => config.collect::<String>() + &output::text(findings, io::stdout().is_terminal()),
+        CheckFormat::Text => {
+            let config: String = config.map(|path| format!("{}: ok\n", path.display())).collect();
+            config + &output::text(findings, io::stdout().is_terminal())
+        }
         CheckFormat::Json => output::json(findings) + "\n",
         CheckFormat::Github => output::github(findings),
         CheckFormat::Sarif => output::sarif(findings) + "\n",
     };
-    let (errors, warnings) = counts(findings);
-    let failed = errors > 0 || (arguments.deny_warnings && warnings > 0);
-    print::answer(&text, if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    print::answer(&text, ExitCode::from(status(findings, unread, arguments.deny_warnings)))
+}
+
+/// 0 where all is right, 1 for a mistake, 2 for what cannot be read.
+fn status(findings: &[Findings], unread: &[ConfigError], deny_warnings: bool) -> u8 {
+    let (mistakes, warnings) = counts(findings);
+    match unread.iter().any(|error| matches!(error, ConfigError::Unreadable(_))) {
+        true => 2,
+        false => u8::from(mistakes > 0 || !unread.is_empty() || (deny_warnings && warnings > 0)),
+    }
 }
 
 /// How many mistakes and how many warnings there are.

@@ -109,3 +109,15 @@ fn tests_of_rules_are_checked_too() {
     assert_eq!(checked("rule_files: [a.yaml]\ntests: [{expect: []}]\n", &[]).diagnostics, []);
     assert_eq!(checked("rule_files: [a.yaml]\ntsts: [{expect: []}]\n", &[]).diagnostics.len(), 2);
 }
+
+#[test]
+fn a_file_that_cannot_be_read_keeps_no_other_from_being_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bad, missing) = (folder.path().join("bad.yaml"), folder.path().join("missing.yaml"));
+    fs::write(&bad, "groups: [{nam: g}]").unwrap();
+    let arguments = CheckArguments { paths: vec![missing, bad], ..arguments(&[]) };
+    let (findings, unread) = findings(&arguments);
+    assert_eq!(counts(&findings).0, 2, "an unknown key, and `name` is missing");
+    assert!(matches!(&unread[..], [ConfigError::Unreadable(_)]));
+    assert_eq!((status(&findings, &unread, false), status(&findings, &[], false)), (2, 1));
+}
