@@ -131,12 +131,11 @@ impl Reference {
     }
 }
 
-/// As many bytes, which no file has: a private character of four bytes at both ends.
+/// As many bytes: a private character of its own, which no file has, and a filling. The shortest reference, `${env:`, has room for both.
 fn placeholder(at: usize, bytes: usize) -> String {
     let number = u32::try_from(at).unwrap_or(u32::MAX) % PRIVATE_CHARACTERS;
-    let end = char::from_u32(FIRST_PRIVATE_CHARACTER + number).unwrap_or('\u{100000}');
-    let filling = "x".repeat(bytes.saturating_sub(2 * end.len_utf8()));
-    if bytes < 2 * end.len_utf8() { "x".repeat(bytes) } else { format!("{end}{filling}{end}") }
+    let mark = char::from_u32(FIRST_PRIVATE_CHARACTER + number).unwrap_or('\u{100000}');
+    format!("{mark}{}", "x".repeat(bytes - mark.len_utf8()))
 }
 
 fn value_of(inside: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
@@ -200,6 +199,13 @@ mod tests {
         }
         assert_eq!(read("a: ${env:EMPTY}").unwrap(), [NodeKind::Null]);
         assert_eq!(read("a: '${env:EMPTY}'").unwrap(), [NodeKind::Scalar(String::new())]);
+    }
+
+    /// What stands for `${env:}` was seven letters `x`, which other values may hold.
+    #[test]
+    fn a_mistake_is_told_of_no_other_value() {
+        let told = read("a: xxxxxxx\n# ${env:}\n# ${env:\nb: xxxxxx\n").unwrap();
+        assert_eq!(told, ["xxxxxxx", "xxxxxx"].map(|text| NodeKind::Scalar(text.to_owned())));
     }
 
     #[test]
