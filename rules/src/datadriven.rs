@@ -12,6 +12,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The text with each of the edits made: from that byte on, about so many are replaced by that.
+pub(crate) fn edited(text: &str, edits: &[(usize, usize, &str)]) -> String {
+    let mut text = text.to_owned();
+    for (start, len, replacement) in edits {
+        let start = (0..=text.len().min(*start)).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+        let end = (start + len..).find(|at| *at >= text.len() || text.is_char_boundary(*at)).unwrap();
+        text.replace_range(start..end.min(text.len()), replacement);
+    }
+    text
+}
+
 /// Runs every case of `testdata/<folder>/*.test`.
 pub(crate) fn run(folder: &str, evaluate: impl Fn(&str) -> String) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);

@@ -232,19 +232,14 @@ mod tests {
 
     use super::*;
     use crate::diagnostic::render_all;
-    use crate::rule_file;
     use crate::rule_test::{Setting, run};
+    use crate::{datadriven, rule_file};
 
     proptest::proptest! {
         /// Whatever stands in a file, it is read and run, or refused with every mistake inside of it.
         #[test]
         fn any_file_is_run_or_refused(edits in vec((0..FILE.len(), 0..40_usize, select(FRAGMENTS)), 1..6)) {
-            let mut text = FILE.to_owned();
-            for (start, len, fragment) in edits {
-                let start = (0..=start.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap();
-                let end = (start + len..).find(|at| *at >= text.len() || text.is_char_boundary(*at)).unwrap();
-                text.replace_range(start..end.min(text.len()), fragment);
-            }
+            let text = datadriven::edited(FILE, &edits);
             match parse("rules.yaml", &text) {
                 Ok(file) => run_all(&file, &text),
                 Err(mistakes) => {
