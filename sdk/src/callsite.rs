@@ -131,6 +131,10 @@ impl Callsite {
         self.is_log
     }
 
+    pub(crate) fn metadata(&self) -> &'static Metadata<'static> {
+        self.metadata
+    }
+
     pub(crate) fn level(&self) -> Level {
         *self.metadata.level()
     }

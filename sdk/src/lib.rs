@@ -75,25 +75,33 @@
 //!
 //! # Errors and panics
 //!
-//! A field that is recorded as `&dyn Error` is an attribute with the error and all its sources, and the first of an event also gives
-//! `exception.message`, `exception.type` (if its `Debug` is a derived one, which begins with it) and, where it has sources, `exception.stacktrace` with one line for each:
+//! [`err!`] makes a field of any error, `anyhow`'s and `eyre`'s too: its type, its message, all its sources, its backtrace if it has one, and a
+//! fingerprint by which the collector groups. [`log_err!`] logs a result that is an error, [`catch`](macro@catch) whatever error a function or a task ends with:
 //!
 //! ```
-//! # use std::error::Error;
-//! # let error = std::io::Error::other("connection refused");
-//! tracing::error!(error = &error as &dyn Error, "cannot charge");
+//! #[watchbell::catch("cannot charge")]
+//! async fn charge(order_id: u64) -> Result<(), std::io::Error> {
+//!     if let Err(error) = std::fs::read("rates") {
+//!         tracing::warn!(err = watchbell::err!(error), order_id, "charging by yesterday's rates");
+//!     }
+//!     Err(std::io::Error::other("refused"))
+//! }
+//! # drop(charge(1));
 //! ```
 //!
-//! `error = %error` and `error = ?error` are plain attributes: text is all that `tracing` has of them. A panic is a record of severity ERROR in the
-//! scope `panic`, with `exception.type` (`panic`), `exception.message`, its place, and a backtrace if `RUST_BACKTRACE` asks for one; the
+//! A field that is recorded as `&e as &dyn Error` tells the same, but for a backtrace, and the type only as far as the error's `Debug` begins with it. `error = %error`
+//! and `error = ?error` are plain attributes: text is all that `tracing` has of them. The module [`exception`](mod@exception) has the attributes.
+//!
+//! A panic is a record of severity ERROR in the
+//! scope `panic`, with `exception.type` (`panic`), `exception.message`, its place, its fingerprint, and a backtrace if `RUST_BACKTRACE` asks for one; the
 //! hook that was set before is called then. [`Builder::panics`] switches that off.
 //!
 //! # Features
 //!
-//! On by default: `grpc`, `tls`, `gzip`, `log` (records of the `log` crate), `console`, `metrics`, `config-file` (`OTEL_CONFIG_FILE`) and
-//! `otel-logs` (OpenTelemetry's logs API). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 84
+//! On by default: `grpc`, `tls`, `gzip`, `log` (records of the `log` crate), `console`, `metrics`, `config-file` (`OTEL_CONFIG_FILE`),
+//! `otel-logs` (OpenTelemetry's logs API) and `macros` (`#[catch]`, `#[derive(Redact)]`). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 85
 //! crates are compiled, itself and procedural macros counted in; with `default-features = false` 56. `grpc` adds 6, `tls` 17, `config-file` 2,
-//! `metrics` and `otel-logs` none.
+//! `macros` 1, `metrics` and `otel-logs` none.
 //!
 //! To be asked for: `files`, sinks that write files (the module `sink::file`), and `zstd` for them; `tower`, the module `middleware` with layers for servers and clients of axum, tonic and hyper: a span, its status and one line
 //! for each request, the trace's context in and out; and `axum`, which names spans by the route that matched.
@@ -152,6 +160,7 @@ pub mod context;
 mod encode;
 #[doc = include_str!("../ENVIRONMENT.md")]
 pub mod environment {}
+pub mod exception;
 mod exit;
 mod export;
 mod guard;
@@ -208,6 +217,42 @@ pub use opentelemetry_sdk;
 pub use opentelemetry_sdk::trace::Sampler;
 pub use tracing;
 pub use tracing_opentelemetry::OpenTelemetrySpanExt;
+/// Logs the error that a function returns, with the function's name, its sources and its backtrace, and hands it on; the function may be `async`.
+///
+/// ```
+/// # use watchbell::tracing;
+/// #[watchbell::catch]
+/// fn charge(order_id: u64) -> Result<(), std::io::Error> {
+///     Err(std::io::Error::other("refused"))
+/// }
+///
+/// #[watchbell::catch("cannot settle", level = "warn", panics)]
+/// async fn settle() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+///     charge(17)?;
+///     Ok(())
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # let logs = watchbell::test::capture();
+/// let settled = watchbell::task::spawn(settle()); // `charge` failed ...; cannot settle ...
+/// # assert!(settled.await.unwrap().is_err());
+/// # let log = logs.expect("`charge` failed");
+/// # assert_eq!(log.field("exception.type"), Some(&"std::io::Error".into()));
+/// # assert!(log.field("code.function.name").unwrap().as_str().ends_with("::charge"));
+/// # assert_eq!(logs.expect("cannot settle").level, tracing::Level::WARN);
+/// # });
+/// ```
+///
+/// | argument | |
+/// |---|---|
+/// | a text | the message, in place of `` `charge` failed `` |
+/// | `level = "warn"` | the level, in place of ERROR |
+/// | `panics` | a panic that leaves the function is told in the same way, and goes on. [`init`] records each panic where it happens, so that this is for services without it, and for the function's own word |
+///
+/// Every function with the attribute that an error passes through tells it: it belongs where errors are dealt with, or where they leave a task. What the
+/// attributes [`exception`](mod@exception) says; [`log_err!`] does the same to an expression.
+#[cfg(feature = "macros")]
+pub use watchbell_macros::catch;
 
 use config::{Config, Signal};
 use export::ExportThread;

@@ -13,6 +13,7 @@ use watchbell_proto::wire::{Fields, Value, put_bytes_field, put_message_field, p
 use crate::callsite::{ScopeId, put_attribute};
 use crate::context;
 use crate::encode::unix_nano;
+use crate::exception::{self, Fingerprint, Frames, Place};
 use crate::lane::{Urgency, map_current_context};
 use crate::levels::Ways;
 use crate::limits::cut;
@@ -62,9 +63,18 @@ fn put_panic(out: &mut Vec<u8>, info: &PanicHookInfo<'_>, span: &SpanIds, redact
     put_text("exception.type", "panic");
     put_text("exception.message", message);
     let backtrace = Backtrace::capture(); // as `RUST_BACKTRACE` says
+    let mut frames = Frames::default();
     if backtrace.status() == BacktraceStatus::Captured {
-        put_text("exception.stacktrace", &backtrace.to_string());
+        let text = backtrace.to_string();
+        put_text("exception.stacktrace", &text);
+        frames = Frames::of_display(&text);
     }
+    let place = Place::Panic {
+        file: info.location().map_or("", |location| location.file()),
+        message: info.payload().downcast_ref::<&str>().copied(), // one with values in it is a `String`
+    };
+    let fingerprint = Fingerprint::of_panic(&frames, place);
+    exception::tell_place(&frames, fingerprint, |key, text| put_text(key, &text.to_string()));
     put_text("thread.name", std::thread::current().name().unwrap_or("unnamed"));
     if let Some(location) = info.location() {
         put_text("code.file.path", location.file());
@@ -90,7 +100,7 @@ fn put_context(out: &mut Vec<u8>, redaction: Option<&Redaction>) {
     });
 }
 
-fn message(payload: &dyn Any) -> &str {
+pub(crate) fn message(payload: &dyn Any) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic with a value that is no text")
 }

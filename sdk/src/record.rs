@@ -4,8 +4,6 @@
 //! grows once and is then reused: nothing is allocated in the steady state. This is the path of every log call, so that bytes of a known
 //! number are appended in one piece. Field numbers are those of `opentelemetry/proto/{common,logs}/v1`.
 
-mod exception;
-
 use std::error::Error;
 use std::fmt::{self, Write};
 
@@ -21,6 +19,7 @@ use watchbell_proto::wire::{
 use crate::callsite::{Callsite, FieldUse, ScopeId, put_attribute};
 use crate::context;
 use crate::encode::ErrorChain;
+use crate::exception::{self, Place};
 #[cfg(feature = "otel-logs")]
 use crate::lane::map_current_context;
 use crate::limits::{Limits, VALUE_BYTES_MAX, cut_to};
@@ -252,7 +251,8 @@ impl Visit for LogRecordWriter<'_> {
         let is_redacted = self.redacted >> (field.index() & 31) & 1 == 1;
         if !self.has_exception && !is_redacted {
             self.has_exception = true;
-            exception::tell(value, |key, text| self.text_attribute(key, text));
+            let place = Place::Callsite(self.callsite.metadata());
+            exception::tell(value, place, |key, text| self.text_attribute(key, text));
         }
     }
 

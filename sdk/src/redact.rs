@@ -45,6 +45,25 @@ use watchbell_proto::wire::{
 use crate::context::FieldValue;
 
 pub use values::Values;
+/// A `Debug` as the derived one, in which fields that are marked `#[redact]` are `[redacted]`: the type decides what of it is ever shown, by whatever
+/// door.
+///
+/// ```
+/// use watchbell::redact::Redact;
+///
+/// #[derive(Redact)]
+/// struct Login {
+///     user: String,
+///     #[redact]
+///     password: String,
+/// }
+///
+/// let login = Login { user: "ada".to_owned(), password: "hunter2".to_owned() };
+/// tracing::info!(?login, "logged in");
+/// assert_eq!(format!("{login:?}"), r#"Login { user: "ada", password: [redacted] }"#);
+/// ```
+#[cfg(feature = "macros")]
+pub use watchbell_macros::Redact;
 
 /// What stands where a secret was.
 pub(crate) const REDACTED: &str = "[redacted]";

@@ -26,13 +26,14 @@ use opentelemetry::Value;
 use opentelemetry::trace::{SpanId, TraceContextExt, TraceId, TracerProvider};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_core::field::{Field, Visit};
-use tracing_core::{Dispatch, Event, Level, Subscriber};
+use tracing_core::{Dispatch, Event, Level, Metadata, Subscriber};
 #[cfg(feature = "log")]
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use crate::encode::ErrorChain;
+use crate::exception::{self, Place};
 use crate::lane::map_current_context;
 use crate::lock;
 use crate::view;
@@ -167,11 +168,12 @@ impl<S: Subscriber> Layer<S> for CaptureLayer {
         #[cfg(feature = "log")]
         let normalized = event.normalized_metadata();
         #[cfg(not(feature = "log"))]
-        let normalized: Option<tracing_core::Metadata<'_>> = None;
+        let normalized: Option<Metadata<'_>> = None;
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         let (level, target) = (*metadata.level(), metadata.target().to_owned());
         let mut record = Record { level, target, message: String::new(), fields: BTreeMap::new(), trace_id, span_id };
-        event.record(&mut RecordVisitor(&mut record));
+        let has_exception = event.fields().any(|field| field.name().starts_with("exception."));
+        event.record(&mut RecordVisitor { record: &mut record, metadata: event.metadata(), has_exception });
         if normalized.is_some() {
             record.fields.retain(|name, _| !name.starts_with("log."));
             #[cfg(feature = "log")]
@@ -199,11 +201,16 @@ fn owned(value: view::Value<'_>) -> Value {
     }
 }
 
-struct RecordVisitor<'a>(&'a mut Record);
+struct RecordVisitor<'a> {
+    record: &'a mut Record,
+    metadata: &'static Metadata<'static>,
+    /// Whether the event tells an exception itself, or an error of it has.
+    has_exception: bool,
+}
 
 impl RecordVisitor<'_> {
     fn set(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.fields.insert(field.name().to_owned(), value.into());
+        self.record.fields.insert(field.name().to_owned(), value.into());
     }
 }
 
@@ -229,19 +236,25 @@ impl Visit for RecordVisitor<'_> {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "message" => value.clone_into(&mut self.0.message),
+            "message" => value.clone_into(&mut self.record.message),
             _ => self.set(field, value.to_owned()),
         }
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         self.set(field, ErrorChain(value).to_string());
+        if !self.has_exception {
+            self.has_exception = true;
+            exception::tell(value, Place::Callsite(self.metadata), |key, text| {
+                self.record.fields.insert(key.to_owned(), text.to_string().into());
+            });
+        }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "message" => {
-                let _ = write!(self.0.message, "{value:?}"); // a faulty `Debug` cuts it short
+                let _ = write!(self.record.message, "{value:?}"); // a faulty `Debug` cuts it short
             }
             _ => self.set(field, format!("{value:?}")),
         }

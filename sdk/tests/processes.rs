@@ -125,6 +125,27 @@ fn a_panic_is_a_record_in_its_trace() {
 }
 
 #[test]
+fn a_panics_backtrace_makes_its_fingerprint() {
+    let told = |backtrace: &str| {
+        let receiver = Receiver::http();
+        command("panic", &receiver).env("RUST_BACKTRACE", backtrace).output().expect("this program");
+        let record = receiver.log("out of stock");
+        let text = |key| match record.attribute(key) {
+            Some(Value::StringValue(text)) => text,
+            other => format!("{other:?}"),
+        };
+        [text("watchbell.exception.fingerprint"), text("watchbell.exception.frames"), text("exception.stacktrace")]
+    };
+    let ([with, frames, stacktrace], [without, no_frames, _]) = (told("1"), told("0"));
+    assert_eq!((with.len(), without.len()), (16, 16));
+    assert_ne!(with, without);
+    assert!(frames.contains("processes::") && !frames.contains("std::") && !frames.contains("watchbell::"), "{frames}");
+    assert!(stacktrace.contains("std::"), "{stacktrace}");
+    assert_eq!(no_frames, "None");
+    assert_eq!(told("0")[0], without);
+}
+
+#[test]
 fn panics_can_be_left_alone() {
     let receiver = Receiver::http();
     assert_eq!(run("no panics", &receiver).code(), Some(0));

@@ -14,7 +14,8 @@ fn crates_point_one_way() {
     let allowed = BTreeMap::from([
         ("watchbell-proto", vec![]),
         ("watchbell-rules", vec!["watchbell-proto"]),
-        ("watchbell", vec!["watchbell-proto"]),
+        ("watchbell-macros", vec![]),
+        ("watchbell", vec!["watchbell-macros", "watchbell-proto"]),
         ("watchbell-collector", vec!["watchbell", "watchbell-proto", "watchbell-rules"]),
         ("watchbell-examples", vec!["watchbell"]),
         ("watchbell-tests", vec!["watchbell", "watchbell-collector", "watchbell-proto", "watchbell-rules"]),

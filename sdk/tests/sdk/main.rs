@@ -5,6 +5,8 @@ mod context;
 mod correlation;
 mod delivery;
 mod doors;
+#[cfg(feature = "macros")]
+mod errors;
 mod metrics;
 #[cfg(feature = "axum")]
 mod middleware;

@@ -228,7 +228,7 @@ fn no_record_is_beyond_the_limits() {
         tracing::dispatcher::with_default(&dispatch, || tracing::info!(error, last = 1, "limited"));
         guard.shutdown(Duration::from_secs(20));
         let record = receiver.log("limited").record;
-        let all = 7; // code.file.path, code.line.number, error, exception.{message, type, stacktrace}, last
+        let all = 8; // code.file.path, code.line.number, error, exception.{message, type, stacktrace}, its fingerprint, last
         assert_eq!(record.attributes.len(), all.min(limit));
         assert_eq!(record.dropped_attributes_count as usize, all - all.min(limit));
     }

@@ -54,7 +54,8 @@ pub(super) fn put_fields(out: &mut String, record: &Record<'_>, dim: &str, reset
     let is_told = exception.is_some_and(|exception| is_told(record, exception));
     for (key, value) in record.attributes() {
         let is_place = matches!(key, "code.file.path" | "code.line.number");
-        if !(is_place || is_told && key.starts_with("exception.")) {
+        let is_for_machines = key.starts_with("watchbell.exception.");
+        if !(is_place || is_for_machines || is_told && key.starts_with("exception.")) {
             out.push(' ');
             put(out, format_args!("{dim}"));
             put_key(out, key);
@@ -65,7 +66,7 @@ pub(super) fn put_fields(out: &mut String, record: &Record<'_>, dim: &str, reset
 }
 
 fn is_told(record: &Record<'_>, exception: &str) -> bool {
-    let mut others = record.attributes().filter(|(key, _)| !key.starts_with("exception."));
+    let mut others = record.attributes().filter(|(key, _)| !key.contains("exception."));
     record.message() == exception
         || others.any(|(_, value)| value.as_str().is_some_and(|text| text.starts_with(exception)))
 }
