@@ -323,7 +323,7 @@ impl Engine {
         let state = &mut self.state.leaves[leaf];
         let Some(group) = state.get_mut(key) else { return };
         let planned = &self.plan.leaves[leaf];
-        group.window.compact(planned.retention, planned.fineness, is_over_budget);
+        group.window.compact(planned.retention, planned.cells_max, is_over_budget);
         let len = group.window.len();
         state.cells = state.cells + len - cells_before;
         self.cells = self.cells + len - cells_before;

@@ -82,9 +82,18 @@ pub fn is_default_index_label(name: &str) -> bool {
 fn expression(rule: &Rule, text: &str, is_index_label: &impl Fn(&str) -> bool) -> Vec<Diagnostic> {
     let mut found = Found(Vec::new());
     lint_metric(&rule.expr, false, is_index_label, &mut found);
-    condition::lint(rule, &mut found);
+    if rule.detect.is_none() {
+        condition::lint(rule, &mut found);
+    }
     let placed = |(span, warning): (Span, Diagnostic)| Diagnostic { span: rule.place(text, span), ..warning };
-    found.0.into_iter().map(placed).collect()
+    let mut placed: Vec<Diagnostic> = found.0.into_iter().map(placed).collect();
+    if rule.detect.is_some() {
+        // A selector stands in the expression several times, and to watch all records is what detectors are for.
+        placed.retain(|warning| warning.code != codes::MATCHES_ALL);
+        placed.sort_by_key(|warning| (warning.span.start, warning.code));
+        placed.dedup();
+    }
+    placed
 }
 
 /// Warnings, and where they stand in an expression.

@@ -235,8 +235,8 @@ pub(crate) struct Leaf {
     pub(crate) range: Duration,
     /// How long its windows remember: the range, and how far back a rule may still look.
     pub(crate) retention: Duration,
-    /// By how much its windows have more cells than others: they look back further.
-    pub(crate) fineness: usize,
+    /// Cells that a window has at most: more where it looks back further, fewer where it stands for a detector.
+    pub(crate) cells_max: usize,
     pub(crate) samples: usize,
     /// Rules that are judged at the record.
     pub(crate) edges: Vec<usize>,

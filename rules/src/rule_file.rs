@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::detect::{self, Detect};
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::{self, ast};
 use crate::rule_test;
@@ -64,13 +65,15 @@ pub struct Rule {
     pub labels: Vec<(String, String)>,
     /// What is evaluated; its spans are bytes of [`expr_text`](Self::expr_text).
     pub expr: ast::MetricExpr,
-    /// The expression as the file has it.
+    /// The expression as the file has it, or as it follows from `detect`.
     pub expr_text: Arc<str>,
+    /// What stands in the file in place of the expression.
+    pub detect: Option<Detect>,
     /// Ours, the rule's over the group's.
     pub options: EvalOptions,
     /// Bytes of the rule in the file.
     pub span: Range<usize>,
-    /// Bytes of the expression in the file, quotes included.
+    /// Bytes of the expression in the file, quotes included; of the detector's kind.
     pub expr_span: Range<usize>,
 }
 
@@ -133,7 +136,10 @@ impl Rule {
 
     /// Where a part of the expression stands in the file, whose text is `file_text`.
     pub fn place(&self, file_text: &str, part: ast::Span) -> Range<usize> {
-        yaml::place(file_text, &self.expr_span, &self.expr_text, part.range())
+        match &self.detect {
+            Some(detect) => detect.place(file_text, &self.expr_text, &self.expr_span, part.range()),
+            None => yaml::place(file_text, &self.expr_span, &self.expr_text, part.range()),
+        }
     }
 }
 
@@ -153,7 +159,7 @@ pub fn parse(file: &str, text: &str) -> Result<RuleFile, Vec<Diagnostic>> {
 const FILE_FIELDS: &[&str] = &["groups", "namespace", "tests"];
 const GROUP_FIELDS: &[&str] = &["name", "interval", "limit", "query_offset", "labels", "rules", "watchbell"];
 const RULE_FIELDS: &[&str] =
-    &["alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations", "watchbell"];
+    &["alert", "record", "expr", "detect", "for", "keep_firing_for", "labels", "annotations", "watchbell"];
 const OPTION_FIELDS: &[&str] = &["eval", "lateness", "idle_timeout", "samples"];
 
 // The file from the outside in.
@@ -232,8 +238,8 @@ impl Reader {
             self.templates(&fields, "annotations");
         }
         let options = self.options(&fields).over(group_options);
-        let (expr, expr_text, expr_span) = self.expr(&fields)?;
-        Some(Rule { kind: kind?, labels, expr, expr_text, options, span: node.span.clone(), expr_span })
+        let (detect, expr, expr_text, expr_span) = self.condition(&fields)?;
+        Some(Rule { kind: kind?, labels, expr, expr_text, detect, options, span: node.span.clone(), expr_span })
     }
 
     fn rule_kind(&mut self, fields: &Fields<'_>) -> Option<RuleKind> {
@@ -265,7 +271,7 @@ impl Reader {
     }
 
     fn record(&mut self, fields: &Fields<'_>) -> Option<RuleKind> {
-        for field in ["for", "keep_firing_for", "annotations"] {
+        for field in ["detect", "for", "keep_firing_for", "annotations"] {
             if let Some(key) = fields.key(field) {
                 let message = format!("a recording rule has no `{field}`");
                 self.mistakes.push(Diagnostic::error(codes::FIELD_NOT_ALLOWED, key.span.clone(), message));
@@ -279,6 +285,28 @@ impl Reader {
                 .push(Diagnostic::error(codes::METRIC_NAME, place, message).help("an expression stands in `expr`"));
         }
         Some(RuleKind::Record { name })
+    }
+
+    /// The expression, or what stands in its place.
+    fn condition(&mut self, fields: &Fields<'_>) -> Option<Condition> {
+        let Some(key) = fields.key("detect") else {
+            let (expr, text, span) = self.expr(fields)?;
+            return Some((None, expr, text, span));
+        };
+        if fields.key("expr").is_some() {
+            let mistake =
+                Diagnostic::error(codes::FIELD_NOT_ALLOWED, key.span.clone(), "`detect` stands in place of `expr`");
+            self.mistakes.push(mistake.help("leave out one of them, or make two rules of it"));
+            return None;
+        }
+        let Some(node) = fields.get("detect") else {
+            let message = "`detect` says nothing";
+            let mistake = Diagnostic::error(codes::MISSING_FIELD, key.span.clone(), message);
+            self.mistakes.push(mistake.help("name a kind, `detect: {flatline: {}}`"));
+            return None;
+        };
+        let detect::Read { detect, expr, expr_text, kind } = self.detect(node)?;
+        Some((Some(detect), expr, expr_text, kind))
     }
 
     fn expr(&mut self, fields: &Fields<'_>) -> Option<(ast::MetricExpr, Arc<str>, Range<usize>)> {
@@ -351,6 +379,9 @@ impl EvalOptions {
         }
     }
 }
+
+/// A detector where it is one, the expression, its text and where it stands.
+type Condition = (Option<Detect>, ast::MetricExpr, Arc<str>, Range<usize>);
 
 /// The name of a group where it has one.
 fn name_place(node: &Node) -> Range<usize> {

@@ -28,6 +28,10 @@ pub const WINDOW_CELLS_MAX: usize = 1024;
 /// Beyond, the grain grows with the `offset`: 11 s for `[5m] offset 1d`, 74 s for `[5m] offset 1w`.
 pub const WINDOW_FINENESS_MAX: usize = 16;
 
+/// The cells of a window that stands for a `detect:`, which looks back far and over many groups, and need not be so fine: a record counts for up to
+/// `retention / 32` too long, and up to that too late for what is judged more than 16 s behind. As many times more with an `offset` as for others.
+pub const WINDOW_CELLS_MAX_DETECT: usize = 64;
+
 /// The same where all windows together have more cells than the engine's `window_cells_max`: the grain is then `retention / 64`, and
 /// no sum reaches over a whole second of the last 32 s.
 pub const WINDOW_CELLS_MAX_OVER_BUDGET: usize = 128;

@@ -38,8 +38,16 @@ fn folders_of_tests() {
 
 #[test]
 fn the_page_on_testing_tells_the_truth() {
-    pages::check("testing.md", |folder, command| {
-        let arguments = command.strip_prefix("watchbell test ").expect("the page is about tests");
-        output(folder, &arguments.split_whitespace().collect::<Vec<_>>())
-    });
+    pages::check("testing.md", tested);
+}
+
+#[test]
+fn the_page_on_detectors_tells_the_truth() {
+    pages::check("detect.md", tested);
+}
+
+/// What a page's command prints.
+fn tested(folder: &Path, command: &str) -> String {
+    let arguments = command.strip_prefix("watchbell test ").expect("the page has tests");
+    output(folder, &arguments.split_whitespace().collect::<Vec<_>>())
 }

@@ -12,8 +12,7 @@ use crate::plan::{KEY_SEPARATOR, Keeps, Leaf, Plan};
 use crate::time::Timestamp;
 use crate::vector::LabelSet;
 use crate::window::{
-    SampleWindow, WINDOW_CELLS_MAX, WINDOW_CELLS_MAX_OVER_BUDGET, WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET,
-    Window,
+    SampleWindow, WINDOW_CELLS_MAX_OVER_BUDGET, WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET, Window,
 };
 
 /// The windows of one leaf.
@@ -85,10 +84,10 @@ impl GroupWindow {
     }
 
     /// Keeps no more than the limits allow.
-    pub(crate) fn compact(&mut self, retention: Duration, fineness: usize, is_over_budget: bool) {
+    pub(crate) fn compact(&mut self, retention: Duration, cells_max: usize, is_over_budget: bool) {
         let (cells_max, samples_max) = match is_over_budget {
-            false => (WINDOW_CELLS_MAX * fineness, WINDOW_SAMPLES_MAX),
-            true => (WINDOW_CELLS_MAX_OVER_BUDGET, WINDOW_SAMPLES_MAX_OVER_BUDGET),
+            false => (cells_max, WINDOW_SAMPLES_MAX),
+            true => (cells_max.min(WINDOW_CELLS_MAX_OVER_BUDGET), WINDOW_SAMPLES_MAX_OVER_BUDGET),
         };
         match self {
             Self::Counts(window) => window.compact(retention, cells_max),

@@ -21,7 +21,7 @@ use crate::rule_file::{self, EvalMode, RuleFile, RuleGroup};
 use crate::template::Template;
 use crate::vector::node::Lower;
 use crate::vector::{LabelSet, absent_labels};
-use crate::window::WINDOW_FINENESS_MAX;
+use crate::window::{WINDOW_CELLS_MAX, WINDOW_CELLS_MAX_DETECT, WINDOW_FINENESS_MAX};
 
 /// Makes the leaves of a rule.
 struct Lowering<'l, 'a> {
@@ -103,6 +103,8 @@ struct Context<'a> {
     /// How far back from the clock it may be judged.
     lookback: Duration,
     samples: usize,
+    /// Cells of a window whose range is all that it remembers.
+    cells: usize,
     leaves: BTreeMap<usize, Duration>,
 }
 
@@ -141,7 +143,8 @@ impl Compiler {
         };
         let idle_timeout = rule.options.idle_timeout.unwrap_or(config.idle_timeout);
         let lookback = lateness + idle_timeout + STEP;
-        let mut context = Context { group, rule, lookback, samples, leaves: BTreeMap::new() };
+        let cells = if rule.detect.is_some() { WINDOW_CELLS_MAX_DETECT } else { WINDOW_CELLS_MAX };
+        let mut context = Context { group, rule, lookback, samples, cells, leaves: BTreeMap::new() };
         let node = Node::lower(&rule.expr, &mut Lowering { compiler: self, context: &mut context })?;
         let mut made_labels = BTreeSet::new();
         node.for_each_made_label(&mut |name| _ = made_labels.insert(name.to_owned()));
@@ -235,7 +238,8 @@ impl Compiler {
                 Eval::Edge(edge)
             }
             None => {
-                let waits_warm = edge::tells_of_too_little(&node);
+                let is_of_before = rule.detect.as_ref().is_some_and(|detect| detect.waits_warm);
+                let waits_warm = is_of_before || edge::tells_of_too_little(&node);
                 Eval::Steps { node, step: STEP, quiet: interval.max(keep_firing_for), waits_warm, is_tick: false }
             }
         }
@@ -298,8 +302,8 @@ impl Compiler {
         let leaf = &mut self.plan.leaves[at];
         leaf.retention = leaf.retention.max(range + offset + context.lookback);
         // A window that looks back far is as fine as one that does not, as far as that goes.
-        let fineness = leaf.retention.as_nanos().div_ceil((range + context.lookback).as_nanos().max(1));
-        leaf.fineness = leaf.fineness.max((fineness as usize).min(WINDOW_FINENESS_MAX));
+        let fineness = leaf.retention.as_nanos().div_ceil((range + context.lookback).as_nanos().max(1)) as usize;
+        leaf.cells_max = leaf.cells_max.max(context.cells * fineness.min(WINDOW_FINENESS_MAX));
         leaf.samples = leaf.samples.max(context.samples);
         let feed = &mut self.plan.feeds[feed];
         feed.samples = feed.samples.max(context.samples);
@@ -317,8 +321,8 @@ impl Compiler {
         let key = format!("{} {groups:?} {measure:?} {keeps:?} {range:?}{back}", self.filters[*filter].text);
         leaves.push(at);
         self.known.leaves.insert((feed, keeps, range, offset), at);
-        let (retention, fineness, samples, edges) = (range, 1, 0, Vec::new());
-        self.plan.leaves.push(Leaf { key, feed, keeps, range, retention, fineness, samples, edges });
+        let (retention, cells_max, samples, edges) = (range, 0, 0, Vec::new());
+        self.plan.leaves.push(Leaf { key, feed, keeps, range, retention, cells_max, samples, edges });
         at
     }
 

@@ -197,7 +197,7 @@ fn unknown(name: &str, span: Range<usize>, what: &str, allowed: &[&str], help: O
     if mistake.help.is_some() { mistake } else { mistake.help(format!("fields are {}", quoted(allowed))) }
 }
 
-fn quoted(names: &[&str]) -> String {
+pub(crate) fn quoted(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
 }
