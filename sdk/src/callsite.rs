@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, RwLock};
+use std::sync::{Arc, LazyLock, OnceLock, RwLock};
 
 use opentelemetry::InstrumentationScope;
 use tracing_core::field::Field;
@@ -17,6 +17,8 @@ use crate::encode::put_scope;
 use crate::levels::{Levels, Ways};
 use crate::record::{AttributeHead, TIMES_BYTES};
 use crate::redact::Redaction;
+use crate::restraint::{Rate, Site};
+use crate::tell;
 
 /// Most instrumentation scopes that are told apart (4,096); records of any beyond go under the scope `watchbell.overflow`.
 const SCOPES_MAX: usize = 4096;
@@ -36,6 +38,11 @@ pub(crate) struct Callsite {
     ways: AtomicU64,
     /// The fields that are redacted, above the number of the redaction by which they were found.
     redacted: AtomicU64,
+    /// Whether it sets its own rate, and that, once an event has told it.
+    has_limit: bool,
+    limit: OnceLock<Option<Rate>>,
+    /// What holds it back, with the number of the restraint that found it.
+    site: OnceLock<(u32, Option<&'static Site>)>,
 }
 
 /// What becomes of a field's value.
@@ -44,6 +51,8 @@ pub(crate) enum FieldUse {
     Message,
     /// It is an attribute.
     Attribute(AttributeHead),
+    /// It is the rate of its callsite.
+    Limit,
     /// It names the scope of a record that came from the `log` crate.
     LogTarget,
     /// It is not exported.
@@ -127,6 +136,41 @@ impl Callsite {
         fields
     }
 
+    #[inline]
+    pub(crate) fn has_limit(&self) -> bool {
+        self.has_limit
+    }
+
+    /// The rate that it sets itself.
+    pub(crate) fn limit(&self) -> Option<Rate> {
+        self.limit.get().copied().flatten()
+    }
+
+    /// Reads the rate, once.
+    pub(crate) fn set_limit(&self, text: &str) {
+        self.limit.get_or_init(|| {
+            let rate = text.parse();
+            rate.map_err(|error: String| {
+                let (file, line) = (self.metadata.file().unwrap_or_default(), self.metadata.line().unwrap_or_default());
+                tell::warn(format_args!("`watchbell.limit` at {file}:{line} holds nothing back: {error}"));
+            })
+            .ok()
+        });
+    }
+
+    /// What holds it back, as `find` finds it for this restraint.
+    #[inline]
+    pub(crate) fn site(&self, restraint: u32, find: impl FnOnce() -> Option<&'static Site>) -> Option<&'static Site> {
+        match self.site.get() {
+            Some((known, site)) if *known == restraint => *site,
+            _ => {
+                let site = find();
+                let _ = self.site.set((restraint, site)); // a second pipeline of the process has to look it up
+                site
+            }
+        }
+    }
+
     pub(crate) fn is_log(&self) -> bool {
         self.is_log
     }
@@ -161,6 +205,9 @@ impl Callsite {
             tells_exception: metadata.fields().iter().any(|field| field.name().starts_with("exception.")),
             ways: AtomicU64::new(0),
             redacted: AtomicU64::new(0),
+            has_limit: metadata.fields().iter().any(|field| field.name() == LIMIT),
+            limit: OnceLock::new(),
+            site: OnceLock::new(),
         }
     }
 }
@@ -247,9 +294,13 @@ pub(crate) fn is_log(metadata: &Metadata<'_>) -> bool {
     metadata.name() == "log event" && metadata.target() == "log"
 }
 
+/// The field by which a callsite sets its own rate.
+pub(crate) const LIMIT: &str = "watchbell.limit";
+
 fn field_use(name: &'static str, is_log: bool) -> FieldUse {
     match name {
         "message" => FieldUse::Message,
+        LIMIT => FieldUse::Limit,
         "log.target" if is_log => FieldUse::LogTarget,
         "log.file" if is_log => FieldUse::Attribute(AttributeHead::new("code.file.path")),
         "log.line" if is_log => FieldUse::Attribute(AttributeHead::new("code.line.number")),

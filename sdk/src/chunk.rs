@@ -166,6 +166,12 @@ impl Pool {
         self.chunk_bytes.load(Ordering::Relaxed) + self.request_bytes() > self.buffer_bytes_max / 2
     }
 
+    /// How much of the cap is in use, in hundredths.
+    pub(crate) fn hundredths(&self) -> usize {
+        let used = self.chunk_bytes.load(Ordering::Relaxed) + self.request_bytes();
+        used.saturating_mul(100) / self.buffer_bytes_max.max(1)
+    }
+
     fn request_bytes(&self) -> usize {
         self.request_bytes.load(Ordering::Relaxed)
     }

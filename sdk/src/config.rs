@@ -28,6 +28,7 @@ use tracing_core::LevelFilter;
 use crate::levels::Directives;
 use crate::limits::Limits;
 use crate::redact::Redaction;
+use crate::restraint::Rules;
 use crate::sink::Sink;
 use crate::tell::Verbosity;
 use crate::tls::{Identity, Roots, Tls};
@@ -136,6 +137,7 @@ struct Settings {
     verbosity: Verbosity,
     console: bool,
     levels: Directives,
+    restraint: Rules,
     sampler: Sampler,
     propagators: Vec<Propagator>,
     limits: Limits,
@@ -186,6 +188,8 @@ pub(crate) struct Config {
     pub(crate) levels: Directives,
     /// Levels of what goes to the collector, if they are other than the service's.
     pub(crate) collector_levels: Option<Directives>,
+    /// What holds log records back.
+    pub(crate) restraint: Rules,
     pub(crate) sinks: Vec<Sink>,
     pub(crate) redaction: Option<Arc<Redaction>>,
     pub(crate) sampler: Sampler,

@@ -427,8 +427,7 @@ mod tests {
     #[test]
     fn a_fault_of_the_export_is_an_end_too() {
         let (config, _) = crate::builder().variables([("", "")]).build(false).unwrap();
-        let pipeline =
-            Arc::new(Pipeline::new(&config, Levels::new(config.levels.clone(), config.ways().unwrap(), false), None));
+        let pipeline = Pipeline::new(&config, Levels::new(config.levels.clone(), config.ways().unwrap(), false), None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let lane = LaneExporter::new(Signal::Logs, config.export(Signal::Logs).unwrap().clone()).unwrap();

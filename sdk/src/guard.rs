@@ -12,6 +12,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use crate::ledger::Ledger;
 use crate::levels::Levels;
 use crate::pipeline::Pipeline;
+use crate::restraint::Withheld;
 use crate::sink::{SinkAccount, Sinks};
 use crate::threads::Threads;
 
@@ -91,6 +92,7 @@ impl Guard {
     /// # Ok::<(), watchbell::InitError>(())
     /// ```
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        self.pipeline.restraint.tell(&self.pipeline);
         match self.threads.flush(timeout) {
             true => Ok(()),
             false => Err(FlushError { ledger: Box::new(self.ledger()) }),
@@ -118,6 +120,12 @@ impl Guard {
     /// take away from what the service's own subscriber lets through.
     pub fn levels(&self) -> Levels {
         self.pipeline.levels.clone()
+    }
+
+    /// How many log records were withheld so far, and why: the module [`restraint`](crate::restraint) has an example. They are not among those of the
+    /// [`ledger`](Self::ledger), since they were not made.
+    pub fn withheld(&self) -> Withheld {
+        self.pipeline.restraint.withheld()
     }
 
     pub(crate) fn threads(&self) -> &Threads {
@@ -176,6 +184,8 @@ impl Guard {
     }
 
     fn shut_down(&mut self, timeout: Duration) {
+        self.pipeline.restraint.tell(&self.pipeline);
+        self.pipeline.restraint.close();
         std::mem::take(&mut self.threads).shut_down(timeout, GRACE);
         std::mem::take(&mut self.providers).shut_down();
     }

@@ -24,6 +24,7 @@ use crate::lane::{Local, Urgency, map_current_context};
 use crate::levels::Ways;
 use crate::pipeline::Pipeline;
 use crate::record::{LogRecordWriter, SpanIds};
+use crate::restraint::Site;
 
 /// Sends events and spans to the collector. Made by [`Builder::layer`](crate::Builder::layer) for a subscriber of one's own.
 ///
@@ -88,9 +89,15 @@ fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
     let pushed = Local::with(|local| {
         let callsite = Callsite::of(event.metadata(), &local.callsites);
         let Some(ways) = ways(pipeline, callsite) else { return };
+        let site = pipeline.restraint.of_callsite(callsite);
+        if site.is_some_and(|site| !pipeline.restraint.admits(site, span, now, pipeline)) {
+            return;
+        }
         local.with_scratch(|record| {
             let scope = write(record, callsite, pipeline, event, span, now);
-            pipeline.emit(Some(local), known_ways(pipeline, callsite, ways, scope), scope, record, urgency);
+            if is_admitted(pipeline, callsite, site, scope, record, span, now) {
+                pipeline.emit(Some(local), known_ways(pipeline, callsite, ways, scope), scope, record, urgency);
+            }
         });
     });
     if pushed.is_none() {
@@ -106,6 +113,26 @@ fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
 fn ways(pipeline: &Pipeline, callsite: &Callsite) -> Option<Ways> {
     let ways = callsite.ways(&pipeline.levels);
     (callsite.is_log() || !ways.is_none()).then_some(ways)
+}
+
+/// Whether a record that is written is held back by nothing; one of the `log` crate is only judged here.
+#[inline]
+fn is_admitted(
+    pipeline: &Pipeline,
+    callsite: &Callsite,
+    site: Option<&'static Site>,
+    scope: ScopeId,
+    record: &mut Vec<u8>,
+    span: &SpanIds,
+    now: u64,
+) -> bool {
+    match site {
+        Some(site) => pipeline.restraint.admits_written(site, record, span.len(), now, pipeline),
+        None if callsite.is_log() => {
+            pipeline.restraint.admits_target(scope, callsite.level(), record, span, now, pipeline)
+        }
+        None => true,
+    }
 }
 
 /// The same of a record of the `log` crate, whose target is known once it is written.

@@ -14,7 +14,7 @@ use tracing_core::{Level, LevelFilter, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-pub(crate) use directives::Directives;
+pub(crate) use directives::{Directives, is_above, parts, shown};
 
 /// The levels of the running service: what [`Builder::levels`](crate::Builder::levels) and `RUST_LOG` set at the start. From
 /// [`Guard::levels`](crate::Guard::levels).

@@ -54,6 +54,11 @@
 //! is computed where its record is made and nowhere else, so that `debug!(state = ?state())` costs nothing while it is off. [`redact`] takes secrets
 //! out by key, by looks and by type, before a record is written or sent.
 //!
+//! # Holding back
+//!
+//! [`Builder::restrain`] and `WATCHBELL_RESTRAIN` limit how many records come of a place, take a share of the traces, withhold repeats, and let the less severe
+//! give way while the buffer fills; `warn!(watchbell.limit = "10/s", ...)` limits one place. What is withheld is counted and told: the module [`restraint`].
+//!
 //! # Correlation
 //!
 //! A record is in the span that is current, or that its `parent:` names. A task stays in it by [`task::spawn`], a thread by [`task::carried`]; to
@@ -184,6 +189,7 @@ pub mod propagation;
 mod record;
 pub mod redact;
 mod resource;
+pub mod restraint;
 pub mod sink;
 mod span;
 pub mod task;
@@ -292,7 +298,7 @@ impl Builder {
         }
         guard.providers().set_global();
         propagation::install(&config.propagators);
-        exit::flush_at_exit(guard.threads().clone(), config.shutdown_timeout);
+        exit::flush_at_exit(Arc::clone(guard.pipeline()), guard.threads().clone(), config.shutdown_timeout);
         if config.panics && guard.pipeline().takes_logs() {
             panic::install(Arc::clone(guard.pipeline()), guard.threads().clone(), config.shutdown_timeout);
         }
@@ -320,7 +326,7 @@ where
     tell::set_verbosity(config.verbosity);
     let sinks = Sinks::open(config.sinks.clone(), &config.resource).map_err(InitError::Config)?;
     let levels = Levels::new(config.levels.clone(), config.ways().map_err(InitError::Config)?, is_global);
-    let pipeline = Arc::new(Pipeline::new(config, levels, sinks));
+    let pipeline = Pipeline::new(config, levels, sinks);
     let has_export = Signal::ALL.iter().any(|signal| config.export(*signal).is_some());
     #[cfg(feature = "metrics")]
     let (meter_provider, collect) = meter_provider(&pipeline, config);

@@ -189,16 +189,22 @@ impl Record {
         if self.dropped_attributes > 0 {
             put_varint_field(&mut self.bytes, 7, u64::from(self.dropped_attributes));
         }
-        self.span.take().unwrap_or(current).put(&mut self.bytes);
+        let span = self.span.take().unwrap_or(current);
+        span.put(&mut self.bytes);
         let now = SystemTime::now();
         let observed = unix_nano(self.observed_time.unwrap_or(now));
         let time = self.time.map_or(observed, unix_nano);
         if let Some(times) = self.bytes.first_chunk_mut() {
             put_times(times, time, observed);
         }
+        let level = view::level(self.severity_number);
+        let now = unix_nano(now);
+        if !pipeline.restraint.admits_target(self.scope, level, &mut self.bytes, &span, now, pipeline) {
+            return;
+        }
         let is_error = self.severity_number >= Severity::Error as u8;
         let urgency = if is_error { Urgency::Hurry } else { Urgency::Idle };
-        let ways = pipeline.ways(self.scope, view::level(self.severity_number));
+        let ways = pipeline.ways(self.scope, level);
         if Local::with(|local| pipeline.emit(Some(local), ways, self.scope, &self.bytes, urgency)).is_none() {
             pipeline.emit(None, ways, self.scope, &self.bytes, urgency);
         }

@@ -32,6 +32,7 @@ pub(crate) fn install(pipeline: Arc<Pipeline>, threads: Threads, timeout: Durati
         let is_recorded = record(&pipeline, info);
         previous(info);
         if is_recorded && cfg!(panic = "abort") {
+            pipeline.restraint.tell(&pipeline);
             threads.flush(timeout); // whether or not all was: the process ends
         }
     }));

@@ -1,6 +1,6 @@
 //! What the layer, the span processor, the guard and the export thread share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 
@@ -15,6 +15,7 @@ use crate::ledger::Ledger;
 use crate::levels::{Levels, Ways};
 use crate::limits::Limits;
 use crate::redact::Redaction;
+use crate::restraint::Restraint;
 use crate::sink::Sinks;
 
 /// The buffer with its lanes, and the export thread's alarm.
@@ -27,15 +28,17 @@ pub(crate) struct Pipeline {
     pub(crate) levels: Levels,
     pub(crate) sinks: Option<Sinks>,
     pub(crate) redaction: Option<Arc<Redaction>>,
+    pub(crate) restraint: Restraint,
     /// Whether log records go to the collector.
     exports_logs: bool,
     logs: Lane,
     traces: Lane,
     metrics: Lane,
+    this: Weak<Self>,
 }
 
 impl Pipeline {
-    pub(crate) fn new(config: &Config, levels: Levels, sinks: Option<Sinks>) -> Self {
+    pub(crate) fn new(config: &Config, levels: Levels, sinks: Option<Sinks>) -> Arc<Self> {
         let pool = Arc::new(Pool::new(config.buffer_bytes_max));
         let wake = Arc::new(Notify::new());
         let lane = |signal| {
@@ -43,7 +46,7 @@ impl Pipeline {
             Lane::new(Arc::clone(&pool), Arc::clone(&wake), records_max)
         };
         let [logs, traces, metrics] = Signal::ALL.map(lane);
-        Self {
+        Arc::new_cyclic(|this| Self {
             logs,
             traces,
             metrics,
@@ -54,8 +57,15 @@ impl Pipeline {
             levels,
             sinks,
             redaction: config.redaction.clone(),
+            restraint: Restraint::new(config.restraint.clone()),
             exports_logs: config.export(Signal::Logs).is_some(),
-        }
+            this: Weak::clone(this),
+        })
+    }
+
+    /// For a thread that is not to keep it alive.
+    pub(crate) fn itself(&self) -> Weak<Self> {
+        Weak::clone(&self.this)
     }
 
     pub(crate) fn lane(&self, signal: Signal) -> &Lane {

@@ -169,6 +169,7 @@ impl<'a> LogRecordWriter<'a> {
                 self.has_body = true;
                 self.room += VALUE_BYTES_MAX;
             }
+            FieldUse::Limit => self.callsite.set_limit("what is no text"),
             FieldUse::LogTarget | FieldUse::Ignored => {}
         }
     }
@@ -233,12 +234,12 @@ impl Visit for LogRecordWriter<'_> {
 
     #[inline]
     fn record_str(&mut self, field: &Field, value: &str) {
-        if matches!(self.callsite.field(field), FieldUse::LogTarget) {
-            self.scope = ScopeId::of_log_target(value);
-        } else {
-            self.attribute(field, |out, chars_max| {
+        match self.callsite.field(field) {
+            FieldUse::LogTarget => self.scope = ScopeId::of_log_target(value),
+            FieldUse::Limit => self.callsite.set_limit(value),
+            _ => self.attribute(field, |out, chars_max| {
                 put_bytes_field(out, 1, cut_to(value, VALUE_BYTES_MAX, chars_max).as_bytes());
-            });
+            }),
         }
     }
 
@@ -362,10 +363,30 @@ impl SpanIds {
         Self { trace_id: context.trace_id(), span_id: context.span_id(), flags: context.trace_flags() }
     }
 
+    /// The bits of the trace's id that are random, as OpenTelemetry's sampler reads them; none where there is no trace.
+    pub(crate) fn trace_bits(&self) -> Option<u64> {
+        let [.., a, b, c, d, e, f, g, h] = self.trace_id.to_bytes();
+        self.is_valid().then(|| u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1)
+    }
+
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.flags.is_sampled()
+    }
+
+    /// How many bytes [`put`](Self::put) appends.
+    pub(crate) fn len(&self) -> usize {
+        if self.is_valid() { SPAN_FIELDS.len() } else { 0 }
+    }
+
+    #[inline]
+    fn is_valid(&self) -> bool {
+        self.trace_id != TraceId::INVALID && self.span_id != SpanId::INVALID
+    }
+
     /// Appends the fields `flags`, `trace_id` and `span_id`.
     #[inline]
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        if self.trace_id == TraceId::INVALID || self.span_id == SpanId::INVALID {
+        if !self.is_valid() {
             return;
         }
         out.extend_from_slice(&SPAN_FIELDS);

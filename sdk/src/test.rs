@@ -32,6 +32,7 @@ use tracing_log::NormalizeEvent;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
+use crate::callsite::LIMIT;
 use crate::encode::ErrorChain;
 use crate::exception::{self, Place};
 use crate::lane::map_current_context;
@@ -210,6 +211,9 @@ struct RecordVisitor<'a> {
 
 impl RecordVisitor<'_> {
     fn set(&mut self, field: &Field, value: impl Into<Value>) {
+        if field.name() == LIMIT {
+            return;
+        }
         self.record.fields.insert(field.name().to_owned(), value.into());
     }
 }

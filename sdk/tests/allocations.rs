@@ -10,7 +10,9 @@ use tracing_subscriber::layer::SubscriberExt;
 
 #[test]
 fn a_warm_call_allocates_nothing() {
-    let builder = watchbell::builder().variables([("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")]);
+    let variables =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("WATCHBELL_RESTRAIN", "elsewhere=1/s,adaptive")];
+    let builder = watchbell::builder().variables(variables);
     let (layer, guard) = builder.layer().expect("an export thread");
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         let span = tracing::info_span!("checkout");
@@ -19,15 +21,18 @@ fn a_warm_call_allocates_nothing() {
         let call = |order_id: u64| {
             log::info!(target: "legacy", "order {order_id} placed");
             tracing::info!(order_id, amount = 9.75, upstream = "payment", "order {} placed", order_id);
+            tracing::info!(watchbell.limit = "3/h", order_id, "of these a few");
             tracing::debug!(parent: None, yes = true, debug = ?Some(order_id), "no span");
         };
-        call(0);
+        (0..5).for_each(call); // until some are withheld, for which a thread starts
         let before = ALLOCATIONS.get();
         assert!(before > 0, "the allocator counts");
-        (1..20).for_each(call); // fewer than fill the chunk
+        (5..20).for_each(call); // fewer than fill the chunk
         assert_eq!(ALLOCATIONS.get() - before, 0);
     });
-    assert_eq!(guard.shutdown(Duration::ZERO).logs.emitted, 60);
+    let withheld = guard.withheld();
+    assert_eq!(withheld.limit, 17, "{withheld}");
+    assert_eq!(guard.shutdown(Duration::ZERO).logs.emitted, 60 + 3 + 1); // one that tells what was withheld
 }
 
 thread_local!(static ALLOCATIONS: Cell<u64> = const { Cell::new(0) });

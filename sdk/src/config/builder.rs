@@ -45,6 +45,7 @@ pub struct Builder {
     console: Option<bool>,
     levels: Option<String>,
     collector_levels: Option<String>,
+    restrain: Option<String>,
     sinks: Vec<Sink>,
     redaction: Option<Arc<Redaction>>,
     sampler: Option<Sampler>,
@@ -145,6 +146,12 @@ impl Builder {
     /// ```
     pub fn collector_levels(mut self, directives: impl Into<String>) -> Self {
         self.collector_levels = Some(directives.into());
+        self
+    }
+
+    /// What holds log records back, as `WATCHBELL_RESTRAIN`; the module [`restraint`](crate::restraint) has the words and an example.
+    pub fn restrain(mut self, rules: impl Into<String>) -> Self {
+        self.restrain = Some(rules.into());
         self
     }
 
@@ -254,6 +261,10 @@ impl Builder {
                 None => Directives::all(LevelFilter::TRACE), // what the service's own subscriber lets through
             },
             collector_levels: directives("collector's levels", self.collector_levels.as_deref())?,
+            restraint: match &self.restrain {
+                Some(rules) => rules.parse().map_err(|error| format!("what holds back is not understood: {error}"))?,
+                None => settings.restraint.clone(),
+            },
             redaction: self.redaction.clone(),
             sinks: self.wanted_sinks(is_global && settings.console)?,
             sampler: self.sampler.clone().unwrap_or_else(|| settings.sampler.clone()),

@@ -16,6 +16,7 @@ use super::{BatchSettings, ExportSettings, PerSignal, Propagator, Protocol, Sett
 use crate::levels::Directives;
 use crate::limits::Limits;
 use crate::resource::{self, Detector};
+use crate::restraint::Rules;
 use crate::tell::Verbosity;
 use crate::tls::{self, Identity};
 
@@ -52,6 +53,7 @@ impl Env {
             exports,
             console: exporters[Signal::Logs as usize].console,
             levels: self.levels(),
+            restraint: self.restraint(),
             sampler: self.sampler(),
             propagators: self.propagators(),
             limits: self.limits(),
@@ -70,6 +72,14 @@ impl Env {
     pub(super) fn levels(&mut self) -> Directives {
         let directives = self.get("RUST_LOG").unwrap_or_default();
         self.directives(&directives)
+    }
+
+    /// What holds log records back.
+    pub(super) fn restraint(&mut self) -> Rules {
+        let rules = self.get("WATCHBELL_RESTRAIN").unwrap_or_default();
+        Rules::lenient(&rules, |part, error| {
+            self.warnings.push(format!("WATCHBELL_RESTRAIN: `{part}` is not understood: {error}"));
+        })
     }
 
     /// A variable as it is.

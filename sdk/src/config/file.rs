@@ -16,6 +16,7 @@ use super::yaml::{self, Entry, Mistake, Node, Place, Value};
 use super::{BatchSettings, ExportSettings, PerSignal, Propagator, Protocol, Settings, Signal, values};
 use crate::limits::Limits;
 use crate::resource::{self, Detector};
+use crate::restraint::Rules;
 use crate::tell::Verbosity;
 use crate::tls;
 
@@ -58,7 +59,8 @@ impl File {
         let map = self.map(Some(root));
         self.file_format(map, root.place);
         let providers = ["logger_provider", "tracer_provider", "meter_provider"];
-        let other = ["file_format", "disabled", "log_level", "resource", "attribute_limits", "propagator"];
+        let other =
+            ["file_format", "disabled", "log_level", "resource", "attribute_limits", "propagator", "distribution"];
         self.only(map, &[&providers[..], &other[..]].concat());
         let is_disabled = self.scalar(map, "disabled", boolean).unwrap_or(false);
         let limits = self.limits(map);
@@ -73,6 +75,7 @@ impl File {
             verbosity: self.scalar(map, "log_level", verbosity).unwrap_or(Verbosity::Info),
             console,
             levels: env.levels(),
+            restraint: self.restraint(get(map, "distribution"), env),
             sampler: get(tracer, "sampler").map_or_else(default_sampler, |node| self.sampler(node)),
             propagators: self.propagators(get(map, "propagator")),
             limits,
@@ -97,6 +100,14 @@ impl File {
             }
             None => self.wrong(place, "`file_format` is missing; write `file_format: \"1.0\"`"),
         }
+    }
+
+    /// What is Watchbell's own of the file.
+    fn restraint(&mut self, node: Option<&Node>, env: &mut Env) -> Rules {
+        let distribution = self.map(node);
+        let own = self.map(get(distribution, "watchbell")); // other entries are for other SDKs
+        self.only(own, &["restrain"]);
+        self.scalar(own, "restrain", str::parse).unwrap_or_else(|| env.restraint())
     }
 
     fn limits(&mut self, root: Map<'_>) -> Limits {

@@ -102,6 +102,19 @@ meter_provider:
 }
 
 #[test]
+fn what_is_our_own() {
+    let distribution = |own: &str| format!("file_format: '1.0'\ndistribution: {{other: {{x: 1}}, watchbell: {own}}}\n");
+    let env = [("WATCHBELL_RESTRAIN", "2/s")];
+    let (config, told) = read(&distribution("{restrain: 'a=1/s'}"), &env).unwrap();
+    assert_eq!((config.restraint, told.len()), ("a=1/s".parse().unwrap(), 0));
+    assert_eq!(read("file_format: '1.0'\n", &env).unwrap().0.restraint, "2/s".parse().unwrap());
+    let error = read(&distribution("{restrain: 'a=often'}"), &[]).unwrap_err();
+    assert!(error.starts_with("otel.yaml:2:") && error.contains("`often` holds nothing back"), "{error}");
+    let (_, told) = read(&distribution("{levels: debug}"), &[]).unwrap();
+    assert!(told[0].contains("`levels` is not honoured"), "{told:?}");
+}
+
+#[test]
 fn a_builder_still_wins() {
     let yaml = "{file_format: '1.0', logger_provider: {processors: [{batch: {exporter: {otlp_http: }}}]}}";
     let builder = Builder::default().service_name("code").endpoint("http://other:1").header("a", "b");

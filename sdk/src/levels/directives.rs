@@ -78,7 +78,8 @@ impl Directives {
     }
 }
 
-fn parts(text: &str) -> impl Iterator<Item = &str> {
+/// What commas separate.
+pub(crate) fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
@@ -87,7 +88,7 @@ fn named(name: &str) -> Option<LevelFilter> {
 }
 
 /// Whether a target is the other or above it in the tree.
-fn is_above(above: &str, target: &str) -> bool {
+pub(crate) fn is_above(above: &str, target: &str) -> bool {
     target.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with("::") || rest.starts_with('.'))
 }
 
@@ -108,7 +109,7 @@ impl FromStr for Directives {
 }
 
 /// The error, the text, and carets under the part of it that is wrong.
-fn shown(text: &str, wrong: &str, error: &str) -> String {
+pub(crate) fn shown(text: &str, wrong: &str, error: &str) -> String {
     let start = (wrong.as_ptr().addr() - text.as_ptr().addr()).min(text.len());
     let (indent, carets) = (text[..start].chars().count(), wrong.chars().count().max(1));
     format!("{error}\n    {text}\n    {}{}", " ".repeat(indent), "^".repeat(carets))

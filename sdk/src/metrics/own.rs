@@ -15,6 +15,18 @@ pub(super) fn observe(pipeline: &Arc<Pipeline>, meter: &Meter) {
     observe_signal(pipeline, meter, Signal::Logs, "log", "{log_record}");
     observe_signal(pipeline, meter, Signal::Traces, "span", "{span}");
     observe_signal(pipeline, meter, Signal::Metrics, "metric_data_point", "{data_point}");
+    let of_withheld = Arc::clone(pipeline);
+    meter
+        .u64_observable_counter("watchbell.log.withheld")
+        .with_description("Log records that were not made, by watchbell.reason: limit, sample, repeat, pressure.")
+        .with_unit("{log_record}")
+        .with_callback(move |out| {
+            let reasons = of_withheld.restraint.withheld().by_reason();
+            for (reason, count) in reasons.into_iter().filter(|(_, count)| *count > 0) {
+                out.observe(count, &[KeyValue::new("watchbell.reason", reason)]);
+            }
+        })
+        .build();
     let account = account(pipeline, Signal::Logs);
     meter
         .u64_observable_counter("otel.sdk.log.created")

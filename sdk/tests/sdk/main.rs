@@ -13,6 +13,7 @@ mod middleware;
 mod receiver;
 mod records;
 mod redaction;
+mod restraint;
 mod shutdown;
 #[cfg(feature = "files")]
 mod sinks;
