@@ -53,6 +53,8 @@ pub(crate) enum FieldUse {
     Attribute(AttributeHead),
     /// It is the rate of its callsite.
     Limit,
+    /// It is the record's severity.
+    Severity,
     /// It names the scope of a record that came from the `log` crate.
     LogTarget,
     /// It is not exported.
@@ -301,6 +303,7 @@ fn field_use(name: &'static str, is_log: bool) -> FieldUse {
     match name {
         "message" => FieldUse::Message,
         LIMIT => FieldUse::Limit,
+        "watchbell.severity" => FieldUse::Severity,
         "log.target" if is_log => FieldUse::LogTarget,
         "log.file" if is_log => FieldUse::Attribute(AttributeHead::new("code.file.path")),
         "log.line" if is_log => FieldUse::Attribute(AttributeHead::new("code.line.number")),

@@ -27,6 +27,7 @@ use tracing_core::LevelFilter;
 
 use crate::levels::Directives;
 use crate::limits::Limits;
+use crate::patch::Patches;
 use crate::redact::Redaction;
 use crate::restraint::Rules;
 use crate::sink::Sink;
@@ -192,6 +193,7 @@ pub(crate) struct Config {
     pub(crate) restraint: Rules,
     pub(crate) sinks: Vec<Sink>,
     pub(crate) redaction: Option<Arc<Redaction>>,
+    pub(crate) patches: Patches,
     pub(crate) sampler: Sampler,
     pub(crate) propagators: Vec<Propagator>,
     pub(crate) limits: Limits,

@@ -51,8 +51,9 @@
 //! # Fields for a scope, and secrets
 //!
 //! [`context!`] puts fields on every record inside of a scope, across `await`, and on those of an object that keeps it, as a bound logger does. A field's expression
-//! is computed where its record is made and nowhere else, so that `debug!(state = ?state())` costs nothing while it is off. [`redact`] takes secrets
-//! out by key, by looks and by type, before a record is written or sent.
+//! is computed where its record is made and nowhere else, so that `debug!(state = ?state())` costs nothing while it is off, and that of a [`lazy`] one only where
+//! the record goes somewhere. [`redact`] takes secrets out by key, by looks and by type, before a record is written or sent; [`test::canary`] asserts that one
+//! never leaves. [`Builder::patch`] shows each record to a function that may change it or leave it out. [`severity`] has `NOTICE`, `FATAL` and the other severities of OpenTelemetry.
 //!
 //! # Holding back
 //!
@@ -104,9 +105,10 @@
 //! # Features
 //!
 //! On by default: `grpc`, `tls`, `gzip`, `log` (records of the `log` crate), `console`, `metrics`, `config-file` (`OTEL_CONFIG_FILE`),
-//! `otel-logs` (OpenTelemetry's logs API) and `macros` (`#[catch]`, `#[derive(Redact)]`). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 85
+//! `otel-logs` (OpenTelemetry's logs API) `macros` (`#[catch]`, `#[derive(Redact)]`) and
+//! `hashed` (fields by their hash under a key). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 85
 //! crates are compiled, itself and procedural macros counted in; with `default-features = false` 56. `grpc` adds 6, `tls` 17, `config-file` 2,
-//! `macros` 1, `metrics` and `otel-logs` none.
+//! `macros` 1, `hashed` what `tls` brings anyway, `metrics` and `otel-logs` none.
 //!
 //! To be asked for: `files`, sinks that write files (the module `sink::file`), and `zstd` for them; `tower`, the module `middleware` with layers for servers and clients of axum, tonic and hyper: a span, its status and one line
 //! for each request, the trace's context in and out; and `axum`, which names spans by the route that matched.
@@ -171,6 +173,7 @@ mod export;
 mod guard;
 mod lane;
 mod layer;
+mod lazy;
 mod ledger;
 mod levels;
 mod limits;
@@ -184,12 +187,14 @@ mod metrics;
 pub mod middleware;
 mod one_line;
 mod panic;
+pub mod patch;
 mod pipeline;
 pub mod propagation;
 mod record;
 pub mod redact;
 mod resource;
 pub mod restraint;
+pub mod severity;
 pub mod sink;
 mod span;
 pub mod task;
@@ -216,6 +221,7 @@ pub use config::{Builder, Compression, Protocol};
 pub use guard::{FlushError, Guard};
 pub use http;
 pub use layer::WatchbellLayer;
+pub use lazy::{Lazy, lazy};
 pub use ledger::{Account, Ledger};
 pub use levels::{Levels, LevelsError};
 pub use opentelemetry;

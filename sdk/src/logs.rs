@@ -39,7 +39,7 @@ use crate::export::{Command, ExportThread};
 use crate::lane::{Local, Urgency};
 use crate::pipeline::Pipeline;
 use crate::record::{RECORD_BYTES_MAX, SpanIds, TIMES_BYTES, put_times};
-use crate::redact::{Fate, REDACTED, Redaction};
+use crate::redact::Redaction;
 use crate::view;
 
 /// Makes loggers; from [`Guard::logger_provider`](crate::Guard::logger_provider).
@@ -128,10 +128,12 @@ impl Record {
     }
 
     fn put_attribute(&mut self, key: &str, value: &AnyValue) {
-        match self.redaction.as_ref().and_then(|redaction| redaction.fate(key)) {
-            Some(Fate::Dropped) => {}
-            Some(Fate::Masked) => self.put_known(key, &AnyValue::from(REDACTED)),
-            None => self.put_known(key, value),
+        let redaction = self.redaction.clone().filter(|redaction| redaction.fate(key).is_some());
+        let Some(redaction) = redaction else { return self.put_known(key, value) };
+        let mut bytes = Vec::new();
+        value::put(&mut bytes, value, usize::MAX);
+        if let Some(shown) = redaction.shown(key, &view::Value::new(&bytes).to_string()) {
+            self.put_known(key, &AnyValue::from(shown.into_owned()));
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::TraceContextExt;
 use tracing_core::Level;
-use watchbell_proto::wire::{Fields, Value, put_bytes_field, put_message_field, put_varint_field};
+use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
 
 use crate::callsite::{ScopeId, put_attribute};
 use crate::context;
@@ -19,10 +19,9 @@ use crate::levels::Ways;
 use crate::limits::cut;
 use crate::pipeline::Pipeline;
 use crate::record::{SpanIds, put_time_fields};
-use crate::redact::{Fate, REDACTED, Redaction};
+use crate::redact::Redaction;
 use crate::sink::Sinks;
 use crate::threads::Threads;
-use crate::view::{ATTRIBUTES, key_value};
 
 /// Records each panic, then does what was done before. Where a panic ends the process (`panic = "abort"`) all that was recorded is sent
 /// first, for at most `timeout`.
@@ -88,16 +87,9 @@ fn put_panic(out: &mut Vec<u8>, info: &PanicHookInfo<'_>, span: &SpanIds, redact
 
 /// The fields of the context that the thread panics in.
 fn put_context(out: &mut Vec<u8>, redaction: Option<&Redaction>) {
-    context::with_current(|attributes, _| {
-        for field in Fields::new(attributes) {
-            let (ATTRIBUTES, Value::Bytes(attribute)) = field else { continue };
-            let (key, _) = key_value(attribute);
-            match redaction.and_then(|redaction| redaction.fate(key)) {
-                None => put_bytes_field(out, ATTRIBUTES, attribute),
-                Some(Fate::Masked) => put_attribute(out, key, |out| put_bytes_field(out, 1, REDACTED.as_bytes())),
-                Some(Fate::Dropped) => {}
-            }
-        }
+    context::with_current(|attributes, _| match redaction {
+        Some(redaction) => redaction.put_attributes(out, attributes),
+        None => out.extend_from_slice(attributes),
     });
 }
 

@@ -14,9 +14,11 @@ use crate::lane::{Lane, Local, Urgency};
 use crate::ledger::Ledger;
 use crate::levels::{Levels, Ways};
 use crate::limits::Limits;
+use crate::patch::Patches;
 use crate::redact::Redaction;
 use crate::restraint::Restraint;
 use crate::sink::Sinks;
+use crate::view::Record;
 
 /// The buffer with its lanes, and the export thread's alarm.
 pub(crate) struct Pipeline {
@@ -29,6 +31,7 @@ pub(crate) struct Pipeline {
     pub(crate) sinks: Option<Sinks>,
     pub(crate) redaction: Option<Arc<Redaction>>,
     pub(crate) restraint: Restraint,
+    patches: Patches,
     /// Whether log records go to the collector.
     exports_logs: bool,
     logs: Lane,
@@ -58,6 +61,7 @@ impl Pipeline {
             sinks,
             redaction: config.redaction.clone(),
             restraint: Restraint::new(config.restraint.clone()),
+            patches: config.patches.clone(),
             exports_logs: config.export(Signal::Logs).is_some(),
             this: Weak::clone(this),
         })
@@ -84,6 +88,27 @@ impl Pipeline {
     /// Hands a log record over to all that it is for. `local` is this thread's, if it has any.
     #[inline]
     pub(crate) fn emit(&self, local: Option<&Local>, ways: Ways, scope: ScopeId, record: &[u8], urgency: Urgency) {
+        if !self.patches.is_empty() {
+            return self.emit_patched(local, ways, scope, record, urgency);
+        }
+        self.emit_as_it_is(local, ways, scope, record, urgency);
+    }
+
+    /// A record of another severity goes other ways.
+    #[cold]
+    fn emit_patched(&self, local: Option<&Local>, ways: Ways, scope: ScopeId, record: &[u8], urgency: Urgency) {
+        let Some(patched) = self.patches.apply(scope, record, self.redaction.as_deref()) else { return };
+        let [before, after] = [record, &patched].map(|record| Record::new(&[], record).level());
+        let (ways, urgency) = match after {
+            _ if before == after => (ways, urgency),
+            Level::ERROR => (self.ways(scope, after), Urgency::Hurry),
+            _ => (self.ways(scope, after), Urgency::Idle),
+        };
+        self.emit_as_it_is(local, ways, scope, &patched, urgency);
+    }
+
+    #[inline]
+    fn emit_as_it_is(&self, local: Option<&Local>, ways: Ways, scope: ScopeId, record: &[u8], urgency: Urgency) {
         if let Some(sinks) = &self.sinks {
             self.emit_to_sinks(sinks, local, ways, scope, record);
         }

@@ -4,6 +4,7 @@
 //! grows once and is then reused: nothing is allocated in the steady state. This is the path of every log call, so that bytes of a known
 //! number are appended in one piece. Field numbers are those of `opentelemetry/proto/{common,logs}/v1`.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::{self, Write};
 
@@ -23,7 +24,8 @@ use crate::exception::{self, Place};
 #[cfg(feature = "otel-logs")]
 use crate::lane::map_current_context;
 use crate::limits::{Limits, VALUE_BYTES_MAX, cut_to};
-use crate::redact::{Fate, REDACTED, Redaction};
+use crate::redact::{Fate, Redaction};
+use crate::severity;
 use crate::view::{ATTRIBUTES, Value, key_value};
 
 /// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
@@ -91,17 +93,14 @@ impl<'a> LogRecordWriter<'a> {
 
     /// Appends an attribute that is no field of the event.
     pub(crate) fn text(&mut self, key: &str, value: &str) {
-        let value = match self.redaction.and_then(|redaction| redaction.fate(key)) {
-            Some(Fate::Dropped) => return,
-            Some(Fate::Masked) => REDACTED,
-            None => value,
-        };
+        let shown = self.redaction.map_or(Some(Cow::Borrowed(value)), |redaction| redaction.shown(key, value));
+        let Some(value) = shown else { return };
         if !self.has_room(key.len()) {
             self.dropped_attributes += 1;
             return;
         }
         self.attributes += 1;
-        let text = cut_to(value, VALUE_BYTES_MAX, self.limits.record_value_chars_max);
+        let text = cut_to(&value, VALUE_BYTES_MAX, self.limits.record_value_chars_max);
         put_attribute(self.out, key, |out| put_bytes_field(out, 1, text.as_bytes()));
     }
 
@@ -136,9 +135,9 @@ impl<'a> LogRecordWriter<'a> {
             self.dropped_attributes += 1;
             return;
         }
-        let (key, _) = key_value(attribute);
+        let (key, value) = key_value(attribute);
         if self.redaction.is_some_and(|redaction| redaction.fate(key).is_some()) {
-            return self.text(key, REDACTED); // or not at all
+            return self.text(key, &value.to_string()); // or what is shown of it
         }
         if self.limits.record_value_chars_max != usize::MAX
             && let (key, Value::String(text)) = key_value(attribute)
@@ -153,7 +152,7 @@ impl<'a> LogRecordWriter<'a> {
     #[inline]
     fn attribute(&mut self, field: &Field, write: impl FnOnce(&mut Vec<u8>, usize)) {
         if self.redacted != 0 && self.redacted >> (field.index() & 31) & 1 == 1 {
-            return self.text(field.name(), REDACTED); // or not at all
+            return self.secret(field.name(), write);
         }
         match self.callsite.field(field) {
             FieldUse::Attribute(head) if self.has_room(head.len) => {
@@ -170,15 +169,54 @@ impl<'a> LogRecordWriter<'a> {
                 self.room += VALUE_BYTES_MAX;
             }
             FieldUse::Limit => self.callsite.set_limit("what is no text"),
+            FieldUse::Severity => self.severity(field.name(), write),
             FieldUse::LogTarget | FieldUse::Ignored => {}
         }
+    }
+
+    /// Appends what is shown of a field that is secret; its value is written only if that is made of it.
+    #[cold]
+    fn secret(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>, usize)) {
+        let mut value = Vec::new();
+        if matches!(self.redaction.and_then(|redaction| redaction.fate(key)), Some(Fate::Hashed(_))) {
+            write(&mut value, usize::MAX);
+        }
+        self.text(key, &Value::new(&value).to_string());
+    }
+
+    /// Sets the severity by its number; what is none stays an attribute, so that it is seen.
+    #[cold]
+    fn severity(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>, usize)) {
+        let mut value = Vec::new();
+        write(&mut value, usize::MAX);
+        let value = Value::new(&value);
+        match value {
+            Value::Int(number @ 1..=24) => self.set_severity(number as u8, severity::name(number as u8)),
+            other => self.text(key, &other.to_string()),
+        }
+    }
+
+    /// Puts another severity in the place of the level's, right behind the times.
+    fn set_severity(&mut self, number: u8, name: &str) {
+        let is_there = |(field, value)| matches!((field, value), (2, Wire::Varint(_)) | (3, Wire::Bytes(_)));
+        let known: usize = Fields::new(&self.out[TIMES_BYTES..])
+            .take_while(|field| is_there(*field))
+            .map(|(_, value)| match value {
+                Wire::Bytes(name) => 2 + name.len(),
+                _ => 2,
+            })
+            .sum();
+        let mut fields = [0; 4 + SEVERITY_NAME_BYTES];
+        fields[..4].copy_from_slice(&[2 << 3, number, 3 << 3 | 2, name.len() as u8]);
+        fields[4..4 + name.len()].copy_from_slice(name.as_bytes());
+        self.out.splice(TIMES_BYTES..TIMES_BYTES + known, fields[..4 + name.len()].iter().copied());
     }
 
     /// An attribute that is no field.
     #[cold]
     fn text_attribute(&mut self, key: &str, text: fmt::Arguments<'_>) {
         if self.redaction.is_some_and(|redaction| redaction.fate(key).is_some()) {
-            return self.text(key, REDACTED); // or not at all
+            return self.text(key, &text.to_string()); // or what is shown of it
         }
         if self.has_room(key.len()) {
             self.attributes += 1;
@@ -237,6 +275,10 @@ impl Visit for LogRecordWriter<'_> {
         match self.callsite.field(field) {
             FieldUse::LogTarget => self.scope = ScopeId::of_log_target(value),
             FieldUse::Limit => self.callsite.set_limit(value),
+            FieldUse::Severity => match severity::named(value) {
+                Some((number, name)) => self.set_severity(number, name),
+                None => self.text(field.name(), value),
+            },
             _ => self.attribute(field, |out, chars_max| {
                 put_bytes_field(out, 1, cut_to(value, VALUE_BYTES_MAX, chars_max).as_bytes());
             }),
@@ -262,6 +304,9 @@ impl Visit for LogRecordWriter<'_> {
         self.attribute(field, |out, chars_max| put_text_field(out, format_args!("{value:?}"), chars_max));
     }
 }
+
+/// Bytes of the longest name of a severity.
+const SEVERITY_NAME_BYTES: usize = 9;
 
 /// Bytes of the two times that a record begins with.
 pub(crate) const TIMES_BYTES: usize = 18;

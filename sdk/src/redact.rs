@@ -24,13 +24,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`Redaction::hash_key`] puts a hash under a secret of the service's in the place of a value: that two records are of the same user can then be told, who it is
+//! cannot.
+//!
 //! It holds for log records by each door, for spans with their events and links, for sinks and for the collector; the resource and metrics are as the
 //! service sets them. A key is judged once a callsite, so that a redacted value is never formatted. What a value looks like is judged off the
 //! thread that logs, before anything is written or sent; for a sink [in the call](crate::sink::Sink::in_call) and for spans, in the call.
 //! A panic's message on stderr is the panic hook's, and not judged.
 
+#[cfg_attr(not(feature = "hashed"), path = "redact/no_hash.rs")]
+mod hash;
 mod values;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,7 +48,9 @@ use watchbell_proto::wire::{
     Fields, Value as Wire, put_bytes_field, put_fixed32_field, put_fixed64_field, put_varint_field,
 };
 
+use crate::callsite::put_attribute;
 use crate::context::FieldValue;
+use crate::view::{ATTRIBUTES, key_value};
 
 pub use values::Values;
 /// A `Debug` as the derived one, in which fields that are marked `#[redact]` are `[redacted]`: the type decides what of it is ever shown, by whatever
@@ -72,6 +80,7 @@ pub(crate) const REDACTED: &str = "[redacted]";
 #[derive(Clone, Default)]
 pub struct Redaction {
     keys: Vec<(String, Fate)>,
+    hashes: Vec<hash::Key>,
     values: Vec<Finder>,
     number: u32,
 }
@@ -80,8 +89,11 @@ pub struct Redaction {
 type Finder = Arc<dyn Fn(&str) -> Option<Range<usize>> + Send + Sync>;
 
 /// What becomes of a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fate {
+    /// Its hash by the key of this number is shown.
+    #[cfg_attr(not(feature = "hashed"), expect(dead_code))]
+    Hashed(usize),
     Masked,
     Dropped,
 }
@@ -125,6 +137,23 @@ impl Redaction {
         self
     }
 
+    /// Shows in the place of fields of this name `hmac:` and 32 hexadecimal digits, which are the same for the same value: who it was stays unknown, that it was the
+    /// same one does not. They are the first half of its HMAC-SHA-256 under `secret`; without that nobody can try values out. Whatever else is said of
+    /// the field wins.
+    ///
+    /// ```
+    /// use watchbell::redact::Redaction;
+    ///
+    /// let secret = std::env::var("LOG_HASH_SECRET").unwrap_or_default();
+    /// let redaction = Redaction::usual().hash_key("user.email", secret.as_bytes());
+    /// ```
+    #[cfg(feature = "hashed")]
+    pub fn hash_key(mut self, pattern: &str, secret: &[u8]) -> Self {
+        self.keys.push((pattern.to_lowercase(), Fate::Hashed(self.hashes.len())));
+        self.hashes.push(hash::Key::new(secret));
+        self
+    }
+
     /// Masks what looks like this, in messages and in texts of fields.
     pub fn values(mut self, values: Values) -> Self {
         self.values.push(Arc::new(values.finder()));
@@ -157,7 +186,30 @@ impl Redaction {
         let last = key.rsplit('.').next().unwrap_or_default();
         let fits = |pattern: &str| fits(pattern, &key) || fits(pattern, last);
         let found = self.keys.iter().filter(|(pattern, _)| fits(pattern)).map(|(_, fate)| *fate);
-        found.max_by_key(|fate| *fate == Fate::Dropped)
+        found.max()
+    }
+
+    /// What is shown of a field's value, whatever that is; `None` where the field is left out.
+    pub(crate) fn shown<'v>(&self, key: &str, value: &'v str) -> Option<Cow<'v, str>> {
+        match self.fate(key) {
+            None => Some(Cow::Borrowed(value)),
+            Some(Fate::Masked) => Some(Cow::Borrowed(REDACTED)),
+            Some(Fate::Hashed(number)) => Some(Cow::Owned(self.hashes[number].hash(value))),
+            Some(Fate::Dropped) => None,
+        }
+    }
+
+    /// Appends attributes that are encoded as fields of a `LogRecord`, but for what their keys say is secret.
+    pub(crate) fn put_attributes(&self, out: &mut Vec<u8>, attributes: &[u8]) {
+        for field in Fields::new(attributes) {
+            let (ATTRIBUTES, Wire::Bytes(attribute)) = field else { continue };
+            let (key, value) = key_value(attribute);
+            if self.fate(key).is_none() {
+                put_bytes_field(out, ATTRIBUTES, attribute);
+            } else if let Some(shown) = self.shown(key, &value.to_string()) {
+                put_attribute(out, key, |out| put_bytes_field(out, 1, shown.as_bytes()));
+            }
+        }
     }
 
     /// The text without what looks like a secret; `None` where there is nothing of that.
@@ -175,7 +227,6 @@ impl Redaction {
     /// The content of a `LogRecord` without what looks like a secret; `None` where there is nothing of that.
     pub(crate) fn scrubbed_record(&self, record: &[u8]) -> Option<Vec<u8>> {
         const BODY: u32 = 5;
-        const ATTRIBUTES: u32 = 6;
         if self.values.is_empty() {
             return None;
         }
@@ -219,7 +270,8 @@ impl Redaction {
         attributes.retain(|attribute| self.fate(attribute.key.as_str()) != Some(Fate::Dropped));
         for KeyValue { key, value, .. } in attributes {
             if self.fate(key.as_str()).is_some() {
-                *value = REDACTED.into();
+                let shown = self.shown(key.as_str(), &value.as_str()).map(Cow::into_owned);
+                *value = shown.unwrap_or_default().into();
             } else if let OtelValue::String(text) = value
                 && let Some(scrubbed) = self.scrubbed(text.as_str())
             {

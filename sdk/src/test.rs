@@ -17,6 +17,8 @@
 //! logs.expect_none(Level::WARN); // or anything more severe
 //! ```
 
+mod canary;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::{self, Write};
@@ -38,6 +40,8 @@ use crate::exception::{self, Place};
 use crate::lane::map_current_context;
 use crate::lock;
 use crate::view;
+
+pub use canary::{Canary, canary};
 
 /// Captures the records that this thread makes while the [`Capture`] lives, those of the `log` crate too (unless the process has another
 /// logger). Spans have trace ids as they have in service; nothing is exported.

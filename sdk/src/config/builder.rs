@@ -13,6 +13,7 @@ use tracing_core::LevelFilter;
 use super::env::Env;
 use super::{Compression, Config, Export, ExportSettings, PerSignal, Protocol, Settings, Signal, values};
 use crate::levels::{Directives, SINKS_MAX};
+use crate::patch::{Draft, Patches};
 use crate::redact::Redaction;
 use crate::resource;
 use crate::sink::Sink;
@@ -48,6 +49,7 @@ pub struct Builder {
     restrain: Option<String>,
     sinks: Vec<Sink>,
     redaction: Option<Arc<Redaction>>,
+    patches: Patches,
     sampler: Option<Sampler>,
     schedule_delay: Option<Duration>,
     metric_interval: Option<Duration>,
@@ -168,6 +170,13 @@ impl Builder {
         self
     }
 
+    /// Has each log record shown to a function, which may change it or leave it out; the module [`patch`](mod@crate::patch) has an example. Of several each sees
+    /// what the one before has left.
+    pub fn patch(mut self, patch: impl Fn(&mut Draft<'_>) + Send + Sync + 'static) -> Self {
+        self.patches.add(patch);
+        self
+    }
+
     /// Which traces are sampled, as `OTEL_TRACES_SAMPLER`. Log records carry their trace's ids also where it is not sampled.
     ///
     /// ```
@@ -266,6 +275,7 @@ impl Builder {
                 None => settings.restraint.clone(),
             },
             redaction: self.redaction.clone(),
+            patches: self.patches.clone(),
             sinks: self.wanted_sinks(is_global && settings.console)?,
             sampler: self.sampler.clone().unwrap_or_else(|| settings.sampler.clone()),
             propagators: settings.propagators.clone(),

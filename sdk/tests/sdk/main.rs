@@ -10,6 +10,7 @@ mod errors;
 mod metrics;
 #[cfg(feature = "axum")]
 mod middleware;
+mod patch;
 mod receiver;
 mod records;
 mod redaction;
