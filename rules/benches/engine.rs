@@ -1,5 +1,5 @@
 //! Records a second that one thread judges: matching, and matching with folding, without rules, with one, and with a hundred, a thousand and
-//! ten thousand of which ten match every record; and how long such rules take to be read.
+//! ten thousand of which ten match every record; with one that mines patterns; and how long such rules take to be read.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -22,14 +22,15 @@ fn bench(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(RECORDS));
     let batches: Vec<Vec<u8>> = (0..100).map(batch).collect();
     let sets = [
-        ("0 rules", vec![]),
-        ("1 rule", match_all(1)),
-        ("100 rules", many_rules(100)),
-        ("1000 rules", many_rules(1000)),
-        ("10000 rules", many_rules(10_000)),
+        ("0 rules", file_text(&[])),
+        ("1 rule", file_text(&match_all(1))),
+        ("100 rules", file_text(&many_rules(100))),
+        ("1000 rules", file_text(&many_rules(1000))),
+        ("10000 rules", file_text(&many_rules(10_000))),
+        ("new_pattern", NEW_PATTERN.to_owned()),
     ];
-    for (name, rules) in sets {
-        let plan = plan(&rules);
+    for (name, text) in sets {
+        let plan = plan(&text);
         group.bench_function(format!("match/{name}"), |bencher| {
             let mut batches = batches.iter().cycle();
             bencher.iter(|| black_box(plan.match_batch(batches.next().unwrap(), START + Duration::from_secs(3600))));
@@ -65,8 +66,15 @@ fn judge(engine: &mut Engine, batch: &[u8], received: Timestamp) {
     }
 }
 
-fn plan(rules: &[String]) -> Arc<Plan> {
-    let file = rule_file::parse("bench.yaml", &file_text(rules)).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+/// A rule that mines the pattern of every record.
+const NEW_PATTERN: &str = r#"groups:
+  - name: bench
+    rules:
+      - {alert: NewPattern, detect: {new_pattern: {where: '{service_name=~".+"}'}}}
+"#;
+
+fn plan(text: &str) -> Arc<Plan> {
+    let file = rule_file::parse("bench.yaml", text).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     Arc::new(Plan::compile(&[file], &EngineConfig::default()).unwrap())
 }
 

@@ -1,6 +1,8 @@
 //! `detect:`, what LogQL cannot say or says at length: it stands in a rule in place of `expr`. docs/detect.md shows each kind.
 //!
-//! A detector becomes an expression, and the rule is judged, tested, replayed and explained as any other.
+//! A detector becomes an expression, and the rule is judged, tested, replayed and explained as any other. Four kinds are that
+//! expression and nothing more. In front of the windows of the others, [`NewPattern`] and [`Pairing`], stands a [`Gate`]: the window
+//! counts what the gate finds, and the expression says about what.
 //!
 //! ```
 //! let text = "
@@ -18,8 +20,13 @@
 //! );
 //! ```
 
+mod exception;
 mod expression;
+mod mask;
+pub(crate) mod miner;
+pub(crate) mod pattern;
 mod read;
+pub(crate) mod sequence;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,13 +34,18 @@ use std::time::Duration;
 
 use crate::yaml;
 
+pub use mask::PATTERN_BYTES_MAX;
+pub use miner::{PATTERNS_MAX, PATTERNS_PER_GROUP_MAX};
 pub(crate) use read::Read;
+pub use sequence::{SEQUENCE_TIMES_MAX, Wanted};
 
 /// What stands under `detect:`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detect {
     /// `spike`, say.
     pub kind: &'static str,
+    /// What the expression does not say; `None` where it says all.
+    pub gate: Option<Gate>,
     /// Parts of the expression that the file has, and where it has them.
     pub(crate) places: Vec<(Range<usize>, Range<usize>)>,
     /// Whether it tells of what came before: it is silent until its windows are known whole.
@@ -54,6 +66,44 @@ impl Detect {
         yaml::place(file_text, span, &expr_text[own.clone()], part.start - own.start..part.end - own.start)
     }
 }
+
+/// What stands in front of a window and finds what it counts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Gate {
+    /// Records whose pattern is new.
+    NewPattern(NewPattern),
+    /// Records of two kinds that follow one another, or do not.
+    Sequence(Pairing),
+}
+
+/// Which patterns are new.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewPattern {
+    /// The labels that tell groups apart: a pattern is new for each.
+    pub by: Vec<String>,
+    /// From a group's first record on: what it says in that time is learned.
+    pub learn: Duration,
+    /// A pattern that was not seen for so long is new again.
+    pub reappear_after: Duration,
+    /// For how long a pattern is new.
+    pub window: Duration,
+}
+
+/// How records of two kinds belong together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pairing {
+    /// The labels that they share.
+    pub by: Vec<String>,
+    /// Whether a second one is to come, or to fail to.
+    pub wanted: Wanted,
+    /// How long after the first.
+    pub within: Duration,
+    /// For how long it is told of what was found.
+    pub window: Duration,
+}
+
+/// Name of the label that a `new_pattern` tells the pattern by.
+pub(crate) const PATTERN_LABEL: &str = "log_pattern";
 
 /// The errors of all services, as far as they can be told.
 const ERRORS: &str = r#"{service_name=~".+"} | detected_level=~"error|critical|fatal""#;
@@ -128,4 +178,12 @@ struct Distinct {
     label: String,
     window: Duration,
     more_than: f64,
+}
+
+/// The first, and what is wanted of the second.
+#[derive(Clone, Debug)]
+struct Sequence {
+    first: Where,
+    second: Where,
+    pairing: Pairing,
 }

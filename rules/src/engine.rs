@@ -27,7 +27,9 @@
 mod alerts;
 mod evidence;
 mod fill;
+mod gates;
 mod groups;
+mod patterns;
 mod status;
 mod steps;
 
@@ -152,14 +154,17 @@ impl Engine {
         let mut sums = Vec::new();
         for (feed, runs) in &matched.feeds {
             for leaf in &plan.feeds[*feed].leaves {
-                runs.iter().for_each(|run| self.fold(*leaf, run, &mut batch, &mut sums));
+                runs.iter().for_each(|run| match plan.leaves[*leaf].gate {
+                    None => self.fold(*leaf, run, &mut batch, &mut sums),
+                    Some(_) => self.pass_gate(*leaf, *feed, run, &mut batch, false),
+                });
             }
         }
         self.judge_sums(sums, received);
         for watermark in &mut self.state.watermarks {
             matched.sources.iter().for_each(|(source, reached)| watermark.handle_source(*source, *reached));
         }
-        self.run_steps();
+        self.follow_watermark();
     }
 
     /// Moves the clock on: to a batch's receive time, or to that of a clock frame.
@@ -173,13 +178,20 @@ impl Engine {
             }
         }
         self.state.clock = self.state.clock.max(now);
+        self.follow_watermark();
+    }
+
+    /// Looks for what can only be told when no record can change it any more.
+    fn follow_watermark(&mut self) {
+        self.state.watermarks.iter_mut().for_each(|watermark| watermark.handle_timeout(self.state.clock));
+        self.run_deadlines();
         self.run_steps();
     }
 
     /// When the clock has to be moved on if no batch comes before.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let timer = self.timers.first().map(|(time, _)| *time);
-        timer.into_iter().chain(self.next_step()).min()
+        timer.into_iter().chain(self.next_step()).chain(self.next_deadline()).min()
     }
 
     /// The next thing to say.
@@ -305,13 +317,13 @@ impl Engine {
         let part = |term: &'a Term| {
             let range = self.plan.leaves[term.leaf].range;
             match (&term.reads, &self.state.leaves[term.leaf].get(key)?.window) {
-                (Reads::Count { divisor }, GroupWindow::Counts(window)) => {
-                    Some(Part::Count { window, range, divisor: *divisor })
+                (Reads::Count { divisor }, window) => {
+                    Some(Part::Count { window: window.counts()?, range, divisor: *divisor })
                 }
-                (Reads::Over(function), GroupWindow::Samples(window)) => {
-                    Some(Part::Over { summaries: window.summed()?, range, furthest: Furthest::of(function)? })
+                (Reads::Over(function), window) => {
+                    let summaries = window.samples()?.summed()?;
+                    Some(Part::Over { summaries, range, furthest: Furthest::of(function)? })
                 }
-                _ => None,
             }
         };
         let parts = edge.terms.iter().map(part).collect::<Option<_>>()?;

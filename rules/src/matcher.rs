@@ -12,6 +12,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use watchbell_proto::otlp::common::KeyValue;
 use watchbell_proto::otlp::logs::{LogRecord, LogsRequest, ResourceLogs};
 
+use crate::detect::pattern;
 use crate::entry::LogEntry;
 use crate::otlp_labels::{OtlpEntry, ResourceLabels, ScopeLabels};
 use crate::pipeline::{Extracted, Record, Verdict};
@@ -336,7 +337,7 @@ impl<'a> Matcher<'a> {
         let feed = &self.plan.feeds[index];
         let cells_max = if self.only.is_some() { usize::MAX } else { feed.cells_max };
         let weight = match feed.measure {
-            Measure::Records => 1,
+            Measure::Records | Measure::Patterns => 1,
             Measure::Bytes => self.extracted.line(record).len() as u64,
             Measure::Unwrapped => {
                 let Some(sample) = self.extracted.sample() else { return };
@@ -375,7 +376,7 @@ impl<'a> Matcher<'a> {
             Some(run) => run,
             None => {
                 self.key.clear();
-                write_key(&self.plan.feeds[feed].groups, record, &self.extracted, &mut self.key);
+                write_key(&self.plan.feeds[feed], record, &self.extracted, &mut self.key);
                 groups.last = groups.find_or_insert(&self.key, &self.hasher);
                 groups.constant = groups.is_constant.then_some(groups.last);
                 groups.last
@@ -413,6 +414,7 @@ impl<'a> Matcher<'a> {
 /// Whether all records of a resource fall into one group.
 fn is_constant(plan: &Plan, feed: &Feed, resource: &ResourceLabels) -> bool {
     match &feed.groups {
+        _ if feed.measure == Measure::Patterns => false,
         LabelSet::Only(names) => {
             plan.filters[feed.filter].pipeline.keeps_own_labels()
                 && names.iter().all(|name| resource.index(name).is_some())
@@ -422,17 +424,15 @@ fn is_constant(plan: &Plan, feed: &Feed, resource: &ResourceLabels) -> bool {
 }
 
 /// Writes what makes the record's group: the values of the labels, or names and values.
-fn write_key<E: LogEntry>(groups: &LabelSet, record: &Record<'_, E>, extracted: &Extracted, key: &mut Vec<u8>) {
-    match groups {
-        LabelSet::Only(names) => {
-            for name in names {
-                if let Some(value) = extracted.group_label(record, name) {
-                    value.append_to(key);
-                }
-                key.push(KEY_SEPARATOR);
-            }
+fn write_key<E: LogEntry>(feed: &Feed, record: &Record<'_, E>, extracted: &Extracted, key: &mut Vec<u8>) {
+    match &feed.groups {
+        LabelSet::Only(names) if feed.measure == Measure::Patterns => {
+            write_values(&names[..names.len() - 1], record, extracted, key);
+            pattern::write(record, extracted, key);
+            key.push(KEY_SEPARATOR);
         }
-        LabelSet::AllBut(_) => {
+        LabelSet::Only(names) => write_values(names, record, extracted, key),
+        groups @ LabelSet::AllBut(_) => {
             let mut labels: Vec<(String, String)> = Vec::new();
             extracted.for_each_label(record, &mut |name, value| {
                 if groups.contains(name) && !value.is_empty() {
@@ -445,6 +445,15 @@ fn write_key<E: LogEntry>(groups: &LabelSet, record: &Record<'_, E>, extracted: 
                 key.push(KEY_SEPARATOR);
             }
         }
+    }
+}
+
+fn write_values<E: LogEntry>(names: &[String], record: &Record<'_, E>, extracted: &Extracted, key: &mut Vec<u8>) {
+    for name in names {
+        if let Some(value) = extracted.group_label(record, name) {
+            value.append_to(key);
+        }
+        key.push(KEY_SEPARATOR);
     }
 }
 

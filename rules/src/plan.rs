@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::detect::{NewPattern, Pairing, Wanted};
 use crate::diagnostic::Diagnostic;
 use crate::labels::Labels;
 use crate::literal_index::LiteralIndex;
@@ -110,6 +111,8 @@ pub struct Plan {
     pub(crate) rules: Vec<Rule>,
     /// The rules that are evaluated at steps.
     pub(crate) steps: Vec<usize>,
+    /// The leaves whose gate waits for records that may fail to come.
+    pub(crate) waiting: Vec<usize>,
     /// Each `idle_timeout` that a rule asks for: a watermark for each is kept.
     pub(crate) idle_timeouts: Vec<Duration>,
     pub(crate) literals: LiteralIndex,
@@ -210,6 +213,8 @@ pub(crate) enum Measure {
     Records,
     /// The bytes of its line.
     Bytes,
+    /// 1 a record, each pattern in a group of its own.
+    Patterns,
     /// The number in the label that is unwrapped.
     Unwrapped,
 }
@@ -240,6 +245,53 @@ pub(crate) struct Leaf {
     pub(crate) samples: usize,
     /// Rules that are judged at the record.
     pub(crate) edges: Vec<usize>,
+    /// What finds what its windows count; `None` where they count records.
+    pub(crate) gate: Option<Gate>,
+}
+
+impl Leaf {
+    /// How far back a new one wants to know the past: a gate may have to learn.
+    pub(crate) fn wants(&self) -> Duration {
+        match &self.gate {
+            Some(Gate::NewPattern(config)) => self.retention + config.learn,
+            _ => self.retention,
+        }
+    }
+
+    /// What it is fed by.
+    pub(crate) fn feeds(&self) -> impl Iterator<Item = usize> {
+        let second = match &self.gate {
+            Some(Gate::Sequence(gate)) => Some(gate.second),
+            _ => None,
+        };
+        [self.feed].into_iter().chain(second)
+    }
+
+    /// Whether its gate waits for records that may fail to come.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(&self.gate, Some(Gate::Sequence(gate)) if gate.pairing.wanted == Wanted::Without)
+    }
+}
+
+/// What stands in front of a leaf's windows.
+#[derive(Debug)]
+pub(crate) enum Gate {
+    NewPattern(NewPattern),
+    Sequence(SequenceGate),
+}
+
+/// The leaf's own feed has the first records.
+#[derive(Debug)]
+pub(crate) struct SequenceGate {
+    pub(crate) pairing: Pairing,
+    /// The feed of the second ones.
+    pub(crate) second: usize,
+    /// How late a record may come.
+    pub(crate) lateness: Duration,
+    /// Index into the plan's `idle_timeouts`.
+    pub(crate) watermark: usize,
+    /// How far behind the clock a record may be that is judged.
+    pub(crate) lookback: Duration,
 }
 
 /// A rule.

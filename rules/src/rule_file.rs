@@ -302,7 +302,7 @@ impl Reader {
         let Some(node) = fields.get("detect") else {
             let message = "`detect` says nothing";
             let mistake = Diagnostic::error(codes::MISSING_FIELD, key.span.clone(), message);
-            self.mistakes.push(mistake.help("name a kind, `detect: {flatline: {}}`"));
+            self.mistakes.push(mistake.help("name a kind, `detect: {new_pattern: {}}`"));
             return None;
         };
         let detect::Read { detect, expr, expr_text, kind } = self.detect(node)?;

@@ -66,6 +66,43 @@ fn a_page_holds_its_evidence_and_resolves() {
     assert_eq!(watchbell.metric("watchbell_outbox_lost_total", &[]).unwrap_or(0.0), 0.0);
 }
 
+const NEW_ERRORS: &str = "
+groups:
+  - name: checkout
+    interval: 1s
+    rules:
+      - alert: NewError
+        detect: {new_pattern: {learn: 0s, window: 1s}}
+        annotations: {summary: 'new: {{ $labels.log_pattern }}'}
+";
+
+#[test]
+fn an_error_that_was_never_told_of_pages_once_also_over_a_restart() {
+    let webhook = Webhook::start();
+    let watchbell = Watchbell::start(&webhook.alerting(), NEW_ERRORS);
+    watchbell.send(&otlp::logs("checkout", (0..3).map(|n| otlp::error(&format!("payment {n} refused after {n}5ms")))));
+    let page = webhook.wait_alert("NewError", "firing");
+    let alert = &page.body["alerts"][0];
+    assert_eq!(alert["annotations"]["summary"], "new: payment <num> refused after <num>", "{alert}");
+    assert!(alert["samples"][0]["body"].as_str().unwrap().starts_with("payment "), "{alert}");
+    webhook.wait_alert("NewError", "resolved");
+
+    let ports = watchbell.ports();
+    let watchbell = Watchbell::start_in(watchbell.server.kill(), ports);
+    watchbell.send(&otlp::logs("checkout", [otlp::error("payment 4711 refused after 1.5s")]));
+    watchbell.send(&otlp::logs("checkout", [otlp::error("connection to 10.0.0.1:5432 lost")]));
+    let told = || -> BTreeSet<(String, String)> {
+        let pages = webhook.deliveries();
+        let alerts = pages.iter().flat_map(|page| page.body["alerts"].as_array().cloned().unwrap_or_default());
+        alerts.map(|alert| (alert["labels"]["log_pattern"].to_string(), alert["startsAt"].to_string())).collect()
+    };
+    let patterns = until("the page of the other error", || {
+        let patterns: Vec<String> = told().into_iter().map(|(pattern, _)| pattern).collect();
+        patterns.iter().any(|pattern| pattern.contains("connection")).then_some(patterns)
+    });
+    assert_eq!(patterns, [r#""connection to <addr> lost""#, r#""payment <num> refused after <num>""#]);
+}
+
 #[test]
 fn without_contact_points_pages_go_to_stdout() {
     let watchbell = Watchbell::start("", RULES);

@@ -16,6 +16,7 @@ pub(super) struct Fullness {
     groups_refused: Counter,
     window_cells: Gauge,
     evidence_bytes: Gauge,
+    patterns: Gauge,
     sources: Gauge,
     watermark: Gauge<f64, AtomicU64>,
     warming: Gauge,
@@ -44,6 +45,7 @@ impl Fullness {
             "Bytes of the records kept for pages; the limit is evidence_bytes_max",
             &fullness.evidence_bytes,
         );
+        gauge("patterns", "Patterns that the rules with `new_pattern` remember", &fullness.patterns);
         gauge("sources", "Sources that the watermark waits for", &fullness.sources);
         gauge(
             "rules_warming",
@@ -78,6 +80,7 @@ impl Fullness {
         self.groups.set(engine.groups as i64);
         self.window_cells.set(engine.window_cells as i64);
         self.evidence_bytes.set(engine.evidence_bytes as i64);
+        self.patterns.set(engine.patterns as i64);
         self.sources.set(engine.sources as i64);
         self.watermark.set(engine.watermark.nanos() as f64 / 1e9);
         self.warming.set(engine.warming as i64);

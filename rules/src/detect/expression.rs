@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{BurnRate, BurnWindow, Direction, Distinct, Flatline, Spike, Where};
+use super::{
+    BurnRate, BurnWindow, Direction, Distinct, Flatline, NewPattern, PATTERN_LABEL, Pairing, Sequence, Spike, Wanted,
+    Where,
+};
 use crate::time::format_duration;
 
 /// An expression's text, and which parts of it are the file's.
@@ -112,6 +115,36 @@ impl Distinct {
         let mut expression = Expression::default();
         expression.put([Text("count"), Text(&grouping(by)), Text("("), Count(records, &each, *window, NOW)]);
         expression.put([Text(") > "), Number(*more_than)]);
+        expression
+    }
+}
+
+impl NewPattern {
+    /// The value is the number of the pattern's records.
+    pub(super) fn expression(&self, records: &Where) -> Expression {
+        let by: Vec<String> = self.by.iter().cloned().chain([PATTERN_LABEL.to_owned()]).collect();
+        let mut expression = Expression::default();
+        expression.put([Count(records, &by, self.window, NOW), Text(" > 0")]);
+        expression
+    }
+}
+
+impl Sequence {
+    /// The value is how often it was found. What is counted stands first, and the expression says nothing of the order.
+    pub(super) fn expression(&self) -> Expression {
+        let Pairing { by, wanted, within, window } = &self.pairing;
+        let asked = |records: &Where| {
+            let filter = by.iter().map(|name| format!(" | {name}!=\"\"")).collect();
+            Where { filter, ..records.clone() }
+        };
+        let (first, second) = (&asked(&self.first), &asked(&self.second));
+        let mut expression = Expression::default();
+        expression.put(match wanted {
+            Wanted::Then => [Count(second, by, *window, NOW), Text(" and "), Count(first, by, *window + *within, NOW)],
+            Wanted::Without => {
+                [Count(first, by, *window, *within), Text(" unless "), Count(second, by, *window + *within, NOW)]
+            }
+        });
         expression
     }
 }

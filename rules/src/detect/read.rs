@@ -5,19 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::expression::Expression;
-use super::{ALL, BurnRate, BurnWindow, Detect, Direction, Distinct, ERRORS, Flatline, Spike, Where};
+use super::{
+    ALL, BurnRate, BurnWindow, Detect, Direction, Distinct, ERRORS, Flatline, Gate, NewPattern, PATTERN_LABEL, Pairing,
+    Sequence, Spike, Wanted, Where,
+};
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::{self, ast};
 use crate::time::format_duration;
 use crate::yaml::reader::{Fields, Reader, missing, quoted};
 use crate::yaml::{Key, Node, NodeKind};
 
-const KINDS: &[&str] = &["spike", "flatline", "burn_rate", "distinct"];
+const KINDS: &[&str] = &["new_pattern", "spike", "flatline", "burn_rate", "distinct", "sequence"];
+const NEW_PATTERN_FIELDS: &[&str] = &["where", "by", "learn", "reappear_after", "window"];
 const SPIKE_FIELDS: &[&str] = &["where", "by", "window", "baseline", "season", "factor", "at_least", "direction"];
 const FLATLINE_FIELDS: &[&str] = &["where", "by", "window", "forget_after"];
 const BURN_RATE_FIELDS: &[&str] = &["bad", "total", "by", "objective", "min_bad", "windows"];
 const BURN_WINDOW_FIELDS: &[&str] = &["long", "short", "factor"];
 const DISTINCT_FIELDS: &[&str] = &["where", "by", "label", "window", "more_than"];
+
+const SEQUENCE_FIELDS: &[&str] = &["first", "then", "without", "by", "within", "window"];
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -50,26 +56,34 @@ impl Reader {
         };
         let kind = *KINDS.iter().find(|kind| **kind == key.name)?;
         let before = self.mistakes.len();
-        let expression = self.detector(kind, key, node)?;
+        let (expression, gate) = self.detector(kind, key, node)?;
         if self.mistakes.len() > before {
             return None;
         }
-        self.detected(kind, key, expression)
+        self.detected(kind, key, expression, gate)
     }
 
-    fn detector(&mut self, kind: &str, key: &Key, node: &Node) -> Option<Expression> {
+    fn detector(&mut self, kind: &str, key: &Key, node: &Node) -> Option<(Expression, Option<Gate>)> {
         Some(match kind {
-            "spike" => self.spike(key, node)?.expression(),
-            "flatline" => self.flatline(key, node)?.expression(),
-            "burn_rate" => self.burn_rate(key, node)?.expression(),
-            _ => self.distinct(key, node)?.expression(),
+            "new_pattern" => {
+                let (records, gate) = self.new_pattern(key, node)?;
+                (gate.expression(&records), Some(Gate::NewPattern(gate)))
+            }
+            "sequence" => {
+                let sequence = self.sequence_of_two(key, node)?;
+                (sequence.expression(), Some(Gate::Sequence(sequence.pairing)))
+            }
+            "spike" => (self.spike(key, node)?.expression(), None),
+            "flatline" => (self.flatline(key, node)?.expression(), None),
+            "burn_rate" => (self.burn_rate(key, node)?.expression(), None),
+            _ => (self.distinct(key, node)?.expression(), None),
         })
     }
 
     /// Reads the expression as if the file had it; mistakes in it are those of the selectors.
-    fn detected(&mut self, kind: &'static str, key: &Key, expression: Expression) -> Option<Read> {
+    fn detected(&mut self, kind: &'static str, key: &Key, expression: Expression, gate: Option<Gate>) -> Option<Read> {
         let Expression { text, places } = expression;
-        let detect = Detect { kind, places, waits_warm: kind == "spike" };
+        let detect = Detect { kind, gate, places, waits_warm: kind == "spike" };
         match logql::parse(&text) {
             Ok(ast::Expr::Metric(expr)) => Some(Read { detect, expr, expr_text: text.into(), kind: key.span.clone() }),
             Ok(ast::Expr::Log(_)) => None,
@@ -82,6 +96,57 @@ impl Reader {
                 None
             }
         }
+    }
+
+    fn new_pattern(&mut self, key: &Key, node: &Node) -> Option<(Where, NewPattern)> {
+        let fields = self.detector_fields(key, node, NEW_PATTERN_FIELDS)?;
+        let (records, by) = (self.records(&fields, "where", key, ERRORS), self.by(&fields));
+        let learn = fields.get("learn").map_or(Some(HOUR), |_| self.duration(&fields, "learn"));
+        let reappear_after = self.duration_or(&fields, "reappear_after", 7 * DAY);
+        let window = self.duration_or(&fields, "window", 10 * MINUTE);
+        let by = by?;
+        if by.iter().any(|name| name == PATTERN_LABEL) {
+            let message = format!("the alerts have a label `{PATTERN_LABEL}` already: the pattern");
+            self.refuse(
+                &fields,
+                "by",
+                key,
+                &message,
+                "leave it out of `by`, or give it another name by `label_format`",
+            );
+        }
+        Some((records?, NewPattern { by, learn: learn?, reappear_after: reappear_after?, window: window? }))
+    }
+
+    fn sequence_of_two(&mut self, key: &Key, node: &Node) -> Option<Sequence> {
+        let fields = self.detector_fields(key, node, SEQUENCE_FIELDS)?;
+        let (wanted, second) = match (fields.key("then"), fields.key("without")) {
+            (Some(_), None) => (Wanted::Then, "then"),
+            (None, Some(_)) => (Wanted::Without, "without"),
+            (then, without) => {
+                let message = "`sequence` has either `then` or `without`";
+                let place = then.and(without).map_or(key.span.clone(), |key| key.span.clone());
+                let help = "`then` fires where a second record comes in time, `without` where none does";
+                self.mistakes.push(Diagnostic::error(codes::VALUE, place, message).help(help));
+                return None;
+            }
+        };
+        for field in ["first", second] {
+            if fields.get(field).is_none() {
+                self.mistakes.push(missing(field, "`sequence`", &fields).help("write a selector with its filters"));
+            }
+        }
+        let (first, second) = (self.records(&fields, "first", key, ALL), self.records(&fields, second, key, ALL));
+        let by = self.by(&fields);
+        let within = self.duration_or(&fields, "within", 5 * MINUTE);
+        let window = self.duration_or(&fields, "window", 5 * MINUTE);
+        let (first, second) = (first?, second?);
+        if first.text == second.text {
+            let message = "both records of the sequence are the same";
+            self.mistakes.push(Diagnostic::error(codes::VALUE, second.span.clone(), message));
+        }
+        let pairing = Pairing { by: by?, wanted, within: within?, window: window? };
+        Some(Sequence { first, second, pairing })
     }
 
     fn spike(&mut self, key: &Key, node: &Node) -> Option<Spike> {

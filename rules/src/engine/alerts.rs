@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::groups::Group;
 use super::{Due, Engine, LeafState, Output, edge};
 use crate::alert::{self, Patience, Phase};
+use crate::detect::{PATTERNS_MAX, PATTERNS_PER_GROUP_MAX};
 use crate::labels::Labels;
 use crate::matcher::Failure;
-use crate::plan::{Edge, Eval, Rule, RuleKind, Texts};
+use crate::plan::{Edge, Eval, Gate, Rule, RuleKind, Texts};
 use crate::record::EvidenceRecord;
 use crate::template::{RuleData, Template, expand_annotation};
 use crate::time::{Timestamp, format_duration};
@@ -127,7 +128,21 @@ impl Engine {
     /// What is wrong with a rule, for a person: that it could not be evaluated, or only in part.
     pub(super) fn rule_error(&self, rule: usize) -> Option<String> {
         let state = &self.state.rules[rule];
-        state.last_error.clone().or_else(|| self.groups_refused(rule)).or_else(|| state.failure(self.state.clock))
+        let refused = || self.groups_refused(rule).or_else(|| self.patterns_refused(rule));
+        state.last_error.clone().or_else(refused).or_else(|| state.failure(self.state.clock))
+    }
+
+    /// That there was no room for a pattern in the groups' memory.
+    fn patterns_refused(&self, rule: usize) -> Option<String> {
+        let leaf = *self.plan.rules[rule].leaves.keys().next()?;
+        let until = self.state.leaves[leaf].patterns.refused_at + self.plan.leaves[leaf].retention;
+        (until > self.state.clock).then(|| {
+            format!(
+                "no room for more patterns (`PATTERNS_PER_GROUP_MAX` is {PATTERNS_PER_GROUP_MAX}, `PATTERNS_MAX` of a rule {PATTERNS_MAX}, \
+                 `groups_per_rule_max` {}): further ones are told together, as `__overflow__`, and none of further groups",
+                self.plan.config.groups_per_rule_max
+            )
+        })
     }
 
     fn groups_refused(&self, rule: usize) -> Option<String> {
@@ -138,6 +153,9 @@ impl Engine {
         let leaf = full.min()?;
         let (groups, config) = (self.state.leaves[*leaf].len(), &self.plan.config);
         let what = match self.plan.feeds[self.plan.leaves[*leaf].feed].groups {
+            LabelSet::Only(_) if matches!(self.plan.leaves[*leaf].gate, Some(Gate::Sequence(_))) => {
+                "records of further ones are not followed"
+            }
             LabelSet::Only(_) => "records of further ones are counted together, as `__overflow__`",
             LabelSet::AllBut(_) => "records of further ones are not counted",
         };

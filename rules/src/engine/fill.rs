@@ -23,19 +23,22 @@ impl Engine {
     /// no window is new, or is to reach further back.
     pub fn fills_since(&self) -> Option<Timestamp> {
         let leaves = self.fill.leaves.keys().map(|leaf| &self.plan.leaves[*leaf]);
-        leaves.map(|leaf| self.state.clock - leaf.retention).min()
+        leaves.map(|leaf| self.state.clock - leaf.wants()).min()
     }
 
     /// Takes in a batch from before the change of rules, in the log's order. It goes into the new windows and is not judged.
     pub fn handle_past_batch(&mut self, matched: &Matched, batch: &[u8], received: Timestamp) {
         let plan = self.plan.clone();
-        let batch = Batch::new(batch, received, &matched.services);
+        let mut batch = Batch::new(batch, received, &matched.services);
         self.note_failures(matched);
         for (feed, runs) in &matched.feeds {
             for leaf in &plan.feeds[*feed].leaves {
-                if let Some(until) = self.fill.leaves.get(leaf).copied() {
-                    runs.iter().for_each(|run| self.fold_past(*leaf, until, run, &batch));
-                }
+                let Some(until) = self.fill.leaves.get(leaf).copied() else { continue };
+                runs.iter().for_each(|run| match plan.leaves[*leaf].gate {
+                    None => self.fold_past(*leaf, until, run, &batch),
+                    Some(_) if until == Timestamp::MAX => self.pass_gate(*leaf, *feed, run, &mut batch, true),
+                    Some(_) => {} // it has seen the past
+                });
             }
         }
         for watermark in &mut self.state.watermarks {
@@ -50,6 +53,7 @@ impl Engine {
         for leaf in fill.leaves.into_keys() {
             self.state.leaves[leaf].since = self.state.leaves[leaf].since.min(since);
         }
+        self.run_deadlines();
         fill.rules.into_iter().for_each(|rule| self.judge_now(rule));
     }
 

@@ -6,13 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
+use super::patterns::Patterns;
+use crate::detect::sequence::Sequence;
 use crate::labels::Labels;
 use crate::matcher::Run;
-use crate::plan::{KEY_SEPARATOR, Keeps, Leaf, Plan};
+use crate::plan::{Gate, KEY_SEPARATOR, Keeps, Leaf, Plan, SequenceGate};
 use crate::time::Timestamp;
 use crate::vector::LabelSet;
 use crate::window::{
-    SampleWindow, WINDOW_CELLS_MAX_OVER_BUDGET, WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET, Window,
+    Cell, SampleWindow, WINDOW_CELLS_MAX_OVER_BUDGET, WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET, Window,
 };
 
 /// The windows of one leaf.
@@ -28,6 +30,10 @@ pub(crate) struct LeafState {
     pub(crate) refused_at: Timestamp,
     /// How many cells the windows have together.
     pub(crate) cells: usize,
+    /// What was seen, where new patterns are told.
+    pub(super) patterns: Patterns,
+    /// No first record's time is over before; `Timestamp::MAX` where none waits.
+    pub(super) deadline: Timestamp,
     /// When empty groups are looked for.
     pub(crate) next_sweep: Timestamp,
     groups: BTreeMap<Box<[u8]>, Group>,
@@ -49,20 +55,28 @@ pub(crate) struct Group {
 pub(crate) enum GroupWindow {
     Counts(Window),
     Samples(SampleWindow),
+    Sequence(Box<Sequence>),
 }
 
 impl GroupWindow {
-    fn new(keeps: Keeps) -> Self {
-        match keeps {
-            Keeps::Counts => Self::Counts(Window::default()),
-            Keeps::Summaries => Self::Samples(SampleWindow::summaries()),
-            Keeps::Samples => Self::Samples(SampleWindow::samples()),
+    fn new(leaf: &Leaf) -> Self {
+        match (&leaf.gate, leaf.keeps) {
+            (Some(Gate::Sequence(SequenceGate { pairing, .. })), _) => {
+                Self::Sequence(Box::new(Sequence::new(pairing.wanted, pairing.within)))
+            }
+            (_, Keeps::Counts) => Self::Counts(Window::default()),
+            (_, Keeps::Summaries) => Self::Samples(SampleWindow::summaries()),
+            (_, Keeps::Samples) => Self::Samples(SampleWindow::samples()),
         }
     }
 
     /// The window, where it counts.
     pub(crate) fn counts(&self) -> Option<&Window> {
-        if let Self::Counts(window) = self { Some(window) } else { None }
+        match self {
+            Self::Counts(window) => Some(window),
+            Self::Sequence(sequence) => Some(&sequence.found),
+            Self::Samples(_) => None,
+        }
     }
 
     /// The window, where it holds samples.
@@ -70,9 +84,10 @@ impl GroupWindow {
         if let Self::Samples(window) = self { Some(window) } else { None }
     }
 
-    /// Adds what a run has in these times.
+    /// Adds what a run has in these times; a sequence takes its records another way.
     pub(crate) fn insert(&mut self, run: &Run, is_wanted: impl Fn(Timestamp) -> bool) {
         match self {
+            Self::Sequence(_) => {}
             Self::Counts(window) => {
                 run.cells.iter().filter(|cell| is_wanted(cell.at)).for_each(|cell| window.insert(*cell));
             }
@@ -92,6 +107,7 @@ impl GroupWindow {
         match self {
             Self::Counts(window) => window.compact(retention, cells_max),
             Self::Samples(window) => window.compact(retention, cells_max, samples_max),
+            Self::Sequence(sequence) => sequence.found.compact(retention, cells_max),
         }
     }
 
@@ -100,6 +116,7 @@ impl GroupWindow {
         match self {
             Self::Counts(window) => window.evict(until),
             Self::Samples(window) => window.evict(until),
+            Self::Sequence(sequence) => sequence.found.evict(until),
         }
     }
 
@@ -108,6 +125,7 @@ impl GroupWindow {
         match self {
             Self::Counts(window) => window.len(),
             Self::Samples(window) => window.len(),
+            Self::Sequence(sequence) => sequence.len(),
         }
     }
 
@@ -116,6 +134,7 @@ impl GroupWindow {
         match self {
             Self::Counts(window) => window.last(),
             Self::Samples(window) => window.last(),
+            Self::Sequence(sequence) => sequence.last(),
         }
     }
 }
@@ -128,6 +147,8 @@ impl LeafState {
             refused: 0,
             refused_at: Timestamp::MIN,
             cells: 0,
+            patterns: Patterns::default(),
+            deadline: Timestamp::MAX,
             next_sweep: now,
             groups: BTreeMap::new(),
         }
@@ -147,10 +168,10 @@ impl LeafState {
         if !has_room {
             self.refused += 1;
             self.refused_at = now;
-            key = overflow_key(&feed.groups)?;
+            key = overflow_key(&feed.groups).filter(|_| !matches!(leaf.gate, Some(Gate::Sequence(_))))?;
         }
         let labels = feed.labels(&key);
-        let window = GroupWindow::new(leaf.keeps);
+        let window = GroupWindow::new(leaf);
         let new = Group { key: key.clone(), labels, window, evidence: Evidence::default(), alerts: 0 };
         self.groups.entry(key.clone()).or_insert(new);
         Some(key)
@@ -181,11 +202,34 @@ impl LeafState {
         self.groups.values()
     }
 
+    /// The first records that have waited up to `passed` in vain, by their groups.
+    pub(super) fn handle_passed(&mut self, passed: Timestamp) -> Vec<(Box<[u8]>, Vec<Cell>)> {
+        let mut all = Vec::new();
+        self.deadline = Timestamp::MAX;
+        for group in self.groups.values_mut() {
+            let GroupWindow::Sequence(sequence) = &mut group.window else { continue };
+            let (found, before) = (sequence.handle_passed(passed), sequence.len());
+            found.iter().for_each(|cell| sequence.found.insert(*cell));
+            self.cells = self.cells + sequence.len() - before - found.len();
+            self.deadline = self.deadline.min(sequence.deadline().unwrap_or(Timestamp::MAX));
+            if !found.is_empty() {
+                all.push((group.key.clone(), found));
+            }
+        }
+        all
+    }
+
     /// Forgets what is older than the leaf remembers, and groups of which nothing is left; yields the bytes of their evidence.
     pub(crate) fn evict(&mut self, leaf: &Leaf, now: Timestamp) -> usize {
         let mut bytes = 0;
+        if let Some(Gate::NewPattern(config)) = &leaf.gate {
+            self.patterns.forget(config, now);
+        }
         self.groups.retain(|_, group| {
             group.window.evict(now - leaf.retention);
+            if let (GroupWindow::Sequence(sequence), Some(Gate::Sequence(gate))) = (&mut group.window, &leaf.gate) {
+                sequence.forget(now - gate.lookback);
+            }
             let keep = group.window.last().is_some() || group.alerts > 0;
             bytes += if keep { 0 } else { group.evidence.bytes() };
             keep
@@ -227,4 +271,4 @@ fn overflow_key(groups: &LabelSet) -> Option<Box<[u8]>> {
 }
 
 /// Value of every label of the group that takes what finds no place.
-const OVERFLOW: &str = "__overflow__";
+pub(super) const OVERFLOW: &str = "__overflow__";

@@ -75,6 +75,8 @@ pub struct EngineStats {
     pub window_cells: usize,
     /// Bytes of evidence that groups keep; at most about `evidence_bytes_max`.
     pub evidence_bytes: usize,
+    /// Patterns that rules remember; of one at most [`PATTERNS_MAX`](crate::detect::PATTERNS_MAX).
+    pub patterns: usize,
     /// Sources that the watermark waits for; at most [`SOURCES_MAX`](crate::watermark::SOURCES_MAX).
     pub sources: usize,
     /// The event time that every active source has reached; the clock where no rule waits for it.
@@ -100,6 +102,7 @@ impl Engine {
             groups_refused: leaves.iter().map(|leaf| leaf.refused).sum(),
             window_cells: self.cells,
             evidence_bytes: self.state.evidence_bytes,
+            patterns: leaves.iter().map(|leaf| leaf.patterns.len()).sum(),
             sources: self.state.watermarks.iter().map(Watermark::sources).max().unwrap_or_default(),
             watermark: self.state.watermarks.iter().map(Watermark::low).min().unwrap_or(self.state.clock),
             warming: (0..self.plan.rules.len()).filter(|rule| self.warm_at(*rule) > self.state.clock).count(),

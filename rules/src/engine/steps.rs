@@ -55,7 +55,6 @@ fn with_labels_of_their_own(operand: Operand) -> Result<Operand, EvalError> {
 impl Engine {
     /// Evaluates what the watermark has passed.
     pub(super) fn run_steps(&mut self) {
-        self.state.watermarks.iter_mut().for_each(|watermark| watermark.handle_timeout(self.state.clock));
         let plan = self.plan.clone();
         for index in plan.steps.iter().copied() {
             let rule = &plan.rules[index];

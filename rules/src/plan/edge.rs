@@ -4,9 +4,8 @@ use super::{BATCH_CELLS, Edge, Formula, Measure, Node, Plan, Reading, Reads, Ter
 use crate::logql::ast::{BinaryOp, CompareOp, MatchCardinality, MetricExpr, MetricKind, RangeOp, VectorOp};
 use crate::vector::{Join, LabelSet};
 
-/// The expression as one that a record can only make true.
-pub(super) fn edge(plan: &Plan, expr: &MetricExpr, node: &Node) -> Option<Edge> {
-    let bound = bound(expr);
+/// The expression as one that a record can only make true; `bound` is what it is compared with.
+pub(super) fn edge(plan: &Plan, bound: Option<(CompareOp, f64)>, node: &Node) -> Option<Edge> {
     let (value, furthest) = match (node, bound) {
         (Node::Binary { lhs, rhs, .. }, Some((op, _))) => {
             let furthest = match op {
@@ -72,7 +71,7 @@ pub(super) fn keep_apart(plan: &mut Plan, edge: &Edge) {
         };
         let feed = &mut plan.feeds[plan.leaves[term.leaf].feed];
         let wanted = edge.bound.map_or(1.0, |(_, bound)| (bound - none) / (one - none) + 1.0);
-        if feed.measure == Measure::Records && wanted <= *BATCH_CELLS.end() as f64 {
+        if matches!(feed.measure, Measure::Records | Measure::Patterns) && wanted <= *BATCH_CELLS.end() as f64 {
             feed.cells_max = feed.cells_max.max(wanted.max(0.0) as usize);
         }
     }

@@ -1,5 +1,7 @@
 //! From syntax trees to leaves and nodes.
 
+mod gated;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +14,8 @@ use super::{
 use crate::diagnostic::{Diagnostic, codes};
 use crate::literal_index::LiteralIndex;
 use crate::logql::ast::{
-    Grouping, LogExpr, LogRange, MetricKind, RangeAggregation, RangeOp, StageKind, Unwrap, VectorAggregation, VectorOp,
+    CompareOp, Grouping, LogExpr, LogRange, MetricKind, RangeAggregation, RangeOp, StageKind, Unwrap,
+    VectorAggregation, VectorOp,
 };
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::pipeline::{Pipeline, Unsupported};
@@ -58,6 +61,8 @@ struct Known {
     filters: BTreeMap<(String, Usage), usize>,
     feeds: BTreeMap<(usize, LabelSet, Measure), usize>,
     leaves: BTreeMap<(usize, Keeps, Duration, Duration), usize>,
+    /// By their keys.
+    gated: BTreeMap<String, usize>,
     /// How often a rule of that meaning is there.
     rules: BTreeMap<String, usize>,
 }
@@ -92,7 +97,8 @@ impl Usage {
             }
             _ => None,
         };
-        Self { labels, line: measure == Measure::Bytes && Pipeline::formats_line(&log.stages) }
+        let reads_line = matches!(measure, Measure::Bytes | Measure::Patterns);
+        Self { labels, line: reads_line && Pipeline::formats_line(&log.stages) }
     }
 }
 
@@ -100,6 +106,9 @@ impl Usage {
 struct Context<'a> {
     group: &'a RuleGroup,
     rule: &'a rule_file::Rule,
+    lateness: Duration,
+    /// Index into the plan's `idle_timeouts`.
+    watermark: usize,
     /// How far back from the clock it may be judged.
     lookback: Duration,
     samples: usize,
@@ -144,13 +153,22 @@ impl Compiler {
         let idle_timeout = rule.options.idle_timeout.unwrap_or(config.idle_timeout);
         let lookback = lateness + idle_timeout + STEP;
         let cells = if rule.detect.is_some() { WINDOW_CELLS_MAX_DETECT } else { WINDOW_CELLS_MAX };
-        let mut context = Context { group, rule, lookback, samples, cells, leaves: BTreeMap::new() };
-        let node = Node::lower(&rule.expr, &mut Lowering { compiler: self, context: &mut context })?;
+        let watermark = self.watermark(idle_timeout);
+        let leaves = BTreeMap::new();
+        let mut context = Context { group, rule, lateness, watermark, lookback, samples, cells, leaves };
+        let gate = rule.detect.as_ref().and_then(|detect| detect.gate.as_ref());
+        let (node, bound) = match gate {
+            Some(gate) => (self.gated(gate, &mut context)?, Some((CompareOp::Greater, 0.0))),
+            None => {
+                let node = Node::lower(&rule.expr, &mut Lowering { compiler: self, context: &mut context })?;
+                (node, edge::bound(&rule.expr))
+            }
+        };
         let mut made_labels = BTreeSet::new();
         node.for_each_made_label(&mut |name| _ = made_labels.insert(name.to_owned()));
-        let eval = self.eval(rule, node, interval);
+        let eval = self.eval(rule, node, bound, interval);
         let key = self.key(group, rule);
-        let (labels, kind, watermark) = (self.texts(rule, &rule.labels), self.kind(rule), self.watermark(idle_timeout));
+        let (labels, kind) = (self.texts(rule, &rule.labels), self.kind(rule));
         self.plan.rules.push(Rule {
             key,
             file: group.file.clone(),
@@ -167,7 +185,7 @@ impl Compiler {
             eval,
             leaves: context.leaves,
             made_labels,
-            bound: edge::bound(&rule.expr).map(|(op, value)| (op.name().to_owned(), value)),
+            bound: bound.map(|(op, value)| (op.name().to_owned(), value)),
         });
         Ok(())
     }
@@ -212,20 +230,28 @@ impl Compiler {
             rule_file::RuleKind::Record { .. } => "record".to_owned(),
         };
         let (group, name, text) = (&group.name, rule.name(), &rule.expr_text);
-        let meaning = format!("{group:?} {name:?} {timing} {:?} {:?} {text}", rule.labels, rule.options);
+        let gate = rule.detect.as_ref().and_then(|detect| detect.gate.as_ref());
+        let gate = gate.map(|gate| format!(" {gate:?}")).unwrap_or_default();
+        let meaning = format!("{group:?} {name:?} {timing} {:?} {:?} {text}{gate}", rule.labels, rule.options);
         let count = self.known.rules.entry(meaning.clone()).or_default();
         let before = std::mem::replace(count, *count + 1);
         format!("{before} {meaning}")
     }
 
-    fn eval(&mut self, rule: &rule_file::Rule, node: Node, interval: Duration) -> Eval {
+    fn eval(
+        &mut self,
+        rule: &rule_file::Rule,
+        node: Node,
+        bound: Option<(CompareOp, f64)>,
+        interval: Duration,
+    ) -> Eval {
         let rule_file::RuleKind::Alert { keep_firing_for, .. } = rule.kind else {
             return Eval::Steps { node, step: interval, quiet: Duration::ZERO, waits_warm: false, is_tick: false };
         };
         if rule.options.eval == Some(EvalMode::Tick) {
             return Eval::Steps { node, step: interval, quiet: keep_firing_for, waits_warm: false, is_tick: true };
         }
-        match edge::edge(&self.plan, &rule.expr, &node) {
+        match edge::edge(&self.plan, bound, &node) {
             Some(edge) => {
                 let rule = self.plan.rules.len();
                 for term in &edge.terms {
@@ -321,8 +347,8 @@ impl Compiler {
         let key = format!("{} {groups:?} {measure:?} {keeps:?} {range:?}{back}", self.filters[*filter].text);
         leaves.push(at);
         self.known.leaves.insert((feed, keeps, range, offset), at);
-        let (retention, cells_max, samples, edges) = (range, 0, 0, Vec::new());
-        self.plan.leaves.push(Leaf { key, feed, keeps, range, retention, cells_max, samples, edges });
+        let (retention, cells_max, samples, edges, gate) = (range, 0, 0, Vec::new(), None);
+        self.plan.leaves.push(Leaf { key, feed, keeps, range, retention, cells_max, samples, edges, gate });
         at
     }
 
@@ -423,6 +449,8 @@ impl Compiler {
         let rules = self.plan.rules.iter().enumerate();
         let steps = rules.filter(|(_, rule)| matches!(rule.eval, Eval::Steps { .. }));
         self.plan.steps = steps.map(|(at, _)| at).collect();
+        let leaves = self.plan.leaves.iter().enumerate();
+        self.plan.waiting = leaves.filter(|(_, leaf)| leaf.waits()).map(|(at, _)| at).collect();
     }
 
     fn list_readers(&mut self) {
@@ -430,9 +458,11 @@ impl Compiler {
             let lookback = rule.lateness + self.plan.idle_timeouts[rule.watermark] + STEP;
             for (leaf, offset) in &rule.leaves {
                 let leaf = &self.plan.leaves[*leaf];
-                let Some(filter) = self.plan.filters.get_mut(self.plan.feeds[leaf.feed].filter) else { continue };
-                let furthest = filter.readers.entry(at).or_default();
-                *furthest = (leaf.range + *offset + lookback).max(*furthest);
+                for feed in leaf.feeds() {
+                    let Some(filter) = self.plan.filters.get_mut(self.plan.feeds[feed].filter) else { continue };
+                    let furthest = filter.readers.entry(at).or_default();
+                    *furthest = (leaf.range + *offset + lookback).max(*furthest);
+                }
             }
         }
     }

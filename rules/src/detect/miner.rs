@@ -1,0 +1,285 @@
+//! Which patterns a group has seen, and which of their words vary.
+//!
+//! A pattern is known by its text. Patterns of one shape (as many words, the first the same) that agree in most of their words are
+//! variants of one message: a place in which so many different words have stood as [`VARIANTS`] says is variable, and another word there
+//! makes no new pattern. `user ann not found` and `user bob not found` are two patterns; from the third user on it is the message that is
+//! known.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::NewPattern;
+use super::exception::BETWEEN_FRAMES;
+use crate::time::Timestamp;
+
+/// Greatest number of patterns that a group of a `new_pattern` remembers. At the limit those not seen for `reappear_after` are forgotten;
+/// where there are none, further patterns are told together, as `__overflow__`.
+pub const PATTERNS_PER_GROUP_MAX: usize = 1000;
+
+/// The same of all groups of a rule.
+pub const PATTERNS_MAX: usize = 20_000;
+
+/// A place is variable when so many different words have stood in it.
+const VARIANTS: usize = 3;
+
+/// Variants agree in so many tenths of their words.
+const SIMILAR_TENTHS: usize = 6;
+
+/// What has been seen in one group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Miner {
+    learns_until: Timestamp,
+    last: Timestamp,
+    /// By the hash of the text.
+    patterns: BTreeMap<u64, Pattern>,
+    messages: BTreeMap<MessageKey, Message>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Pattern {
+    /// When it was new; `Timestamp::MIN` where it was learned.
+    new_at: Timestamp,
+    last: Timestamp,
+    message: Option<MessageKey>,
+}
+
+/// The shape, and a number.
+type MessageKey = (u32, u32);
+
+/// What patterns are variants of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Message {
+    /// The hashes of the words that have stood in each place; 0 is none.
+    words: Vec<[u32; VARIANTS]>,
+    last: Timestamp,
+}
+
+/// What a group makes of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It is known, or learned.
+    Before,
+    /// It has been new since then.
+    NewAt(Timestamp),
+    /// It is not known, and there is no room for it.
+    NoRoom,
+}
+
+impl Miner {
+    /// A group whose first record happened at `first`: what comes in the time `learn` behind it is learned.
+    pub(crate) fn new(first: Timestamp, learn: Duration) -> Self {
+        let (patterns, messages) = (BTreeMap::new(), BTreeMap::new());
+        Self { learns_until: first + learn, last: first, patterns, messages }
+    }
+
+    /// Records of a pattern happened from `first` to `last`; there is room for so many patterns.
+    pub(crate) fn observe(
+        &mut self,
+        text: &str,
+        first: Timestamp,
+        last: Timestamp,
+        config: &NewPattern,
+        room: usize,
+    ) -> Seen {
+        self.last = self.last.max(last);
+        let long_ago = first - config.reappear_after;
+        let hash = xxh3_64(text.as_bytes());
+        if let Some(pattern) = self.patterns.get_mut(&hash).filter(|pattern| pattern.last >= long_ago) {
+            pattern.last = pattern.last.max(last);
+            let Pattern { new_at, message, .. } = *pattern;
+            self.touch(message, last);
+            return seen(new_at);
+        }
+        let is_full = |miner: &Self| miner.len() >= room.min(PATTERNS_PER_GROUP_MAX);
+        if is_full(self) {
+            self.forget(long_ago);
+            if is_full(self) {
+                return if first < self.learns_until { Seen::Before } else { Seen::NoRoom };
+            }
+        }
+        // The frames of an exception are no words that vary.
+        let message = (!text.contains(BETWEEN_FRAMES)).then(|| self.join(text));
+        let known = message.and_then(|(message, is_variant)| self.messages.get(&message).filter(|_| is_variant));
+        if known.is_some_and(|message| message.last >= long_ago) {
+            self.touch(message.map(|(message, _)| message), last);
+            return Seen::Before;
+        }
+        let message = message.map(|(message, _)| message);
+        self.touch(message, last);
+        let new_at = if first < self.learns_until { Timestamp::MIN } else { first };
+        self.patterns.insert(hash, Pattern { new_at, last, message });
+        seen(new_at)
+    }
+
+    /// When a record last came.
+    pub(crate) fn last(&self) -> Timestamp {
+        self.last
+    }
+
+    /// How many patterns it remembers.
+    pub(crate) fn len(&self) -> usize {
+        self.patterns.len().max(self.messages.len())
+    }
+
+    /// Forgets what was not seen since.
+    pub(crate) fn forget(&mut self, before: Timestamp) {
+        self.patterns.retain(|_, pattern| pattern.last >= before);
+        self.messages.retain(|_, message| message.last >= before);
+    }
+
+    fn touch(&mut self, message: Option<MessageKey>, last: Timestamp) {
+        if let Some(message) = message.and_then(|key| self.messages.get_mut(&key)) {
+            message.last = message.last.max(last);
+        }
+    }
+
+    /// The message that the text is most like, its words added to it; a new one where it is like none. Tells too whether it says nothing new:
+    /// each place is either constant or variable.
+    fn join(&mut self, text: &str) -> (MessageKey, bool) {
+        let words: Vec<u32> = text.split(' ').map(word_hash).collect();
+        let shape = word_hash(&format!("{} {}", words.len(), text.split(' ').next().unwrap_or_default()));
+        let alike = self.messages.range((shape, 0)..=(shape, u32::MAX));
+        let alike = alike.map(|(key, message)| (message.agreeing(&words), *key));
+        // Of equals the first, so that it does not matter how many there are.
+        let best = alike.reduce(|best, other| if other.0 > best.0 { other } else { best });
+        if let Some((_, key)) = best.filter(|(agreeing, _)| agreeing * 10 >= words.len() * SIMILAR_TENTHS)
+            && let Some(message) = self.messages.get_mut(&key)
+        {
+            message.add(&words);
+            return (key, message.says(&words));
+        }
+        let last = self.messages.range((shape, 0)..=(shape, u32::MAX)).next_back();
+        let key = (shape, last.map_or(0, |((_, number), _)| number + 1));
+        let words = words.into_iter().map(|word| [word, 0, 0]).collect();
+        self.messages.insert(key, Message { words, last: Timestamp::MIN });
+        (key, false)
+    }
+}
+
+fn seen(new_at: Timestamp) -> Seen {
+    if new_at == Timestamp::MIN { Seen::Before } else { Seen::NewAt(new_at) }
+}
+
+impl Message {
+    /// In how many places one of its words is there, or any may be.
+    fn agreeing(&self, words: &[u32]) -> usize {
+        self.words.iter().zip(words).filter(|(known, word)| is_variable(known) || known.contains(word)).count()
+    }
+
+    fn add(&mut self, words: &[u32]) {
+        for (known, word) in self.words.iter_mut().zip(words) {
+            if !known.contains(word)
+                && let Some(free) = known.iter_mut().find(|known| **known == 0)
+            {
+                *free = *word;
+            }
+        }
+    }
+
+    fn says(&self, words: &[u32]) -> bool {
+        self.words.iter().zip(words).all(|(known, word)| is_variable(known) || *known == [*word, 0, 0])
+    }
+}
+
+fn is_variable(known: &[u32; VARIANTS]) -> bool {
+    !known.contains(&0)
+}
+
+/// Never 0.
+fn word_hash(word: &str) -> u32 {
+    (xxh3_64(word.as_bytes()) as u32).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEARN: i64 = 10;
+    const REAPPEAR: i64 = 20;
+
+    fn config() -> NewPattern {
+        let nanos = |nanos: i64| Duration::from_nanos(nanos as u64);
+        let (learn, reappear_after) = (nanos(LEARN), nanos(REAPPEAR));
+        NewPattern { by: Vec::new(), learn, reappear_after, window: Duration::from_nanos(1) }
+    }
+
+    fn observe(miner: &mut Miner, text: &str, at: i64) -> Seen {
+        miner.observe(text, Timestamp(at), Timestamp(at), &config(), PATTERNS_MAX)
+    }
+
+    proptest! {
+        /// What no word can vary in is known by its text alone: learned in the first time, new when it comes later, and again when it was
+        /// not there for long.
+        #[test]
+        fn exact_patterns_are_those_of_a_list(steps in vec((0..15i64, 0..6u8), 1..60)) {
+            let mut miner = Miner::new(Timestamp(0), Duration::from_nanos(LEARN as u64));
+            let mut list: BTreeMap<u8, (i64, Seen)> = BTreeMap::new();
+            let mut now = 0;
+            for (step, which) in steps {
+                now += step;
+                let known = list.get(&which).filter(|(last, _)| now - last <= REAPPEAR).map(|(_, seen)| *seen);
+                let new = if now < LEARN { Seen::Before } else { Seen::NewAt(Timestamp(now)) };
+                let expected = known.unwrap_or(new);
+                list.insert(which, (now, expected));
+                prop_assert_eq!(observe(&mut miner, &format!("T{BETWEEN_FRAMES}f{which}"), now), expected);
+            }
+        }
+
+        /// However many words stand in a place, two messages are told.
+        #[test]
+        fn a_place_that_varies_is_known_from_the_third_word_on(names in vec("[a-z]{1,8}", 1..30)) {
+            let mut miner = Miner::new(Timestamp(0), Duration::ZERO);
+            let new = names.iter().map(|name| observe(&mut miner, &format!("user {name} was not found"), 0));
+            let told = new.zip(&names).filter(|(seen, _)| matches!(seen, Seen::NewAt(_))).map(|(_, name)| name);
+            let told: std::collections::BTreeSet<_> = told.collect();
+            let different = names.iter().collect::<std::collections::BTreeSet<_>>().len();
+            prop_assert_eq!(told.len(), different.min(VARIANTS - 1));
+        }
+    }
+
+    #[test]
+    fn messages_that_differ_are_patterns_of_their_own() {
+        let mut miner = Miner::new(Timestamp(0), Duration::ZERO);
+        for text in [
+            "payment refused by bank",
+            "payment refused by fraud check",
+            "disk full",
+            "disk slow",
+            "a b c d",
+            "a x y d",
+        ] {
+            assert_eq!(observe(&mut miner, text, 5), Seen::NewAt(Timestamp(5)), "{text}");
+            assert_eq!(observe(&mut miner, text, 6), Seen::NewAt(Timestamp(5)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variant_that_reappears_is_new_unless_its_place_varies() {
+        let mut miner = Miner::new(Timestamp(0), Duration::ZERO);
+        let text = |by: &str| format!("payment refused by {by}");
+        observe(&mut miner, &text("bank"), 0);
+        observe(&mut miner, &text("customer"), 0);
+        (0..10).for_each(|at| _ = observe(&mut miner, &text("bank"), at * 10));
+        assert_eq!(observe(&mut miner, &text("customer"), 90), Seen::NewAt(Timestamp(90)));
+        assert_eq!(observe(&mut miner, &text("shop"), 90), Seen::Before);
+        (0..10).for_each(|at| _ = observe(&mut miner, &text("bank"), 90 + at * 10));
+        assert_eq!(observe(&mut miner, &text("customer"), 180), Seen::Before);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let mut miner = Miner::new(Timestamp(0), Duration::ZERO);
+        let text = |n: usize| format!("T{BETWEEN_FRAMES}f{n}");
+        (0..PATTERNS_PER_GROUP_MAX).for_each(|n| _ = observe(&mut miner, &text(n), 0));
+        assert_eq!(observe(&mut miner, &text(PATTERNS_PER_GROUP_MAX), REAPPEAR), Seen::NoRoom);
+        let later = REAPPEAR + 1;
+        assert_eq!(observe(&mut miner, &text(PATTERNS_PER_GROUP_MAX), later), Seen::NewAt(Timestamp(later)));
+        assert_eq!(miner.len(), 1, "the others are forgotten");
+    }
+}

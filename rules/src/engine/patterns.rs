@@ -1,0 +1,85 @@
+//! What the groups of a leaf have seen, for those of which new patterns are told.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::groups::OVERFLOW;
+use crate::detect::miner::{Miner, Seen};
+use crate::detect::{NewPattern, PATTERNS_MAX};
+use crate::matcher::Run;
+use crate::plan::KEY_SEPARATOR;
+use crate::time::Timestamp;
+
+/// The groups without their patterns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Patterns {
+    groups: BTreeMap<Box<[u8]>, Miner>,
+    /// How many they remember together.
+    len: usize,
+    /// When there was last no room for one.
+    pub(super) refused_at: Timestamp,
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Self { groups: BTreeMap::new(), len: 0, refused_at: Timestamp::MIN }
+    }
+}
+
+impl Patterns {
+    /// Takes note of a pattern's records; yields the key that they are told under and when they are new, if they are.
+    pub(super) fn observe(
+        &mut self,
+        run: &Run,
+        config: &NewPattern,
+        groups_max: usize,
+        now: Timestamp,
+    ) -> Option<(Box<[u8]>, Range<Timestamp>)> {
+        let (group, text) = parts(&run.key);
+        let (first, last) = (run.earliest(), run.times().last()?);
+        if !self.groups.contains_key(group) {
+            if self.groups.len() >= groups_max {
+                self.groups.retain(|_, miner| miner.last() >= first - config.reappear_after);
+            }
+            if self.groups.len() >= groups_max {
+                self.refused_at = now;
+                return None;
+            }
+            self.groups.insert(group.into(), Miner::new(first, config.learn));
+        }
+        let miner = self.groups.get_mut(group)?;
+        let before = miner.len();
+        let room = before + PATTERNS_MAX.saturating_sub(self.len);
+        let seen = miner.observe(&String::from_utf8_lossy(text), first, last, config, room);
+        self.len = self.len + miner.len() - before;
+        match seen {
+            Seen::Before => None,
+            Seen::NewAt(at) => Some((run.key.clone(), Timestamp::MIN..at + config.window)),
+            Seen::NoRoom => {
+                self.refused_at = now;
+                let key = [group, OVERFLOW.as_bytes(), &[KEY_SEPARATOR]].concat();
+                Some((key.into(), Timestamp::MIN..Timestamp::MAX))
+            }
+        }
+    }
+
+    /// How many patterns all groups remember.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Forgets the patterns that would be new again. The groups stay while there is room: they have learned what they had to.
+    pub(super) fn forget(&mut self, config: &NewPattern, now: Timestamp) {
+        self.groups.values_mut().for_each(|miner| miner.forget(now - config.reappear_after));
+        self.len = self.groups.values().map(Miner::len).sum();
+    }
+}
+
+/// A group's key, and the text of the pattern that stands behind it.
+fn parts(key: &[u8]) -> (&[u8], &[u8]) {
+    let text = key.strip_suffix(&[KEY_SEPARATOR]).unwrap_or(key);
+    let start = text.iter().rposition(|byte| *byte == KEY_SEPARATOR).map_or(0, |at| at + 1);
+    (&key[..start], &text[start..])
+}
