@@ -156,11 +156,12 @@ impl Engine {
             for leaf in &plan.feeds[*feed].leaves {
                 runs.iter().for_each(|run| match plan.leaves[*leaf].gate {
                     None => self.fold(*leaf, run, &mut batch, &mut sums),
-                    Some(_) => self.pass_gate(*leaf, *feed, run, &mut batch, false),
+                    Some(_) => self.mine(*leaf, run, &mut batch, false),
                 });
             }
         }
         self.judge_sums(sums, received);
+        self.fold_sequences(&matched, &batch, false);
         for watermark in &mut self.state.watermarks {
             matched.sources.iter().for_each(|(source, reached)| watermark.handle_source(*source, *reached));
         }

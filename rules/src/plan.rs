@@ -111,6 +111,8 @@ pub struct Plan {
     pub(crate) rules: Vec<Rule>,
     /// The rules that are evaluated at steps.
     pub(crate) steps: Vec<usize>,
+    /// The leaves that two feeds fill together: they stand in neither's `leaves`.
+    pub(crate) sequences: Vec<usize>,
     /// The leaves whose gate waits for records that may fail to come.
     pub(crate) waiting: Vec<usize>,
     /// Each `idle_timeout` that a rule asks for: a watermark for each is kept.

@@ -71,6 +71,32 @@ fn the_page_on_replay_tells_the_truth() {
     });
 }
 
+/// A detector's expression holds where nothing is new, or nothing followed: that is what is said then.
+#[test]
+fn a_detector_that_did_not_fire_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("rules.yaml"), DETECTORS).unwrap();
+    let push = r#"{"streams": [{"stream": {"service_name": "shop"}, "values": [["1764000000000000000", "placed"]]}]}"#;
+    fs::write(folder.path().join("push.json"), push).unwrap();
+    let explained = |alert| explained(folder.path(), &["--rules", "rules.yaml", "--from", "push.json", alert]);
+    for (alert, why) in [
+        ("New", "inactive: no pattern of these records is new"),
+        ("Then", "inactive: of these records none followed one of the other kind within 5m"),
+        ("Without", "inactive: each first record had a second one within 5m, or still has time"),
+    ] {
+        assert!(explained(alert).contains(why), "{}", explained(alert));
+    }
+}
+
+const DETECTORS: &str = r#"
+groups:
+  - name: shop
+    rules:
+      - {alert: New, detect: {new_pattern: {where: '{service_name="shop"}'}}}
+      - {alert: Then, detect: {sequence: {first: '{service_name="shop"} |= "placed"', then: '{service_name="shop"} |= "shipped"'}}}
+      - {alert: Without, detect: {sequence: {first: '{service_name="shop"} |= "placed"', without: '{service_name="shop"} |= "shipped"'}}}
+"#;
+
 /// A replay of the collector's own log judges what it took in, as it came.
 #[test]
 fn a_collectors_own_log_is_replayed() {

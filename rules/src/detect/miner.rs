@@ -6,7 +6,6 @@
 //! known.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -31,8 +30,9 @@ const SIMILAR_TENTHS: usize = 6;
 /// What has been seen in one group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Miner {
-    learns_until: Timestamp,
     last: Timestamp,
+    /// No pattern was last seen before.
+    oldest: Timestamp,
     /// By the hash of the text.
     patterns: BTreeMap<u64, Pattern>,
     messages: BTreeMap<MessageKey, Message>,
@@ -69,19 +69,20 @@ pub(crate) enum Seen {
 }
 
 impl Miner {
-    /// A group whose first record happened at `first`: what comes in the time `learn` behind it is learned.
-    pub(crate) fn new(first: Timestamp, learn: Duration) -> Self {
+    /// A group of which nothing is known.
+    pub(crate) fn new() -> Self {
         let (patterns, messages) = (BTreeMap::new(), BTreeMap::new());
-        Self { learns_until: first + learn, last: first, patterns, messages }
+        Self { last: Timestamp::MIN, oldest: Timestamp::MIN, patterns, messages }
     }
 
-    /// Records of a pattern happened from `first` to `last`; there is room for so many patterns.
+    /// Records of a pattern happened from `first` to `last`. What happens before `learns_until` is learned; there is room for so many patterns.
     pub(crate) fn observe(
         &mut self,
         text: &str,
         first: Timestamp,
         last: Timestamp,
         config: &NewPattern,
+        learns_until: Timestamp,
         room: usize,
     ) -> Seen {
         self.last = self.last.max(last);
@@ -97,7 +98,7 @@ impl Miner {
         if is_full(self) {
             self.forget(long_ago);
             if is_full(self) {
-                return if first < self.learns_until { Seen::Before } else { Seen::NoRoom };
+                return if first < learns_until { Seen::Before } else { Seen::NoRoom };
             }
         }
         // The frames of an exception are no words that vary.
@@ -109,7 +110,7 @@ impl Miner {
         }
         let message = message.map(|(message, _)| message);
         self.touch(message, last);
-        let new_at = if first < self.learns_until { Timestamp::MIN } else { first };
+        let new_at = if first < learns_until { Timestamp::MIN } else { first };
         self.patterns.insert(hash, Pattern { new_at, last, message });
         seen(new_at)
     }
@@ -126,8 +127,13 @@ impl Miner {
 
     /// Forgets what was not seen since.
     pub(crate) fn forget(&mut self, before: Timestamp) {
+        if before <= self.oldest {
+            return; // a group that is full is asked at each record
+        }
         self.patterns.retain(|_, pattern| pattern.last >= before);
         self.messages.retain(|_, message| message.last >= before);
+        let last = self.patterns.values().map(|pattern| pattern.last);
+        self.oldest = last.chain(self.messages.values().map(|message| message.last)).min().unwrap_or(before);
     }
 
     fn touch(&mut self, message: Option<MessageKey>, last: Timestamp) {
@@ -136,8 +142,7 @@ impl Miner {
         }
     }
 
-    /// The message that the text is most like, its words added to it; a new one where it is like none. Tells too whether it says nothing new:
-    /// each place is either constant or variable.
+    /// The message that the text is most like, its words added to it; a new one where it is like none. Tells too whether it says nothing new.
     fn join(&mut self, text: &str) -> (MessageKey, bool) {
         let words: Vec<u32> = text.split(' ').map(word_hash).collect();
         let shape = word_hash(&format!("{} {}", words.len(), text.split(' ').next().unwrap_or_default()));
@@ -148,8 +153,7 @@ impl Miner {
         if let Some((_, key)) = best.filter(|(agreeing, _)| agreeing * 10 >= words.len() * SIMILAR_TENTHS)
             && let Some(message) = self.messages.get_mut(&key)
         {
-            message.add(&words);
-            return (key, message.says(&words));
+            return (key, message.add(&words));
         }
         let last = self.messages.range((shape, 0)..=(shape, u32::MAX)).next_back();
         let key = (shape, last.map_or(0, |((_, number), _)| number + 1));
@@ -169,18 +173,17 @@ impl Message {
         self.words.iter().zip(words).filter(|(known, word)| is_variable(known) || known.contains(word)).count()
     }
 
-    fn add(&mut self, words: &[u32]) {
+    /// Whether the words say nothing new: some place varies, and each other one has had its word before.
+    fn add(&mut self, words: &[u32]) -> bool {
+        let mut says_nothing_new = true;
         for (known, word) in self.words.iter_mut().zip(words) {
-            if !known.contains(word)
-                && let Some(free) = known.iter_mut().find(|known| **known == 0)
-            {
+            let was_there = known.contains(word);
+            if !was_there && let Some(free) = known.iter_mut().find(|known| **known == 0) {
                 *free = *word;
             }
+            says_nothing_new &= was_there || is_variable(known);
         }
-    }
-
-    fn says(&self, words: &[u32]) -> bool {
-        self.words.iter().zip(words).all(|(known, word)| is_variable(known) || *known == [*word, 0, 0])
+        says_nothing_new && self.words.iter().any(is_variable)
     }
 }
 
@@ -195,6 +198,8 @@ fn word_hash(word: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -210,7 +215,11 @@ mod tests {
     }
 
     fn observe(miner: &mut Miner, text: &str, at: i64) -> Seen {
-        miner.observe(text, Timestamp(at), Timestamp(at), &config(), PATTERNS_MAX)
+        observe_learning(miner, text, at, 0)
+    }
+
+    fn observe_learning(miner: &mut Miner, text: &str, at: i64, until: i64) -> Seen {
+        miner.observe(text, Timestamp(at), Timestamp(at), &config(), Timestamp(until), PATTERNS_MAX)
     }
 
     proptest! {
@@ -218,7 +227,7 @@ mod tests {
         /// not there for long.
         #[test]
         fn exact_patterns_are_those_of_a_list(steps in vec((0..15i64, 0..6u8), 1..60)) {
-            let mut miner = Miner::new(Timestamp(0), Duration::from_nanos(LEARN as u64));
+            let mut miner = Miner::new();
             let mut list: BTreeMap<u8, (i64, Seen)> = BTreeMap::new();
             let mut now = 0;
             for (step, which) in steps {
@@ -227,14 +236,15 @@ mod tests {
                 let new = if now < LEARN { Seen::Before } else { Seen::NewAt(Timestamp(now)) };
                 let expected = known.unwrap_or(new);
                 list.insert(which, (now, expected));
-                prop_assert_eq!(observe(&mut miner, &format!("T{BETWEEN_FRAMES}f{which}"), now), expected);
+                let text = format!("T{BETWEEN_FRAMES}f{which}");
+                prop_assert_eq!(observe_learning(&mut miner, &text, now, LEARN), expected);
             }
         }
 
         /// However many words stand in a place, two messages are told.
         #[test]
         fn a_place_that_varies_is_known_from_the_third_word_on(names in vec("[a-z]{1,8}", 1..30)) {
-            let mut miner = Miner::new(Timestamp(0), Duration::ZERO);
+            let mut miner = Miner::new();
             let new = names.iter().map(|name| observe(&mut miner, &format!("user {name} was not found"), 0));
             let told = new.zip(&names).filter(|(seen, _)| matches!(seen, Seen::NewAt(_))).map(|(_, name)| name);
             let told: std::collections::BTreeSet<_> = told.collect();
@@ -245,7 +255,7 @@ mod tests {
 
     #[test]
     fn messages_that_differ_are_patterns_of_their_own() {
-        let mut miner = Miner::new(Timestamp(0), Duration::ZERO);
+        let mut miner = Miner::new();
         for text in [
             "payment refused by bank",
             "payment refused by fraud check",
@@ -260,8 +270,20 @@ mod tests {
     }
 
     #[test]
+    fn a_place_with_two_words_does_not_keep_another_from_varying() {
+        let mut miner = Miner::new();
+        let mut text = |name: &str, from: &str| observe(&mut miner, &format!("login of {name} from {from} failed"), 5);
+        for (name, from) in [("ann", "web"), ("bob", "mobile")] {
+            assert_eq!(text(name, from), Seen::NewAt(Timestamp(5)));
+        }
+        for (name, from) in [("carl", "web"), ("dora", "mobile"), ("emil", "web"), ("fritz", "tv"), ("gina", "car")] {
+            assert_eq!(text(name, from), Seen::Before, "{name} {from}");
+        }
+    }
+
+    #[test]
     fn a_variant_that_reappears_is_new_unless_its_place_varies() {
-        let mut miner = Miner::new(Timestamp(0), Duration::ZERO);
+        let mut miner = Miner::new();
         let text = |by: &str| format!("payment refused by {by}");
         observe(&mut miner, &text("bank"), 0);
         observe(&mut miner, &text("customer"), 0);
@@ -274,7 +296,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many() {
-        let mut miner = Miner::new(Timestamp(0), Duration::ZERO);
+        let mut miner = Miner::new();
         let text = |n: usize| format!("T{BETWEEN_FRAMES}f{n}");
         (0..PATTERNS_PER_GROUP_MAX).for_each(|n| _ = observe(&mut miner, &text(n), 0));
         assert_eq!(observe(&mut miner, &text(PATTERNS_PER_GROUP_MAX), REAPPEAR), Seen::NoRoom);

@@ -2,16 +2,18 @@
 
 use super::exception;
 use super::mask::{cut, mask};
-use crate::entry::LogEntry;
+use crate::entry::{LabelValue, LogEntry};
 use crate::pipeline::{Extracted, Record};
 
 /// Appends the pattern.
 pub(crate) fn write<E: LogEntry>(record: &Record<'_, E>, extracted: &Extracted, out: &mut Vec<u8>) {
     let start = out.len();
-    if let Some(kind) = extracted.label(record, EXCEPTION_TYPE) {
-        let kind = kind.into_text();
-        let stacktrace = extracted.label(record, EXCEPTION_STACKTRACE);
-        if stacktrace.is_some_and(|trace| exception::pattern(&kind, &trace.into_text(), out)) {
+    let label = |name| extracted.label(record, name).map(LabelValue::into_text);
+    if let Some(kind) = label(EXCEPTION_TYPE) {
+        let is_told = label(OWN_FUNCTIONS).is_some_and(|own| exception::of_own_functions(&kind, &own, out))
+            || label(EXCEPTION_STACKTRACE).is_some_and(|trace| exception::of_stacktrace(&kind, &trace, out))
+            || label(FINGERPRINT).is_some_and(|fingerprint| exception::of_fingerprint(&kind, &fingerprint, out));
+        if is_told {
             return;
         }
         out.extend_from_slice(kind.as_bytes());
@@ -24,3 +26,7 @@ pub(crate) fn write<E: LogEntry>(record: &Record<'_, E>, extracted: &Extracted, 
 /// What OpenTelemetry's attributes `exception.type` and `exception.stacktrace` are called as labels.
 const EXCEPTION_TYPE: &str = "exception_type";
 const EXCEPTION_STACKTRACE: &str = "exception_stacktrace";
+
+/// And the SDK's `watchbell.exception.frames` and `watchbell.exception.fingerprint`.
+const OWN_FUNCTIONS: &str = "watchbell_exception_frames";
+const FINGERPRINT: &str = "watchbell_exception_fingerprint";

@@ -145,7 +145,18 @@ impl Reader {
             let message = "both records of the sequence are the same";
             self.mistakes.push(Diagnostic::error(codes::VALUE, second.span.clone(), message));
         }
-        let pairing = Pairing { by: by?, wanted, within: within?, window: window? };
+        let by = by?;
+        if let Some(label) = by.iter().find(|label| never_shared(label, &first.text, &second.text)) {
+            let message = format!("both records never have the same `{label}`: their selectors ask for different ones");
+            self.refuse(
+                &fields,
+                "by",
+                key,
+                &message,
+                "name in `by` what they share, `by: [order_id]`; `by: []` is no key",
+            );
+        }
+        let pairing = Pairing { by, wanted, within: within?, window: window? };
         Some(Sequence { first, second, pairing })
     }
 
@@ -156,7 +167,7 @@ impl Reader {
         let direction = self.direction(&fields);
         let window = self.duration_or(&fields, "window", 5 * MINUTE)?;
         let baseline = self.duration_or(&fields, "baseline", HOUR.max(window))?;
-        let season = self.season(&fields, baseline);
+        let season = self.season(&fields, key, baseline);
         if baseline < window {
             let message = "`baseline` is shorter than `window`: it is what the window is compared with";
             self.refuse(&fields, "baseline", key, message, "make it some windows long, an hour for `window: 5m`");
@@ -170,16 +181,16 @@ impl Reader {
         Some(Spike { records, by, window, baseline, season, factor, at_least, direction: direction? })
     }
 
-    fn season(&mut self, fields: &Fields<'_>, baseline: Duration) -> Option<Duration> {
+    fn season(&mut self, fields: &Fields<'_>, key: &Key, baseline: Duration) -> Option<Duration> {
         let season = match self.word(fields, "season", &["daily", "weekly"])? {
             Some("daily") => DAY,
             Some(_) => 7 * DAY,
             None => return Some(Duration::ZERO),
         };
         if baseline > season {
-            let (message, help) = ("`baseline` is longer than the season", "shorten it, or leave out `season`");
-            let place = fields.key("baseline")?.span.clone();
-            self.mistakes.push(Diagnostic::error(codes::VALUE, place, message).help(help));
+            let help = "shorten it (it is as long as `window` unless given), or leave out `season`";
+            self.refuse(fields, "baseline", key, "`baseline` is longer than the season", help);
+            return None;
         }
         Some(season)
     }
@@ -268,6 +279,18 @@ impl Reader {
         }
         Some(Distinct { records: records?, by, label, window: window?, more_than: more_than? })
     }
+}
+
+/// Whether two selectors ask for different values of a label.
+fn never_shared(label: &str, a: &str, b: &str) -> bool {
+    let value = |text| match logql::parse(text) {
+        Ok(ast::Expr::Log(log)) => {
+            let is_of_label = |matcher: &&ast::LabelMatcher| matcher.name == label && matcher.op == ast::MatchOp::Equal;
+            log.selector.matchers.iter().find(is_of_label).map(|matcher| matcher.value.clone())
+        }
+        _ => None,
+    };
+    value(a).zip(value(b)).is_some_and(|(a, b)| a != b)
 }
 
 // The fields.

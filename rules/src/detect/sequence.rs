@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::time::Timestamp;
 use crate::window::{Cell, Window};
 
-/// Greatest number of times of one key that wait for the other kind. At the limit the oldest is forgotten: of a first one it is not
-/// told that no second came, and nothing else changes while records come in order.
+/// Greatest number of times of one key that wait for the other kind. At the limit first ones of which it is to be told that no
+/// second came wait together where they lie nearest to one another, for as long as the later one; of the others the oldest is forgotten,
+/// which makes no difference while records come in order.
 pub const SEQUENCE_TIMES_MAX: usize = 64;
 
 /// What is looked for.
@@ -48,10 +49,12 @@ impl Sequence {
         if self.wanted == Wanted::Without {
             if !self.seconds.iter().any(is_behind) {
                 put(&mut self.firsts, first);
+                join_nearest(&mut self.firsts);
             }
             return Vec::new();
         }
         put(&mut self.firsts, first);
+        drop_oldest(&mut self.firsts);
         let found = self.seconds.iter().copied().filter(is_behind).collect();
         self.seconds.retain(|second| !is_behind(second));
         found
@@ -67,6 +70,7 @@ impl Sequence {
             Wanted::Without => self.firsts.retain(|first| !is_before(first)),
         }
         put(&mut self.seconds, second);
+        drop_oldest(&mut self.seconds);
         Vec::new()
     }
 
@@ -113,8 +117,21 @@ fn put(cells: &mut VecDeque<Cell>, cell: Cell) {
         Some(other) if other.at == cell.at => other.weight += cell.weight,
         _ => cells.insert(at, cell),
     }
+}
+
+fn drop_oldest(cells: &mut VecDeque<Cell>) {
     if cells.len() > SEQUENCE_TIMES_MAX {
         cells.pop_front();
+    }
+}
+
+/// Leaves out the one whose neighbours are nearest to one another; the first and the last keep their times.
+fn join_nearest(cells: &mut VecDeque<Cell>) {
+    let distance = |at: &usize| cells[at + 1].at.since(cells[at - 1].at);
+    let nearest = (1..cells.len().saturating_sub(1)).min_by_key(distance);
+    if let Some(at) = nearest.filter(|_| cells.len() > SEQUENCE_TIMES_MAX) {
+        cells[at + 1].weight += cells[at].weight;
+        cells.remove(at);
     }
 }
 
@@ -188,11 +205,25 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_is_forgotten_at_the_limit() {
+    fn none_that_waits_is_lost_at_the_limit() {
+        let within = 3 * SEQUENCE_TIMES_MAX as i64;
+        let mut sequence = Sequence::new(Wanted::Without, Duration::from_nanos(within as u64));
+        let mut found = Vec::new();
+        for at in 0..10 * within {
+            sequence.handle_first(Cell { at: Timestamp(at), weight: 1 });
+            found.extend(sequence.handle_passed(Timestamp(at)));
+        }
+        assert_eq!(found[0], Cell { at: Timestamp(within), weight: 1 }, "the oldest keeps its time");
+        found.extend(sequence.handle_passed(Timestamp::MAX));
+        let farthest = found.windows(2).map(|two| two[1].at.0 - two[0].at.0).max();
+        assert!(farthest <= Some(within / 16), "something is told of all the time: {farthest:?}");
+        assert_eq!(found.iter().map(|cell| cell.weight).sum::<u64>(), 10 * within as u64);
+    }
+
+    #[test]
+    fn a_second_one_needs_but_the_latest_of_many_firsts() {
         let many = SEQUENCE_TIMES_MAX as i64 + 3;
-        let records: Vec<_> = (0..many).map(|at| (at, true)).collect();
-        assert_eq!(found(&records, Wanted::Without, many).len(), SEQUENCE_TIMES_MAX);
-        let answered = [records, vec![(many, false)]].concat();
-        assert_eq!(found(&answered, Wanted::Then, many), [many]);
+        let records: Vec<_> = (0..many).map(|at| (at, true)).chain([(many, false)]).collect();
+        assert_eq!(found(&records, Wanted::Then, many), [many]);
     }
 }

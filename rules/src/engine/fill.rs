@@ -36,11 +36,12 @@ impl Engine {
                 let Some(until) = self.fill.leaves.get(leaf).copied() else { continue };
                 runs.iter().for_each(|run| match plan.leaves[*leaf].gate {
                     None => self.fold_past(*leaf, until, run, &batch),
-                    Some(_) if until == Timestamp::MAX => self.pass_gate(*leaf, *feed, run, &mut batch, true),
+                    Some(_) if until == Timestamp::MAX => self.mine(*leaf, run, &mut batch, true),
                     Some(_) => {} // it has seen the past
                 });
             }
         }
+        self.fold_sequences(matched, &batch, true);
         for watermark in &mut self.state.watermarks {
             matched.sources.iter().for_each(|(source, reached)| watermark.handle_source(*source, *reached));
         }

@@ -1,30 +1,27 @@
 //! Leaves whose windows count what a gate finds: new patterns, and records that follow one another or do not.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::Engine;
 use super::evidence::Batch;
 use super::groups::GroupWindow;
 use crate::detect::Wanted;
-use crate::matcher::Run;
-use crate::plan::{Gate, Plan, SequenceGate};
+use crate::matcher::{Matched, Run};
+use crate::plan::{Gate, SequenceGate};
 use crate::time::Timestamp;
 use crate::window::Cell;
 
 impl Engine {
-    /// Takes in what fell into one group of a feed, and judges what the gate finds; of the past nothing is judged.
-    pub(super) fn pass_gate(&mut self, leaf: usize, feed: usize, run: &Run, batch: &mut Batch<'_>, is_past: bool) {
+    /// Takes in the records of a group's pattern, and counts and judges them if it is new; of the past nothing is judged.
+    pub(super) fn mine(&mut self, leaf: usize, run: &Run, batch: &mut Batch<'_>, is_past: bool) {
         let plan = self.plan.clone();
-        match &plan.leaves[leaf].gate {
-            Some(Gate::NewPattern(config)) => {
-                let groups_max = plan.config.groups_per_rule_max;
-                let new = self.state.leaves[leaf].patterns.observe(run, config, groups_max, self.state.clock);
-                if let Some((key, is_new)) = new {
-                    self.fold_pattern(leaf, &key, is_new, run, batch, is_past);
-                }
-            }
-            Some(Gate::Sequence(gate)) => self.fold_sequence(leaf, gate, feed, run, batch, is_past),
-            None => {}
+        let Some(Gate::NewPattern(config)) = &plan.leaves[leaf].gate else { return };
+        let (state, groups_max) = (&mut self.state.leaves[leaf], plan.config.groups_per_rule_max);
+        let learns_until = state.since + config.learn;
+        let new = state.patterns.observe(run, config, learns_until, groups_max, self.state.clock);
+        if let Some((key, is_new)) = new {
+            self.fold_pattern(leaf, &key, is_new, run, batch, is_past);
         }
     }
 
@@ -59,36 +56,62 @@ impl Engine {
         self.compact(leaf, &key, cells_before);
     }
 
+    /// Takes in the records of sequences, both kinds together and in order: of which feed a batch tells first makes no difference.
+    pub(super) fn fold_sequences(&mut self, matched: &Matched, batch: &Batch<'_>, is_past: bool) {
+        let plan = self.plan.clone();
+        for leaf in plan.sequences.iter().copied() {
+            let Some(Gate::Sequence(gate)) = &plan.leaves[leaf].gate else { continue };
+            if is_past && self.fill.leaves.get(&leaf).is_none_or(|until| *until != Timestamp::MAX) {
+                continue; // it has seen the past
+            }
+            let mut keys: BTreeMap<&[u8], [Option<&Run>; 2]> = BTreeMap::new();
+            for (kind, feed) in [plan.leaves[leaf].feed, gate.second].into_iter().enumerate() {
+                let runs = matched.feeds.iter().filter(|(other, _)| *other == feed).flat_map(|(_, runs)| runs);
+                runs.for_each(|run| keys.entry(&run.key).or_default()[kind] = Some(run));
+            }
+            for (key, runs) in keys {
+                self.fold_sequence(leaf, gate, key, runs, batch, is_past);
+            }
+        }
+    }
+
     fn fold_sequence(
         &mut self,
         leaf: usize,
         gate: &SequenceGate,
-        feed: usize,
-        run: &Run,
-        batch: &mut Batch<'_>,
+        key: &[u8],
+        runs: [Option<&Run>; 2],
+        batch: &Batch<'_>,
         is_past: bool,
     ) {
-        let (plan, received) = (self.plan.clone(), batch.received);
-        let oldest = received - gate.lookback;
-        let Some(group) = self.group(leaf, &run.key) else { return };
-        let (key, cells_before) = (group.key.clone(), group.window.len());
+        let oldest = batch.received - gate.lookback;
+        let Some(group) = self.group(leaf, key) else { return };
+        let cells_before = group.window.len();
         let GroupWindow::Sequence(sequence) = &mut group.window else { return };
         sequence.forget(oldest);
-        // Whether a second one has come to a first that is so late is not known any more.
-        let is_known = |cell: &&Cell| gate.pairing.wanted == Wanted::Then || cell.at >= oldest;
-        let found: Vec<Cell> = match feed == plan.leaves[leaf].feed {
-            true => run.cells.iter().filter(is_known).flat_map(|cell| sequence.handle_first(*cell)).collect(),
-            false => run.cells.iter().flat_map(|cell| sequence.handle_second(*cell)).collect(),
-        };
+        let cells =
+            |kind: usize| runs[kind].into_iter().flat_map(move |run| run.cells.iter().map(move |cell| (*cell, kind)));
+        let mut cells: Vec<(Cell, usize)> = cells(0).chain(cells(1)).collect();
+        cells.sort_by_key(|(cell, kind)| (cell.at, *kind));
+        let mut found = Vec::new();
+        for (cell, kind) in cells {
+            match (kind, gate.pairing.wanted) {
+                // Whether a second one has come to a first that is so late is not known any more.
+                (0, Wanted::Without) if cell.at < oldest => {}
+                (0, _) => found.extend(sequence.handle_first(cell)),
+                _ => found.extend(sequence.handle_second(cell)),
+            }
+        }
         found.iter().for_each(|cell| sequence.found.insert(*cell));
         let deadline = sequence.deadline().unwrap_or(Timestamp::MAX);
         let state = &mut self.state.leaves[leaf];
         state.deadline = state.deadline.min(deadline);
-        self.keep_evidence(leaf, &key, run.last_records(), batch, !found.is_empty());
+        let records = runs.iter().flatten().flat_map(|run| run.last_records());
+        self.keep_evidence(leaf, key, records, batch, !found.is_empty());
         if !is_past {
-            self.judge_found(&plan, leaf, &key, &found, Some(received));
+            self.judge_found(leaf, key, &found, Some(batch.received));
         }
-        self.compact(leaf, &key, cells_before);
+        self.compact(leaf, key, cells_before);
     }
 
     /// Finds the first records whose time is over, now that the watermark has passed it.
@@ -104,7 +127,7 @@ impl Engine {
             let found = self.state.leaves[leaf].handle_passed(passed);
             self.cells = self.cells + self.state.leaves[leaf].cells - cells_before;
             for (key, found) in found {
-                self.judge_found(&plan, leaf, &key, &found, None);
+                self.judge_found(leaf, &key, &found, None);
             }
         }
     }
@@ -119,7 +142,8 @@ impl Engine {
         next.min()
     }
 
-    fn judge_found(&mut self, plan: &Plan, leaf: usize, key: &[u8], found: &[Cell], cause: Option<Timestamp>) {
+    fn judge_found(&mut self, leaf: usize, key: &[u8], found: &[Cell], cause: Option<Timestamp>) {
+        let plan = self.plan.clone();
         if let Some(earliest) = found.iter().map(|cell| cell.at).min() {
             plan.leaves[leaf].edges.iter().for_each(|rule| self.judge_edge(*rule, key, earliest, cause));
         }

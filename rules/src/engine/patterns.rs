@@ -18,13 +18,15 @@ pub(crate) struct Patterns {
     groups: BTreeMap<Box<[u8]>, Miner>,
     /// How many they remember together.
     len: usize,
+    /// No group was last heard of before.
+    oldest: Timestamp,
     /// When there was last no room for one.
     pub(super) refused_at: Timestamp,
 }
 
 impl Default for Patterns {
     fn default() -> Self {
-        Self { groups: BTreeMap::new(), len: 0, refused_at: Timestamp::MIN }
+        Self { groups: BTreeMap::new(), len: 0, oldest: Timestamp::MIN, refused_at: Timestamp::MIN }
     }
 }
 
@@ -34,6 +36,7 @@ impl Patterns {
         &mut self,
         run: &Run,
         config: &NewPattern,
+        learns_until: Timestamp,
         groups_max: usize,
         now: Timestamp,
     ) -> Option<(Box<[u8]>, Range<Timestamp>)> {
@@ -41,18 +44,18 @@ impl Patterns {
         let (first, last) = (run.earliest(), run.times().last()?);
         if !self.groups.contains_key(group) {
             if self.groups.len() >= groups_max {
-                self.groups.retain(|_, miner| miner.last() >= first - config.reappear_after);
+                self.forget_groups(first - config.reappear_after);
             }
             if self.groups.len() >= groups_max {
                 self.refused_at = now;
                 return None;
             }
-            self.groups.insert(group.into(), Miner::new(first, config.learn));
+            self.groups.insert(group.into(), Miner::new());
         }
         let miner = self.groups.get_mut(group)?;
         let before = miner.len();
         let room = before + PATTERNS_MAX.saturating_sub(self.len);
-        let seen = miner.observe(&String::from_utf8_lossy(text), first, last, config, room);
+        let seen = miner.observe(&String::from_utf8_lossy(text), first, last, config, learns_until, room);
         self.len = self.len + miner.len() - before;
         match seen {
             Seen::Before => None,
@@ -63,6 +66,16 @@ impl Patterns {
                 Some((key.into(), Timestamp::MIN..Timestamp::MAX))
             }
         }
+    }
+
+    /// Forgets groups that were not heard of since.
+    fn forget_groups(&mut self, before: Timestamp) {
+        if before <= self.oldest {
+            return; // where there are too many it is asked at each record
+        }
+        self.groups.retain(|_, miner| miner.last() >= before);
+        self.oldest = self.groups.values().map(Miner::last).min().unwrap_or(before);
+        self.len = self.groups.values().map(Miner::len).sum();
     }
 
     /// How many patterns all groups remember.

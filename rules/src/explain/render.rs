@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Explainer, RangeWatch, Standing, Step};
+use crate::detect::{Gate, Wanted};
 use crate::query::answer::value_text;
 use crate::rule_file::RuleKind;
 use crate::time::format_duration;
@@ -53,10 +54,21 @@ impl Explainer<'_> {
 
     /// What the records and values say, in a sentence.
     fn why_inactive(&self) -> String {
+        let gate = self.rule.detect.as_ref().and_then(|detect| detect.gate.as_ref());
+        if let Some(Gate::Sequence(pairing)) = gate {
+            let within = format_duration(pairing.within);
+            return match pairing.wanted {
+                Wanted::Then => format!("of these records none followed one of the other kind within {within}"),
+                Wanted::Without => format!("each first record had a second one within {within}, or still has time"),
+            };
+        }
         for range in &self.ranges {
             if let Some(step) = range.steps.iter().find(|step| step.left.in_window == 0) {
                 return format!("no record of `{}` in the window is left behind `{}`", range.text, step.text);
             }
+        }
+        if gate.is_some() {
+            return "no pattern of these records is new: their group has had each before, or learns it".to_owned();
         }
         match self.value(&self.rule.expr.to_string()) {
             Ok(values) if values.is_empty() => "the condition does not hold".to_owned(),

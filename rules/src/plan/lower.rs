@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    BATCH_CELLS, Dispatch, EngineConfig, Eval, Feed, Filter, Keeps, Leaf, Measure, Node, Plan, Reading, Rule, RuleKind,
-    STEP, Selector, Texts, edge,
+    BATCH_CELLS, Dispatch, EngineConfig, Eval, Feed, Filter, Gate, Keeps, Leaf, Measure, Node, Plan, Reading, Rule,
+    RuleKind, STEP, Selector, Texts, edge,
 };
 use crate::diagnostic::{Diagnostic, codes};
 use crate::literal_index::LiteralIndex;
@@ -450,6 +450,8 @@ impl Compiler {
         let steps = rules.filter(|(_, rule)| matches!(rule.eval, Eval::Steps { .. }));
         self.plan.steps = steps.map(|(at, _)| at).collect();
         let leaves = self.plan.leaves.iter().enumerate();
+        let sequences = leaves.clone().filter(|(_, leaf)| matches!(leaf.gate, Some(Gate::Sequence(_))));
+        self.plan.sequences = sequences.map(|(at, _)| at).collect();
         self.plan.waiting = leaves.filter(|(_, leaf)| leaf.waits()).map(|(at, _)| at).collect();
     }
 

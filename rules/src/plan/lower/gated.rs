@@ -61,10 +61,13 @@ impl Compiler {
             let (keeps, cells_max, samples) = (Keeps::Counts, context.cells, 0);
             let (edges, gate) = (Vec::new(), Some(gate));
             leaves.push(Leaf { key, feed, keeps, range, retention, cells_max, samples, edges, gate });
+            let is_of_patterns = matches!(leaves[at].gate, Some(Gate::NewPattern(_)));
             let fed: Vec<usize> = leaves[at].feeds().collect();
             for feed in fed {
                 let feed = &mut self.plan.feeds[feed];
-                feed.leaves.push(at);
+                if is_of_patterns {
+                    feed.leaves.push(at);
+                }
                 feed.cells_max = *BATCH_CELLS.end();
                 feed.grain = feed.grain.min(range / *BATCH_CELLS.end() as u32);
             }
