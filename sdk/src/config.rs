@@ -31,6 +31,7 @@ use crate::patch::Patches;
 use crate::redact::Redaction;
 use crate::restraint::Rules;
 use crate::sink::Sink;
+use crate::spool::Spool;
 use crate::tell::Verbosity;
 use crate::tls::{Identity, Roots, Tls};
 
@@ -199,6 +200,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) resource: Vec<KeyValue>,
     pub(crate) buffer_bytes_max: usize,
+    pub(crate) spool: Option<Spool>,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) panics: bool,
     /// The keys of the baggage that becomes attributes.
@@ -212,6 +214,12 @@ impl Config {
     /// Where and how a signal leaves, if it does.
     pub(crate) fn export(&self, signal: Signal) -> Option<&Export> {
         self.exports[signal as usize].as_ref()
+    }
+
+    /// Who the records are from.
+    pub(crate) fn service_name(&self) -> String {
+        let name = self.resource.iter().find(|attribute| attribute.key.as_str() == "service.name");
+        name.map(|name| name.value.as_str().into_owned()).unwrap_or_default()
     }
 
     #[cfg(test)]

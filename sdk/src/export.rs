@@ -1,16 +1,18 @@
 //! The export thread: collects records, makes requests of them and sends these until the collector has answered.
 //!
 //! It has a runtime of its own and suppresses telemetry in it, so that it neither depends on the service's runtime nor hears itself.
-//! A request is tried again, with a growing delay, until it is accepted or refused for good; while that goes on the buffer fills up to its
-//! cap, where the newest records are dropped and counted. An idle service wakes it never.
+//! A request is tried again, with a growing delay, until it is accepted or refused for good; while that goes on what follows goes to the spool, if
+//! there is one, else the buffer fills up to its cap, where the newest records are dropped and counted. An idle service wakes it never.
 
 mod answer;
 mod collection;
+mod queue;
 mod report;
 mod request;
+mod spooling;
 mod transport;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -20,20 +22,22 @@ use opentelemetry::Context;
 use tokio::sync::{Notify, mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::config::{Config, Export, Signal};
+use crate::config::{Config, Export, PerSignal, Signal};
 use crate::lane::Urgency;
+use crate::ledger::End;
 use crate::pipeline::Pipeline;
+use crate::spool::{Place, Store};
 use answer::Answer;
 pub(crate) use collection::Collect;
 use collection::Collection;
+use queue::Queue;
 use report::{Outage, Report};
-use request::Request;
 use transport::Transport;
 
 /// Most requests of one signal that are under way at a time (4); more wait in the buffer.
 const REQUESTS_IN_FLIGHT_MAX: usize = 4;
 
-/// Least time between two collections in a hurry: what comes meanwhile goes together.
+/// Least time between two collections in a hurry: what comes meanwhile goes together. While the collector is away it is [`RETRY_DELAY`].
 const HURRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Delay before the first retry; it doubles up to [`RETRY_DELAY_MAX`], each time with a random part taken off.
@@ -41,6 +45,9 @@ const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// Longest delay between retries (5 s), unless the collector asks for more.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// How long before the shutdown's deadline what is left goes to the spool (500 ms), at most a quarter of the time there is.
+const SPOOL_BEFORE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Longest delay that a collector can ask for (5 min): beyond, it is asked again all the same.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
@@ -64,10 +71,12 @@ impl ExportThread {
     /// Starts the thread; `Err` if there is no thread, runtime or TLS to be had. `collect` hands over the metrics, if they are exported.
     pub(crate) fn spawn(pipeline: Arc<Pipeline>, config: &Config, collect: Option<Collect>) -> Result<Self, String> {
         let exports = Signal::ALL.iter().map(|signal| Some((*signal, config.export(*signal)?.clone())));
-        let lanes = exports.flatten().map(|(signal, export)| LaneExporter::new(signal, export));
+        let wake = config.spool.as_ref().map(|_| Arc::clone(&pipeline.wake));
+        let lanes = exports.flatten().map(|(signal, export)| LaneExporter::new(signal, export, wake.clone()));
         let lanes = lanes.collect::<Result<Vec<_>, _>>()?;
         let (commands, receiver) = unbounded_channel();
         let resource = request::resource(&config.resource);
+        let spool = config.spool.clone().map(|spool| (spool, config.service_name()));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_keep_alive(Duration::from_millis(1)) // a helper that waits would wake up to end
@@ -76,7 +85,8 @@ impl ExportThread {
         let run = move || {
             let _suppressed = Context::enter_telemetry_suppressed_scope();
             let runtime = runtime; // so that it, too, ends in silence
-            runtime.block_on(Exporter::new(pipeline, resource, lanes, collect).run(receiver));
+            let spool = spool.map(|(spool, service_name)| Store::open(&spool, &service_name));
+            runtime.block_on(Exporter::new(pipeline, resource, lanes, collect, spool).run(receiver));
             runtime.shutdown_background(); // a collection of metrics may hang in the service's own code
         };
         let thread = std::thread::Builder::new().name("watchbell-export".to_owned()).spawn(run);
@@ -94,6 +104,9 @@ struct Exporter {
     pipeline: Arc<Pipeline>,
     resource: Vec<u8>,
     lanes: Vec<LaneExporter>,
+    /// What is not under way.
+    waiting: PerSignal<Queue>,
+    spool: Option<Store>,
     collection: Option<Collection>,
     /// Whether a lane asked for all chunks, because they fill the buffer.
     is_pressed: bool,
@@ -104,7 +117,9 @@ struct Exporter {
     /// Numbers of requests that wait or are under way.
     unsettled: BTreeSet<u64>,
     flushes: Vec<(u64, mpsc::Sender<()>)>,
-    shutdown: Option<(Option<Instant>, mpsc::Sender<()>)>,
+    ending: Option<Ending>,
+    /// Whether the deadline is so near that what is left goes to the spool.
+    is_ending: bool,
     /// Told at a flush and at the shutdown, so that requests that wait for a retry try at once.
     retry_now: Arc<Notify>,
     report: Report,
@@ -121,36 +136,58 @@ struct LaneExporter {
     /// When to collect next.
     due: Option<Instant>,
     last_collection: Option<Instant>,
-    waiting: VecDeque<Request>,
     in_flight: usize,
+    was_away: bool,
 }
 
 /// A request that is under way.
 struct Sending {
     signal: Signal,
-    number: u64,
+    /// The order in which this process made it; none if another process did.
+    number: Option<u64>,
     records: u64,
-    bytes: usize,
+    body: Bytes,
+    /// Where it is in the spool, if it is there.
+    place: Option<Place>,
+    /// Whether its records count for the queue's limit.
+    is_queued: bool,
+}
+
+/// What is asked for at the end.
+struct Ending {
+    deadline: Option<Instant>,
+    /// When what is left goes to the spool.
+    spool_at: Option<Instant>,
+    /// How many tries had found nobody before.
+    in_vain: PerSignal<u64>,
+    reply: mpsc::Sender<()>,
 }
 
 impl LaneExporter {
-    fn new(signal: Signal, export: Export) -> Result<Self, String> {
+    /// `wake` is told of each try that fails.
+    fn new(signal: Signal, export: Export, wake: Option<Arc<Notify>>) -> Result<Self, String> {
         Ok(Self {
             signal,
             schedule_delay: export.schedule_delay,
             batch_records_max: export.batch_records_max,
-            outage: Arc::default(),
+            outage: Arc::new(Outage::new(wake)),
             transport: Arc::new(Transport::new(export)?),
             due: None,
             last_collection: None,
-            waiting: VecDeque::new(),
             in_flight: 0,
+            was_away: false,
         })
     }
 }
 
 impl Exporter {
-    fn new(pipeline: Arc<Pipeline>, resource: Vec<u8>, lanes: Vec<LaneExporter>, collect: Option<Collect>) -> Self {
+    fn new(
+        pipeline: Arc<Pipeline>,
+        resource: Vec<u8>,
+        lanes: Vec<LaneExporter>,
+        collect: Option<Collect>,
+        spool: Option<Store>,
+    ) -> Self {
         let interval = lanes.iter().find(|lane| lane.signal == Signal::Metrics).map(|lane| lane.schedule_delay);
         let collection = collect.zip(interval);
         let collection =
@@ -160,6 +197,8 @@ impl Exporter {
             pipeline,
             resource,
             lanes,
+            waiting: PerSignal::default(),
+            spool,
             collection,
             is_pressed: false,
             sends: JoinSet::new(),
@@ -167,7 +206,8 @@ impl Exporter {
             next_number: 0,
             unsettled: BTreeSet::new(),
             flushes: Vec::new(),
-            shutdown: None,
+            ending: None,
+            is_ending: false,
             retry_now: Arc::default(),
             report: Report::new(has_logs),
         }
@@ -177,6 +217,7 @@ impl Exporter {
         loop {
             let now = Instant::now();
             self.handle_timeout(now);
+            self.spool_what_waits(now);
             self.send_waiting();
             self.answer_flushes();
             if self.is_done(now) {
@@ -202,7 +243,8 @@ impl Exporter {
         let urgency = |lane: &LaneExporter| self.pipeline.lane(lane.signal).urgency();
         self.is_pressed = self.lanes.iter().any(|lane| urgency(lane) == Urgency::Pressed);
         for lane in &mut self.lanes {
-            let hurry = lane.last_collection.map_or(now, |last| now.max(last + HURRY_INTERVAL));
+            let interval = if lane.outage.is_on() { RETRY_DELAY } else { HURRY_INTERVAL };
+            let hurry = lane.last_collection.map_or(now, |last| now.max(last + interval));
             lane.due = match self.pipeline.lane(lane.signal).urgency() {
                 Urgency::Idle => None,
                 _ if self.is_pressed => Some(now),
@@ -215,7 +257,8 @@ impl Exporter {
     fn poll_timeout(&self) -> Option<Instant> {
         let due = self.lanes.iter().filter(|lane| self.may_collect(lane)).filter_map(|lane| lane.due);
         let collection = self.collection.as_ref().and_then(Collection::poll_timeout);
-        due.chain(collection).chain(self.shutdown.iter().filter_map(|(deadline, _)| *deadline)).min()
+        let ending = self.ending.iter().filter_map(|ending| ending.spool_at.or(ending.deadline));
+        due.chain(collection).chain(ending).min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -227,14 +270,16 @@ impl Exporter {
         if let Some(collection) = &mut self.collection {
             collection.handle_timeout(now);
         }
-        if self.shutdown.is_none() {
-            self.report.tell_losses(&self.pipeline, now);
+        match &mut self.ending {
+            None => self.report.tell_losses(&self.pipeline, now),
+            Some(ending) => self.is_ending |= ending.spool_at.take_if(|at| *at <= now).is_some(),
         }
     }
 
-    /// Records stay in their chunks while all requests are under way, unless these chunks take up much of the buffer.
+    /// Records stay in their chunks while all requests are under way, unless these chunks take up much of the buffer, or are for the disk.
     fn may_collect(&self, lane: &LaneExporter) -> bool {
-        lane.in_flight < REQUESTS_IN_FLIGHT_MAX || self.is_pressed
+        let is_for_disk = self.spool.is_some() && lane.outage.is_on();
+        lane.in_flight < REQUESTS_IN_FLIGHT_MAX || self.is_pressed || is_for_disk
     }
 
     fn collect(&mut self, i: usize, now: Instant) {
@@ -248,21 +293,23 @@ impl Exporter {
         for request in requests {
             self.pipeline.pool.charge(request.body.len());
             self.unsettled.insert(self.next_number);
-            lane.waiting.push_back(Request { number: self.next_number, ..request });
+            self.waiting[lane.signal as usize].push(self.next_number, request);
             self.next_number += 1;
         }
     }
 
     fn send_waiting(&mut self) {
-        for lane in &mut self.lanes {
-            while lane.in_flight < REQUESTS_IN_FLIGHT_MAX {
-                let Some(request) = lane.waiting.pop_front() else { break };
-                lane.in_flight += 1;
-                let (transport, retry_now) = (Arc::clone(&lane.transport), Arc::clone(&self.retry_now));
-                let Request { number, records, body } = request;
-                let sending = Sending { signal: lane.signal, number, records, bytes: body.len() };
-                let task = self.sends.spawn(deliver(lane.signal, transport, body, retry_now, Arc::clone(&lane.outage)));
+        for i in 0..self.lanes.len() {
+            while self.lanes[i].in_flight < REQUESTS_IN_FLIGHT_MAX {
+                let lane = &self.lanes[i];
+                let (signal, transport, outage) = (lane.signal, Arc::clone(&lane.transport), Arc::clone(&lane.outage));
+                let Some(sending) = self.next_to_send(signal) else { break };
+                let (body, retry_now) = (sending.body.clone(), Arc::clone(&self.retry_now));
+                let timeout = transport.export_timeout().filter(|_| self.spool.is_none()); // else its cap is the limit
+                let answer = deliver(signal, transport, body, retry_now, outage, timeout);
+                let task = self.sends.spawn(answer);
                 self.under_way.insert(task.id(), sending);
+                self.lanes[i].in_flight += 1;
             }
         }
     }
@@ -272,31 +319,51 @@ impl Exporter {
             let reason = format!("a fault of the export: {error}");
             (error.id(), Some(Answer::Refused { reason }))
         });
-        let Some(Sending { signal, number, records, bytes }) = self.under_way.remove(&id) else { return };
-        self.unsettled.remove(&number);
-        self.pipeline.pool.refund(bytes);
+        let Some(Sending { signal, number, records, body, place, is_queued }) = self.under_way.remove(&id) else {
+            return;
+        };
+        self.pipeline.pool.refund(body.len());
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.signal == signal) {
             lane.in_flight -= 1;
         }
-        let lane = self.pipeline.lane(signal);
-        lane.unqueue(records);
-        let counters = &lane.counters;
+        if is_queued {
+            self.pipeline.lane(signal).unqueue(records);
+        }
         match answer {
             Some(Answer::Accepted { rejected, message }) => {
                 let rejected = rejected.min(records);
-                counters.add_refused(rejected);
-                counters.add_delivered(records - rejected);
+                let ends = [(End::Refused, rejected), (End::Delivered, records - rejected)];
+                self.settle(signal, number, place, &ends);
                 self.report.partial(signal, rejected, &message);
             }
             Some(Answer::Refused { reason }) => {
-                counters.add_refused(records);
+                self.settle(signal, number, place, &[(End::Refused, records)]);
                 self.report.refused(signal, records, &reason);
             }
             Some(Answer::Retry { .. }) => {} // not an end: `deliver` goes on until there is another answer
             None => {
-                counters.add_dropped_at_export_timeout(records);
+                self.settle(signal, number, place, &[(End::AtExportTimeout, records)]);
                 self.report.timed_out(signal, records);
             }
+        }
+    }
+
+    /// Counts what became of the records of a request, which need not be on disk any more.
+    fn settle(&mut self, signal: Signal, number: Option<u64>, place: Option<Place>, ends: &[(End, u64)]) {
+        let counters = &self.pipeline.lane(signal).counters;
+        if let Some((spool, place)) = self.spool.as_mut().zip(place) {
+            spool.mark_done(place);
+            if number.is_some() {
+                counters.remove_spooled(ends.iter().map(|(_, records)| records).sum());
+            }
+        }
+        let add = |(end, records): &(End, u64)| match number {
+            Some(_) => counters.add(*end, *records),
+            None => counters.add_taken_over_end(*end, *records),
+        };
+        ends.iter().for_each(add);
+        if let Some(number) = number {
+            self.unsettled.remove(&number);
         }
     }
 
@@ -311,10 +378,17 @@ impl Exporter {
             (Command::Flush(reply), None) => self.flushes.push((self.next_number, reply)),
             (Command::Flush(reply), Some(collection)) => collection.ask(Some(reply)),
             (Command::Shutdown(deadline, reply), collection) => {
-                self.shutdown = Some((deadline, reply));
                 collection.iter_mut().for_each(|collection| collection.ask(None));
+                self.ending = Some(self.ending(deadline, now, reply));
             }
         }
+    }
+
+    fn ending(&self, deadline: Option<Instant>, now: Instant, reply: mpsc::Sender<()>) -> Ending {
+        let before = |deadline: Instant| SPOOL_BEFORE_DEADLINE.min(deadline.saturating_duration_since(now) / 4);
+        let mut in_vain = PerSignal::default();
+        self.lanes.iter().for_each(|lane| in_vain[lane.signal as usize] = lane.outage.in_vain());
+        Ending { deadline, spool_at: deadline.map(|deadline| deadline - before(deadline)), in_vain, reply }
     }
 
     /// The metrics are in their lane: sends them, and lets whoever waits wait for that.
@@ -339,23 +413,35 @@ impl Exporter {
     }
 
     fn is_done(&self, now: Instant) -> bool {
-        let is_over = |deadline: &Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let Some(ending) = &self.ending else { return false };
         let is_collecting = self.collection.as_ref().is_some_and(Collection::is_running);
-        let is_settled = self.unsettled.is_empty() && !is_collecting;
-        self.shutdown.as_ref().is_some_and(|(deadline, _)| is_settled || is_over(deadline))
+        let is_over = ending.deadline.is_some_and(|deadline| deadline <= now);
+        is_over || !is_collecting && (self.is_settled() || self.is_left_to_others(ending))
+    }
+
+    /// Whether nothing waits or is under way.
+    fn is_settled(&self) -> bool {
+        self.lanes.iter().all(|lane| self.is_idle(lane))
+    }
+
+    fn is_idle(&self, lane: &LaneExporter) -> bool {
+        lane.in_flight == 0 && self.waiting[lane.signal as usize].is_empty()
     }
 
     fn finish(mut self) {
         while let Some(answer) = self.sends.try_join_next_with_id() {
             self.handle_answer(answer);
         }
+        self.is_ending = true;
+        self.spool_what_waits(Instant::now());
         for lane in Signal::ALL.map(|signal| self.pipeline.lane(signal)) {
             lane.close();
-            lane.counters.add_dropped_at_deadline(lane.account().in_flight);
+            lane.counters.add(End::AtDeadline, lane.account().in_flight);
         }
         self.report.tell_end(&self.pipeline);
-        if let Some((_, reply)) = self.shutdown {
-            let _ = reply.send(());
+        self.spool = None; // whoever comes after the reply may take its files over
+        if let Some(Ending { reply, .. }) = self.ending {
+            let _ = reply.send(()); // who asked may have given up
         }
     }
 }
@@ -367,10 +453,10 @@ async fn deliver(
     message: Bytes,
     retry_now: Arc<Notify>,
     outage: Arc<Outage>,
+    timeout: Option<Duration>,
 ) -> Option<Answer> {
-    let export_timeout = transport.export_timeout();
     let answer = answer(signal, &transport, message, &retry_now, &outage);
-    match export_timeout {
+    match timeout {
         Some(timeout) => tokio::time::timeout(timeout, answer).await.ok(),
         None => Some(answer.await),
     }
@@ -380,18 +466,21 @@ async fn deliver(
 async fn answer(signal: Signal, transport: &Transport, message: Bytes, retry_now: &Notify, outage: &Outage) -> Answer {
     let body = transport.body(message);
     let mut delay = RETRY_DELAY;
+    let mut may_hurry = true;
     loop {
         let answer = transport.send(body.clone()).await;
-        let Answer::Retry { after, reason } = &answer else {
+        let Answer::Retry { after, reason, is_away } = &answer else {
             outage.is_over(signal);
             return answer;
         };
-        outage.tell(signal, transport.uri(), reason);
+        outage.tell(signal, transport.uri(), reason, *is_away);
         let wait = wait_before_retry(delay, *after);
         delay = (delay * 2).min(RETRY_DELAY_MAX);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = retry_now.notified() => {}
+            // Another was taken: older ones should not come last. Once, since this may be one that never will be.
+            () = outage.ended(), if may_hurry && after.is_none() => may_hurry = false,
         }
     }
 }
@@ -430,8 +519,8 @@ mod tests {
         let pipeline = Pipeline::new(&config, Levels::new(config.levels.clone(), config.ways().unwrap(), false), None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let lane = LaneExporter::new(Signal::Logs, config.export(Signal::Logs).unwrap().clone()).unwrap();
-            let mut exporter = Exporter::new(Arc::clone(&pipeline), Vec::new(), vec![lane], None);
+            let lane = LaneExporter::new(Signal::Logs, config.export(Signal::Logs).unwrap().clone(), None).unwrap();
+            let mut exporter = Exporter::new(Arc::clone(&pipeline), Vec::new(), vec![lane], None, None);
             pipeline.lane(Signal::Logs).push_detached(ScopeId::of_target("test"), b"record", Urgency::Idle);
             let (reply, settled) = mpsc::channel();
             exporter.handle_command(Command::Flush(reply));

@@ -16,7 +16,7 @@ use crate::callsite::CallsiteCache;
 #[cfg(any(test, feature = "otel-logs", feature = "metrics"))]
 use crate::callsite::ScopeId;
 use crate::chunk::{Chunk, Key, Pool};
-use crate::ledger::{Account, Counters};
+use crate::ledger::{Account, Counters, End};
 use crate::lock;
 
 /// Bytes in full chunks at which they are sent without waiting for the schedule delay (256 KiB).
@@ -218,7 +218,7 @@ impl Lane {
         let chunk = if room > 0 { self.pool.acquire(record.len(), room) } else { None };
         let is_pressed = self.pool.is_pressed();
         let Some(mut chunk) = chunk else {
-            self.counters.add_dropped_buffer_full(u64::from(records));
+            self.counters.add(End::BufferFull, u64::from(records));
             self.push_full(std::mem::take(&mut state.chunk)); // so that it counts as queued for other threads, too
             return if is_pressed { Urgency::Pressed } else { Urgency::Hurry };
         };

@@ -1,4 +1,4 @@
-//! The account of every record: emitted = delivered + refused + dropped (by reason) + in flight.
+//! The account of every record: emitted = delivered + refused + dropped (by reason) + spooled + in flight.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,8 +46,33 @@ pub struct Account {
     pub dropped_after_shutdown: u64,
     /// Records that were not delivered when the shutdown's deadline passed.
     pub dropped_at_deadline: u64,
-    /// Records that wait, or are being sent.
+    /// Records dropped because the [spool](crate::spool)'s `bytes_max` was reached and they were the oldest.
+    pub dropped_spool_full: u64,
+    /// Records of which the disk gave back something else than was written.
+    pub dropped_spool_damaged: u64,
+    /// Records in the [spool](crate::spool), for this process or a later one to deliver.
+    pub spooled: u64,
+    /// Records that wait in memory, or are being sent and are not spooled.
     pub in_flight: u64,
+    /// Records of other processes, none of which is counted above.
+    pub taken_over: TakenOver,
+}
+
+/// What became of records that other processes of the service left in the [spool](crate::spool), and this one took over:
+/// found = delivered + refused + dropped + waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TakenOver {
+    /// Records that were there.
+    pub found: u64,
+    /// Records that a collector has acknowledged.
+    pub delivered: u64,
+    /// Records that a collector refused for good.
+    pub refused: u64,
+    /// Records dropped because the spool was full and they were the oldest, or because they were damaged.
+    pub dropped: u64,
+    /// Records that are still in the spool.
+    pub waiting: u64,
 }
 
 impl Account {
@@ -62,6 +87,8 @@ impl Account {
             + self.dropped_at_export_timeout
             + self.dropped_after_shutdown
             + self.dropped_at_deadline
+            + self.dropped_spool_full
+            + self.dropped_spool_damaged
     }
 }
 
@@ -73,13 +100,15 @@ impl fmt::Display for Ledger {
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { emitted, delivered, refused, in_flight, .. } = self;
+        let Self { emitted, delivered, refused, spooled, in_flight, taken_over, .. } = self;
         write!(f, "{emitted} emitted = {delivered} delivered + {refused} refused + {} dropped", self.dropped())?;
         let reasons = [
             ("buffer full", self.dropped_buffer_full),
             ("at the export's timeout", self.dropped_at_export_timeout),
             ("at the deadline", self.dropped_at_deadline),
             ("after shutdown", self.dropped_after_shutdown),
+            ("spool full", self.dropped_spool_full),
+            ("spool damaged", self.dropped_spool_damaged),
         ];
         let mut open = " (";
         for (reason, count) in reasons.into_iter().filter(|(_, count)| *count > 0) {
@@ -89,82 +118,121 @@ impl fmt::Display for Account {
         if open == ", " {
             write!(f, ")")?;
         }
-        write!(f, " + {in_flight} in flight")
+        if *spooled > 0 {
+            write!(f, " + {spooled} spooled")?;
+        }
+        write!(f, " + {in_flight} in flight")?;
+        if taken_over.found > 0 {
+            write!(f, ", and of earlier processes {taken_over}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for TakenOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { found, delivered, refused, dropped, waiting } = self;
+        write!(f, "{found} found = {delivered} delivered + {refused} refused + {dropped} dropped + {waiting} waiting")
     }
 }
 
 /// What has become of one signal's records, but for those that came after the shutdown.
 #[derive(Default)]
 pub(crate) struct Counters {
-    delivered: AtomicU64,
-    refused: AtomicU64,
-    dropped_at_export_timeout: AtomicU64,
-    dropped_buffer_full: AtomicU64,
-    dropped_at_deadline: AtomicU64,
+    ends: [AtomicU64; End::COUNT],
+    spooled: AtomicU64,
+    taken_over: AtomicU64,
+    taken_over_ends: [AtomicU64; End::COUNT],
+}
+
+/// What becomes of a record that was not made too late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Delivered,
+    Refused,
+    BufferFull,
+    AtExportTimeout,
+    AtDeadline,
+    SpoolFull,
+    SpoolDamaged,
+}
+
+impl End {
+    const COUNT: usize = 7;
 }
 
 /// The counters at one moment.
 #[derive(Clone, Copy)]
 pub(crate) struct Settled {
-    delivered: u64,
-    refused: u64,
-    dropped_at_export_timeout: u64,
-    dropped_buffer_full: u64,
-    dropped_at_deadline: u64,
+    ends: [u64; End::COUNT],
+    spooled: u64,
+    taken_over: TakenOver,
 }
 
 impl Counters {
-    pub(crate) fn add_delivered(&self, records: u64) {
-        self.delivered.fetch_add(records, Ordering::Relaxed);
+    pub(crate) fn add(&self, end: End, records: u64) {
+        self.ends[end as usize].fetch_add(records, Ordering::Release);
     }
 
-    pub(crate) fn add_refused(&self, records: u64) {
-        self.refused.fetch_add(records, Ordering::Relaxed);
+    /// How many records have ended so.
+    pub(crate) fn count(&self, end: End) -> u64 {
+        self.ends[end as usize].load(Ordering::Acquire)
     }
 
-    pub(crate) fn add_dropped_at_export_timeout(&self, records: u64) {
-        self.dropped_at_export_timeout.fetch_add(records, Ordering::Relaxed);
+    /// Records are on disk from here on.
+    pub(crate) fn add_spooled(&self, records: u64) {
+        self.spooled.fetch_add(records, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_dropped_buffer_full(&self, records: u64) {
-        self.dropped_buffer_full.fetch_add(records, Ordering::Relaxed);
+    /// Spooled records are not, or need not be, on disk any more: they count as in flight until they are counted elsewhere.
+    pub(crate) fn remove_spooled(&self, records: u64) {
+        self.spooled.fetch_sub(records, Ordering::Relaxed);
     }
 
-    /// How many records were dropped because the buffer was full.
-    pub(crate) fn dropped_buffer_full(&self) -> u64 {
-        self.dropped_buffer_full.load(Ordering::Relaxed)
+    /// Records of another process were found.
+    pub(crate) fn add_taken_over(&self, records: u64) {
+        self.taken_over.fetch_add(records, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_dropped_at_deadline(&self, records: u64) {
-        self.dropped_at_deadline.fetch_add(records, Ordering::Relaxed);
+    /// Records of another process have ended so.
+    pub(crate) fn add_taken_over_end(&self, end: End, records: u64) {
+        self.taken_over_ends[end as usize].fetch_add(records, Ordering::Release);
     }
 
     pub(crate) fn settled(&self) -> Settled {
-        Settled {
-            delivered: self.delivered.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
-            dropped_at_export_timeout: self.dropped_at_export_timeout.load(Ordering::Relaxed),
-            dropped_buffer_full: self.dropped_buffer_full(),
-            dropped_at_deadline: self.dropped_at_deadline.load(Ordering::Relaxed),
-        }
+        let load = |ends: &[AtomicU64; End::COUNT]| std::array::from_fn(|i| ends[i].load(Ordering::Acquire));
+        let ends = load(&self.ends);
+        let spooled = self.spooled.load(Ordering::Relaxed); // after the ends, so that no record is in both
+        let taken_over = taken_over(load(&self.taken_over_ends), self.taken_over.load(Ordering::Relaxed));
+        Settled { ends, spooled, taken_over }
     }
+}
+
+fn taken_over(ends: [u64; End::COUNT], found: u64) -> TakenOver {
+    let [delivered, refused, dropped @ ..] = ends;
+    let dropped = dropped.iter().sum();
+    let ended: u64 = delivered + refused + dropped;
+    TakenOver { found, delivered, refused, dropped, waiting: found - ended.min(found) }
 }
 
 impl Settled {
     /// The account of `tally`, which was taken after these counters.
     pub(crate) fn account(self, tally: Tally) -> Account {
-        let dropped_in_time = self.dropped_at_export_timeout + self.dropped_at_deadline;
-        let dropped_at_once = self.dropped_buffer_full + tally.dropped_after_shutdown;
-        let settled = self.delivered + self.refused + dropped_in_time + dropped_at_once;
+        let of = |end: End| self.ends[end as usize];
+        let settled = self.ends.iter().sum::<u64>() + tally.dropped_after_shutdown + self.spooled;
         Account {
             emitted: tally.emitted,
-            delivered: self.delivered,
-            refused: self.refused,
-            dropped_buffer_full: self.dropped_buffer_full,
-            dropped_at_export_timeout: self.dropped_at_export_timeout,
+            delivered: of(End::Delivered),
+            refused: of(End::Refused),
+            dropped_buffer_full: of(End::BufferFull),
+            dropped_at_export_timeout: of(End::AtExportTimeout),
             dropped_after_shutdown: tally.dropped_after_shutdown,
-            dropped_at_deadline: self.dropped_at_deadline,
+            dropped_at_deadline: of(End::AtDeadline),
+            dropped_spool_full: of(End::SpoolFull),
+            dropped_spool_damaged: of(End::SpoolDamaged),
+            spooled: self.spooled,
             in_flight: tally.emitted - settled.min(tally.emitted),
+            taken_over: self.taken_over,
         }
     }
 }

@@ -21,8 +21,9 @@
 //!   `parent: &span`, and also where the trace is not sampled.
 //! - The export has a thread of its own: [`Guard::flush`], [`Guard::shutdown`] and the guard's drop keep their deadline in every
 //!   runtime and in none. Its own HTTP stack's telemetry is never exported.
-//! - No record is lost silently. The [`Ledger`] says what became of each: delivered, refused, dropped and why, or in flight.
-//! - While the collector is away, the service runs on: up to [`buffer_bytes_max`](Builder::buffer_bytes_max) bytes wait for it.
+//! - No record is lost silently. The [`Ledger`] says what became of each: delivered, refused, dropped and why, spooled, or in flight.
+//! - While the collector is away, the service runs on: up to [`buffer_bytes_max`](Builder::buffer_bytes_max) bytes wait for it in memory, and with a
+//!   [`spool`] far more on disk, for this process or a later one to deliver.
 //!
 //! # What can be set
 //!
@@ -36,6 +37,7 @@
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | | `key=value,key=value`, percent-encoded |
 //! | `OTEL_TRACES_SAMPLER` | `parentbased_always_on` | |
 //! | `RUST_LOG` | `info` | `info,checkout=debug,hyper=off` |
+//! | `WATCHBELL_SPOOL_DIR` | | a folder for what waits while the collector is away |
 //!
 //! A collector that asks for patience (`Retry-After`, `RetryInfo`) is left alone for as long as it says, five minutes at most.
 //!
@@ -73,7 +75,7 @@
 //! | the guard is dropped: `main` returns, or a panic unwinds it | all, for at most [`shutdown_timeout`](Builder::shutdown_timeout) |
 //! | `std::process::exit`; `main` returns while the guard is leaked or in a static | the same, after [`init`] (and not after [`Builder::layer`]) |
 //! | a panic with `panic = "abort"` | the same, and the panic, before the process is aborted |
-//! | `std::process::abort`, a signal that nobody handles, `kill -9` | what was sent until then: an ERROR leaves after some 10 ms, the rest after the schedule delay |
+//! | `std::process::abort`, a signal that nobody handles, `kill -9` | what was sent until then: an ERROR leaves after some 10 ms, the rest after the schedule delay; and later what is in the [`spool`] by then |
 //!
 //! A forked child has no export thread: what it logs is counted, and never sent. A service that forks calls `init` afterwards.
 //!
@@ -106,8 +108,8 @@
 //!
 //! On by default: `grpc`, `tls`, `gzip`, `log` (records of the `log` crate), `console`, `metrics`, `config-file` (`OTEL_CONFIG_FILE`),
 //! `otel-logs` (OpenTelemetry's logs API) `macros` (`#[catch]`, `#[derive(Redact)]`) and
-//! `hashed` (fields by their hash under a key). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 85
-//! crates are compiled, itself and procedural macros counted in; with `default-features = false` 56. `grpc` adds 6, `tls` 17, `config-file` 2,
+//! `hashed` (fields by their hash under a key). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 86
+//! crates are compiled, itself and procedural macros counted in; with `default-features = false` 57. `grpc` adds 6, `tls` 17, `config-file` 2,
 //! `macros` 1, `hashed` what `tls` brings anyway, `metrics` and `otel-logs` none.
 //!
 //! To be asked for: `files`, sinks that write files (the module `sink::file`), and `zstd` for them; `tower`, the module `middleware` with layers for servers and clients of axum, tonic and hyper: a span, its status and one line
@@ -197,6 +199,7 @@ pub mod restraint;
 pub mod severity;
 pub mod sink;
 mod span;
+pub mod spool;
 pub mod task;
 mod tell;
 pub mod test;

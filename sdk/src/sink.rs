@@ -47,6 +47,7 @@ use tokio::sync::Notify;
 use crate::callsite::ScopeId;
 use crate::chunk::{Chunk, Pool};
 use crate::lane::Lane;
+use crate::ledger::End;
 use crate::levels::{Directives, Ways};
 use crate::lock;
 use crate::redact::Redaction;
@@ -384,7 +385,7 @@ impl Sinks {
     fn settle(&self, chunks: Vec<Chunk>) {
         for chunk in chunks {
             self.lane.unqueue(chunk.records());
-            self.lane.counters.add_delivered(chunk.records());
+            self.lane.counters.add(End::Delivered, chunk.records());
             self.pool.release(chunk);
         }
     }

@@ -4,6 +4,9 @@
 #[path = "sdk/receiver.rs"]
 #[allow(dead_code)]
 mod receiver;
+#[cfg(unix)]
+#[path = "processes/spool.rs"]
+mod spool;
 
 use std::cell::RefCell;
 use std::process::{Command, ExitStatus};
@@ -326,6 +329,10 @@ fn the_process_that_ends() {
             std::process::exit(7);
         }
         "thread ends" => end_a_thread(),
+        #[cfg(unix)]
+        "spool" => spool::log_until_killed(&guard),
+        #[cfg(unix)]
+        "spool and exit" => spool::log_and_exit(guard),
         "fork" => fork(guard),
         "exit" | "exit in vain" | "exit at leisure" => {
             tracing::info!("last words");

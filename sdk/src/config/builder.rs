@@ -17,6 +17,7 @@ use crate::patch::{Draft, Patches};
 use crate::redact::Redaction;
 use crate::resource;
 use crate::sink::Sink;
+use crate::spool::Spool;
 use crate::tls::{self, Tls};
 
 /// Sets up Watchbell in code; what is not set here comes from the environment.
@@ -55,6 +56,7 @@ pub struct Builder {
     metric_interval: Option<Duration>,
     baggage_attributes: Vec<String>,
     buffer_bytes_max: Option<usize>,
+    spool: Option<Spool>,
     shutdown_timeout: Option<Duration>,
     panics: Option<bool>,
     variables: Option<HashMap<String, String>>,
@@ -224,6 +226,12 @@ impl Builder {
         self
     }
 
+    /// Keeps what waits for the collector on disk while that is away, as `WATCHBELL_SPOOL_DIR`; the module [`spool`](crate::spool) has an example.
+    pub fn spool(mut self, spool: Spool) -> Self {
+        self.spool = Some(spool);
+        self
+    }
+
     /// Whether [`init`](Self::init) sets a panic hook, which records each panic with the trace it happened in and then calls the hook that
     /// was set before. On by default.
     pub fn panics(mut self, on: bool) -> Self {
@@ -261,6 +269,7 @@ impl Builder {
                 );
             }
         };
+        let spool = env.spool();
         let config = Config {
             is_disabled: settings.is_disabled,
             verbosity: settings.verbosity,
@@ -282,6 +291,7 @@ impl Builder {
             limits: settings.limits,
             resource: self.resource(settings.resource.clone()),
             buffer_bytes_max: self.buffer_bytes_max.unwrap_or(BUFFER_BYTES_MAX),
+            spool: self.spool.clone().or(spool),
             shutdown_timeout: self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
             panics: self.panics.unwrap_or(true),
             baggage_attributes: self.baggage_attributes.clone(),

@@ -17,6 +17,7 @@ use crate::levels::Directives;
 use crate::limits::Limits;
 use crate::resource::{self, Detector};
 use crate::restraint::Rules;
+use crate::spool::Spool;
 use crate::tell::Verbosity;
 use crate::tls::{self, Identity};
 
@@ -80,6 +81,15 @@ impl Env {
         Rules::lenient(&rules, |part, error| {
             self.warnings.push(format!("WATCHBELL_RESTRAIN: `{part}` is not understood: {error}"));
         })
+    }
+
+    /// Where what waits is kept while the collector is away. Not OpenTelemetry's either.
+    pub(super) fn spool(&mut self) -> Option<Spool> {
+        let bytes_max = self.parse("WATCHBELL_SPOOL_BYTES_MAX", values::bytes);
+        let when_full = self.parse("WATCHBELL_SPOOL_WHEN_FULL", str::parse);
+        let mut spool = Spool::in_dir(self.get("WATCHBELL_SPOOL_DIR")?);
+        spool = bytes_max.into_iter().fold(spool, Spool::bytes_max);
+        Some(when_full.into_iter().fold(spool, Spool::when_full))
     }
 
     /// A variable as it is.

@@ -450,3 +450,21 @@ fn metrics() {
     let (config, _) = builder.metric_interval(Duration::from_secs(3)).build(true).unwrap();
     assert_eq!(config.export(Signal::Metrics).unwrap().schedule_delay, Duration::from_secs(3));
 }
+
+#[test]
+fn a_spool() {
+    let of = |bytes, when| [("WATCHBELL_SPOOL_BYTES_MAX", bytes), ("WATCHBELL_SPOOL_WHEN_FULL", when)];
+    let folder = ("WATCHBELL_SPOOL_DIR", "/var/spool/checkout");
+    let built = |variables: [(&str, &str); 2]| {
+        let (config, warnings) = built(&[&variables[..], &[folder]].concat());
+        (config.spool.expect("a folder"), warnings)
+    };
+    let spool = Spool::in_dir("/var/spool/checkout");
+    assert_eq!(built(of("", "")), (spool.clone(), vec![]));
+    assert_eq!(built(of("1000", "refuse_newest")), (spool.clone().bytes_max(1000).refuse_newest(), vec![]));
+    let warnings = [
+        "WATCHBELL_SPOOL_BYTES_MAX is ignored: `1GiB` is not a number of bytes, 1 or more, without a unit",
+        "WATCHBELL_SPOOL_WHEN_FULL is ignored: `burn` is nothing that a spool does; write `drop_oldest` or `refuse_newest`",
+    ];
+    assert_eq!(built(of("1GiB", "burn")), (spool, warnings.map(str::to_owned).to_vec()));
+}

@@ -61,6 +61,11 @@ pub(super) fn positive(value: &str) -> Result<u32, String> {
     count(value).ok().filter(|count| *count > 0).ok_or_else(|| format!("`{value}` is not a number of 1 or more"))
 }
 
+pub(super) fn bytes(value: &str) -> Result<u64, String> {
+    let bytes = value.parse().ok().filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| format!("`{value}` is not a number of bytes, 1 or more, without a unit"))
+}
+
 pub(super) fn millis(value: &str) -> Result<Duration, String> {
     let millis = value.parse().map_err(|_| format!("`{value}` is not a number of milliseconds"))?;
     Ok(Duration::from_millis(millis))

@@ -13,14 +13,14 @@ pub(super) enum Answer {
     Accepted { rejected: u64, message: String },
     /// It will never be taken.
     Refused { reason: String },
-    /// It should be sent again, `after` some time if the collector says so.
-    Retry { after: Option<Duration>, reason: String },
+    /// It should be sent again, `after` some time if the collector says so, which `is_away` if nothing came of it.
+    Retry { after: Option<Duration>, reason: String, is_away: bool },
 }
 
 impl Answer {
     /// A failure below HTTP.
     pub(super) fn unreachable(reason: impl Into<String>) -> Self {
-        Self::Retry { after: None, reason: reason.into() }
+        Self::Retry { after: None, reason: reason.into(), is_away: true }
     }
 
     /// The answer of OTLP/HTTP.
@@ -31,7 +31,7 @@ impl Answer {
         let message = Status::parse(body).message;
         let reason = format!("{status}{}{message}", if message.is_empty() { "" } else { ": " });
         match status.as_u16() {
-            429 | 502 | 503 | 504 => Self::Retry { after: retry_after(headers), reason },
+            429 | 502 | 503 | 504 => Self::Retry { after: retry_after(headers), reason, is_away: false },
             _ => Self::Refused { reason },
         }
     }
@@ -49,8 +49,8 @@ impl Answer {
         match code {
             0 => accepted(message),
             // cancelled, deadline exceeded, aborted, out of range, unavailable, data loss
-            1 | 4 | 10 | 11 | 14 | 15 => Self::Retry { after, reason },
-            8 if after.is_some() => Self::Retry { after, reason }, // resource exhausted, but recovering
+            1 | 4 | 10 | 11 | 14 | 15 => Self::Retry { after, reason, is_away: false },
+            8 if after.is_some() => Self::Retry { after, reason, is_away: false }, // resource exhausted, but recovering
             _ => Self::Refused { reason },
         }
     }
@@ -175,8 +175,8 @@ mod tests {
         let details = "CAgaNgoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIKCggIAhCAyrXuAQ";
         let trailers =
             headers(&[("grpc-status", "8"), ("grpc-message", "too%20much"), ("grpc-status-details-bin", details)]);
-        let wanted =
-            Answer::Retry { after: Some(Duration::from_millis(2500)), reason: "gRPC status 8: too much".to_owned() };
+        let (after, reason) = (Some(Duration::from_millis(2500)), "gRPC status 8: too much".to_owned());
+        let wanted = Answer::Retry { after, reason, is_away: false };
         assert_eq!(Answer::of_grpc(&trailers, b""), wanted);
     }
 

@@ -1,15 +1,18 @@
 //! Tells of what goes wrong: on stderr, and of losses also to the collector, as a log record of the scope `watchbell`.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::Uri;
+use tokio::sync::Notify;
 
 use crate::callsite::ScopeId;
 use crate::config::{PerSignal, Signal};
 use crate::encode;
 use crate::lane::Urgency;
+use crate::ledger::End;
 use crate::pipeline::Pipeline;
 use crate::tell;
 
@@ -22,9 +25,9 @@ pub(super) struct Report {
     /// Whether log records are exported, so that losses can be told in one.
     has_logs: bool,
     last: Option<Instant>,
-    dropped: PerSignal<u64>,
+    dropped: PerSignal<[u64; LOSSES.len()]>,
     /// What the collector was told; it comes later, when there is room for it.
-    dropped_in_band: PerSignal<u64>,
+    dropped_in_band: PerSignal<[u64; LOSSES.len()]>,
     answer_told: PerSignal<Option<Instant>>,
 }
 
@@ -38,17 +41,22 @@ impl Report {
         if self.last.is_some_and(|last| now < last + REPORT_INTERVAL) {
             return;
         }
-        for signal in Signal::ALL {
-            let (i, dropped) = (signal as usize, pipeline.lane(signal).counters.dropped_buffer_full());
-            if dropped > self.dropped[i] {
+        for (signal, (i, (end, why))) in
+            Signal::ALL.iter().flat_map(|signal| LOSSES.iter().enumerate().map(|loss| (*signal, loss)))
+        {
+            let dropped = pipeline.lane(signal).counters.count(*end);
+            let text = |told: u64| format!("{} {} lost: {why}", dropped - told, signal.records_name());
+            let told = &mut self.dropped[signal as usize][i];
+            if dropped > *told {
                 self.last = Some(now);
-                tell::error(format_args!("{}", lost(dropped - self.dropped[i], signal)));
-                self.dropped[i] = dropped;
+                tell::error(format_args!("{}", text(*told)));
+                *told = dropped;
             }
-            if self.has_logs && dropped > self.dropped_in_band[i] && !pipeline.pool.is_half_full() {
+            let told = &mut self.dropped_in_band[signal as usize][i];
+            if self.has_logs && dropped > *told && !pipeline.pool.is_half_full() {
                 self.last = Some(now);
-                tell_collector(pipeline, &lost(dropped - self.dropped_in_band[i], signal));
-                self.dropped_in_band[i] = dropped;
+                tell_collector(pipeline, &text(*told));
+                *told = dropped;
             }
         }
     }
@@ -98,9 +106,12 @@ impl Report {
     }
 }
 
-fn lost(count: u64, signal: Signal) -> String {
-    format!("{count} {} lost: the buffer was full", signal.records_name())
-}
+/// What may go on for long, so that it is told once an interval.
+const LOSSES: [(End, &str); 3] = [
+    (End::BufferFull, "the buffer was full"),
+    (End::SpoolFull, "the spool was full, and they were the oldest"),
+    (End::SpoolDamaged, "the spool is damaged"),
+];
 
 fn tell_collector(pipeline: &Pipeline, text: &str) {
     let mut record = Vec::new();
@@ -109,20 +120,49 @@ fn tell_collector(pipeline: &Pipeline, text: &str) {
 }
 
 /// Whether a signal's collector is away.
-#[derive(Default)]
-pub(super) struct Outage(AtomicBool);
+pub(super) struct Outage {
+    is_on: AtomicBool,
+    /// How many tries have found nobody.
+    in_vain: AtomicU64,
+    end: Notify,
+    /// Who wants to know of each failure.
+    wake: Option<Arc<Notify>>,
+}
 
 impl Outage {
-    /// Tells the beginning of an outage.
-    pub(super) fn tell(&self, signal: Signal, uri: &Uri, reason: &str) {
-        if !self.0.swap(true, Ordering::Relaxed) {
+    pub(super) fn new(wake: Option<Arc<Notify>>) -> Self {
+        Self { is_on: AtomicBool::new(false), in_vain: AtomicU64::new(0), end: Notify::new(), wake }
+    }
+
+    /// Whether the last try failed.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    /// How many tries have found nobody.
+    pub(super) fn in_vain(&self) -> u64 {
+        self.in_vain.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a try that failed, and tells the beginning of an outage.
+    pub(super) fn tell(&self, signal: Signal, uri: &Uri, reason: &str, is_away: bool) {
+        self.in_vain.fetch_add(u64::from(is_away), Ordering::Relaxed);
+        let was_on = self.is_on.swap(true, Ordering::Relaxed);
+        self.wake.iter().for_each(|wake| wake.notify_one());
+        if !was_on {
             tell::warn(format_args!("cannot deliver {} to {uri}, trying again: {reason}", signal.records_name()));
         }
     }
 
+    /// Waits for its end.
+    pub(super) async fn ended(&self) {
+        self.end.notified().await;
+    }
+
     /// Tells its end.
     pub(super) fn is_over(&self, signal: Signal) {
-        if self.0.swap(false, Ordering::Relaxed) {
+        if self.is_on.swap(false, Ordering::Relaxed) {
+            self.end.notify_waiters();
             tell::info(format_args!("{} are delivered again", signal.records_name()));
         }
     }

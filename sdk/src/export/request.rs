@@ -16,7 +16,6 @@ const REQUEST_BYTES: usize = 1024 * 1024;
 
 /// An encoded `ExportLogsServiceRequest`, or that of traces or metrics: these are alike in all field numbers used here.
 pub(super) struct Request {
-    pub(super) number: u64,
     pub(super) records: u64,
     pub(super) body: Bytes,
 }
@@ -89,7 +88,7 @@ impl<'a> Group<'a> {
             put_bytes_header(&mut body, 2, scope.bytes()); // scope_logs
             scope.put(&mut body);
         }
-        Request { number: 0, records: self.records, body: body.into() }
+        Request { records: self.records, body: body.into() }
     }
 }
 

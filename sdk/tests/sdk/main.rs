@@ -18,6 +18,8 @@ mod restraint;
 mod shutdown;
 #[cfg(feature = "files")]
 mod sinks;
+#[cfg(unix)]
+mod spool;
 
 use receiver::Receiver;
 use tracing_subscriber::layer::SubscriberExt;

@@ -1,0 +1,139 @@
+//! What of the exporter has to do with the spool: what goes to disk, and what comes back.
+
+use std::time::Instant;
+
+use tokio::task::Id;
+
+use super::queue::{Body, Waiting};
+use super::{Ending, Exporter, LaneExporter, Sending};
+use crate::config::Signal;
+use crate::ledger::End;
+use crate::spool::{Entry, NoRoom, Oldest, Place, Store};
+
+impl Exporter {
+    /// Hands to the disk what has to be there by now.
+    pub(super) fn spool_what_waits(&mut self, now: Instant) {
+        if self.spool.is_none() {
+            return;
+        }
+        for i in 0..self.lanes.len() {
+            let (signal, is_away) = (self.lanes[i].signal, self.lanes[i].outage.is_on());
+            let was_away = std::mem::replace(&mut self.lanes[i].was_away, is_away);
+            if is_away || self.is_ending {
+                self.spool_under_way(signal, now);
+            }
+            if is_away || self.is_ending || self.pipeline.pool.is_half_full() {
+                self.spool_waiting(signal, now);
+            }
+            if was_away && !is_away {
+                self.spool.iter_mut().for_each(Store::look_for_others); // they had no collector either
+            }
+        }
+    }
+
+    /// Puts a copy of what is under way there, so that it outlives the process.
+    fn spool_under_way(&mut self, signal: Signal, now: Instant) {
+        let is_wanted = |sending: &Sending| sending.signal == signal && sending.place.is_none();
+        let sendings = self.under_way.iter().filter(|(_, sending)| is_wanted(sending));
+        let mut numbers: Vec<(u64, Id)> = sendings.filter_map(|(id, sending)| Some((sending.number?, *id))).collect();
+        numbers.sort_unstable_by_key(|(number, _)| *number);
+        for (number, id) in numbers {
+            let Some(Sending { records, body, .. }) = self.under_way.get(&id) else { continue };
+            let entry = Entry { signal, records: *records, number, body: body.clone() };
+            let Some(place) = self.write(&entry, now) else { return };
+            self.under_way.entry(id).and_modify(|sending| sending.place = Some(place));
+        }
+    }
+
+    fn spool_waiting(&mut self, signal: Signal, now: Instant) {
+        while let Some((number, records, body)) = self.waiting[signal as usize].first_in_memory() {
+            let entry = Entry { signal, records, number, body: body.clone() };
+            let Some(place) = self.write(&entry, now) else { return };
+            self.waiting[signal as usize].set_first_spooled(place);
+            self.pipeline.lane(signal).unqueue(records);
+            self.pipeline.pool.refund(entry.body.len());
+        }
+    }
+
+    /// Writes a request, if need be in the place of older ones; `None` where there is no room for it.
+    fn write(&mut self, entry: &Entry, now: Instant) -> Option<Place> {
+        loop {
+            match self.spool.as_mut()?.append(entry, now) {
+                Ok(place) => {
+                    self.pipeline.lane(entry.signal).counters.add_spooled(entry.records);
+                    return Some(place);
+                }
+                Err(NoRoom::DropOldest) => self.drop_oldest_file()?,
+                Err(NoRoom::Full | NoRoom::Disk) => return None,
+            }
+        }
+    }
+
+    fn drop_oldest_file(&mut self) -> Option<()> {
+        let place = match self.spool.as_ref()?.oldest() {
+            Oldest::Nothing => return None,
+            Oldest::Unopened => {
+                self.take_over_next(); // and drop it in the next round
+                return Some(());
+            }
+            Oldest::Beside(place) => place,
+        };
+        self.spool.as_mut()?.drop_file(place);
+        for signal in Signal::ALL {
+            for waiting in self.waiting[signal as usize].drop_file(place) {
+                self.settle(signal, waiting.number, Some(place), &[(End::SpoolFull, waiting.records)]);
+            }
+        }
+        for sending in self.under_way.values_mut() {
+            // It goes on, with its copy in memory.
+            if let Some(place) = sending.place.take_if(|other| other.is_beside(place))
+                && !place.is_taken_over()
+            {
+                self.pipeline.lane(sending.signal).counters.remove_spooled(sending.records);
+            }
+        }
+        Some(())
+    }
+
+    /// Takes note of what is in the next file that another process left; false when there is none any more.
+    pub(super) fn take_over_next(&mut self) -> bool {
+        let Some(found) = self.spool.as_mut().and_then(Store::adopt_next) else { return false };
+        for signal in Signal::ALL {
+            let found = found.iter().filter(|found| found.signal == signal);
+            self.pipeline.lane(signal).counters.add_taken_over(found.clone().map(|found| found.records).sum());
+            self.waiting[signal as usize].take_over(found.map(|found| (found.records, found.place)));
+        }
+        true
+    }
+
+    /// Takes the next request of a signal to memory: what others have left goes first.
+    pub(super) fn next_to_send(&mut self, signal: Signal) -> Option<Sending> {
+        while !self.waiting[signal as usize].has_taken_over() && self.take_over_next() {}
+        loop {
+            let Waiting { number, records, body } = self.waiting[signal as usize].pop()?;
+            let place = match body {
+                Body::Memory(body) => {
+                    return Some(Sending { signal, number, records, body, place: None, is_queued: true });
+                }
+                Body::Spooled(place) => place,
+            };
+            if let Some(body) = self.spool.as_mut()?.read(place) {
+                self.pipeline.pool.charge(body.len());
+                return Some(Sending { signal, number, records, body, place: Some(place), is_queued: false });
+            }
+            self.settle(signal, number, Some(place), &[(End::SpoolDamaged, records)]);
+        }
+    }
+
+    /// Whether what is left of each signal is on disk, and nobody was found there for it since the shutdown began.
+    pub(super) fn is_left_to_others(&self, ending: &Ending) -> bool {
+        self.spool.is_some() && self.lanes.iter().all(|lane| self.is_idle(lane) || self.is_lane_left(lane, ending))
+    }
+
+    fn is_lane_left(&self, lane: &LaneExporter, ending: &Ending) -> bool {
+        let is_away = lane.outage.is_on() && lane.outage.in_vain() > ending.in_vain[lane.signal as usize];
+        let mut under_way = self.under_way.values().filter(|sending| sending.signal == lane.signal);
+        let is_in_memory = self.waiting[lane.signal as usize].first_in_memory().is_some();
+        is_away && !is_in_memory && under_way.all(|sending| sending.place.is_some())
+    }
+}

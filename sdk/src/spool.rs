@@ -1,0 +1,116 @@
+//! Records on disk while the collector is away.
+//!
+//! ```
+//! use watchbell::spool::Spool;
+//!
+//! # let folder = tempfile::tempdir()?;
+//! let guard = watchbell::builder()
+//!     .service_name("checkout")
+//!     .spool(Spool::in_dir(folder.path()).bytes_max(1 << 30).refuse_newest())
+//!     # .variables([("OTEL_SDK_DISABLED", "true")])
+//!     .init()?;
+//! # drop(guard);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! or `WATCHBELL_SPOOL_DIR`, `WATCHBELL_SPOOL_BYTES_MAX` and `WATCHBELL_SPOOL_WHEN_FULL` (`drop_oldest`, `refuse_newest`).
+//!
+//! # When
+//!
+//! As soon as a request has failed once, it and all that waits behind it go to disk, and what is recorded from then on follows once it has been
+//! gathered (`OTEL_BLRP_SCHEDULE_DELAY`; an ERROR for a quarter of a second at most); so does what waits while the buffer is half full. At the shutdown the collector is tried
+//! once more where nobody was there to answer; what it has not taken then, or shortly before the deadline, is on disk. A service whose collector answers writes
+//! nothing.
+//!
+//! # Whose
+//!
+//! Each service has a folder of its own, by `service.name`, and each process files of its own in it, locked for as long as it lives. What a process
+//! leaves is sent, and then removed, by the next one that starts, or by one that lives and whose collector comes back. Two never send one file, and
+//! the [`Ledger`](crate::Ledger) counts what was taken over [apart](crate::Account::taken_over).
+//!
+//! # In which order
+//!
+//! The oldest first: what earlier processes left, file by file as they were begun, then what is spooled, then what is in memory. Up to four requests of a
+//! signal are under way at a time, and one that the collector is slow to take, or asks to be sent again, is overtaken by others; signals do not wait for
+//! each other. What is under way is not dropped when the oldest give way: it is in memory, too.
+//!
+//! # What is promised
+//!
+//! `kill -9` loses what had not been handed to the disk yet: what a thread gathers, and requests that wait for the collector's first answer. Files are
+//! not synced, so that a power cut may cost the last seconds, too. A request whose answer was lost with the process is sent again, byte for byte, which
+//! Watchbell's collector notices. Each entry has a checksum: one that was cut off by a crash or is damaged is told on stderr and left out; a file that is
+//! damaged in its midst is kept beside the others, as `.damaged`.
+//!
+//! A disk that is full or fails is told; the service goes on with what it has in memory. Writing takes the export thread's time, no other's: a disk that
+//! hangs holds up the export, and neither a call nor a deadline. What the spool holds has been [redacted](crate::redact), and only the user that runs the
+//! service may read it; headers of requests are not in it. A child that a process forked, and that outlives it, keeps the parent's files locked.
+
+mod flock;
+mod segment;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+pub(crate) use segment::Entry;
+pub(crate) use store::{NoRoom, Oldest, Place, Store};
+
+/// A folder for what waits while the collector is away; the [module](self) has an example. Set by [`Builder::spool`](crate::Builder::spool).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    folder: PathBuf,
+    bytes_max: u64,
+    when_full: WhenFull,
+}
+
+/// What gives way in a full spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    DropOldest,
+    RefuseNewest,
+}
+
+impl FromStr for WhenFull {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "drop_oldest" => Ok(Self::DropOldest),
+            "refuse_newest" => Ok(Self::RefuseNewest),
+            _ => Err(format!("`{text}` is nothing that a spool does; write `drop_oldest` or `refuse_newest`")),
+        }
+    }
+}
+
+impl Spool {
+    /// A spool in this folder, which is made if it is not there. It should outlive the process: a volume, not a container's own file system.
+    pub fn in_dir(folder: impl AsRef<Path>) -> Self {
+        Self { folder: folder.as_ref().to_owned(), bytes_max: SPOOL_BYTES_MAX, when_full: WhenFull::DropOldest }
+    }
+
+    /// Most bytes in the service's folder (256 MiB). Several processes that write at the same time may go beyond it, each by an eighth of it or 4 MiB,
+    /// whichever is less.
+    pub fn bytes_max(mut self, bytes: u64) -> Self {
+        self.bytes_max = bytes;
+        self
+    }
+
+    /// Makes room by dropping the oldest file of the spool, an eighth of it or 4 MiB, whichever is less; its records count as
+    /// [`dropped_spool_full`](crate::Account::dropped_spool_full). The default.
+    pub fn oldest_first_out(self) -> Self {
+        self.when_full(WhenFull::DropOldest)
+    }
+
+    /// Keeps what it holds: what comes newly waits in memory, and is dropped there once the buffer is full, too.
+    pub fn refuse_newest(self) -> Self {
+        self.when_full(WhenFull::RefuseNewest)
+    }
+
+    pub(crate) fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+}
+
+/// Most bytes of a service's spool if nothing is said (256 MiB); beyond, the oldest file is dropped.
+const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;

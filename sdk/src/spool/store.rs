@@ -1,0 +1,416 @@
+//! The files of a service's spool: which there are, in which order, and how much they may hold together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::segment::{DAMAGED, Entry, Head, Segment, Tail, entry_bytes};
+use super::{Spool, WhenFull};
+use crate::config::Signal;
+use crate::encode::unix_nano;
+use crate::tell;
+
+/// Most bytes of a file (4 MiB, and an eighth of the spool): further requests go to the next one, and this is dropped as a whole where the oldest gives way.
+const SPOOL_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Most requests in the spool (100,000), each of which takes some bytes of memory, too; beyond, it counts as full.
+const SPOOL_REQUESTS_MAX: usize = 100_000;
+
+/// Most damaged files that are kept (8); the oldest is removed for another.
+const DAMAGED_FILES_MAX: usize = 8;
+
+/// Longest name of a service's folder in bytes (200); what is beyond is cut off.
+const FOLDER_NAME_BYTES_MAX: usize = 200;
+
+/// After how long a disk that failed is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// A service's spool, as one process has it.
+pub(crate) struct Store {
+    folder: PathBuf,
+    spool: Spool,
+    /// Names the process in its files' names.
+    random: u32,
+    segments: BTreeMap<SegmentId, Segment>,
+    /// The one that is written.
+    current: Option<SegmentId>,
+    segments_begun: u64,
+    last_begun_millis: u64,
+    /// Files of earlier processes that have not been opened, oldest first.
+    unopened: VecDeque<PathBuf>,
+    /// Until when nothing is written, because the disk failed.
+    pause: Option<Instant>,
+    is_failing: bool,
+}
+
+/// In the order in which they are sent: those of other processes come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct SegmentId {
+    is_own: bool,
+    number: u64,
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    segment: SegmentId,
+    offset: u64,
+}
+
+impl Place {
+    /// Whether another process wrote it.
+    pub(crate) fn is_taken_over(self) -> bool {
+        !self.segment.is_own
+    }
+
+    /// Whether both are in one file.
+    pub(crate) fn is_beside(self, other: Self) -> bool {
+        self.segment == other.segment
+    }
+}
+
+/// An entry that another process left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) signal: Signal,
+    pub(crate) records: u64,
+    pub(crate) place: Place,
+}
+
+/// Why an entry was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// The cap is reached, and the newest is to give way.
+    Full,
+    /// The cap is reached: drop the oldest file, and try again.
+    DropOldest,
+    /// The disk fails; that was told.
+    Disk,
+}
+
+/// What gives way first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Oldest {
+    /// The file with the entry at this place.
+    Beside(Place),
+    /// One that has not been opened.
+    Unopened,
+    Nothing,
+}
+
+impl Store {
+    /// The spool of the service of this name, with what earlier processes left.
+    pub(crate) fn open(spool: &Spool, service_name: &str) -> Self {
+        let mut store = Self {
+            folder: spool.folder.join(folder_name(service_name)),
+            spool: spool.clone(),
+            random: fastrand::u32(..),
+            segments: BTreeMap::new(),
+            current: None,
+            segments_begun: 0,
+            last_begun_millis: 0,
+            unopened: VecDeque::new(),
+            pause: None,
+            is_failing: false,
+        };
+        store.look_for_others();
+        store
+    }
+
+    /// Takes note of what other processes have left by now.
+    pub(crate) fn look_for_others(&mut self) {
+        match make_folder(&self.folder).and_then(|()| files(&self.folder, SPOOL)) {
+            Ok(files) => {
+                let is_open = |path: &PathBuf| self.segments.values().any(|segment| segment.path() == path);
+                self.unopened = files.into_iter().map(|(path, _)| path).filter(|path| !is_open(path)).collect();
+            }
+            Err(error) => self.tell_failure("read", &error),
+        }
+    }
+
+    /// Opens the oldest file that another process has left: its entries that wait, in the order of their requests. `None` when there is none any more.
+    pub(crate) fn adopt_next(&mut self) -> Option<Vec<Found>> {
+        loop {
+            let path = self.unopened.pop_front()?;
+            match Segment::adopt(&path) {
+                Ok(Some((segment, heads))) => return Some(self.take_over(segment, heads)),
+                Ok(None) => {} // whose it is lives, or another was quicker
+                Err(error) => self.tell_failure("read", &error),
+            }
+        }
+    }
+
+    fn take_over(&mut self, segment: Segment, mut heads: Vec<Head>) -> Vec<Found> {
+        tell_tail(&segment);
+        let segment_id = self.next_id(false);
+        self.segments.insert(segment_id, segment);
+        self.end_if_done(segment_id);
+        heads.retain(|head| !head.is_done);
+        heads.sort_by_key(|head| head.number);
+        let place = |head: &Head| Place { segment: segment_id, offset: head.offset };
+        heads.iter().map(|head| Found { signal: head.signal, records: head.records, place: place(head) }).collect()
+    }
+
+    /// Writes a request.
+    pub(crate) fn append(&mut self, entry: &Entry, now: Instant) -> Result<Place, NoRoom> {
+        if self.pause.is_some_and(|pause| now < pause) {
+            return Err(NoRoom::Disk);
+        }
+        if self.segments.values().map(Segment::waiting).sum::<usize>() >= SPOOL_REQUESTS_MAX {
+            return Err(self.full());
+        }
+        let bytes = entry_bytes(entry.body.len());
+        let has_room = |id: &SegmentId| self.segments[id].bytes() + bytes <= self.segment_bytes();
+        let segment_id = match self.current.filter(has_room) {
+            Some(segment_id) => segment_id,
+            None => self.begin(bytes, now)?,
+        };
+        match self.segments.get_mut(&segment_id).map(|segment| segment.append(entry)) {
+            Some(Ok(offset)) => {
+                (self.pause, self.is_failing) = (None, false);
+                Ok(Place { segment: segment_id, offset })
+            }
+            Some(Err(error)) => Err(self.fail(&error, now)),
+            None => Err(NoRoom::Disk), // the current one is among them
+        }
+    }
+
+    /// The request of an entry.
+    pub(crate) fn read(&mut self, place: Place) -> Option<Bytes> {
+        let read = self.segments.get(&place.segment)?.read(place.offset);
+        read.map_err(|error| self.tell_failure("read", &error)).ok()
+    }
+
+    /// Forgets an entry, since it need not be sent any more; a file without others is removed.
+    pub(crate) fn mark_done(&mut self, place: Place) {
+        let Some(segment) = self.segments.get_mut(&place.segment) else { return };
+        if let Err(error) = segment.mark_done(place.offset) {
+            self.tell_failure("write", &error); // a later process may send it again
+        }
+        self.end_if_done(place.segment);
+    }
+
+    /// Which file is the oldest.
+    pub(crate) fn oldest(&self) -> Oldest {
+        let first = self.segments.keys().next().map(|id| Place { segment: *id, offset: 0 });
+        match first {
+            Some(place) if place.is_taken_over() || self.unopened.is_empty() => Oldest::Beside(place),
+            _ if !self.unopened.is_empty() => Oldest::Unopened,
+            _ => Oldest::Nothing,
+        }
+    }
+
+    /// Removes the file with the entry at this place, whatever is in it.
+    pub(crate) fn drop_file(&mut self, place: Place) {
+        if self.current == Some(place.segment) {
+            self.current = None;
+        }
+        if let Some(segment) = self.segments.remove(&place.segment)
+            && let Err(error) = fs::remove_file(segment.path())
+        {
+            self.tell_failure("write", &error);
+        }
+    }
+
+    /// Begins a file, if there is room for it to be filled and for an entry of so many bytes.
+    fn begin(&mut self, bytes: u64, now: Instant) -> Result<SegmentId, NoRoom> {
+        if bytes > self.spool.bytes_max {
+            return Err(NoRoom::Full);
+        }
+        let all = make_folder(&self.folder).and_then(|()| files(&self.folder, ""));
+        let used: u64 = all.map_err(|error| self.fail(&error, now))?.iter().map(|(_, bytes)| bytes).sum();
+        if used + self.segment_bytes().max(bytes) > self.spool.bytes_max {
+            return Err(self.full());
+        }
+        loop {
+            let segment_id = self.next_id(true);
+            let name = self.file_name(segment_id);
+            let path = self.folder.join(name);
+            if let Some(segment) = Segment::create(path).map_err(|error| self.fail(&error, now))? {
+                self.segments.insert(segment_id, segment);
+                self.current = Some(segment_id);
+                return Ok(segment_id);
+            }
+        }
+    }
+
+    /// Another for each file, and the later the greater, also where the clock is set back.
+    fn file_name(&mut self, segment_id: SegmentId) -> String {
+        self.last_begun_millis = self.last_begun_millis.max(unix_nano(SystemTime::now()) / 1_000_000);
+        format!("{:015}-{:08x}-{:06}.{SPOOL}", self.last_begun_millis, self.random, segment_id.number)
+    }
+
+    fn full(&self) -> NoRoom {
+        match self.spool.when_full {
+            WhenFull::DropOldest => NoRoom::DropOldest,
+            WhenFull::RefuseNewest => NoRoom::Full,
+        }
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        (self.spool.bytes_max / 8).min(SPOOL_FILE_BYTES_MAX)
+    }
+
+    fn next_id(&mut self, is_own: bool) -> SegmentId {
+        self.segments_begun += 1;
+        SegmentId { is_own, number: self.segments_begun }
+    }
+
+    fn end_if_done(&mut self, segment_id: SegmentId) {
+        if self.segments.get(&segment_id).is_none_or(|segment| segment.waiting() > 0) {
+            return;
+        }
+        if self.current == Some(segment_id) {
+            self.current = None;
+        }
+        let ended = self.segments.remove(&segment_id).map_or(Ok(()), Segment::end);
+        if let Err(error) = ended.and_then(|()| remove_oldest_damaged(&self.folder)) {
+            self.tell_failure("write", &error);
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error, now: Instant) -> NoRoom {
+        self.pause = Some(now + PAUSE);
+        self.tell_failure("write", error);
+        NoRoom::Disk
+    }
+
+    /// Tells an error once, until something is written again.
+    fn tell_failure(&mut self, what: &str, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            let folder = self.folder.display();
+            tell::error(format_args!("cannot {what} the spool in `{folder}`, what waits stays in memory: {error}"));
+        }
+    }
+}
+
+fn tell_tail(segment: &Segment) {
+    let path = segment.path().display();
+    match segment.tail() {
+        Tail::Nothing => {}
+        Tail::CutOff(bytes) => {
+            tell::warn(format_args!(
+                "`{path}` ends in the midst of a request: {bytes} bytes are lost, the others are sent"
+            ));
+        }
+        Tail::Damaged(bytes) => {
+            tell::error(format_args!(
+                "`{path}` is damaged: its last {bytes} bytes are lost, it is kept as `.{DAMAGED}`"
+            ));
+        }
+    }
+}
+
+/// For this user alone, with the folders above it as the process's umask wants them.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    folder.parent().map_or(Ok(()), fs::create_dir_all)?;
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()), // another process was quicker
+        made => made,
+    }
+}
+
+/// Path and length of the files whose name ends so, sorted by name.
+fn files(folder: &Path, extension: &str) -> io::Result<Vec<(PathBuf, u64)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_wanted = extension.is_empty() || path.extension().is_some_and(|found| found == extension);
+        match fs::metadata(&path) {
+            Ok(metadata) if is_wanted && metadata.is_file() => files.push((path, metadata.len())),
+            _ => {} // removed meanwhile, or none of ours
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn remove_oldest_damaged(folder: &Path) -> io::Result<()> {
+    let damaged = files(folder, DAMAGED)?;
+    let too_many = damaged.len().saturating_sub(DAMAGED_FILES_MAX);
+    damaged[..too_many].iter().try_for_each(|(path, _)| fs::remove_file(path))
+}
+
+/// A name that is one of a file, and another for each service.
+fn folder_name(service_name: &str) -> String {
+    let mut name = String::new();
+    for byte in service_name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
+            b'.' if !name.is_empty() => name.push('.'),
+            _ => name.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    name.truncate(FOLDER_NAME_BYTES_MAX);
+    if name.is_empty() { "%".to_owned() } else { name }
+}
+
+/// What a file's name ends with.
+const SPOOL: &str = "spool";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: u64, body_bytes: usize) -> Entry {
+        Entry { signal: Signal::Logs, records: 1, number, body: vec![0; body_bytes].into() }
+    }
+
+    #[test]
+    fn it_holds_so_many_requests_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&Spool::in_dir(folder.path()).refuse_newest(), "checkout");
+        let now = Instant::now();
+        let append = |store: &mut Store, number| store.append(&entry(number, 0), now);
+        let first = append(&mut store, 0).unwrap();
+        (1..SPOOL_REQUESTS_MAX as u64).for_each(|i| assert!(append(&mut store, i).is_ok()));
+        assert_eq!(append(&mut store, 0), Err(NoRoom::Full));
+        store.mark_done(first);
+        assert!(append(&mut store, 0).is_ok());
+    }
+
+    #[test]
+    fn the_oldest_file_is_another_processs_before_our_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::in_dir(folder.path()).bytes_max(8 * 1024);
+        let now = Instant::now();
+        let mut earlier = Store::open(&spool, "checkout");
+        earlier.append(&entry(0, 900), now).unwrap();
+        drop(earlier);
+        let mut store = Store::open(&spool, "checkout");
+        let own = (0..).map_while(|i| store.append(&entry(i, 900), now).ok()).count();
+        assert_eq!((own, store.oldest()), (7, Oldest::Unopened), "the eighth has no room");
+        let found = store.adopt_next().unwrap();
+        assert_eq!((found.len(), store.oldest()), (1, Oldest::Beside(Place { offset: 0, ..found[0].place })));
+        store.drop_file(found[0].place);
+        assert!(store.append(&entry(9, 900), now).is_ok());
+        assert!(matches!(store.oldest(), Oldest::Beside(place) if !place.is_taken_over()));
+    }
+
+    #[test]
+    fn a_request_that_never_fits_drops_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&Spool::in_dir(folder.path()).bytes_max(8 * 1024), "checkout");
+        assert_eq!(store.append(&entry(0, 9000), Instant::now()), Err(NoRoom::Full));
+    }
+
+    #[test]
+    fn names_of_folders() {
+        let names =
+            [("checkout", "checkout"), ("a/b", "a%2Fb"), ("..", "%2E."), ("", "%"), ("%", "%25"), ("é", "%C3%A9")];
+        for (service, folder) in names {
+            assert_eq!(folder_name(service), folder);
+        }
+        assert_eq!(folder_name(&"x".repeat(1000)).len(), FOLDER_NAME_BYTES_MAX);
+    }
+}

@@ -1,0 +1,328 @@
+//! What waits is on disk while the collector is away, and is sent once by whoever comes next.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use watchbell::spool::Spool;
+use watchbell::{Account, Builder, Guard};
+
+use super::pipeline_of;
+use super::receiver::{Absent, Received, Receiver, Scripted};
+
+const LONG: Duration = Duration::from_secs(120);
+
+fn builder(endpoint: &str, spool: Spool) -> Builder {
+    let variables = [
+        ("OTEL_SERVICE_NAME", "checkout"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+    ];
+    watchbell::builder().variables(variables).spool(spool)
+}
+
+/// Logs these numbers one by one, each in a request of its own.
+fn log(dispatch: &tracing::Dispatch, guard: &Guard, numbers: std::ops::Range<usize>) {
+    for i in numbers {
+        tracing::dispatcher::with_default(dispatch, || tracing::info!("record {i}"));
+        let _ = guard.flush(Duration::from_millis(1)); // so that it is collected; nobody answers
+    }
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < LONG, "it never came that {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn bodies(receiver: &Receiver) -> Vec<String> {
+    receiver.logs().iter().map(Received::body).collect()
+}
+
+fn records(numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|i| format!("record {i}")).collect()
+}
+
+fn number(body: &str) -> usize {
+    body.trim_start_matches("record ").parse().expect("a number")
+}
+
+/// How many of the numbers there are in the longest sequence that rises.
+fn longest_rising(numbers: impl Iterator<Item = usize>) -> usize {
+    let mut ends = Vec::new(); // the least end of a rising sequence of each length
+    for number in numbers {
+        let i = ends.partition_point(|end| *end < number);
+        ends.splice(i..ends.len().min(i + 1), [number]);
+    }
+    ends.len()
+}
+
+fn is_exact(account: &Account) -> bool {
+    let others = account.taken_over;
+    let ended = others.delivered + others.refused + others.dropped + others.waiting;
+    let own = account.delivered + account.refused + account.dropped() + account.spooled + account.in_flight;
+    account.emitted == own && others.found == ended
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder.join("checkout")).expect("the service's folder");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    files
+}
+
+/// A process of the service that logs while the collector is away, and ends.
+fn leave_behind(folder: &Path, numbers: std::ops::Range<usize>) {
+    let count = numbers.len() as u64;
+    let absent = Absent::new();
+    let (dispatch, guard) = pipeline_of(builder(&absent.endpoint(), Spool::in_dir(folder)));
+    log(&dispatch, &guard, numbers);
+    let started = Instant::now();
+    let account = guard.shutdown(LONG).logs;
+    assert!(started.elapsed() < LONG / 2, "nobody waits for a collector that is away");
+    assert_eq!((account.emitted, account.spooled, account.lost()), (count, count, 0), "{account}");
+}
+
+#[test]
+fn a_later_process_delivers_all_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    leave_behind(folder.path(), 0..40);
+    leave_behind(folder.path(), 40..60);
+    let receiver = Receiver::http();
+    receiver.script([Scripted::Unavailable]);
+    let (dispatch, guard) = pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path())));
+    tracing::dispatcher::with_default(&dispatch, || tracing::info!("record 60"));
+    let account = guard.shutdown(LONG).logs;
+    assert_eq!((account.emitted, account.delivered, account.spooled), (1, 1, 0), "{account}");
+    assert_eq!((account.taken_over.found, account.taken_over.delivered), (60, 60), "{account}");
+    let mut came = bodies(&receiver);
+    let in_order = longest_rising(came.iter().map(|body| number(body)));
+    assert!(in_order > 30, "only {in_order} are in order (by chance it would be some 15): {came:?}");
+    came.sort_by_key(|body| number(body));
+    assert_eq!(came, records(0..61));
+    assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn the_same_process_delivers_when_the_collector_is_back() {
+    for is_grpc in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let absent = Absent::new();
+        let protocol = if is_grpc { watchbell::Protocol::Grpc } else { watchbell::Protocol::HttpProtobuf };
+        let (dispatch, guard) =
+            pipeline_of(builder(&absent.endpoint(), Spool::in_dir(folder.path())).protocol(protocol));
+        log(&dispatch, &guard, 0..30);
+        until("all is on disk", || guard.ledger().logs.spooled == 30);
+        let account = guard.ledger().logs;
+        assert!(is_exact(&account) && account.in_flight == 0, "{account}");
+        let receiver = absent.come(is_grpc);
+        guard.flush(LONG).expect("a receiver that answers");
+        let account = guard.ledger().logs;
+        assert_eq!((account.delivered, account.spooled, account.lost()), (30, 0, 0), "{account}");
+        let mut came = bodies(&receiver);
+        came.sort_by_key(|body| number(body));
+        assert_eq!(came, records(0..30));
+        assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new());
+        drop(guard);
+    }
+}
+
+#[test]
+fn a_collector_that_is_there_costs_no_file() {
+    let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::http());
+    let (dispatch, guard) = pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path())));
+    log(&dispatch, &guard, 0..10);
+    guard.flush(LONG).expect("a receiver that answers");
+    assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(guard.shutdown(LONG).logs.delivered, 10);
+}
+
+/// It takes connections and never answers: no try has failed when the deadline comes.
+#[test]
+fn shortly_before_the_deadline_what_is_left_is_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let (dispatch, guard) = pipeline_of(builder(&endpoint, Spool::in_dir(folder.path())));
+    log(&dispatch, &guard, 0..10);
+    let account = guard.shutdown(Duration::from_millis(400)).logs;
+    assert_eq!((account.spooled, account.lost()), (10, 0), "{account}");
+    let receiver = Receiver::http();
+    drop(pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path()))));
+    assert_eq!(receiver.logs().len(), 10);
+}
+
+#[test]
+fn two_that_live_never_send_what_is_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = Absent::new();
+    let (dispatch, away) = pipeline_of(builder(&absent.endpoint(), Spool::in_dir(folder.path())));
+    log(&dispatch, &away, 0..10);
+    until("all is on disk", || away.ledger().logs.spooled == 10);
+    let receiver = Receiver::http();
+    let (_, other) = pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path())));
+    let account = other.shutdown(LONG).logs;
+    assert_eq!((account.taken_over.found, receiver.requests()), (0, 0), "{account}");
+    let receiver = absent.come(false);
+    assert_eq!(away.shutdown(LONG).logs.delivered, 10);
+    assert_eq!(receiver.logs().len(), 10);
+}
+
+#[test]
+fn services_have_folders_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    leave_behind(folder.path(), 0..3);
+    let receiver = Receiver::http();
+    for name in ["..", "a/b", "", "checkout2"] {
+        let other = builder(&receiver.endpoint(), Spool::in_dir(folder.path())).service_name(name);
+        drop(pipeline_of(other));
+    }
+    assert_eq!((receiver.requests(), files(folder.path()).len()), (0, 1));
+    let folders = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(folders, 5, "each is in the spool's folder");
+}
+
+#[test]
+fn at_the_cap_the_oldest_give_way() {
+    let (account, folder) = fill(|spool| spool.bytes_max(64 * 1024).oldest_first_out());
+    assert!(account.dropped_spool_full > 0 && account.dropped() == account.dropped_spool_full, "{account}");
+    let receiver = Receiver::http();
+    let (_, guard) = pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path())));
+    let taken_over = guard.shutdown(LONG).logs.taken_over;
+    assert_eq!((taken_over.found, taken_over.delivered), (account.spooled, account.spooled), "{taken_over}");
+    let came = bodies(&receiver);
+    let last = FILLING - 1;
+    assert!(came.contains(&format!("record {last}")), "{came:?}");
+    let old = came.iter().filter(|body| (50..200).contains(&number(body)));
+    assert_eq!(old.count(), 0, "{came:?}");
+}
+
+#[test]
+fn or_the_newest_wait_in_memory() {
+    let (account, folder) = fill(|spool| spool.bytes_max(64 * 1024).refuse_newest());
+    assert_eq!(account.dropped(), account.dropped_at_deadline, "{account}");
+    let receiver = Receiver::http();
+    drop(pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path()))));
+    let came = bodies(&receiver);
+    assert!(came.contains(&"record 0".to_owned()) && came.len() as u64 == account.spooled, "{came:?}");
+}
+
+const FILLING: usize = 600;
+
+/// Logs more than a spool of 64 KiB holds, and ends.
+fn fill(set: impl Fn(Spool) -> Spool) -> (Account, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = Absent::new();
+    let (dispatch, guard) = pipeline_of(builder(&absent.endpoint(), set(Spool::in_dir(folder.path()))));
+    log(&dispatch, &guard, 0..FILLING);
+    let account = guard.shutdown(Duration::from_secs(2)).logs;
+    assert!(is_exact(&account) && account.in_flight == 0, "{account}");
+    assert!(account.emitted as usize >= FILLING && account.spooled > 0, "{account}");
+    let bytes: u64 = files(folder.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert!(bytes <= 64 * 1024 && bytes > 32 * 1024, "{bytes} bytes on disk");
+    (account, folder)
+}
+
+#[test]
+fn what_is_damaged_is_told_left_out_and_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    leave_behind(folder.path(), 0..10);
+    let [path] = &files(folder.path())[..] else { panic!("one file") };
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    let receiver = Receiver::http();
+    let (_, guard) = pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path())));
+    let taken_over = guard.shutdown(LONG).logs.taken_over;
+    assert!(taken_over.found < 10, "{taken_over}");
+    assert_eq!((taken_over.delivered, receiver.logs().len() as u64), (taken_over.found, taken_over.found));
+    let [aside] = &files(folder.path())[..] else { panic!("one file") };
+    assert!(aside.extension().is_some_and(|extension| extension == "damaged"));
+}
+
+#[test]
+fn what_the_collector_refuses_leaves_the_spool_too() {
+    let folder = tempfile::tempdir().unwrap();
+    (0..3).for_each(|i| leave_behind(folder.path(), i..i + 1));
+    let receiver = Receiver::http();
+    receiver.script([Scripted::Invalid, Scripted::Partial(1)]);
+    let (_, guard) = pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path())));
+    let taken_over = guard.shutdown(LONG).logs.taken_over;
+    assert_eq!((taken_over.found, taken_over.delivered, taken_over.refused), (3, 1, 2), "{taken_over}");
+    assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn spans_and_metrics_are_spooled_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::in_dir(folder.path());
+    let with_all = |endpoint: &str| {
+        let variables = [("OTEL_SERVICE_NAME", "checkout"), ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)];
+        pipeline_of(watchbell::builder().variables(variables).spool(spool.clone()))
+    };
+    let (dispatch, guard) = with_all(&Absent::new().endpoint());
+    let orders = watchbell::opentelemetry::metrics::MeterProvider::meter(guard.meter_provider().unwrap(), "shop");
+    orders.u64_counter("orders").build().add(1, &[]);
+    tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("request").in_scope(|| tracing::info!("m")));
+    let ledger = guard.shutdown(LONG);
+    assert_eq!((ledger.logs.spooled, ledger.traces.spooled), (1, 1), "{ledger}");
+    assert!(ledger.metrics.spooled > 0 && ledger.metrics.lost() == 0, "{ledger}");
+    let receiver = Receiver::http();
+    drop(with_all(&receiver.endpoint()));
+    receiver.log("m");
+    receiver.span("request");
+    receiver.metric("orders");
+}
+
+#[test]
+fn secrets_never_reach_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Absent::new().endpoint();
+    let builder = builder(&endpoint, Spool::in_dir(folder.path())).header("authorization", "Bearer of-the-header");
+    let (dispatch, guard) = pipeline_of(builder.redact(watchbell::redact::Redaction::usual()));
+    tracing::dispatcher::with_default(&dispatch, || {
+        tracing::info!(password = "hunter2", "paid with 4111 1111 1111 1111");
+    });
+    assert_eq!(guard.shutdown(LONG).logs.spooled, 1);
+    let [path] = &files(folder.path())[..] else { panic!("one file") };
+    let bytes = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+    assert!(bytes.contains("paid with [redacted]"), "{bytes}");
+    for secret in ["hunter2", "4111", "of-the-header"] {
+        assert!(!bytes.contains(secret), "{secret} in {bytes}");
+    }
+    let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777;
+    assert_eq!((mode(path), mode(path.parent().unwrap())), (0o600, 0o700));
+}
+
+#[test]
+fn by_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let variables = [
+        ("OTEL_SERVICE_NAME", "checkout"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &Absent::new().endpoint()),
+        ("WATCHBELL_SPOOL_DIR", path),
+        ("WATCHBELL_SPOOL_BYTES_MAX", "100000"),
+        ("WATCHBELL_SPOOL_WHEN_FULL", "refuse_newest"),
+    ];
+    let (dispatch, guard) = pipeline_of(watchbell::builder().variables(variables));
+    tracing::dispatcher::with_default(&dispatch, || tracing::info!("kept"));
+    assert_eq!(guard.shutdown(LONG).logs.spooled, 1);
+}
+
+/// A file stands where the folder should: as a disk that does not work.
+#[test]
+fn without_a_disk_it_goes_on_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let absent = Absent::new();
+    let (dispatch, guard) = pipeline_of(builder(&absent.endpoint(), Spool::in_dir(folder.path().join("file"))));
+    log(&dispatch, &guard, 0..10);
+    assert_eq!(guard.ledger().logs.in_flight, 10);
+    let receiver = absent.come(false);
+    let account = guard.shutdown(LONG).logs;
+    assert_eq!((account.delivered, receiver.logs().len()), (10, 10), "{account}");
+}
