@@ -3,8 +3,9 @@
 //! A chunk is a run of entries: a number of 64 bits (the scope's number, how many the record counts as, its length), one of 32 (the sinks that it is
 //! for), then the record as the content of its OTLP message. A thread fills its chunk; the export thread copies the records into requests and gives the chunk back at once.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::{Condvar, Mutex};
+use std::time::Instant;
 
 use crate::callsite::ScopeId;
 use crate::levels::Ways;
@@ -21,6 +22,9 @@ const SMALL_CHUNK_BYTES: usize = 2 * 1024;
 
 /// Most empty chunks that are kept for use again (64, 1 MiB); more are freed.
 const FREE_CHUNKS_MAX: usize = 64;
+
+/// Most bytes of a request's records (1 MiB, and a sixteenth of the buffer, as four of a signal may be under way); the next takes the rest.
+const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 const ENTRY_HEAD_BYTES: usize = 12;
 
@@ -99,16 +103,54 @@ pub(crate) struct Pool {
     chunk_bytes: AtomicUsize,
     request_bytes: AtomicUsize,
     buffer_bytes_max: usize,
+    /// How many threads wait for room.
+    waiting: AtomicUsize,
+    /// How often there was room for them.
+    room: Mutex<u64>,
+    has_room: Condvar,
 }
 
 impl Pool {
-    /// A pool that hands out at most `buffer_bytes_max` bytes: beyond, the newest record is dropped and counted.
+    /// A pool that hands out at most `buffer_bytes_max` bytes.
     pub(crate) fn new(buffer_bytes_max: usize) -> Self {
         Self {
             free: Mutex::default(),
             chunk_bytes: AtomicUsize::new(0),
             request_bytes: AtomicUsize::new(0),
             buffer_bytes_max,
+            waiting: AtomicUsize::new(0),
+            room: Mutex::default(),
+            has_room: Condvar::new(),
+        }
+    }
+
+    /// Calls `again` whenever there may be room, until it gives something or the time is up.
+    pub(crate) fn wait_for_room<R>(&self, deadline: Option<Instant>, again: impl Fn() -> Option<R>) -> Option<R> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // who makes room from here on tells of it
+        let result = loop {
+            let seen = *lock(&self.room);
+            let result = again();
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if result.is_some() || left.is_some_and(|left| left.is_zero()) {
+                break result;
+            }
+            let is_same = |room: &mut u64| *room == seen;
+            match left {
+                Some(left) => drop(self.has_room.wait_timeout_while(lock(&self.room), left, is_same)),
+                None => drop(self.has_room.wait_while(lock(&self.room), is_same)),
+            }
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        result
+    }
+
+    /// Tells threads that wait for room that there may be some.
+    pub(crate) fn tell_of_room(&self) {
+        fence(Ordering::SeqCst); // the room comes before the question who waits for it
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            *lock(&self.room) += 1;
+            self.has_room.notify_all();
         }
     }
 
@@ -144,6 +186,8 @@ impl Pool {
         if bytes.capacity() == CHUNK_BYTES && free.len() < FREE_CHUNKS_MAX {
             free.push(bytes);
         }
+        drop(free);
+        self.tell_of_room();
     }
 
     /// Counts bytes of a request, which may go beyond the cap by what it needs besides records.
@@ -154,11 +198,17 @@ impl Pool {
     /// Counts bytes of a request as free again.
     pub(crate) fn refund(&self, request_bytes: usize) {
         self.request_bytes.fetch_sub(request_bytes, Ordering::Relaxed);
+        self.tell_of_room();
     }
 
     /// Whether chunks take up more than a quarter of the cap, so that they should be collected early: they may be nearly empty.
     pub(crate) fn is_pressed(&self) -> bool {
         self.chunk_bytes.load(Ordering::Relaxed) > self.buffer_bytes_max / 4
+    }
+
+    /// Bytes of records after which a request is full.
+    pub(crate) fn request_bytes_max(&self) -> usize {
+        REQUEST_BYTES_MAX.min(self.buffer_bytes_max / 16)
     }
 
     /// Whether half of the cap is in use.

@@ -25,6 +25,7 @@ use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::trace::Sampler;
 use tracing_core::LevelFilter;
 
+use crate::lane::WhenFull;
 use crate::levels::Directives;
 use crate::limits::Limits;
 use crate::patch::Patches;
@@ -200,6 +201,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) resource: Vec<KeyValue>,
     pub(crate) buffer_bytes_max: usize,
+    pub(crate) when_full: WhenFull,
     pub(crate) spool: Option<Spool>,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) panics: bool,

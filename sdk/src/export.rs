@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::{Config, Export, PerSignal, Signal};
-use crate::lane::Urgency;
+use crate::lane::{MemoryRequest, Urgency};
 use crate::ledger::End;
 use crate::pipeline::Pipeline;
 use crate::spool::{Place, Store};
@@ -32,6 +32,7 @@ pub(crate) use collection::Collect;
 use collection::Collection;
 use queue::Queue;
 use report::{Outage, Report};
+use request::Request;
 use transport::Transport;
 
 /// Most requests of one signal that are under way at a time (4); more wait in the buffer.
@@ -104,9 +105,9 @@ struct Exporter {
     pipeline: Arc<Pipeline>,
     resource: Vec<u8>,
     lanes: Vec<LaneExporter>,
-    /// What is not under way.
-    waiting: PerSignal<Queue>,
     spool: Option<Store>,
+    /// What is in the spool and not under way.
+    spooled: PerSignal<Queue>,
     collection: Option<Collection>,
     /// Whether a lane asked for all chunks, because they fill the buffer.
     is_pressed: bool,
@@ -197,8 +198,8 @@ impl Exporter {
             pipeline,
             resource,
             lanes,
-            waiting: PerSignal::default(),
             spool,
+            spooled: PerSignal::default(),
             collection,
             is_pressed: false,
             sends: JoinSet::new(),
@@ -219,6 +220,7 @@ impl Exporter {
             self.handle_timeout(now);
             self.spool_what_waits(now);
             self.send_waiting();
+            self.forget_dropped();
             self.answer_flushes();
             if self.is_done(now) {
                 return self.finish();
@@ -286,15 +288,21 @@ impl Exporter {
         let lane = &mut self.lanes[i];
         lane.due = None;
         lane.last_collection = Some(now);
-        let chunks = self.pipeline.lane(lane.signal).collect();
         let redaction = self.pipeline.redaction.as_deref().filter(|_| lane.signal == Signal::Logs); // spans are without secrets already
-        let requests = request::requests(&self.resource, &chunks, lane.batch_records_max, redaction);
-        chunks.into_iter().for_each(|chunk| self.pipeline.pool.release(chunk)); // before the requests are charged: the bytes moved
-        for request in requests {
-            self.pipeline.pool.charge(request.body.len());
-            self.unsettled.insert(self.next_number);
-            self.waiting[lane.signal as usize].push(self.next_number, request);
-            self.next_number += 1;
+        let size = request::Size { bytes: self.pipeline.pool.request_bytes_max(), records_max: lane.batch_records_max };
+        let (pool, lane) = (&self.pipeline.pool, self.pipeline.lane(lane.signal));
+        let mut left = lane.gather();
+        while left > 0 {
+            let chunks = lane.take_chunks(left, size.bytes); // piece by piece: what is in nobody's hands can give way
+            left = if chunks.is_empty() { 0 } else { left - chunks.len() };
+            let requests = request::requests(&self.resource, &chunks, size, redaction);
+            chunks.into_iter().for_each(|chunk| pool.release(chunk)); // before the requests are charged: the bytes moved
+            for Request { records, body } in requests {
+                pool.charge(body.len());
+                self.unsettled.insert(self.next_number);
+                lane.push_request(MemoryRequest { number: self.next_number, records, body });
+                self.next_number += 1;
+            }
         }
     }
 
@@ -401,6 +409,14 @@ impl Exporter {
         self.flushes.extend(replies.into_iter().map(|reply| (self.next_number, reply)));
     }
 
+    /// Nobody need wait for requests that have given way to newer ones.
+    fn forget_dropped(&mut self) {
+        let dropped = Signal::ALL.iter().flat_map(|signal| self.pipeline.lane(*signal).take_dropped());
+        dropped.for_each(|number| {
+            self.unsettled.remove(&number);
+        });
+    }
+
     fn answer_flushes(&mut self) {
         let oldest = self.unsettled.first().copied().unwrap_or(u64::MAX);
         self.flushes.retain(|(until, reply)| {
@@ -425,7 +441,9 @@ impl Exporter {
     }
 
     fn is_idle(&self, lane: &LaneExporter) -> bool {
-        lane.in_flight == 0 && self.waiting[lane.signal as usize].is_empty()
+        let is_waiting =
+            self.pipeline.lane(lane.signal).has_requests() || !self.spooled[lane.signal as usize].is_empty();
+        lane.in_flight == 0 && !is_waiting
     }
 
     fn finish(mut self) {

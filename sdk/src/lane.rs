@@ -3,8 +3,11 @@
 //! Each thread has a slot with its chunk. The slot's lock is taken by that thread for each record and by the export thread once a batch, for
 //! the time of a swap: nobody waits. Full chunks go to a queue; the export thread collects them together with what the slots hold.
 
+mod backlog;
+mod full;
+
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use opentelemetry::Context as OtelContext;
@@ -16,8 +19,11 @@ use crate::callsite::CallsiteCache;
 #[cfg(any(test, feature = "otel-logs", feature = "metrics"))]
 use crate::callsite::ScopeId;
 use crate::chunk::{Chunk, Key, Pool};
-use crate::ledger::{Account, Counters, End};
+use crate::ledger::{Account, Counters};
 use crate::lock;
+use backlog::Backlog;
+pub(crate) use backlog::MemoryRequest;
+pub use full::WhenFull;
 
 /// Bytes in full chunks at which they are sent without waiting for the schedule delay (256 KiB).
 const FULL_BYTES_HURRY: usize = 256 * 1024;
@@ -32,8 +38,9 @@ pub(crate) struct Lane {
     wake: Arc<Notify>,
     urgency: AtomicU8,
     slots: Mutex<Slots>,
-    full: Mutex<Vec<Chunk>>,
-    full_bytes: AtomicUsize,
+    backlog: Mutex<Backlog>,
+    when_full: WhenFull,
+    process: u32,
     /// Records in full chunks and in requests.
     queued_records: AtomicU64,
     queue_records_max: u64,
@@ -92,9 +99,9 @@ pub(crate) enum Urgency {
 }
 
 impl Lane {
-    /// A lane of at most `queue_records_max` records, and of what the pool has bytes for: beyond either the newest are dropped and
-    /// counted. A thread's chunk is let go over the former, and counts once it is handed over.
-    pub(crate) fn new(pool: Arc<Pool>, wake: Arc<Notify>, queue_records_max: u64) -> Self {
+    /// A lane of at most `queue_records_max` records, and of what the pool has bytes for: beyond either, `when_full` says what gives way. A
+    /// thread's chunk is let go over the former, and counts once it is handed over.
+    pub(crate) fn new(pool: Arc<Pool>, wake: Arc<Notify>, queue_records_max: u64, when_full: WhenFull) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -102,23 +109,25 @@ impl Lane {
             wake,
             urgency: AtomicU8::new(Urgency::Idle as u8),
             slots: Mutex::default(),
-            full: Mutex::default(),
-            full_bytes: AtomicUsize::new(0),
+            backlog: Mutex::default(),
+            when_full,
+            process: std::process::id(),
             queued_records: AtomicU64::new(0),
             queue_records_max,
             counters: Counters::default(),
         }
     }
 
-    /// Hands a record over. Never blocks: at the buffer's cap the record is dropped and counted.
+    /// Hands a record over. Blocks only where the buffer is full and that was asked for.
     #[inline]
     pub(crate) fn push(&self, local: &Local, key: impl Into<Key>, record: &[u8], urgency: Urgency) {
         let key = key.into();
         let wanted = local.with_slot(self, |slot| self.append(&mut lock(&slot.state), key, 1, record));
+        let wanted = wanted.unwrap_or_else(|| self.push_when_full(local, key, record));
         self.request(wanted.max(urgency));
     }
 
-    /// The same for a thread whose locals are gone already, and for the export thread's own records.
+    /// The same for a thread whose locals are gone already, and for the export thread's own records. Never blocks.
     pub(crate) fn push_detached(&self, key: impl Into<Key>, record: &[u8], urgency: Urgency) {
         let wanted = self.append_detached(key.into(), 1, record);
         self.request(wanted.max(urgency));
@@ -131,12 +140,20 @@ impl Lane {
     }
 
     fn append_detached(&self, key: Key, records: u16, record: &[u8]) -> Urgency {
-        let mut slots = lock(&self.slots);
-        let mut state = SlotState { is_closed: slots.is_closed, ..SlotState::default() };
-        let wanted = self.append(&mut state, key, records, record);
-        slots.gone.add(state.tally);
-        let full = self.push_full(state.chunk);
-        wanted.max(full)
+        loop {
+            let mut slots = lock(&self.slots);
+            let mut state = SlotState { is_closed: slots.is_closed, ..SlotState::default() };
+            let mut wanted = self.append(&mut state, key, records, record);
+            if wanted.is_none() {
+                if self.when_full == WhenFull::DropOldest && self.drop_oldest() {
+                    continue;
+                }
+                wanted = Some(self.drop_newest(&mut state, records));
+            }
+            slots.gone.add(state.tally);
+            let full = self.push_full(state.chunk);
+            return wanted.unwrap_or(Urgency::Idle).max(full);
+        }
     }
 
     /// Tells the export thread, unless it was told already.
@@ -159,26 +176,30 @@ impl Lane {
         }
     }
 
-    /// All records so far, chunk by chunk. The urgency falls first: who writes afterwards asks anew.
+    /// All records so far, chunk by chunk.
     pub(crate) fn collect(&self) -> Vec<Chunk> {
+        let chunks = self.gather();
+        self.take_chunks(chunks, usize::MAX)
+    }
+
+    /// Puts what threads have in their chunks to the full ones; how many these are. The urgency falls first: who writes afterwards asks anew.
+    pub(crate) fn gather(&self) -> usize {
         self.urgency.store(Urgency::Idle as u8, Ordering::SeqCst);
-        self.full_bytes.store(0, Ordering::Relaxed);
-        let mut chunks = std::mem::take(&mut *lock(&self.full));
         let mut slots = lock(&self.slots);
-        let mut take = |chunk: Chunk| {
-            if chunk.records() > 0 {
-                self.queued_records.fetch_add(chunk.records(), Ordering::Relaxed);
-                chunks.push(chunk);
-            }
-        };
-        slots.prune(&mut take);
-        slots.slots.iter().for_each(|slot| take(std::mem::take(&mut lock(&slot.state).chunk)));
-        chunks
+        slots.prune(|chunk| {
+            self.push_full(chunk);
+        });
+        slots.slots.iter().for_each(|slot| {
+            let chunk = std::mem::take(&mut lock(&slot.state).chunk);
+            self.push_full(chunk);
+        });
+        lock(&self.backlog).chunks()
     }
 
     /// Counts records of a request that has settled as queued no more.
     pub(crate) fn unqueue(&self, records: u64) {
         self.queued_records.fetch_sub(records, Ordering::Relaxed);
+        self.pool.tell_of_room();
     }
 
     /// From here on each record is counted as dropped after the shutdown.
@@ -186,6 +207,8 @@ impl Lane {
         let mut slots = lock(&self.slots);
         slots.is_closed = true;
         slots.slots.iter().for_each(|slot| lock(&slot.state).is_closed = true);
+        lock(&self.backlog).close();
+        self.pool.tell_of_room(); // nobody need wait for it any more
     }
 
     /// What became of the records so far; what has not settled counts as in flight.
@@ -197,44 +220,45 @@ impl Lane {
         settled.account(tally)
     }
 
+    /// Appends a record; `None`, and nothing is counted, where the buffer is full.
     #[inline]
-    fn append(&self, state: &mut SlotState, key: Key, records: u16, record: &[u8]) -> Urgency {
-        state.tally.emitted += u64::from(records);
+    fn append(&self, state: &mut SlotState, key: Key, records: u16, record: &[u8]) -> Option<Urgency> {
         let is_first = state.chunk.records() == 0;
         if !state.is_closed && state.chunk.push(key, records, record) {
-            return if is_first { Urgency::Scheduled } else { Urgency::Idle };
+            state.tally.emitted += u64::from(records);
+            return Some(if is_first { Urgency::Scheduled } else { Urgency::Idle });
         }
         self.append_to_new(state, key, records, record)
     }
 
     #[cold]
-    fn append_to_new(&self, state: &mut SlotState, key: Key, records: u16, record: &[u8]) -> Urgency {
+    fn append_to_new(&self, state: &mut SlotState, key: Key, records: u16, record: &[u8]) -> Option<Urgency> {
         if state.is_closed {
+            state.tally.emitted += u64::from(records);
             state.tally.dropped_after_shutdown += u64::from(records);
-            return Urgency::Idle;
+            return Some(Urgency::Idle);
         }
         let waiting = self.queued_records.load(Ordering::Relaxed) + state.chunk.records();
         let room = self.queue_records_max.saturating_sub(waiting);
         let chunk = if room > 0 { self.pool.acquire(record.len(), room) } else { None };
         let is_pressed = self.pool.is_pressed();
         let Some(mut chunk) = chunk else {
-            self.counters.add(End::BufferFull, u64::from(records));
             self.push_full(std::mem::take(&mut state.chunk)); // so that it counts as queued for other threads, too
-            return if is_pressed { Urgency::Pressed } else { Urgency::Hurry };
+            return None;
         };
         chunk.push(key, records, record);
+        state.tally.emitted += u64::from(records);
         let full = if Pool::is_for_one(record.len()) { chunk } else { std::mem::replace(&mut state.chunk, chunk) };
-        self.push_full(full).max(if is_pressed { Urgency::Pressed } else { Urgency::Scheduled })
+        Some(self.push_full(full).max(if is_pressed { Urgency::Pressed } else { Urgency::Scheduled }))
     }
 
     fn push_full(&self, chunk: Chunk) -> Urgency {
         if chunk.records() == 0 {
             return Urgency::Idle;
         }
-        let before = self.full_bytes.fetch_add(chunk.len(), Ordering::Relaxed);
         let queued = self.queued_records.fetch_add(chunk.records(), Ordering::Relaxed) + chunk.records();
-        let is_much = before + chunk.len() >= FULL_BYTES_HURRY || queued > self.queue_records_max / 2;
-        lock(&self.full).push(chunk);
+        let full_bytes = lock(&self.backlog).push_chunk(chunk);
+        let is_much = full_bytes >= FULL_BYTES_HURRY || queued > self.queue_records_max / 2;
         if is_much { Urgency::Hurry } else { Urgency::Scheduled }
     }
 }
@@ -393,10 +417,12 @@ impl Local {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::End;
+    use proptest::prelude::*;
 
     #[test]
     fn threads_that_have_ended_leave_no_slots() {
-        let lane = Lane::new(Arc::new(Pool::new(1024 * 1024)), Arc::default(), u64::MAX); // nobody collects
+        let lane = Lane::new(Arc::new(Pool::new(1024 * 1024)), Arc::default(), u64::MAX, WhenFull::DropNewest); // nobody collects
         let scope = ScopeId::of_target("test");
         std::thread::scope(|threads| {
             for _ in 0..1000 {
@@ -409,5 +435,70 @@ mod tests {
         assert_eq!((account.emitted, account.in_flight), (1000, 1000 - account.dropped_buffer_full));
         let collected: u64 = lane.collect().iter().map(Chunk::records).sum();
         assert_eq!(collected, account.in_flight);
+    }
+
+    /// What a thread and the export thread do by turns.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize),
+        /// Makes requests of what is there, or of so many chunks.
+        Collect(usize),
+        /// Sends so many of them, which ends well.
+        Send(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => (0..3000usize).prop_map(Step::Push),
+            1 => (1..4usize).prop_map(Step::Collect),
+            1 => (1..4usize).prop_map(Step::Send),
+        ];
+        prop::collection::vec(step, 1..400)
+    }
+
+    proptest! {
+        #[test]
+        fn the_oldest_give_way_and_each_is_counted(steps in steps(), records_max in prop_oneof![Just(u64::MAX), 1..60u64]) {
+            let pool = Arc::new(Pool::new(128 * 1024));
+            let lane = Lane::new(Arc::clone(&pool), Arc::default(), records_max, WhenFull::DropOldest);
+            let (scope, mut made, mut sent) = (ScopeId::of_target("test"), 0u64, 0);
+            for step in steps {
+                match step {
+                    Step::Push(bytes) => {
+                        let record = [&made.to_le_bytes()[..], &vec![0; bytes]].concat();
+                        Local::with(|local| lane.push(local, scope, &record, Urgency::Idle));
+                        made += 1;
+                    }
+                    Step::Collect(chunks) => {
+                        lane.gather();
+                        for chunk in lane.take_chunks(chunks, usize::MAX) {
+                            let numbers = chunk.entries().flat_map(|(_, _, record)| record[..8].to_vec());
+                            let body: bytes::Bytes = numbers.collect::<Vec<_>>().into();
+                            let records = chunk.records();
+                            pool.release(chunk);
+                            pool.charge(body.len());
+                            lane.push_request(MemoryRequest { number: 0, records, body });
+                        }
+                    }
+                    Step::Send(requests) => {
+                        for request in (0..requests).map_while(|_| lane.pop_request()) {
+                            pool.refund(request.body.len());
+                            lane.unqueue(request.records);
+                            lane.counters.add(End::Delivered, request.records);
+                            sent += request.records;
+                        }
+                    }
+                }
+                let account = lane.account();
+                prop_assert_eq!((account.emitted, account.delivered), (made, sent));
+            }
+            let account = lane.account();
+            let requests = std::iter::from_fn(|| lane.pop_request()).flat_map(|request| request.body.to_vec());
+            let chunks = lane.collect();
+            let chunks = chunks.iter().flat_map(Chunk::entries).flat_map(|(_, _, record)| record[..8].to_vec());
+            let left: Vec<u8> = requests.chain(chunks).collect();
+            let newest: Vec<u8> = (made - account.in_flight..made).flat_map(u64::to_le_bytes).collect();
+            prop_assert_eq!(left, newest, "what is left is the newest, in order");
+        }
     }
 }

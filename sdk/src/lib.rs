@@ -223,6 +223,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 pub use config::{Builder, Compression, Protocol};
 pub use guard::{FlushError, Guard};
 pub use http;
+pub use lane::WhenFull;
 pub use layer::WatchbellLayer;
 pub use lazy::{Lazy, lazy};
 pub use ledger::{Account, Ledger};

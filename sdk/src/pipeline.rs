@@ -46,7 +46,7 @@ impl Pipeline {
         let wake = Arc::new(Notify::new());
         let lane = |signal| {
             let records_max = config.export(signal).map_or(u64::MAX, |export| export.queue_records_max);
-            Lane::new(Arc::clone(&pool), Arc::clone(&wake), records_max)
+            Lane::new(Arc::clone(&pool), Arc::clone(&wake), records_max, config.when_full)
         };
         let [logs, traces, metrics] = Signal::ALL.map(lane);
         Arc::new_cyclic(|this| Self {

@@ -46,7 +46,7 @@ use tokio::sync::Notify;
 
 use crate::callsite::ScopeId;
 use crate::chunk::{Chunk, Pool};
-use crate::lane::Lane;
+use crate::lane::{Lane, WhenFull};
 use crate::ledger::End;
 use crate::levels::{Directives, Ways};
 use crate::lock;
@@ -342,7 +342,7 @@ impl Sinks {
         }
         let wake = Arc::<Notify>::default();
         let pool = Arc::new(Pool::new(SINK_BYTES_MAX));
-        let lane = Lane::new(Arc::clone(&pool), Arc::clone(&wake), u64::MAX);
+        let lane = Lane::new(Arc::clone(&pool), Arc::clone(&wake), u64::MAX, WhenFull::DropNewest);
         Ok(Some(Self { lane, pool, wake, queued, in_call, consoles_in_call, accounts, waiting: Mutex::new(waiting) }))
     }
 

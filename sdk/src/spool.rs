@@ -60,17 +60,17 @@ pub(crate) use store::{NoRoom, Oldest, Place, Store};
 pub struct Spool {
     folder: PathBuf,
     bytes_max: u64,
-    when_full: WhenFull,
+    at_cap: AtCap,
 }
 
 /// What gives way in a full spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WhenFull {
+pub(crate) enum AtCap {
     DropOldest,
     RefuseNewest,
 }
 
-impl FromStr for WhenFull {
+impl FromStr for AtCap {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -85,7 +85,7 @@ impl FromStr for WhenFull {
 impl Spool {
     /// A spool in this folder, which is made if it is not there. It should outlive the process: a volume, not a container's own file system.
     pub fn in_dir(folder: impl AsRef<Path>) -> Self {
-        Self { folder: folder.as_ref().to_owned(), bytes_max: SPOOL_BYTES_MAX, when_full: WhenFull::DropOldest }
+        Self { folder: folder.as_ref().to_owned(), bytes_max: SPOOL_BYTES_MAX, at_cap: AtCap::DropOldest }
     }
 
     /// Most bytes in the service's folder (256 MiB). Several processes that write at the same time may go beyond it, each by an eighth of it or 4 MiB,
@@ -98,16 +98,16 @@ impl Spool {
     /// Makes room by dropping the oldest file of the spool, an eighth of it or 4 MiB, whichever is less; its records count as
     /// [`dropped_spool_full`](crate::Account::dropped_spool_full). The default.
     pub fn oldest_first_out(self) -> Self {
-        self.when_full(WhenFull::DropOldest)
+        self.at_cap(AtCap::DropOldest)
     }
 
     /// Keeps what it holds: what comes newly waits in memory, and is dropped there once the buffer is full, too.
     pub fn refuse_newest(self) -> Self {
-        self.when_full(WhenFull::RefuseNewest)
+        self.at_cap(AtCap::RefuseNewest)
     }
 
-    pub(crate) fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.when_full = when_full;
+    pub(crate) fn at_cap(mut self, at_cap: AtCap) -> Self {
+        self.at_cap = at_cap;
         self
     }
 }

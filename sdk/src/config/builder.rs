@@ -12,6 +12,7 @@ use tracing_core::LevelFilter;
 
 use super::env::Env;
 use super::{Compression, Config, Export, ExportSettings, PerSignal, Protocol, Settings, Signal, values};
+use crate::lane::WhenFull;
 use crate::levels::{Directives, SINKS_MAX};
 use crate::patch::{Draft, Patches};
 use crate::redact::Redaction;
@@ -56,6 +57,7 @@ pub struct Builder {
     metric_interval: Option<Duration>,
     baggage_attributes: Vec<String>,
     buffer_bytes_max: Option<usize>,
+    when_full: Option<WhenFull>,
     spool: Option<Spool>,
     shutdown_timeout: Option<Duration>,
     panics: Option<bool>,
@@ -220,9 +222,16 @@ impl Builder {
         self
     }
 
-    /// Most bytes that wait for the collector, of all signals together (16 MiB). At the limit the newest records are dropped and counted.
+    /// Most bytes that wait for the collector, of all signals together (16 MiB). At the limit the newest records are dropped and counted, or what
+    /// [`when_full`](Self::when_full) says.
     pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
         self.buffer_bytes_max = Some(bytes);
+        self
+    }
+
+    /// What gives way where the buffer is full, as `WATCHBELL_WHEN_FULL`; [`WhenFull`] has an example. The newest records, if nothing is said.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = Some(when_full);
         self
     }
 
@@ -269,7 +278,7 @@ impl Builder {
                 );
             }
         };
-        let spool = env.spool();
+        let (spool, when_full) = (env.spool(), env.when_full());
         let config = Config {
             is_disabled: settings.is_disabled,
             verbosity: settings.verbosity,
@@ -291,6 +300,7 @@ impl Builder {
             limits: settings.limits,
             resource: self.resource(settings.resource.clone()),
             buffer_bytes_max: self.buffer_bytes_max.unwrap_or(BUFFER_BYTES_MAX),
+            when_full: self.when_full.or(when_full).unwrap_or_default(),
             spool: self.spool.clone().or(spool),
             shutdown_timeout: self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
             panics: self.panics.unwrap_or(true),

@@ -13,6 +13,7 @@ use opentelemetry_sdk::trace::Sampler;
 #[cfg(feature = "metrics")]
 use super::MetricsConfig;
 use super::{BatchSettings, ExportSettings, PerSignal, Propagator, Protocol, Settings, Signal, values};
+use crate::lane::WhenFull;
 use crate::levels::Directives;
 use crate::limits::Limits;
 use crate::resource::{self, Detector};
@@ -86,10 +87,19 @@ impl Env {
     /// Where what waits is kept while the collector is away. Not OpenTelemetry's either.
     pub(super) fn spool(&mut self) -> Option<Spool> {
         let bytes_max = self.parse("WATCHBELL_SPOOL_BYTES_MAX", values::bytes);
-        let when_full = self.parse("WATCHBELL_SPOOL_WHEN_FULL", str::parse);
+        let at_cap = self.parse("WATCHBELL_SPOOL_WHEN_FULL", str::parse);
         let mut spool = Spool::in_dir(self.get("WATCHBELL_SPOOL_DIR")?);
         spool = bytes_max.into_iter().fold(spool, Spool::bytes_max);
-        Some(when_full.into_iter().fold(spool, Spool::when_full))
+        Some(at_cap.into_iter().fold(spool, Spool::at_cap))
+    }
+
+    /// What gives way where the buffer is full.
+    pub(super) fn when_full(&mut self) -> Option<WhenFull> {
+        let timeout = self.parse("WATCHBELL_BLOCK_TIMEOUT", values::millis);
+        match self.parse("WATCHBELL_WHEN_FULL", str::parse)? {
+            WhenFull::Block(default) => Some(WhenFull::Block(timeout.unwrap_or(default))),
+            other => Some(other),
+        }
     }
 
     /// A variable as it is.

@@ -11,8 +11,14 @@ use crate::chunk::{Chunk, Key};
 use crate::encode::put_resource;
 use crate::redact::Redaction;
 
-/// Bytes of records after which a request is full (1 MiB).
-const REQUEST_BYTES: usize = 1024 * 1024;
+/// How much goes into a request.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    /// Bytes of records after which it is full; it has one record in any case.
+    pub(super) bytes: usize,
+    /// Most records.
+    pub(super) records_max: u64,
+}
 
 /// An encoded `ExportLogsServiceRequest`, or that of traces or metrics: these are alike in all field numbers used here.
 pub(super) struct Request {
@@ -27,13 +33,8 @@ pub(super) fn resource(attributes: &[KeyValue]) -> Vec<u8> {
     out
 }
 
-/// Requests with all records of the chunks, at most `records_max` in each.
-pub(super) fn requests(
-    resource: &[u8],
-    chunks: &[Chunk],
-    records_max: u64,
-    redaction: Option<&Redaction>,
-) -> Vec<Request> {
+/// Requests with all records of the chunks.
+pub(super) fn requests(resource: &[u8], chunks: &[Chunk], size: Size, redaction: Option<&Redaction>) -> Vec<Request> {
     let mut requests = Vec::new();
     let mut group = Group::default();
     let scrubbed: Vec<_> = match redaction {
@@ -42,7 +43,7 @@ pub(super) fn requests(
     };
     for (i, (key, records, record)) in entries(chunks).enumerate() {
         let record = scrubbed.get(i).and_then(Option::as_deref).unwrap_or(record);
-        let is_full = group.bytes + record.len() > REQUEST_BYTES || group.records >= records_max;
+        let is_full = group.bytes + record.len() > size.bytes || group.records >= size.records_max;
         if group.records > 0 && is_full {
             requests.push(std::mem::take(&mut group).request(resource));
         }
@@ -159,17 +160,18 @@ mod tests {
         #[test]
         fn requests_hold_each_record_once_under_its_scope(
             records in prop::collection::vec(("[ab]{1,2}", 0..40_000usize), 1..120),
+            bytes in 1..300_000usize,
             records_max in 1..200u64,
         ) {
             let records: Vec<_> = records.into_iter().enumerate().map(|(i, (target, len))| {
                 (target, record(format!("{i}{}", "x".repeat(len))))
             }).collect();
             let resource = resource(&[KeyValue::new("service.name", "checkout")]);
-            let requests = requests(&resource, &chunks(&records), records_max, None);
+            let requests = requests(&resource, &chunks(&records), Size { bytes, records_max }, None);
             prop_assert_eq!(requests.iter().map(|request| request.records).sum::<u64>(), records.len() as u64);
             let mut seen = Vec::new();
             for request in requests {
-                prop_assert!(request.body.len() < REQUEST_BYTES + 64 * 1024);
+                prop_assert!(request.body.len() < bytes + 64 * 1024);
                 prop_assert!(request.records <= records_max);
                 let [decoded] = &ExportLogsServiceRequest::decode(request.body).unwrap().resource_logs[..] else {
                     panic!("one resource");

@@ -1,12 +1,14 @@
 //! What of the exporter has to do with the spool: what goes to disk, and what comes back.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::task::Id;
 
-use super::queue::{Body, Waiting};
+use super::queue::Spooled;
 use super::{Ending, Exporter, LaneExporter, Sending};
 use crate::config::Signal;
+use crate::lane::MemoryRequest;
 use crate::ledger::End;
 use crate::spool::{Entry, NoRoom, Oldest, Place, Store};
 
@@ -46,12 +48,15 @@ impl Exporter {
     }
 
     fn spool_waiting(&mut self, signal: Signal, now: Instant) {
-        while let Some((number, records, body)) = self.waiting[signal as usize].first_in_memory() {
-            let entry = Entry { signal, records, number, body: body.clone() };
-            let Some(place) = self.write(&entry, now) else { return };
-            self.waiting[signal as usize].set_first_spooled(place);
-            self.pipeline.lane(signal).unqueue(records);
-            self.pipeline.pool.refund(entry.body.len());
+        let pipeline = Arc::clone(&self.pipeline);
+        let lane = pipeline.lane(signal);
+        while let Some(request) = lane.pop_request() {
+            let MemoryRequest { number, records, body } = &request;
+            let entry = Entry { signal, records: *records, number: *number, body: body.clone() };
+            let Some(place) = self.write(&entry, now) else { return lane.unpop_request(request) };
+            self.spooled[signal as usize].push(*number, *records, place);
+            lane.unqueue(*records);
+            pipeline.pool.refund(body.len());
         }
     }
 
@@ -80,8 +85,8 @@ impl Exporter {
         };
         self.spool.as_mut()?.drop_file(place);
         for signal in Signal::ALL {
-            for waiting in self.waiting[signal as usize].drop_file(place) {
-                self.settle(signal, waiting.number, Some(place), &[(End::SpoolFull, waiting.records)]);
+            for spooled in self.spooled[signal as usize].drop_file(place) {
+                self.settle(signal, spooled.number, Some(place), &[(End::SpoolFull, spooled.records)]);
             }
         }
         for sending in self.under_way.values_mut() {
@@ -101,28 +106,23 @@ impl Exporter {
         for signal in Signal::ALL {
             let found = found.iter().filter(|found| found.signal == signal);
             self.pipeline.lane(signal).counters.add_taken_over(found.clone().map(|found| found.records).sum());
-            self.waiting[signal as usize].take_over(found.map(|found| (found.records, found.place)));
+            self.spooled[signal as usize].take_over(found.map(|found| (found.records, found.place)));
         }
         true
     }
 
     /// Takes the next request of a signal to memory: what others have left goes first.
     pub(super) fn next_to_send(&mut self, signal: Signal) -> Option<Sending> {
-        while !self.waiting[signal as usize].has_taken_over() && self.take_over_next() {}
-        loop {
-            let Waiting { number, records, body } = self.waiting[signal as usize].pop()?;
-            let place = match body {
-                Body::Memory(body) => {
-                    return Some(Sending { signal, number, records, body, place: None, is_queued: true });
-                }
-                Body::Spooled(place) => place,
-            };
+        while !self.spooled[signal as usize].has_taken_over() && self.take_over_next() {}
+        while let Some(Spooled { number, records, place }) = self.spooled[signal as usize].pop() {
             if let Some(body) = self.spool.as_mut()?.read(place) {
                 self.pipeline.pool.charge(body.len());
                 return Some(Sending { signal, number, records, body, place: Some(place), is_queued: false });
             }
             self.settle(signal, number, Some(place), &[(End::SpoolDamaged, records)]);
         }
+        let MemoryRequest { number, records, body } = self.pipeline.lane(signal).pop_request()?;
+        Some(Sending { signal, number: Some(number), records, body, place: None, is_queued: true })
     }
 
     /// Whether what is left of each signal is on disk, and nobody was found there for it since the shutdown began.
@@ -133,7 +133,6 @@ impl Exporter {
     fn is_lane_left(&self, lane: &LaneExporter, ending: &Ending) -> bool {
         let is_away = lane.outage.is_on() && lane.outage.in_vain() > ending.in_vain[lane.signal as usize];
         let mut under_way = self.under_way.values().filter(|sending| sending.signal == lane.signal);
-        let is_in_memory = self.waiting[lane.signal as usize].first_in_memory().is_some();
-        is_away && !is_in_memory && under_way.all(|sending| sending.place.is_some())
+        is_away && !self.pipeline.lane(lane.signal).has_requests() && under_way.all(|sending| sending.place.is_some())
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::segment::{DAMAGED, Entry, Head, Segment, Tail, entry_bytes};
-use super::{Spool, WhenFull};
+use super::{AtCap, Spool};
 use crate::config::Signal;
 use crate::encode::unix_nano;
 use crate::tell;
@@ -245,9 +245,9 @@ impl Store {
     }
 
     fn full(&self) -> NoRoom {
-        match self.spool.when_full {
-            WhenFull::DropOldest => NoRoom::DropOldest,
-            WhenFull::RefuseNewest => NoRoom::Full,
+        match self.spool.at_cap {
+            AtCap::DropOldest => NoRoom::DropOldest,
+            AtCap::RefuseNewest => NoRoom::Full,
         }
     }
 

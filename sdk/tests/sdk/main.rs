@@ -7,6 +7,7 @@ mod delivery;
 mod doors;
 #[cfg(feature = "macros")]
 mod errors;
+mod full;
 mod metrics;
 #[cfg(feature = "axum")]
 mod middleware;

@@ -1,0 +1,117 @@
+//! What of a lane waits in memory, beside what threads are filling: full chunks, and requests made of such.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Lane;
+use crate::chunk::Chunk;
+use crate::ledger::End;
+use crate::lock;
+
+/// A request that is neither under way nor on disk.
+#[derive(Debug)]
+pub(crate) struct MemoryRequest {
+    /// The order in which the process made it.
+    pub(crate) number: u64,
+    pub(crate) records: u64,
+    pub(crate) body: Bytes,
+}
+
+/// Oldest first, the requests before the chunks.
+#[derive(Default)]
+pub(super) struct Backlog {
+    requests: VecDeque<MemoryRequest>,
+    chunks: VecDeque<Chunk>,
+    chunks_bytes: usize,
+    /// Numbers of requests that gave way to newer records.
+    dropped: Vec<u64>,
+    is_closed: bool,
+}
+
+impl Backlog {
+    /// The bytes of all full chunks with this one.
+    pub(super) fn push_chunk(&mut self, chunk: Chunk) -> usize {
+        self.chunks_bytes += chunk.len();
+        self.chunks.push_back(chunk);
+        self.chunks_bytes
+    }
+
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    fn take_chunks(&mut self, chunks_max: usize, bytes_max: usize) -> Vec<Chunk> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = self.chunks.front().map(Chunk::len) {
+            let is_enough = taken.len() >= chunks_max || (!taken.is_empty() && bytes + next > bytes_max);
+            let Some(chunk) = (!is_enough).then(|| self.chunks.pop_front()).flatten() else { break };
+            bytes += next;
+            taken.push(chunk);
+        }
+        self.chunks_bytes -= bytes;
+        taken
+    }
+
+    /// From here on nothing gives way.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+    }
+}
+
+impl Lane {
+    /// Takes the oldest chunks, at most so many, and one or as many as have so many bytes.
+    pub(crate) fn take_chunks(&self, chunks_max: usize, bytes_max: usize) -> Vec<Chunk> {
+        lock(&self.backlog).take_chunks(chunks_max, bytes_max)
+    }
+
+    /// Lets a request wait.
+    pub(crate) fn push_request(&self, request: MemoryRequest) {
+        lock(&self.backlog).requests.push_back(request);
+    }
+
+    /// Takes the oldest request that waits.
+    pub(crate) fn pop_request(&self) -> Option<MemoryRequest> {
+        lock(&self.backlog).requests.pop_front()
+    }
+
+    /// Puts it back.
+    pub(crate) fn unpop_request(&self, request: MemoryRequest) {
+        lock(&self.backlog).requests.push_front(request);
+    }
+
+    /// Whether a request waits.
+    pub(crate) fn has_requests(&self) -> bool {
+        !lock(&self.backlog).requests.is_empty()
+    }
+
+    /// Numbers of requests that have given way since this was asked last.
+    pub(crate) fn take_dropped(&self) -> Vec<u64> {
+        std::mem::take(&mut lock(&self.backlog).dropped)
+    }
+
+    /// Makes room by dropping the oldest that waits; false if there is nothing. What is under way does not give way, nor what threads are filling.
+    pub(super) fn drop_oldest(&self) -> bool {
+        let mut backlog = lock(&self.backlog);
+        if backlog.is_closed {
+            return false;
+        }
+        let records = if let Some(MemoryRequest { number, records, body }) = backlog.requests.pop_front() {
+            backlog.dropped.push(number);
+            self.counters.add(End::BufferFull, records);
+            self.pool.refund(body.len());
+            records
+        } else if let Some(chunk) = backlog.chunks.pop_front() {
+            backlog.chunks_bytes -= chunk.len();
+            let records = chunk.records();
+            self.counters.add(End::BufferFull, records);
+            self.pool.release(chunk);
+            records
+        } else {
+            return false;
+        };
+        drop(backlog);
+        self.unqueue(records);
+        true
+    }
+}
