@@ -7,6 +7,7 @@
 
 mod fullness;
 mod history;
+mod losses;
 pub mod rule_set;
 pub mod runner;
 mod skew;

@@ -121,6 +121,15 @@ impl Signal {
         }
     }
 
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Logs => "logs",
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+        }
+    }
+
     /// What one record is called, in the plural.
     pub(crate) fn records_name(self) -> &'static str {
         match self {

@@ -11,6 +11,7 @@ use watchbell_proto::wire::{
     put_bytes_field, put_fixed32_field, put_fixed64_field, put_message_field, put_varint_field,
 };
 
+use crate::callsite::put_attribute;
 use crate::limits::{VALUE_BYTES_MAX, cut, cut_to};
 use crate::record::put_time_fields;
 
@@ -19,12 +20,15 @@ pub(crate) fn unix_nano(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
-/// Appends a log record of severity WARN with this text as its body.
-pub(crate) fn put_report(out: &mut Vec<u8>, now: u64, text: &str) {
+/// Appends a log record of severity WARN that tells a loss, in words and in attributes.
+pub(crate) fn put_loss(out: &mut Vec<u8>, now: u64, text: &str, records: u64, signal: &str, reason: &str) {
     put_time_fields(out, now);
     put_varint_field(out, 2, 13);
     put_bytes_field(out, 3, b"WARN");
     put_message_field(out, 5, |out| put_bytes_field(out, 1, text.as_bytes()));
+    put_attribute(out, "lost.records", |out| put_varint_field(out, 3, records));
+    put_attribute(out, "lost.signal", |out| put_bytes_field(out, 1, signal.as_bytes()));
+    put_attribute(out, "lost.reason", |out| put_bytes_field(out, 1, reason.as_bytes()));
 }
 
 /// An error, then each of its sources: `cannot charge: connection refused`.

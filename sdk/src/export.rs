@@ -377,6 +377,7 @@ impl Exporter {
 
     fn handle_command(&mut self, command: Command) {
         if let Command::Shutdown(..) = command {
+            self.report.tell_losses_in_band(&self.pipeline, Instant::now());
             [Signal::Logs, Signal::Traces].iter().for_each(|signal| self.pipeline.lane(*signal).close());
         }
         let now = Instant::now();

@@ -196,6 +196,12 @@ impl Lane {
         lock(&self.backlog).chunks()
     }
 
+    /// Whether half of what may wait does.
+    pub(crate) fn is_half_full(&self) -> bool {
+        let queued = self.queued_records.load(Ordering::Relaxed);
+        self.pool.is_half_full() || queued > self.queue_records_max / 2
+    }
+
     /// Counts records of a request that has settled as queued no more.
     pub(crate) fn unqueue(&self, records: u64) {
         self.queued_records.fetch_sub(records, Ordering::Relaxed);

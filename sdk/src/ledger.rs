@@ -159,6 +159,15 @@ pub(crate) enum End {
 
 impl End {
     const COUNT: usize = 7;
+
+    /// Those that are losses and can be told while the export goes on, by the names that the collector is told.
+    pub(crate) const LOSSES: [(Self, &str); 5] = [
+        (Self::BufferFull, "buffer_full"),
+        (Self::SpoolFull, "spool_full"),
+        (Self::SpoolDamaged, "spool_damaged"),
+        (Self::Refused, "refused"),
+        (Self::AtExportTimeout, "export_timeout"),
+    ];
 }
 
 /// The counters at one moment.

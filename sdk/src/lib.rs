@@ -130,7 +130,13 @@
 //! ```
 //!
 //! The [`Ledger`] is among them, by OpenTelemetry's names: `otel.sdk.log.created`, `otel.sdk.processor.{log,span}.processed`,
-//! `otel.sdk.exporter.{log,span,metric_data_point}.{exported,inflight}`; what was lost has an `error.type`.
+//! `otel.sdk.exporter.{log,span,metric_data_point}.{exported,inflight}`; what was lost has an `error.type`. What is on disk is
+//! `watchbell.sdk.{log,span,metric_data_point}.spooled`.
+//!
+//! Losses are told to the collector as log records of the scope `watchbell`, too, at most once a minute and at the shutdown, each with `lost.records` (how
+//! many since), `lost.signal` (`logs`, `traces`, `metrics`) and `lost.reason` (`buffer_full`, `spool_full`, `spool_damaged`, `refused`,
+//! `export_timeout`). Watchbell's collector counts them by service in `watchbell_evaluator_sdk_lost_records_total`, and a rule alerts on them
+//! (`examples/rules/losses.yaml`). What is lost at the shutdown's deadline only stderr is told.
 //!
 //! # Three doors
 //!

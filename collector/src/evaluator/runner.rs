@@ -17,6 +17,7 @@ use watchbell_rules::plan::Plan;
 use watchbell_rules::transition::Sample;
 
 use super::fullness::Fullness;
+use super::losses::Losses;
 use super::skew::Skew;
 use super::snapshot::{Frozen, SnapshotStore};
 use super::{Evaluator, Output};
@@ -72,14 +73,16 @@ pub struct Metrics {
     caught_up: Gauge,
     fullness: Fullness,
     skew: Skew,
+    losses: Losses,
 }
 
 impl Metrics {
     /// Registers all.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("watchbell_evaluator");
-        let (fullness, skew) = (Fullness::register(registry), Skew::register(registry));
-        let metrics = Self { fullness, skew, ..Self::default() };
+        let (fullness, skew, losses) =
+            (Fullness::register(registry), Skew::register(registry), Losses::register(registry));
+        let metrics = Self { fullness, skew, losses, ..Self::default() };
         registry.register("frames", "Frames folded", metrics.frames.clone());
         registry.register("records", "Log records judged", metrics.records.clone());
         registry.register("snapshots", "Snapshots stored", metrics.snapshots.clone());
@@ -251,6 +254,7 @@ impl Runner {
             let matched = match_all(self.evaluator.plan(), frames);
             for (frame, matched) in frames.iter().zip(matched) {
                 self.parts.metrics.skew.count(&matched.skewed);
+                self.parts.metrics.losses.count(&frame.payload);
                 self.evaluator.handle_batch(frame, matched);
             }
         } else {

@@ -36,8 +36,8 @@ impl Skew {
 }
 
 /// Services that are counted apart; further ones are counted together as [`OTHER`].
-const SERVICES_MAX: usize = 100;
-const OTHER: &str = "__overflow__";
+pub(super) const SERVICES_MAX: usize = 100;
+pub(super) const OTHER: &str = "__overflow__";
 
 #[cfg(test)]
 mod tests {

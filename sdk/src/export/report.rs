@@ -24,11 +24,27 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct Report {
     /// Whether log records are exported, so that losses can be told in one.
     has_logs: bool,
-    last: Option<Instant>,
-    dropped: PerSignal<[u64; LOSSES.len()]>,
+    on_stderr: Told,
     /// What the collector was told; it comes later, when there is room for it.
-    dropped_in_band: PerSignal<[u64; LOSSES.len()]>,
+    in_band: Told,
+    /// How many log records had been delivered when the collector was told last.
+    delivered: u64,
     answer_told: PerSignal<Option<Instant>>,
+}
+
+/// How many records were told as lost, for each reason of [`End::LOSSES`].
+#[derive(Default)]
+struct Told {
+    last: Option<Instant>,
+    lost: PerSignal<[u64; End::LOSSES.len()]>,
+}
+
+/// Losses that were not told yet.
+struct Loss {
+    records: u64,
+    signal: Signal,
+    end: End,
+    reason: &'static str,
 }
 
 impl Report {
@@ -36,28 +52,31 @@ impl Report {
         Self { has_logs, ..Self::default() }
     }
 
-    /// Tells how many records were dropped since the last report.
+    /// Tells how many records were lost since the last report. What a collector refused, or was too slow for, stderr was told with its own words.
     pub(super) fn tell_losses(&mut self, pipeline: &Pipeline, now: Instant) {
-        if self.last.is_some_and(|last| now < last + REPORT_INTERVAL) {
+        if self.on_stderr.is_due(now) {
+            for loss in self.on_stderr.losses(pipeline, now, |end| why(end).is_some()) {
+                tell::error(format_args!("{}", loss.text()));
+            }
+        }
+        if self.in_band.is_due(now) {
+            self.tell_losses_in_band(pipeline, now);
+        }
+    }
+
+    /// Tells the collector, in log records, as far as there is room for them. One that takes nothing at all is not told what it refused: that would be refused, too.
+    pub(super) fn tell_losses_in_band(&mut self, pipeline: &Pipeline, now: Instant) {
+        let lane = pipeline.lane(Signal::Logs);
+        if !self.has_logs || lane.is_half_full() {
             return;
         }
-        for (signal, (i, (end, why))) in
-            Signal::ALL.iter().flat_map(|signal| LOSSES.iter().enumerate().map(|loss| (*signal, loss)))
-        {
-            let dropped = pipeline.lane(signal).counters.count(*end);
-            let text = |told: u64| format!("{} {} lost: {why}", dropped - told, signal.records_name());
-            let told = &mut self.dropped[signal as usize][i];
-            if dropped > *told {
-                self.last = Some(now);
-                tell::error(format_args!("{}", text(*told)));
-                *told = dropped;
-            }
-            let told = &mut self.dropped_in_band[signal as usize][i];
-            if self.has_logs && dropped > *told && !pipeline.pool.is_half_full() {
-                self.last = Some(now);
-                tell_collector(pipeline, &text(*told));
-                *told = dropped;
-            }
+        let delivered = lane.counters.count(End::Delivered);
+        let is_taking = delivered > self.delivered;
+        for loss in self.in_band.losses(pipeline, now, |end| is_taking || why(end).is_some()) {
+            self.delivered = delivered;
+            let (mut record, now) = (Vec::new(), encode::unix_nano(SystemTime::now()));
+            encode::put_loss(&mut record, now, &loss.text(), loss.records, loss.signal.name(), loss.reason);
+            lane.push_detached(ScopeId::of_target("watchbell"), &record, Urgency::Scheduled);
         }
     }
 
@@ -106,17 +125,43 @@ impl Report {
     }
 }
 
-/// What may go on for long, so that it is told once an interval.
-const LOSSES: [(End, &str); 3] = [
-    (End::BufferFull, "the buffer was full"),
-    (End::SpoolFull, "the spool was full, and they were the oldest"),
-    (End::SpoolDamaged, "the spool is damaged"),
-];
+impl Told {
+    /// Whether an interval has passed since something was told.
+    fn is_due(&self, now: Instant) -> bool {
+        self.last.is_none_or(|last| now >= last + REPORT_INTERVAL)
+    }
 
-fn tell_collector(pipeline: &Pipeline, text: &str) {
-    let mut record = Vec::new();
-    encode::put_report(&mut record, encode::unix_nano(SystemTime::now()), text);
-    pipeline.lane(Signal::Logs).push_detached(ScopeId::of_target("watchbell"), &record, Urgency::Scheduled);
+    /// What is to be told now.
+    fn losses(&mut self, pipeline: &Pipeline, now: Instant, is_wanted: impl Fn(End) -> bool) -> Vec<Loss> {
+        let mut losses = Vec::new();
+        for (signal, told) in Signal::ALL.into_iter().zip(&mut self.lost) {
+            for ((end, reason), told) in End::LOSSES.into_iter().zip(told) {
+                let lost = pipeline.lane(signal).counters.count(end);
+                if lost > *told && is_wanted(end) {
+                    self.last = Some(now);
+                    losses.push(Loss { records: lost - std::mem::replace(told, lost), signal, end, reason });
+                }
+            }
+        }
+        losses
+    }
+}
+
+impl Loss {
+    fn text(&self) -> String {
+        let Self { records, signal, end, .. } = self;
+        format!("{records} {} lost: {}", signal.records_name(), why(*end).unwrap_or("the collector did not take them"))
+    }
+}
+
+/// The words for what may go on for long, so that it is told once an interval.
+fn why(end: End) -> Option<&'static str> {
+    match end {
+        End::BufferFull => Some("the buffer was full"),
+        End::SpoolFull => Some("the spool was full, and they were the oldest"),
+        End::SpoolDamaged => Some("the spool is damaged"),
+        End::Delivered | End::Refused | End::AtExportTimeout | End::AtDeadline => None,
+    }
 }
 
 /// Whether a signal's collector is away.

@@ -53,6 +53,15 @@ fn observe_signal(pipeline: &Arc<Pipeline>, meter: &Meter, signal: Signal, noun:
         .with_unit(unit)
         .with_callback(move |out| of_exported().iter().for_each(|account| exported(out, account)))
         .build();
+    let of_spooled = account(pipeline, signal);
+    meter
+        .i64_observable_up_down_counter(format!("watchbell.sdk.{noun}.spooled"))
+        .with_description("What is on disk until the collector is back.")
+        .with_unit(unit)
+        .with_callback(move |out| {
+            of_spooled().iter().for_each(|account| out.observe(account.spooled as i64, &[]));
+        })
+        .build();
     let of_inflight = account(pipeline, signal);
     let inflight = |account: &Account| account.in_flight as i64;
     meter
@@ -92,6 +101,8 @@ fn exported(out: &dyn AsyncInstrument<u64>, account: &Account) {
             (account.delivered, None),
             (account.refused, Some("rejected")),
             (account.dropped_at_export_timeout + account.dropped_at_deadline, Some("timeout")),
+            (account.dropped_spool_full, Some("spool_full")),
+            (account.dropped_spool_damaged, Some("spool_damaged")),
         ],
     );
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+
 use super::receiver::{Absent, Receiver, Scripted};
 use super::{builder, builder_with, pipeline, pipeline_of};
 
@@ -249,6 +251,46 @@ fn at_the_cap_the_newest_records_are_dropped_and_counted() {
     assert!(ledger.logs.dropped_buffer_full > 9_000, "{ledger}");
     assert_eq!(ledger.logs.in_flight, 0);
     assert_eq!(ledger.logs.emitted, ledger.logs.lost(), "{ledger}");
+}
+
+#[test]
+fn losses_are_told_to_the_collector() {
+    let receiver = Receiver::http();
+    receiver.script([Scripted::Partial(2)]);
+    let (dispatch, guard) = pipeline_of(builder_with(&receiver, &[("OTEL_BLRP_MAX_QUEUE_SIZE", "30")]));
+    let log = |count: i32| tracing::dispatcher::with_default(&dispatch, || (0..count).for_each(|i| tracing::info!(i)));
+    log(100);
+    guard.flush(LONG).expect("a receiver that answers");
+    let ledger = guard.shutdown(LONG);
+    assert_eq!((ledger.logs.dropped_buffer_full, ledger.logs.refused), (70, 2), "{ledger}");
+    let told = receiver.logs().into_iter().filter(|log| log.scope == "watchbell");
+    let told = told.map(|log| {
+        let attributes = ["lost.records", "lost.signal", "lost.reason"].map(|key| log.attribute(key).expect("told"));
+        (log.body(), attributes)
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    let text = |text: &str| Value::StringValue(text.to_owned());
+    let loss = |records, reason| [Value::IntValue(records), text("logs"), text(reason)];
+    let expected = [
+        ("2 log records lost: the collector did not take them".to_owned(), loss(2, "refused")),
+        ("70 log records lost: the buffer was full".to_owned(), loss(70, "buffer_full")),
+    ];
+    assert_eq!(told, expected);
+}
+
+/// Its refusal of the report would be the next loss to tell.
+#[test]
+fn a_collector_that_refuses_all_is_not_told_so() {
+    let receiver = Receiver::http();
+    receiver.script((0..100).map(|_| Scripted::Invalid));
+    let (dispatch, guard) = pipeline(&receiver);
+    for _ in 0..5 {
+        tracing::dispatcher::with_default(&dispatch, || tracing::info!("malformed"));
+        guard.flush(LONG).expect("a receiver that answers");
+    }
+    let ledger = guard.shutdown(LONG);
+    assert_eq!((ledger.logs.emitted, ledger.logs.refused), (5, 5), "{ledger}");
 }
 
 #[test]

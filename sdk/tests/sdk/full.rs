@@ -170,5 +170,5 @@ fn by_the_environment() {
     log(&dispatch, 0..3);
     assert!(started.elapsed() >= Duration::from_millis(90));
     let dropped = guard.shutdown(Duration::ZERO).logs.dropped_buffer_full;
-    assert!(dropped == 3 || dropped == 4, "the report of the loss may count: {dropped}");
+    assert!(dropped >= 3, "{dropped}"); // reports of the loss find no room either
 }
