@@ -8,11 +8,12 @@ mod full;
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use opentelemetry::Context as OtelContext;
 #[cfg(feature = "otel-logs")]
 use opentelemetry::InstrumentationScope;
+use sharded_slab::Slab;
 use tokio::sync::Notify;
 
 use crate::callsite::CallsiteCache;
@@ -318,10 +319,14 @@ pub(crate) fn map_current_context<R>(f: impl FnOnce(&OtelContext) -> R) -> Optio
 }
 
 impl Local {
-    /// A thread's locals are dropped in the opposite order to that in which they were made, so OpenTelemetry's context is there as long as these
-    /// are.
+    /// A thread's locals are dropped in the opposite order to that in which they were made, so OpenTelemetry's context, and the thread's number in the
+    /// registries of spans, are there as long as these are.
     fn new() -> Self {
+        static NUMBERED: LazyLock<Slab<()>> = LazyLock::new(Slab::new);
         OtelContext::map_current(|_| ());
+        if let Some(entry) = NUMBERED.insert(()) {
+            NUMBERED.remove(entry);
+        }
         Self {
             callsites: CallsiteCache::new(),
             scratch: RefCell::default(),
@@ -337,6 +342,12 @@ impl Local {
     #[inline]
     pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> Option<R> {
         LOCAL.try_with(f).ok()
+    }
+
+    /// Whether there are any, and a span can be made: in a thread that has dropped them it would abort the process.
+    #[inline]
+    pub(crate) fn are_there() -> bool {
+        Self::with(|_| ()).is_some()
     }
 
     /// Calls `f` with an empty buffer. A call within a call (a `Debug` that logs) has a new one.

@@ -12,7 +12,8 @@ use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing_core::dispatcher::WeakDispatch;
 use tracing_core::span::{Attributes, Id, Record};
-use tracing_core::{Dispatch, Event, Level, Subscriber};
+use tracing_core::subscriber::Interest;
+use tracing_core::{Dispatch, Event, Level, Metadata, Subscriber};
 use tracing_opentelemetry::{OpenTelemetryLayer, get_otel_context};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
@@ -169,6 +170,15 @@ where
 {
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
         let _ = self.dispatch.set(dispatch.downgrade()); // a layer belongs to one subscriber
+    }
+
+    /// Whether a span can be made is asked each time.
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.is_span() { Interest::sometimes() } else { Interest::always() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        !metadata.is_span() || Local::are_there()
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {

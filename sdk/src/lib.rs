@@ -23,7 +23,7 @@
 //!   runtime and in none. Its own HTTP stack's telemetry is never exported.
 //! - No record is lost silently. The [`Ledger`] says what became of each: delivered, refused, dropped and why, spooled, or in flight.
 //! - While the collector is away, the service runs on: up to [`buffer_bytes_max`](Builder::buffer_bytes_max) bytes wait for it in memory, and with a
-//!   [`spool`] far more on disk, for this process or a later one to deliver.
+//!   [`spool`] far more on disk, for this process or a later one to deliver. [`WhenFull`] says what gives way then: the newest records, the oldest, or a caller's time.
 //!
 //! # What can be set
 //!

@@ -7,6 +7,8 @@ mod receiver;
 #[cfg(unix)]
 #[path = "processes/spool.rs"]
 mod spool;
+#[path = "processes/stock.rs"]
+mod stock;
 
 use std::cell::RefCell;
 use std::process::{Command, ExitStatus};
@@ -48,7 +50,7 @@ fn an_exit_may_wait_for_ever() {
 
 /// A value that a thread keeps for itself is dropped when OpenTelemetry's context and our own locals are gone already.
 #[test]
-fn a_thread_that_ends_may_log_and_leave_its_span() {
+fn a_thread_that_ends_may_log_and_leave_its_span_and_make_another() {
     let receiver = Receiver::http();
     for console in ["otlp", "otlp,console"] {
         let output = command("thread ends", &receiver).env("OTEL_LOGS_EXPORTER", console).output();
@@ -56,7 +58,13 @@ fn a_thread_that_ends_may_log_and_leave_its_span() {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let bodies: Vec<_> = receiver.logs().iter().map(Received::body).collect();
-    let expected = ["in the span", "while the thread ends", "after the span", "panicked while the thread ends"];
+    let expected = [
+        "in the span",
+        "while the thread ends",
+        "after the span",
+        "in a span that cannot be made",
+        "panicked while the thread ends",
+    ];
     assert_eq!(
         bodies.iter().filter(|body| expected.contains(&body.as_str())).count(),
         2 * expected.len(),
@@ -74,6 +82,7 @@ impl Drop for Ending {
         tracing::info!("while the thread ends");
         drop(self.0.take());
         tracing::info!("after the span");
+        tracing::info_span!("made while the thread ends").in_scope(|| tracing::info!("in a span that cannot be made"));
         let _ = std::panic::catch_unwind(|| panic!("panicked while the thread ends"));
     }
 }
@@ -282,6 +291,9 @@ fn child(case: &str) -> Command {
 #[allow(clippy::print_stderr)] // what a hook does
 fn the_process_that_ends() {
     let Ok(case) = std::env::var("CASE") else { return };
+    if stock::run(&case) {
+        return;
+    }
     std::panic::set_hook(Box::new(|info| {
         eprintln!("the hook that was there: {}", info.payload().downcast_ref::<&str>().unwrap_or(&"?"));
     }));

@@ -29,7 +29,7 @@ impl Losses {
     /// Counts what a batch of log records tells; only those of the SDK's own scope are looked at.
     pub(super) fn count(&mut self, batch: &[u8]) {
         for resource_logs in LogsRequest::new(batch).resource_logs() {
-            for scope_logs in resource_logs.scope_logs().filter(|scope_logs| scope_logs.scope().name == "watchbell") {
+            for scope_logs in resource_logs.scope_logs().filter(|scope_logs| scope_logs.scope().name() == "watchbell") {
                 let service = resource_logs.resource().attributes().get("service.name");
                 let service = service.as_ref().and_then(AnyValue::as_str).unwrap_or("unknown_service");
                 scope_logs.log_records().for_each(|record| self.count_record(service, &record.attributes()));
