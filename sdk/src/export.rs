@@ -272,9 +272,11 @@ impl Exporter {
         if let Some(collection) = &mut self.collection {
             collection.handle_timeout(now);
         }
-        match &mut self.ending {
-            None => self.report.tell_losses(&self.pipeline, now),
-            Some(ending) => self.is_ending |= ending.spool_at.take_if(|at| *at <= now).is_some(),
+        let is_away = self.lanes.iter().any(|lane| lane.signal == Signal::Logs && lane.outage.is_on());
+        let Some(ending) = &mut self.ending else { return self.report.tell_losses(&self.pipeline, now, is_away) };
+        if ending.spool_at.take_if(|at| *at <= now).is_some() {
+            self.is_ending = true;
+            self.spool.iter_mut().for_each(Store::try_again);
         }
     }
 
@@ -289,7 +291,7 @@ impl Exporter {
         lane.due = None;
         lane.last_collection = Some(now);
         let redaction = self.pipeline.redaction.as_deref().filter(|_| lane.signal == Signal::Logs); // spans are without secrets already
-        let size = request::Size { bytes: self.pipeline.pool.request_bytes_max(), records_max: lane.batch_records_max };
+        let size = request::Size { bytes: self.pipeline.pool.request_bytes_max(), records: lane.batch_records_max };
         let (pool, lane) = (&self.pipeline.pool, self.pipeline.lane(lane.signal));
         let mut left = lane.gather();
         while left > 0 {
@@ -452,6 +454,7 @@ impl Exporter {
             self.handle_answer(answer);
         }
         self.is_ending = true;
+        self.spool.iter_mut().for_each(Store::try_again);
         self.spool_what_waits(Instant::now());
         for lane in Signal::ALL.map(|signal| self.pipeline.lane(signal)) {
             lane.close();

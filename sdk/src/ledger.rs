@@ -183,9 +183,9 @@ impl Counters {
         self.ends[end as usize].fetch_add(records, Ordering::Release);
     }
 
-    /// How many records have ended so.
+    /// How many records have ended so, those that were taken over among them.
     pub(crate) fn count(&self, end: End) -> u64 {
-        self.ends[end as usize].load(Ordering::Acquire)
+        [&self.ends, &self.taken_over_ends].iter().map(|ends| ends[end as usize].load(Ordering::Acquire)).sum()
     }
 
     /// Records are on disk from here on.

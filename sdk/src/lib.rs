@@ -232,7 +232,7 @@ pub use http;
 pub use lane::WhenFull;
 pub use layer::WatchbellLayer;
 pub use lazy::{Lazy, lazy};
-pub use ledger::{Account, Ledger};
+pub use ledger::{Account, Ledger, TakenOver};
 pub use levels::{Levels, LevelsError};
 pub use opentelemetry;
 pub use opentelemetry_sdk;

@@ -97,7 +97,7 @@ impl Spool {
 
     /// Makes room by dropping the oldest file of the spool, an eighth of it or 4 MiB, whichever is less; its records count as
     /// [`dropped_spool_full`](crate::Account::dropped_spool_full). The default.
-    pub fn oldest_first_out(self) -> Self {
+    pub fn drop_oldest(self) -> Self {
         self.at_cap(AtCap::DropOldest)
     }
 

@@ -241,6 +241,12 @@ impl Builder {
         self
     }
 
+    /// Leaves alone what earlier processes have left on disk.
+    pub(crate) fn without_spool(mut self) -> Self {
+        self.spool = None;
+        self
+    }
+
     /// Whether [`init`](Self::init) sets a panic hook, which records each panic with the trace it happened in and then calls the hook that
     /// was set before. On by default.
     pub fn panics(mut self, on: bool) -> Self {

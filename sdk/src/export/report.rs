@@ -12,7 +12,7 @@ use crate::callsite::ScopeId;
 use crate::config::{PerSignal, Signal};
 use crate::encode;
 use crate::lane::Urgency;
-use crate::ledger::End;
+use crate::ledger::{Account, End};
 use crate::pipeline::Pipeline;
 use crate::tell;
 
@@ -53,13 +53,13 @@ impl Report {
     }
 
     /// Tells how many records were lost since the last report. What a collector refused, or was too slow for, stderr was told with its own words.
-    pub(super) fn tell_losses(&mut self, pipeline: &Pipeline, now: Instant) {
+    pub(super) fn tell_losses(&mut self, pipeline: &Pipeline, now: Instant, is_away: bool) {
         if self.on_stderr.is_due(now) {
             for loss in self.on_stderr.losses(pipeline, now, |end| why(end).is_some()) {
                 tell::error(format_args!("{}", loss.text()));
             }
         }
-        if self.in_band.is_due(now) {
+        if !is_away && self.in_band.is_due(now) {
             self.tell_losses_in_band(pipeline, now);
         }
     }
@@ -119,7 +119,8 @@ impl Report {
     /// Tells the whole account, if records were lost.
     pub(super) fn tell_end(&self, pipeline: &Pipeline) {
         let ledger = pipeline.ledger();
-        if ledger.logs.lost() + ledger.traces.lost() + ledger.metrics.lost() > 0 {
+        let lost = |account: &Account| account.lost() + account.taken_over.refused + account.taken_over.dropped;
+        if [ledger.logs, ledger.traces, ledger.metrics].iter().map(lost).sum::<u64>() > 0 {
             tell::error(format_args!("{ledger}"));
         }
     }

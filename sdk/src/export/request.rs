@@ -17,7 +17,7 @@ pub(super) struct Size {
     /// Bytes of records after which it is full; it has one record in any case.
     pub(super) bytes: usize,
     /// Most records.
-    pub(super) records_max: u64,
+    pub(super) records: u64,
 }
 
 /// An encoded `ExportLogsServiceRequest`, or that of traces or metrics: these are alike in all field numbers used here.
@@ -43,7 +43,7 @@ pub(super) fn requests(resource: &[u8], chunks: &[Chunk], size: Size, redaction:
     };
     for (i, (key, records, record)) in entries(chunks).enumerate() {
         let record = scrubbed.get(i).and_then(Option::as_deref).unwrap_or(record);
-        let is_full = group.bytes + record.len() > size.bytes || group.records >= size.records_max;
+        let is_full = group.bytes + record.len() > size.bytes || group.records >= size.records;
         if group.records > 0 && is_full {
             requests.push(std::mem::take(&mut group).request(resource));
         }
@@ -167,7 +167,7 @@ mod tests {
                 (target, record(format!("{i}{}", "x".repeat(len))))
             }).collect();
             let resource = resource(&[KeyValue::new("service.name", "checkout")]);
-            let requests = requests(&resource, &chunks(&records), Size { bytes, records_max }, None);
+            let requests = requests(&resource, &chunks(&records), Size { bytes, records: records_max }, None);
             prop_assert_eq!(requests.iter().map(|request| request.records).sum::<u64>(), records.len() as u64);
             let mut seen = Vec::new();
             for request in requests {

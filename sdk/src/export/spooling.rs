@@ -68,13 +68,13 @@ impl Exporter {
                     self.pipeline.lane(entry.signal).counters.add_spooled(entry.records);
                     return Some(place);
                 }
-                Err(NoRoom::DropOldest) => self.drop_oldest_file()?,
+                Err(NoRoom::DropOldest) => self.drop_oldest_file(now)?,
                 Err(NoRoom::Full | NoRoom::Disk) => return None,
             }
         }
     }
 
-    fn drop_oldest_file(&mut self) -> Option<()> {
+    fn drop_oldest_file(&mut self, now: Instant) -> Option<()> {
         let place = match self.spool.as_ref()?.oldest() {
             Oldest::Nothing => return None,
             Oldest::Unopened => {
@@ -83,7 +83,11 @@ impl Exporter {
             }
             Oldest::Beside(place) => place,
         };
-        self.spool.as_mut()?.drop_file(place);
+        for found in self.spool.as_mut()?.drop_file(place, now)? {
+            let counters = &self.pipeline.lane(found.signal).counters;
+            counters.add_taken_over(found.records);
+            counters.add_taken_over_end(End::SpoolFull, found.records);
+        }
         for signal in Signal::ALL {
             for spooled in self.spooled[signal as usize].drop_file(place) {
                 self.settle(signal, spooled.number, Some(place), &[(End::SpoolFull, spooled.records)]);
@@ -102,7 +106,8 @@ impl Exporter {
 
     /// Takes note of what is in the next file that another process left; false when there is none any more.
     pub(super) fn take_over_next(&mut self) -> bool {
-        let Some(found) = self.spool.as_mut().and_then(Store::adopt_next) else { return false };
+        let is_ours = |signal| self.lanes.iter().any(|lane| lane.signal == signal);
+        let Some(found) = self.spool.as_mut().and_then(|spool| spool.adopt_next(is_ours)) else { return false };
         for signal in Signal::ALL {
             let found = found.iter().filter(|found| found.signal == signal);
             self.pipeline.lane(signal).counters.add_taken_over(found.clone().map(|found| found.records).sum());

@@ -12,13 +12,14 @@
 //! | 4 | length of the request |
 //! | 8 | records in it |
 //! | 8 | its number: the order in which the process made it |
-//! | 4 | CRC-32 of all between the state and this, and of the request |
+//! | 4 | CRC-32 of the request |
+//! | 4 | CRC-32 of all between the state and this |
 //! | | the request: an `Export{Logs,Trace,Metrics}ServiceRequest`, as it is sent |
 //!
 //! # Recovery
 //!
-//! Entries are taken up to the first that is not whole. An append is one write, so that a crash leaves a beginning of an entry at the very end: that is cut
-//! off. Anything else that is not whole is damage, and whatever follows it is lost, since nothing says where the next entry begins.
+//! Entries are taken up to the first that is not whole. An append is one write, so that a crash leaves a beginning of an entry at the very end: that is
+//! left out. Anything else that is not whole is damage, and whatever follows it is lost, since nothing says where the next entry begins.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -30,7 +31,7 @@ use super::flock::try_lock;
 use crate::config::Signal;
 
 const MAGIC: &[u8; 8] = b"WBSPOOL1";
-const HEAD_BYTES: usize = 28;
+const HEAD_BYTES: usize = 32;
 const WAITING: u8 = b'W';
 const DONE: u8 = b'D';
 
@@ -79,7 +80,8 @@ impl Segment {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.read(true).write(true).create_new(true).open(&path)?;
-        if !try_lock(&file)? {
+        let is_locked = try_lock(&file).inspect_err(|_| drop(fs::remove_file(&path)))?;
+        if !is_locked || !is_at(&file, &path) {
             return Ok(None);
         }
         if let Err(error) = file.write_all(MAGIC) {
@@ -101,16 +103,11 @@ impl Segment {
         }
         let len = file.metadata()?.len();
         let (heads, tail) = scan(BufReader::new(&file), len)?;
-        let mut bytes = len;
-        if let Tail::CutOff(cut) = tail {
-            bytes -= cut;
-            file.set_len(bytes)?;
-        }
         let waiting = heads.iter().filter(|head| !head.is_done).count();
-        Ok(Some((Self { file, path: path.to_owned(), bytes, waiting, tail }, heads)))
+        Ok(Some((Self { file, path: path.to_owned(), bytes: len, waiting, tail }, heads)))
     }
 
-    /// Appends an entry, and says where it is. After an error the file is as it was.
+    /// Appends an entry to a file of our own, and says where it is. After an error the file is as it was.
     pub(super) fn append(&mut self, entry: &Entry) -> io::Result<u64> {
         let offset = self.bytes;
         let mut bytes = head(entry).to_vec();
@@ -203,16 +200,10 @@ fn head(entry: &Entry) -> [u8; HEAD_BYTES] {
     head[4..8].copy_from_slice(&(entry.body.len() as u32).to_le_bytes());
     head[8..16].copy_from_slice(&entry.records.to_le_bytes());
     head[16..24].copy_from_slice(&entry.number.to_le_bytes());
-    let checksum = checksum(&head, &entry.body);
-    head[24..].copy_from_slice(&checksum.to_le_bytes());
+    head[24..28].copy_from_slice(&crc32fast::hash(&entry.body).to_le_bytes());
+    let checksum = crc32fast::hash(&head[1..28]);
+    head[28..].copy_from_slice(&checksum.to_le_bytes());
     head
-}
-
-fn checksum(head: &[u8; HEAD_BYTES], body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&head[1..24]);
-    hasher.update(body);
-    hasher.finalize()
 }
 
 /// All whole entries of a file of `len` bytes.
@@ -254,12 +245,15 @@ fn read_entry(file: &mut impl Read, left: u64) -> io::Result<Reading> {
     let half = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
     let signal = Signal::ALL.into_iter().find(|signal| *signal as u8 == head[1]);
     let (Some(signal), WAITING | DONE) = (signal, head[0]) else { return Ok(Reading::Damaged) };
+    if crc32fast::hash(&head[1..28]) != half(28) {
+        return Ok(Reading::Damaged);
+    }
     if u64::from(half(4)) > body_left {
         return Ok(Reading::CutOff);
     }
     let mut body = vec![0; half(4) as usize];
     file.read_exact(&mut body)?;
-    if checksum(&head, &body) != half(24) {
+    if crc32fast::hash(&body) != half(24) {
         return Ok(Reading::Damaged);
     }
     let found = Head { signal, records: number(8), number: number(16), offset: 0, is_done: head[0] == DONE };
@@ -364,7 +358,7 @@ mod tests {
             let numbers: Vec<_> = heads.iter().map(|head| (head.number, head.records, head.is_done)).collect();
             let all = [(0, 7, false), (1, 8, false)];
             assert_eq!(numbers, all[..numbers.len()], "byte {i}");
-            assert!(numbers.len() < 2 && tail != Tail::Nothing, "byte {i} does not matter");
+            assert!(numbers.len() < 2 && matches!(tail, Tail::Damaged(_)), "byte {i} does not matter");
         }
     }
 
@@ -383,17 +377,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_is_written_over() {
+    fn what_was_cut_off_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.spool");
         let mut segment = Segment::create(path.clone()).unwrap().unwrap();
-        segment.append(&entry(0, b"whole".to_vec())).unwrap();
+        let offset = segment.append(&entry(0, b"whole".to_vec())).unwrap();
         segment.append(&entry(1, b"cut off".to_vec())).unwrap();
         segment.file.set_len(segment.bytes() - 3).unwrap();
         drop(segment);
         let (mut segment, heads) = Segment::adopt(&path).unwrap().unwrap();
         assert_eq!((heads.len(), segment.tail()), (1, Tail::CutOff(entry_bytes(7) - 3)));
-        let offset = segment.append(&entry(2, b"anew".to_vec())).unwrap();
-        assert_eq!(&segment.read(offset).unwrap()[..], b"anew");
+        assert_eq!(&segment.read(offset).unwrap()[..], b"whole");
+        segment.mark_done(offset).unwrap();
+        assert_eq!(segment.waiting(), 0);
     }
 }

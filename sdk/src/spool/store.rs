@@ -36,6 +36,8 @@ pub(crate) struct Store {
     /// Names the process in its files' names.
     random: u32,
     segments: BTreeMap<SegmentId, Segment>,
+    /// Entries in them of signals that this process does not export.
+    others: Vec<Found>,
     /// The one that is written.
     current: Option<SegmentId>,
     segments_begun: u64,
@@ -110,6 +112,7 @@ impl Store {
             spool: spool.clone(),
             random: fastrand::u32(..),
             segments: BTreeMap::new(),
+            others: Vec::new(),
             current: None,
             segments_begun: 0,
             last_begun_millis: 0,
@@ -132,19 +135,26 @@ impl Store {
         }
     }
 
-    /// Opens the oldest file that another process has left: its entries that wait, in the order of their requests. `None` when there is none any more.
-    pub(crate) fn adopt_next(&mut self) -> Option<Vec<Found>> {
+    /// Opens the oldest file that another process has left, if anything in it is of our signals: what waits of that, in the order of the requests. `None` when
+    /// there is none any more.
+    pub(crate) fn adopt_next(&mut self, is_ours: impl Fn(Signal) -> bool) -> Option<Vec<Found>> {
         loop {
             let path = self.unopened.pop_front()?;
+            let is_wanted = |heads: &[Head]| {
+                heads.iter().all(|head| head.is_done) || heads.iter().any(|head| !head.is_done && is_ours(head.signal))
+            };
             match Segment::adopt(&path) {
-                Ok(Some((segment, heads))) => return Some(self.take_over(segment, heads)),
-                Ok(None) => {} // whose it is lives, or another was quicker
+                Ok(Some((segment, heads))) if is_wanted(&heads) => {
+                    return Some(self.take_over(segment, heads, is_ours));
+                }
+                Ok(Some(_)) => {} // for a process that exports these
+                Ok(None) => {}    // whose it is lives, or another was quicker
                 Err(error) => self.tell_failure("read", &error),
             }
         }
     }
 
-    fn take_over(&mut self, segment: Segment, mut heads: Vec<Head>) -> Vec<Found> {
+    fn take_over(&mut self, segment: Segment, mut heads: Vec<Head>, is_ours: impl Fn(Signal) -> bool) -> Vec<Found> {
         tell_tail(&segment);
         let segment_id = self.next_id(false);
         self.segments.insert(segment_id, segment);
@@ -152,7 +162,10 @@ impl Store {
         heads.retain(|head| !head.is_done);
         heads.sort_by_key(|head| head.number);
         let place = |head: &Head| Place { segment: segment_id, offset: head.offset };
-        heads.iter().map(|head| Found { signal: head.signal, records: head.records, place: place(head) }).collect()
+        let found = heads.iter().map(|head| Found { signal: head.signal, records: head.records, place: place(head) });
+        let (ours, others): (Vec<_>, Vec<_>) = found.partition(|found| is_ours(found.signal));
+        self.others.extend(others);
+        ours
     }
 
     /// Writes a request.
@@ -204,16 +217,26 @@ impl Store {
         }
     }
 
-    /// Removes the file with the entry at this place, whatever is in it.
-    pub(crate) fn drop_file(&mut self, place: Place) {
+    /// Removes the file with the entry at this place, whatever is in it: what of that is of signals that we do not export; `None` where it cannot be removed.
+    pub(crate) fn drop_file(&mut self, place: Place, now: Instant) -> Option<Vec<Found>> {
+        let removed = fs::remove_file(self.segments.get(&place.segment)?.path());
+        if let Err(error) = removed.or_else(ignore_not_found) {
+            self.fail(&error, now);
+            return None;
+        }
         if self.current == Some(place.segment) {
             self.current = None;
         }
-        if let Some(segment) = self.segments.remove(&place.segment)
-            && let Err(error) = fs::remove_file(segment.path())
-        {
-            self.tell_failure("write", &error);
-        }
+        self.segments.remove(&place.segment);
+        let (dropped, kept) =
+            std::mem::take(&mut self.others).into_iter().partition(|other| other.place.is_beside(place));
+        self.others = kept;
+        Some(dropped)
+    }
+
+    /// Does not spare a disk that failed: it is the last time to write.
+    pub(crate) fn try_again(&mut self) {
+        self.pause = None;
     }
 
     /// Begins a file, if there is room for it to be filled and for an entry of so many bytes.
@@ -221,8 +244,8 @@ impl Store {
         if bytes > self.spool.bytes_max {
             return Err(NoRoom::Full);
         }
-        let all = make_folder(&self.folder).and_then(|()| files(&self.folder, ""));
-        let used: u64 = all.map_err(|error| self.fail(&error, now))?.iter().map(|(_, bytes)| bytes).sum();
+        let used = make_folder(&self.folder).and_then(|()| self.bytes_without_damaged(bytes));
+        let used = used.map_err(|error| self.fail(&error, now))?;
         if used + self.segment_bytes().max(bytes) > self.spool.bytes_max {
             return Err(self.full());
         }
@@ -244,10 +267,24 @@ impl Store {
         format!("{:015}-{:08x}-{:06}.{SPOOL}", self.last_begun_millis, self.random, segment_id.number)
     }
 
-    fn full(&self) -> NoRoom {
+    /// Bytes of all files. Damaged ones are removed where they are in the way of so many more.
+    fn bytes_without_damaged(&self, bytes: u64) -> io::Result<u64> {
+        let sum = |files: Vec<(PathBuf, u64)>| files.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let used = sum(files(&self.folder, "")?);
+        if used + self.segment_bytes().max(bytes) <= self.spool.bytes_max {
+            return Ok(used);
+        }
+        files(&self.folder, DAMAGED)?.iter().try_for_each(|(path, _)| fs::remove_file(path))?;
+        Ok(sum(files(&self.folder, "")?))
+    }
+
+    fn full(&mut self) -> NoRoom {
         match self.spool.at_cap {
             AtCap::DropOldest => NoRoom::DropOldest,
-            AtCap::RefuseNewest => NoRoom::Full,
+            AtCap::RefuseNewest => {
+                self.tell_failure("write", &io::Error::other("it is full"));
+                NoRoom::Full
+            }
         }
     }
 
@@ -261,6 +298,12 @@ impl Store {
     }
 
     fn end_if_done(&mut self, segment_id: SegmentId) {
+        let others = self.others.iter().filter(|other| other.place.segment == segment_id).count();
+        let waiting = self.segments.get(&segment_id).map_or(0, Segment::waiting);
+        if others > 0 && waiting == others {
+            self.segments.remove(&segment_id); // so that a process that exports these can take it over
+            self.others.retain(|other| other.place.segment != segment_id);
+        }
         if self.segments.get(&segment_id).is_none_or(|segment| segment.waiting() > 0) {
             return;
         }
@@ -335,6 +378,11 @@ fn files(folder: &Path, extension: &str) -> io::Result<Vec<(PathBuf, u64)>> {
     Ok(files)
 }
 
+/// What is not there need not be removed.
+fn ignore_not_found(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
 fn remove_oldest_damaged(folder: &Path) -> io::Result<()> {
     let damaged = files(folder, DAMAGED)?;
     let too_many = damaged.len().saturating_sub(DAMAGED_FILES_MAX);
@@ -390,9 +438,9 @@ mod tests {
         let mut store = Store::open(&spool, "checkout");
         let own = (0..).map_while(|i| store.append(&entry(i, 900), now).ok()).count();
         assert_eq!((own, store.oldest()), (7, Oldest::Unopened), "the eighth has no room");
-        let found = store.adopt_next().unwrap();
+        let found = store.adopt_next(|_| true).unwrap();
         assert_eq!((found.len(), store.oldest()), (1, Oldest::Beside(Place { offset: 0, ..found[0].place })));
-        store.drop_file(found[0].place);
+        assert_eq!(store.drop_file(found[0].place, now), Some(vec![]));
         assert!(store.append(&entry(9, 900), now).is_ok());
         assert!(matches!(store.oldest(), Oldest::Beside(place) if !place.is_taken_over()));
     }

@@ -60,8 +60,11 @@ impl Canary {
         let seen = Arc::<Mutex<Vec<String>>>::default();
         let records = Arc::clone(&seen);
         let sink = Sink::callback("canary", move |record| lock(&records).push(record.to_string())).levels("trace");
-        let builder =
-            builder.variables::<String, String>([]).protocol(Protocol::HttpProtobuf).endpoint(collector.endpoint());
+        let builder = builder
+            .without_spool()
+            .variables::<String, String>([])
+            .protocol(Protocol::HttpProtobuf)
+            .endpoint(collector.endpoint());
         let started = builder.compression(crate::Compression::None).sink(sink).layer();
         let (layer, guard) = started.unwrap_or_else(|error| panic!("{error}"));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), f);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use watchbell::spool::Spool;
 use watchbell::{Account, Builder, Guard};
 
@@ -186,7 +187,7 @@ fn services_have_folders_of_their_own() {
 
 #[test]
 fn at_the_cap_the_oldest_give_way() {
-    let (account, folder) = fill(|spool| spool.bytes_max(64 * 1024).oldest_first_out());
+    let (account, folder) = fill(|spool| spool.bytes_max(64 * 1024).drop_oldest());
     assert!(account.dropped_spool_full > 0 && account.dropped() == account.dropped_spool_full, "{account}");
     let receiver = Receiver::http();
     let (_, guard) = pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path())));
@@ -275,6 +276,54 @@ fn spans_and_metrics_are_spooled_too() {
     receiver.log("m");
     receiver.span("request");
     receiver.metric("orders");
+}
+
+#[test]
+fn a_process_that_exports_no_spans_leaves_them_to_one_that_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |endpoint: &str, traces: &str| {
+        let variables = [("OTEL_TRACES_EXPORTER", traces), ("OTEL_METRICS_EXPORTER", "none")];
+        let of_all = [("OTEL_SERVICE_NAME", "checkout"), ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)];
+        let builder = watchbell::builder().variables(of_all.into_iter().chain(variables));
+        pipeline_of(builder.spool(Spool::in_dir(folder.path())))
+    };
+    let (dispatch, guard) = with(&Absent::new().endpoint(), "otlp");
+    tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("request").in_scope(|| tracing::info!("m")));
+    assert_eq!(guard.shutdown(LONG).traces.spooled, 1);
+    let receiver = Receiver::http();
+    let (_, without_spans) = with(&receiver.endpoint(), "none");
+    until("the log record is delivered", || without_spans.ledger().logs.taken_over.delivered == 1);
+    let (_, guard) = with(&receiver.endpoint(), "otlp"); // while the other lives
+    assert_eq!(guard.shutdown(LONG).traces.taken_over.delivered, 1);
+    receiver.span("request");
+    assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new());
+    drop(without_spans);
+}
+
+/// What gives way first is what others left, and that is a loss too.
+#[test]
+fn the_loss_of_what_was_taken_over_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = || Spool::in_dir(folder.path()).bytes_max(64 * 1024);
+    let absent = Absent::new();
+    let (dispatch, guard) = pipeline_of(builder(&absent.endpoint(), spool()));
+    log(&dispatch, &guard, 0..100);
+    let left = guard.shutdown(LONG).logs.spooled;
+    let (dispatch, guard) = pipeline_of(builder(&absent.endpoint(), spool()));
+    log(&dispatch, &guard, 100..FILLING);
+    until("others' records gave way", || guard.ledger().logs.taken_over.dropped > 0);
+    let receiver = absent.come(false);
+    guard.flush(LONG).expect("a receiver that answers");
+    let account = guard.shutdown(LONG).logs;
+    assert!(is_exact(&account) && account.taken_over.dropped <= left, "{account}");
+    let told = receiver.logs().into_iter().filter(|log| log.scope == "watchbell");
+    let told: i64 = told.filter_map(|log| log.attribute("lost.records")).map(|records| int(&records)).sum();
+    assert_eq!(told as u64, account.dropped_spool_full + account.taken_over.dropped, "{account}");
+}
+
+fn int(value: &Value) -> i64 {
+    let Value::IntValue(int) = value else { panic!("{value:?}") };
+    *int
 }
 
 #[test]
