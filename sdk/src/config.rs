@@ -15,6 +15,7 @@ mod values;
 #[cfg(feature = "config-file")]
 mod yaml;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,7 +150,9 @@ struct Settings {
     verbosity: Verbosity,
     console: bool,
     levels: Directives,
+    levels_file: Option<PathBuf>,
     restraint: Rules,
+    sinks: Vec<Sink>,
     sampler: Sampler,
     propagators: Vec<Propagator>,
     limits: Limits,
@@ -198,6 +201,8 @@ pub(crate) struct Config {
     /// How much is told on stderr of the export itself.
     pub(crate) verbosity: Verbosity,
     pub(crate) levels: Directives,
+    /// The file that the levels are read from, and read again when it changes.
+    pub(crate) levels_file: Option<PathBuf>,
     /// Levels of what goes to the collector, if they are other than the service's.
     pub(crate) collector_levels: Option<Directives>,
     /// What holds log records back.

@@ -71,7 +71,7 @@ pub(crate) const FINGERPRINT: &str = "watchbell.exception.fingerprint";
 /// The attribute with the service's own functions.
 pub(crate) const FRAMES: &str = "watchbell.exception.frames";
 
-/// An error as a field of an event: whatever is an error, an `anyhow::Error`, an `eyre::Report` and a `Box<dyn Error>` among them, with its type, its
+/// An error as a field of an event: whatever is an error, an `anyhow::Error`, an `eyre::Report`, a `Box<dyn Error>` and a `String` among them, with its type, its
 /// message, its sources and its backtrace. The [module](mod@crate::exception) says what becomes of them.
 ///
 /// ```
@@ -88,8 +88,8 @@ pub(crate) const FRAMES: &str = "watchbell.exception.frames";
 macro_rules! err {
     ($error:expr) => {{
         #[allow(unused_imports)]
-        use $crate::exception::{OfBorrowedContainer as _, OfContainer as _, OfError as _};
-        (&&&$crate::exception::Told(&$error)).exception()
+        use $crate::exception::{OfBorrowedContainer as _, OfContainer as _, OfError as _, OfText as _};
+        (&&&&$crate::exception::Told(&$error)).exception()
     }};
 }
 
@@ -160,11 +160,25 @@ impl Error for Exception {
 pub struct Told<'a, E: ?Sized>(pub &'a E);
 
 #[doc(hidden)]
+pub trait OfText {
+    fn exception(&self) -> Box<dyn Error + Send + Sync>;
+}
+
+/// What is no error, and still stands for one in many a `Result`: a `String`, a `&str`.
+impl<E: fmt::Display + ?Sized> OfText for Told<'_, E> {
+    #[cold]
+    fn exception(&self) -> Box<dyn Error + Send + Sync> {
+        let (message, backtrace) = (self.0.to_string(), Frames::default());
+        Box::new(Exception { type_name: None, message, source: None, backtrace })
+    }
+}
+
+#[doc(hidden)]
 pub trait OfError {
     fn exception(&self) -> Box<dyn Error + Send + Sync>;
 }
 
-impl<E: Error + ?Sized> OfError for Told<'_, E> {
+impl<E: Error + ?Sized> OfError for &Told<'_, E> {
     #[cold]
     fn exception(&self) -> Box<dyn Error + Send + Sync> {
         let debug = format!("{:?}", self.0);
@@ -180,7 +194,7 @@ pub trait OfContainer {
 }
 
 /// `anyhow::Error`, `eyre::Report`, `Box<dyn Error>`, `&dyn Error`: they lead to an error of which the type is not known.
-impl<E: Deref<Target: AnyError> + fmt::Debug> OfContainer for &&Told<'_, E> {
+impl<E: Deref<Target: AnyError> + fmt::Debug> OfContainer for &&&Told<'_, E> {
     fn exception(&self) -> Box<dyn Error + Send + Sync> {
         contained(self.0)
     }
@@ -191,7 +205,7 @@ pub trait OfBorrowedContainer {
     fn exception(&self) -> Box<dyn Error + Send + Sync>;
 }
 
-impl<E: Deref<Target: AnyError> + fmt::Debug> OfBorrowedContainer for &Told<'_, &E> {
+impl<E: Deref<Target: AnyError> + fmt::Debug> OfBorrowedContainer for &&Told<'_, &E> {
     fn exception(&self) -> Box<dyn Error + Send + Sync> {
         contained(*self.0)
     }

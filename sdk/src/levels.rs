@@ -1,6 +1,8 @@
 //! Which events and spans are made at all, and which ways a record goes: a tree of targets, that can be changed while the service runs.
 
 mod directives;
+#[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
+mod signals;
 mod watch;
 
 use std::fmt;
@@ -137,6 +139,19 @@ impl Levels {
     /// ```
     pub fn watch_file(&self, path: impl AsRef<Path>) {
         watch::start(path.as_ref().to_owned(), &self.shared, Duration::from_secs(1));
+    }
+
+    /// Has signals change them: SIGUSR1 makes all of them one step more verbose (`info,hyper=off` becomes `debug,hyper=off`, then `trace,hyper=off`),
+    /// SIGUSR2 sets them as they were at the start. An error if the service handles one of these itself.
+    ///
+    /// ```no_run
+    /// # let guard = watchbell::init()?;
+    /// guard.levels().heed_signals()?; // kill -USR1 $(pidof checkout)
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
+    pub fn heed_signals(&self) -> std::io::Result<()> {
+        signals::start(&self.shared)
     }
 
     /// The ways of a record.

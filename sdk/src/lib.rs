@@ -48,7 +48,7 @@
 //! # Elsewhere, too
 //!
 //! [`sink`] has files that rotate, JSON by four conventions, logfmt, patterns, syslog, the journal and functions of one's own, each with its own levels;
-//! [`Guard::levels`] changes levels while the service runs.
+//! [`Guard::levels`] changes levels while the service runs: by a call, by a file that is watched, by signals.
 //!
 //! # Fields for a scope, and secrets
 //!
@@ -306,6 +306,7 @@ impl Builder {
         let (config, warnings) = self.build(true).map_err(InitError::Config)?;
         let (layer, guard) = start::<tracing_subscriber::layer::Layered<levels::LevelsLayer, Registry>>(&config, true)?;
         let levels = guard.levels();
+        config.levels_file.iter().for_each(|path| levels.watch_file(path));
         let subscriber = tracing_subscriber::registry().with(levels::LevelsLayer(levels.clone())).with(layer);
         tracing::dispatcher::set_global_default(Dispatch::new(subscriber)).map_err(|_| InitError::AlreadySet)?;
         #[cfg(feature = "log")]

@@ -14,6 +14,20 @@
 //! # let client: Client<_, axum::body::Body> = Client::builder(TokioExecutor::new()).build_http();
 //! let client = ClientLayer::new().layer(client); // hyper's, or a channel of tonic's
 //! ```
+//!
+//! reqwest's client is no tower service over HTTP's own types; a function makes one of it (its crate is not among ours, so that this is not compiled here):
+//!
+//! ```text
+//! let reqwest = reqwest::Client::new();
+//! let send = tower::service_fn(move |request: http::Request<reqwest::Body>| {
+//!     let client = reqwest.clone();
+//!     async move { Ok::<_, reqwest::Error>(http::Response::from(client.execute(request.try_into()?).await?)) }
+//! });
+//! let client = ClientLayer::new().layer(send);
+//! let stock = client.oneshot(http::Request::get("http://stock/items/7").body(reqwest::Body::from(""))?).await?;
+//! ```
+//!
+//! Where that is too much, [`propagation::inject`](crate::propagation::inject) writes the trace's context into a request's headers.
 
 mod exchange;
 

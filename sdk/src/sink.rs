@@ -16,6 +16,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! `WATCHBELL_SINKS` and the file of `OTEL_CONFIG_FILE` name sinks in words, without a change of the code: `file=/var/log/shop.jsonl levels=debug rotate=daily`.
+//!
 //! A sink without levels of its own follows those of the service ([`Builder::levels`](crate::Builder::levels), `RUST_LOG`); one with them takes what
 //! they say, more or less than the service's. What no way wants is not made at all.
 //!
@@ -33,6 +35,7 @@
 pub mod file;
 mod format;
 mod output;
+mod spec;
 mod worker;
 
 use std::fmt;
@@ -57,6 +60,7 @@ pub use file::File;
 pub use format::Format;
 use format::Formatter;
 use output::Output;
+pub(crate) use spec::listed;
 pub(crate) use worker::SinkThread;
 
 /// Most bytes that wait for the sinks' thread (16 MiB); at the limit the newest records are dropped for all sinks that it writes, and counted.

@@ -247,6 +247,61 @@ fn log_to_a_file() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn signals_change_the_levels() {
+    let receiver = Receiver::http();
+    assert_eq!(
+        command("signals", &receiver).env("RUST_LOG", "warn,hyper=off").status().expect("this program").code(),
+        Some(7)
+    );
+    let bodies: Vec<_> = receiver.logs().iter().map(Received::body).collect();
+    assert_eq!(bodies, ["after one", "after two"]);
+}
+
+/// Logs at INFO and DEBUG after each signal to itself.
+#[cfg(target_os = "linux")]
+fn change_by_signals(levels: &watchbell::Levels) {
+    levels.heed_signals().expect("no other handlers");
+    let send = |signal: &str, expected: &str| {
+        let status = Command::new("kill").args([signal, &std::process::id().to_string()]).status();
+        assert!(status.expect("a shell's tool").success());
+        let started = Instant::now();
+        while levels.to_string() != expected {
+            assert!(started.elapsed() < Duration::from_secs(120), "{levels}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    tracing::info!("before");
+    send("-USR1", "info,hyper=off");
+    tracing::info!("after one");
+    tracing::debug!("not yet");
+    send("-USR1", "debug,hyper=off");
+    tracing::debug!("after two");
+    send("-USR2", "warn,hyper=off");
+    tracing::info!("after the last");
+}
+
+#[test]
+#[cfg(feature = "files")]
+fn the_environment_names_sinks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sinks = format!(
+        "stderr levels=warn format=\"{{level}}: {{message}}\"; file={} format=logfmt; nowhere",
+        folder.path().join("log").display()
+    );
+    let output = child("console")
+        .env("WATCHBELL_SINKS", sinks)
+        .env("OTEL_LOGS_EXPORTER", "console")
+        .env("OTEL_TRACES_EXPORTER", "none")
+        .output();
+    let told = String::from_utf8(output.expect("this program").stderr).expect("text");
+    assert!(told.contains("watchbell: WATCHBELL_SINKS: `nowhere` is no sink; write `stderr`"), "{told}");
+    assert!(told.lines().any(|line| line == "ERROR: cannot charge") && !told.contains("order placed"), "{told}");
+    let file = std::fs::read_to_string(folder.path().join("log")).expect("a file");
+    assert!(file.contains("msg=\"order placed\"") && file.contains("msg=\"cannot charge\""), "{file}");
+}
+
+#[test]
 fn a_disabled_sdk_sends_nothing() {
     let receiver = Receiver::http();
     let status = command("exit", &receiver).env("OTEL_SDK_DISABLED", "true").status().expect("this program");
@@ -276,7 +331,9 @@ fn command(case: &str, receiver: &Receiver) -> Command {
 
 fn child(case: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a path"));
-    let is_ours = |name: &str| name.starts_with("OTEL_") || name == "RUST_LOG" || name == "NO_COLOR";
+    let is_ours = |name: &str| {
+        name.starts_with("OTEL_") || name.starts_with("WATCHBELL_") || name == "RUST_LOG" || name == "NO_COLOR"
+    };
     for (name, _) in std::env::vars().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
     }
@@ -338,6 +395,11 @@ fn the_process_that_ends() {
         #[cfg(feature = "files")]
         "file" => {
             log_to_a_file();
+            std::process::exit(7);
+        }
+        #[cfg(target_os = "linux")]
+        "signals" => {
+            change_by_signals(&guard.levels());
             std::process::exit(7);
         }
         "thread ends" => end_a_thread(),

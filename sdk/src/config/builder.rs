@@ -300,7 +300,8 @@ impl Builder {
             },
             redaction: self.redaction.clone(),
             patches: self.patches.clone(),
-            sinks: self.wanted_sinks(is_global && settings.console)?,
+            sinks: self.wanted_sinks(settings.sinks.clone(), is_global && settings.console)?,
+            levels_file: settings.levels_file.clone(),
             sampler: self.sampler.clone().unwrap_or_else(|| settings.sampler.clone()),
             propagators: settings.propagators.clone(),
             limits: settings.limits,
@@ -318,9 +319,9 @@ impl Builder {
         Ok((config, env.warnings()))
     }
 
-    /// Those that were added, and the console, unless one of them is in its place.
-    fn wanted_sinks(&self, has_console: bool) -> Result<Vec<Sink>, String> {
-        let mut sinks = self.sinks.clone();
+    /// Those that are set outside of the code, those that were added, and the console, unless one of them is in its place.
+    fn wanted_sinks(&self, mut sinks: Vec<Sink>, has_console: bool) -> Result<Vec<Sink>, String> {
+        sinks.extend(self.sinks.iter().cloned());
         if self.console.unwrap_or(has_console && !sinks.iter().any(Sink::is_console)) {
             sinks.push(Sink::stderr().in_call().name("console"));
         }

@@ -18,6 +18,7 @@ use crate::levels::Directives;
 use crate::limits::Limits;
 use crate::resource::{self, Detector};
 use crate::restraint::Rules;
+use crate::sink::{self, Sink};
 use crate::spool::Spool;
 use crate::tell::Verbosity;
 use crate::tls::{self, Identity};
@@ -55,7 +56,9 @@ impl Env {
             exports,
             console: exporters[Signal::Logs as usize].console,
             levels: self.levels(),
+            levels_file: None,
             restraint: self.restraint(),
+            sinks: self.sinks(),
             sampler: self.sampler(),
             propagators: self.propagators(),
             limits: self.limits(),
@@ -100,6 +103,20 @@ impl Env {
             WhenFull::Block(default) => Some(WhenFull::Block(timeout.unwrap_or(default))),
             other => Some(other),
         }
+    }
+
+    /// Where records go beside the collector.
+    pub(super) fn sinks(&mut self) -> Vec<Sink> {
+        let list = self.get("WATCHBELL_SINKS").unwrap_or_default();
+        let (sinks, wrong): (Vec<_>, Vec<_>) = sink::listed(&list).partition(Result::is_ok);
+        let wrong = wrong.into_iter().filter_map(Result::err);
+        self.warnings.extend(wrong.map(|error| format!("WATCHBELL_SINKS: {error}")));
+        sinks.into_iter().flatten().collect()
+    }
+
+    #[cfg(feature = "config-file")]
+    pub(super) fn is_set(&mut self, name: &str) -> bool {
+        self.get(name).is_some()
     }
 
     /// A variable as it is.

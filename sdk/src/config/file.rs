@@ -3,6 +3,8 @@
 //! Where it is set it alone counts, but for `RUST_LOG`, which is not OpenTelemetry's. A mistake refuses the whole file, as the specification
 //! wants; what the schema has and Watchbell has not is told with its place, and the rest counts.
 
+mod own;
+
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -16,7 +18,6 @@ use super::yaml::{self, Entry, Mistake, Node, Place, Value};
 use super::{BatchSettings, ExportSettings, PerSignal, Propagator, Protocol, Settings, Signal, values};
 use crate::limits::Limits;
 use crate::resource::{self, Detector};
-use crate::restraint::Rules;
 use crate::tell::Verbosity;
 use crate::tls;
 
@@ -65,7 +66,8 @@ impl File {
         let is_disabled = self.scalar(map, "disabled", boolean).unwrap_or(false);
         let limits = self.limits(map);
         let [logger, tracer, meter] = providers.map(|name| self.map(get(map, name)));
-        self.only(logger, &["processors", "limits"]);
+        self.only(logger, &["processors", "limits", "logger_configurator/development"]);
+        let own = self.own(get(map, "distribution"), logger, env);
         self.only(tracer, &["processors", "limits", "sampler", "id_generator"]);
         self.only(meter, &["readers"]);
         let (logs, console) = self.processors(Signal::Logs, logger);
@@ -74,8 +76,10 @@ impl File {
             is_disabled,
             verbosity: self.scalar(map, "log_level", verbosity).unwrap_or(Verbosity::Info),
             console,
-            levels: env.levels(),
-            restraint: self.restraint(get(map, "distribution"), env),
+            levels: own.levels,
+            levels_file: own.levels_file,
+            restraint: own.restraint,
+            sinks: own.sinks,
             sampler: get(tracer, "sampler").map_or_else(default_sampler, |node| self.sampler(node)),
             propagators: self.propagators(get(map, "propagator")),
             limits,
@@ -100,14 +104,6 @@ impl File {
             }
             None => self.wrong(place, "`file_format` is missing; write `file_format: \"1.0\"`"),
         }
-    }
-
-    /// What is Watchbell's own of the file.
-    fn restraint(&mut self, node: Option<&Node>, env: &mut Env) -> Rules {
-        let distribution = self.map(node);
-        let own = self.map(get(distribution, "watchbell")); // other entries are for other SDKs
-        self.only(own, &["restrain"]);
-        self.scalar(own, "restrain", str::parse).unwrap_or_else(|| env.restraint())
     }
 
     fn limits(&mut self, root: Map<'_>) -> Limits {

@@ -110,8 +110,43 @@ fn what_is_our_own() {
     assert_eq!(read("file_format: '1.0'\n", &env).unwrap().0.restraint, "2/s".parse().unwrap());
     let error = read(&distribution("{restrain: 'a=often'}"), &[]).unwrap_err();
     assert!(error.starts_with("otel.yaml:2:") && error.contains("`often` holds nothing back"), "{error}");
-    let (_, told) = read(&distribution("{levels: debug}"), &[]).unwrap();
-    assert!(told[0].contains("`levels` is not honoured"), "{told:?}");
+    let (_, told) = read(&distribution("{colours: true}"), &[]).unwrap();
+    assert!(told[0].contains("`colours` is not honoured"), "{told:?}");
+    let sinks = "{levels: 'warn,checkout=debug', levels_file: /etc/levels, sinks: ['stderr format=compact', syslog]}";
+    let (config, _) = read(&distribution(sinks), &[("WATCHBELL_SINKS", "journald")]).unwrap();
+    assert_eq!(config.levels.to_string(), "warn,checkout=debug");
+    assert_eq!(config.levels_file, Some("/etc/levels".into()));
+    assert_eq!(format!("{:?}", config.sinks), r#"[Sink { name: "stderr", .. }, Sink { name: "syslog", .. }]"#);
+    assert_eq!(read(&distribution(sinks), &[("RUST_LOG", "error")]).unwrap().0.levels.to_string(), "error");
+    let error = read(&distribution("{sinks: ['stdin', 'stderr format=xml']}"), &[]).unwrap_err();
+    assert!(error.contains("`stdin` is no sink") && error.contains("`xml` is not a format"), "{error}");
+}
+
+#[test]
+fn loggers_have_levels_and_go_by_their_trace() {
+    let of = |configurator: &str| {
+        let yaml =
+            format!("file_format: '1.0'\nlogger_provider: {{logger_configurator/development: {configurator}}}\n");
+        read(&yaml, &[])
+    };
+    let (config, told) = of("{default_config: {minimum_severity: warn}, loggers: [
+        {name: 'checkout.*', config: {minimum_severity: debug2, trace_based: true}},
+        {name: hyper, config: {enabled: false}}, {name: h2, config: {disabled: true}}]}")
+    .unwrap();
+    assert_eq!((config.levels.to_string().as_str(), told.len()), ("warn,checkout=info,h2=off,hyper=off", 0));
+    assert_eq!(config.restraint, "checkout=error:sampled".parse().unwrap());
+    let (config, _) = of("{default_config: {trace_based: true}}").unwrap();
+    assert_eq!((config.levels.to_string().as_str(), config.restraint), ("info", "error:sampled".parse().unwrap()));
+    let (config, _) = of("{default_config: {minimum_severity: fatal}}").unwrap();
+    assert_eq!(config.levels.to_string(), "off", "no level is that severe");
+    for (wrong, told) in [
+        ("{default_config: {minimum_severity: loud}}", "otel.yaml:2:"),
+        ("{loggers: [{name: 'a*b', config: {}}]}", "has a wildcard elsewhere than at its end"),
+        ("{default_config: {enabled: perhaps}}", "is not a boolean"),
+    ] {
+        let error = of(wrong).unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
 }
 
 #[test]

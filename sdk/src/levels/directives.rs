@@ -32,6 +32,20 @@ impl Directives {
         self.targets.iter().map(|(_, level)| *level).fold(self.default, LevelFilter::max)
     }
 
+    /// Makes all levels but `off` one step more verbose.
+    pub(crate) fn raise(&mut self) {
+        let levels = std::iter::once(&mut self.default).chain(self.targets.iter_mut().map(|(_, level)| level));
+        for level in levels {
+            *level = match *level {
+                LevelFilter::OFF => LevelFilter::OFF,
+                LevelFilter::ERROR => LevelFilter::WARN,
+                LevelFilter::WARN => LevelFilter::INFO,
+                LevelFilter::INFO => LevelFilter::DEBUG,
+                _ => LevelFilter::TRACE,
+            };
+        }
+    }
+
     /// Sets a target's level.
     pub(crate) fn set(&mut self, target: &str, level: LevelFilter) {
         match self.targets.iter_mut().find(|(known, _)| **known == *target) {

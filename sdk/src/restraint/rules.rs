@@ -77,6 +77,11 @@ impl Rules {
         rules
     }
 
+    /// Of this target only records of sampled traces are let through, whatever their level.
+    pub(crate) fn take_sampled(&mut self, target: &str) {
+        self.shares.set(target, (Level::ERROR, Share::Sampled));
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -57,6 +57,17 @@ fn an_error_tells_its_type_and_sources() {
 }
 
 #[test]
+fn a_text_may_stand_for_an_error() {
+    #[watchbell::catch]
+    fn fail() -> Result<(), String> {
+        Err("no stock".to_owned())
+    }
+    let log = told(|| assert!(fail().is_err()));
+    assert_eq!((text(&log, "exception.message").as_str(), log.field("exception.type")), ("no stock", None));
+    assert_eq!(text(&told(|| tracing::error!(err = watchbell::err!("odd"), "x")), "exception.message"), "odd");
+}
+
+#[test]
 fn whatever_holds_an_error_is_one() {
     let io = || std::io::Error::other("away");
     let boxed: Box<dyn Error> = Box::new(io());

@@ -1,0 +1,108 @@
+//! What of the file says which log records are made: the loggers' configurations, and under `distribution` what is Watchbell's own.
+
+use std::path::PathBuf;
+
+use tracing_core::LevelFilter;
+
+use super::{Env, File, Map, Node, boolean, get, text};
+use crate::levels::Directives;
+use crate::restraint::Rules;
+use crate::severity;
+use crate::sink::Sink;
+use crate::view;
+
+/// `distribution: {watchbell: ...}`, with the loggers' configurations laid under it.
+pub(super) struct Own {
+    pub(super) levels: Directives,
+    pub(super) levels_file: Option<PathBuf>,
+    pub(super) restraint: Rules,
+    pub(super) sinks: Vec<Sink>,
+}
+
+impl File {
+    /// Reads it; `RUST_LOG`, `WATCHBELL_RESTRAIN` and `WATCHBELL_SINKS` count where the file says nothing, `RUST_LOG` also where it does.
+    pub(super) fn own(&mut self, distribution: Option<&Node>, logger_provider: Map<'_>, env: &mut Env) -> Own {
+        let distribution = self.map(distribution);
+        let own = self.map(get(distribution, "watchbell")); // other entries are for other SDKs
+        self.only(own, &["levels", "levels_file", "restrain", "sinks"]);
+        let levels = self.scalar(own, "levels", str::parse);
+        let mut restraint = self.scalar(own, "restrain", str::parse).unwrap_or_else(|| env.restraint());
+        let of_loggers = self.loggers(get(logger_provider, "logger_configurator/development"), &mut restraint);
+        Own {
+            levels: match env.is_set("RUST_LOG") {
+                true => env.levels(),
+                false => levels.or(of_loggers).unwrap_or(Directives::all(LevelFilter::INFO)),
+            },
+            levels_file: self.scalar(own, "levels_file", |path| Ok(PathBuf::from(path))),
+            restraint,
+            sinks: match get(own, "sinks") {
+                Some(node) => self.sinks(node),
+                None => env.sinks(),
+            },
+        }
+    }
+
+    /// Each as in `WATCHBELL_SINKS`.
+    fn sinks(&mut self, node: &Node) -> Vec<Sink> {
+        let mut sinks = Vec::new();
+        for node in self.list(Some(node)) {
+            match text(node).ok_or_else(|| "is no scalar".to_owned()).and_then(str::parse) {
+                Ok(sink) => sinks.push(sink),
+                Err(error) => self.wrong(node.place, &error),
+            }
+        }
+        sinks
+    }
+
+    /// The levels that loggers are given; whose records go by their trace is added to what holds back.
+    fn loggers(&mut self, node: Option<&Node>, restraint: &mut Rules) -> Option<Directives> {
+        let configurator = self.map(Some(node?));
+        self.only(configurator, &["default_config", "loggers"]);
+        let (level, is_by_trace) = self.logger(get(configurator, "default_config"));
+        let mut levels = Directives::all(level.unwrap_or(LevelFilter::INFO));
+        if is_by_trace {
+            restraint.take_sampled("");
+        }
+        for node in self.list(get(configurator, "loggers")) {
+            let logger = self.map(Some(node));
+            self.only(logger, &["name", "config"]);
+            let Some(name) = self.scalar(logger, "name", target) else { continue };
+            let (level, is_by_trace) = self.logger(get(logger, "config"));
+            if let Some(level) = level {
+                levels.set(&name, level);
+            }
+            if is_by_trace {
+                restraint.take_sampled(&name);
+            }
+        }
+        Some(levels)
+    }
+
+    /// The least severe level of a logger's records, if that is said, and whether only those of sampled traces are wanted.
+    fn logger(&mut self, node: Option<&Node>) -> (Option<LevelFilter>, bool) {
+        let config = self.map(node);
+        self.only(config, &["enabled", "disabled", "minimum_severity", "trace_based"]);
+        let is_off = self.scalar(config, "enabled", boolean).is_some_and(|is_on| !is_on)
+            || self.scalar(config, "disabled", boolean).unwrap_or(false);
+        let level = self.scalar(config, "minimum_severity", minimum);
+        let level = if is_off { Some(LevelFilter::OFF) } else { level };
+        (level, self.scalar(config, "trace_based", boolean).unwrap_or(false))
+    }
+}
+
+/// A logger's name is a target, with all below it. `checkout.*` and `checkout::*` are that, too.
+fn target(name: &str) -> Result<String, String> {
+    let target = name.trim_end_matches('*').trim_end_matches(['.', ':']);
+    match target.contains(['*', '?']) {
+        false => Ok(target.to_owned()),
+        true => Err(format!("`{name}` has a wildcard elsewhere than at its end; write `checkout` or `checkout.*`")),
+    }
+}
+
+/// A severity between two levels keeps the records of the more severe.
+fn minimum(name: &str) -> Result<LevelFilter, String> {
+    let wanted = "write `trace`, `debug`, `info`, `warn`, `error` or one of these with 2, 3 or 4 behind it";
+    let (number, _) = severity::named(name).ok_or_else(|| format!("`{name}` is not a severity; {wanted}"))?;
+    let next_level = (number - 1).div_ceil(4) * 4 + 1;
+    Ok(if next_level > 17 { LevelFilter::OFF } else { view::level(next_level).into() })
+}
