@@ -48,6 +48,9 @@ pub enum Protocol {
     Grpc,
     /// OTLP/HTTP with protobuf, `http/protobuf`, the default; its usual port is 4318.
     HttpProtobuf,
+    /// OTLP/HTTP with JSON, `http/json`, for what takes nothing else: three times the bytes, and work for the export's thread.
+    #[cfg(feature = "http-json")]
+    HttpJson,
 }
 
 /// How requests are compressed.

@@ -6,6 +6,8 @@
 
 mod answer;
 mod collection;
+#[cfg(feature = "http-json")]
+mod json;
 mod queue;
 mod report;
 mod request;
@@ -172,7 +174,7 @@ impl LaneExporter {
             schedule_delay: export.schedule_delay,
             batch_records_max: export.batch_records_max,
             outage: Arc::new(Outage::new(wake)),
-            transport: Arc::new(Transport::new(export)?),
+            transport: Arc::new(Transport::new(signal, export)?),
             due: None,
             last_collection: None,
             in_flight: 0,

@@ -112,7 +112,7 @@
 //! crates are compiled, itself and procedural macros counted in; with `default-features = false` 57. `grpc` adds 6, `tls` 17, `config-file` 2,
 //! `macros` 1, `hashed` what `tls` brings anyway, `metrics` and `otel-logs` none.
 //!
-//! To be asked for: `files`, sinks that write files (the module `sink::file`), and `zstd` for them; `tower`, the module `middleware` with layers for servers and clients of axum, tonic and hyper: a span, its status and one line
+//! To be asked for: `http-json` (OTLP/HTTP with JSON), `files`, sinks that write files (the module `sink::file`), and `zstd` for them; `tower`, the module `middleware` with layers for servers and clients of axum, tonic and hyper: a span, its status and one line
 //! for each request, the trace's context in and out; and `axum`, which names spans by the route that matched.
 //!
 //! # Metrics

@@ -313,8 +313,7 @@ fn what_is_not_understood_in_the_environment_is_told_once() {
     let output =
         child("console").env("OTEL_LOGS_EXPORTER", "none").env("OTEL_EXPORTER_OTLP_PROTOCOL", "smoke").output();
     let told = String::from_utf8(output.expect("this program").stderr).expect("text");
-    let expected =
-        "watchbell: OTEL_EXPORTER_OTLP_PROTOCOL is ignored: `smoke` is not a protocol; write `grpc` or `http/protobuf`";
+    let expected = "watchbell: OTEL_EXPORTER_OTLP_PROTOCOL is ignored: `smoke` is not a protocol; write `grpc`, `http/protobuf` or `http/json`";
     assert_eq!(told.lines().filter(|line| *line == expected).count(), 1, "{told}");
 }
 

@@ -253,9 +253,7 @@ impl File {
         let map = self.map(Some(node));
         let known = ["endpoint", "tls", "headers", "headers_list", "compression", "timeout", own];
         self.only(map, &[&known[..], more].concat());
-        if let Some(node) = get(map, "encoding").filter(|node| text(node).is_some_and(|text| text != "protobuf")) {
-            self.tell(node.place, "this encoding is not written; requests are `protobuf`");
-        }
+        let protocol = self.scalar(map, "encoding", encoding).unwrap_or(protocol);
         let tls = self.map(get(map, "tls"));
         let (roots, identity, is_insecure) = self.tls(tls, protocol);
         let path = if protocol == Protocol::Grpc { signal.path(protocol) } else { "" };
@@ -464,6 +462,14 @@ fn text(node: &Node) -> Option<&str> {
     match &node.value {
         Value::Plain(text) | Value::Text(text) => Some(text),
         _ => None,
+    }
+}
+
+fn encoding(name: &str) -> Result<Protocol, String> {
+    match name {
+        "protobuf" => Ok(Protocol::HttpProtobuf),
+        "json" => "http/json".parse(),
+        _ => Err(format!("`{name}` is not an encoding; write `protobuf` or `json`")),
     }
 }
 

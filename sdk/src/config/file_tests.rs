@@ -175,7 +175,7 @@ instrumentation/development: {}
 logger_provider:
   processors:
     - batch: {exporter: {otlp_file/development: {output_stream: stdout}}}
-    - batch: {exporter: {otlp_http: {encoding: json}}}
+    - batch: {exporter: {otlp_http: {shape: round}}}
     - batch: {exporter: {otlp_grpc: }}
 tracer_provider:
   processors: [{simple: {exporter: {console: }}}]
@@ -186,7 +186,7 @@ propagator: {composite_list: 'jaeger,b3'}
     assert!(config.export(Signal::Logs).is_some() && config.propagators == [Propagator::B3]);
     let heads: Vec<_> = warnings.iter().map(|warning| warning.lines().next().unwrap()).collect();
     let places: Vec<_> = heads.iter().map(|head| head.split(": ").next().unwrap()).collect();
-    let mut expected = vec!["3:1", "6:26", "7:48", "8:26", "10:37", "11:51", "12:30"];
+    let mut expected = vec!["3:1", "6:26", "7:38", "8:26", "10:37", "11:51", "12:30"];
     let mut found: Vec<_> = places.iter().map(|place| place.strip_prefix("otel.yaml:").unwrap()).collect();
     found.sort_unstable();
     expected.sort_unstable();

@@ -209,7 +209,7 @@ fn what_is_not_understood_is_told_once_and_ignored() {
             "yes",
             "OTEL_SDK_DISABLED counts as `false`: `yes` is not a boolean; write `true` or `false`",
         ),
-        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http", "`http` is not a protocol; write `grpc` or `http/protobuf`"),
+        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http", "`http` is not a protocol; write `grpc`, `http/protobuf` or"),
         ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "br", "`br` is not a compression; write `gzip` or `none`"),
         ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "collector:4318", "`collector:4318` is not an endpoint; write `http://"),
         ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "10s", "`10s` is not a number of milliseconds"),

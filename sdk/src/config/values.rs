@@ -24,7 +24,11 @@ impl FromStr for Protocol {
             #[cfg(not(feature = "grpc"))]
             "grpc" => Err(GRPC_ABSENT.to_owned()),
             "http/protobuf" => Ok(Self::HttpProtobuf),
-            _ => Err(format!("`{text}` is not a protocol; write `grpc` or `http/protobuf`")),
+            #[cfg(feature = "http-json")]
+            "http/json" => Ok(Self::HttpJson),
+            #[cfg(not(feature = "http-json"))]
+            "http/json" => Err("this program is built without the feature `http-json` of `watchbell`".to_owned()),
+            _ => Err(format!("`{text}` is not a protocol; write `grpc`, `http/protobuf` or `http/json`")),
         }
     }
 }
@@ -34,6 +38,8 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Grpc => "grpc",
             Self::HttpProtobuf => "http/protobuf",
+            #[cfg(feature = "http-json")]
+            Self::HttpJson => "http/json",
         })
     }
 }

@@ -15,7 +15,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::answer::Answer;
-use crate::config::{Compression, Export, Protocol};
+#[cfg(feature = "http-json")]
+use super::json;
+use crate::config::{Compression, Export, Protocol, Signal};
 use crate::encode::ErrorChain;
 use crate::tls::{self, Connector};
 
@@ -29,6 +31,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Sends requests to one endpoint.
 pub(super) struct Transport {
+    #[cfg(feature = "http-json")]
+    signal: Signal,
     client: Client<Connector, Full<Bytes>>,
     uri: Uri,
     headers: HeaderMap,
@@ -40,7 +44,8 @@ pub(super) struct Transport {
 
 impl Transport {
     /// `Err` where the system's certificates cannot be read.
-    pub(super) fn new(export: Export) -> Result<Self, String> {
+    #[cfg_attr(not(feature = "http-json"), expect(unused_variables))]
+    pub(super) fn new(signal: Signal, export: Export) -> Result<Self, String> {
         let Export { uri, protocol, mut headers, tls, compression, timeout, export_timeout, .. } = export;
         let compressed = compression != Compression::None;
         for (name, value) in static_headers(protocol, compressed) {
@@ -54,7 +59,17 @@ impl Transport {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .http2_keep_alive_timeout(KEEP_ALIVE);
         let client = client.build(tls.connector(&uri, http_connector(timeout), protocol)?);
-        Ok(Self { client, uri, headers, protocol, compression, timeout, export_timeout })
+        Ok(Self {
+            #[cfg(feature = "http-json")]
+            signal,
+            client,
+            uri,
+            headers,
+            protocol,
+            compression,
+            timeout,
+            export_timeout,
+        })
     }
 
     pub(super) fn uri(&self) -> &Uri {
@@ -89,7 +104,7 @@ impl Transport {
         let body = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
             Ok(body) => body,
             // The status says it all, but for the status of gRPC, which comes after the body.
-            Err(_) if self.protocol == Protocol::HttpProtobuf || !head.status.is_success() => {
+            Err(_) if self.protocol != Protocol::Grpc || !head.status.is_success() => {
                 return Ok(Answer::of_http(head.status, &head.headers, &[]));
             }
             Err(error) => return Err(reason(&*error)),
@@ -98,6 +113,10 @@ impl Transport {
         let bytes = body.to_bytes();
         Ok(match self.protocol {
             Protocol::HttpProtobuf => Answer::of_http(head.status, &head.headers, &bytes),
+            #[cfg(feature = "http-json")]
+            Protocol::HttpJson => {
+                Answer::of_http(head.status, &head.headers, &json::answer(self.signal, head.status, &bytes))
+            }
             Protocol::Grpc if !head.status.is_success() => Answer::of_http(head.status, &head.headers, &[]),
             Protocol::Grpc => {
                 let status = if head.headers.contains_key("grpc-status") { &head.headers } else { &trailers };
@@ -108,6 +127,11 @@ impl Transport {
 
     /// The body of a request with this message: compressed, and framed for gRPC.
     pub(super) fn body(&self, message: Bytes) -> Bytes {
+        #[cfg(feature = "http-json")]
+        let message = match self.protocol {
+            Protocol::HttpJson => json::request(self.signal, &message),
+            Protocol::HttpProtobuf | Protocol::Grpc => message,
+        };
         let message = match self.compression {
             Compression::None => message,
             #[cfg(feature = "gzip")]
@@ -115,6 +139,8 @@ impl Transport {
         };
         match self.protocol {
             Protocol::HttpProtobuf => message,
+            #[cfg(feature = "http-json")]
+            Protocol::HttpJson => message,
             Protocol::Grpc => {
                 let mut framed = Vec::with_capacity(GRPC_HEAD_BYTES + message.len());
                 framed.push(u8::from(self.compression != Compression::None));
@@ -138,6 +164,11 @@ fn static_headers(protocol: Protocol, compressed: bool) -> Vec<(http::HeaderName
         }
         Protocol::HttpProtobuf => {
             headers.push((CONTENT_TYPE, "application/x-protobuf"));
+            headers.extend(compressed.then_some((CONTENT_ENCODING, "gzip")));
+        }
+        #[cfg(feature = "http-json")]
+        Protocol::HttpJson => {
+            headers.push((CONTENT_TYPE, "application/json"));
             headers.extend(compressed.then_some((CONTENT_ENCODING, "gzip")));
         }
     }

@@ -78,6 +78,7 @@ impl Rules {
     }
 
     /// Of this target only records of sampled traces are let through, whatever their level.
+    #[cfg(feature = "config-file")]
     pub(crate) fn take_sampled(&mut self, target: &str) {
         self.shares.set(target, (Level::ERROR, Share::Sampled));
     }

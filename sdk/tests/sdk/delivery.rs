@@ -25,6 +25,27 @@ fn by_http_and_by_grpc() {
 }
 
 #[test]
+#[cfg(feature = "http-json")]
+fn by_json() {
+    for compression in [watchbell::Compression::None, watchbell::Compression::Gzip] {
+        let receiver = Receiver::http();
+        receiver.script([Scripted::Unavailable, Scripted::Partial(1)]);
+        let builder = builder(&receiver).protocol(watchbell::Protocol::HttpJson).compression(compression);
+        let (dispatch, guard) = pipeline_of(builder);
+        tracing::dispatcher::with_default(&dispatch, || {
+            let _span = tracing::info_span!("place_order").entered();
+            tracing::info!(order_id = 17, ratio = f64::NAN, bytes = &b"\x00"[..], "order placed");
+        });
+        let ledger = guard.shutdown(LONG);
+        assert_eq!((ledger.logs.delivered, ledger.logs.refused), (0, 1), "the receiver says so: {ledger}");
+        assert_eq!((ledger.traces.delivered, ledger.metrics.delivered > 0), (1, true), "{ledger}");
+        let log = receiver.log("order placed");
+        assert_eq!((&log.record.span_id, log.record.attributes.len()), (&receiver.span("place_order").span_id, 5));
+        assert!(receiver.headers().iter().all(|headers| headers["content-type"] == "application/json"));
+    }
+}
+
+#[test]
 fn compressed() {
     for receiver in [Receiver::http(), Receiver::grpc()] {
         let (dispatch, guard) = pipeline_of(builder(&receiver).compression(watchbell::Compression::Gzip));

@@ -29,6 +29,9 @@ use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
+use watchbell_proto::otlp::Signal;
+use watchbell_proto::otlp::json::to_protobuf;
+use watchbell_proto::otlp::service::ExportResponse;
 
 /// What the receiver answers next; when the script is at its end, it accepts.
 #[derive(Clone, Debug)]
@@ -275,22 +278,35 @@ async fn http_logs(State(state): State<Arc<Shared>>, headers: HeaderMap, body: B
     if let Some(refusal) = scripted.as_ref().and_then(http_refusal) {
         return refusal;
     }
-    state.add_logs(ExportLogsServiceRequest::decode(decompressed(&headers, body)).expect("a log request"));
-    protobuf(&response(scripted))
+    let (is_json, request) = read(Signal::Logs, &headers, body);
+    state.add_logs(ExportLogsServiceRequest::decode(request).expect("a log request"));
+    answer(Signal::Logs, is_json, &response(scripted))
 }
 
 async fn http_traces(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    state.add_spans(ExportTraceServiceRequest::decode(decompressed(&headers, body)).expect("a trace request"));
-    protobuf(&ExportTraceServiceResponse::default())
+    let (is_json, request) = read(Signal::Traces, &headers, body);
+    state.add_spans(ExportTraceServiceRequest::decode(request).expect("a trace request"));
+    answer(Signal::Traces, is_json, &ExportTraceServiceResponse::default())
 }
 
 async fn http_metrics(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    state.add_metrics(ExportMetricsServiceRequest::decode(decompressed(&headers, body)).expect("a metrics request"));
-    protobuf(&ExportMetricsServiceResponse::default())
+    let (is_json, request) = read(Signal::Metrics, &headers, body);
+    state.add_metrics(ExportMetricsServiceRequest::decode(request).expect("a metrics request"));
+    answer(Signal::Metrics, is_json, &ExportMetricsServiceResponse::default())
+}
+
+/// Whether a request is of JSON, and what it is in protobuf.
+fn read(signal: Signal, headers: &HeaderMap, body: Bytes) -> (bool, Bytes) {
+    let is_json = headers["content-type"] == "application/json";
+    assert!(is_json || headers["content-type"] == "application/x-protobuf", "{headers:?}");
+    let body = decompressed(headers, body);
+    match is_json {
+        true => (true, to_protobuf(signal, &body, usize::MAX).expect("OTLP/JSON").into()),
+        false => (false, body),
+    }
 }
 
 fn decompressed(headers: &HeaderMap, body: Bytes) -> Bytes {
-    assert_eq!(headers["content-type"], "application/x-protobuf");
     match headers.get("content-encoding") {
         None => body,
         Some(encoding) => {
@@ -324,7 +340,11 @@ fn response(scripted: Option<Scripted>) -> ExportLogsServiceResponse {
     ExportLogsServiceResponse { partial_success }
 }
 
-fn protobuf(message: &impl Message) -> Response {
+fn answer(signal: Signal, is_json: bool, message: &impl Message) -> Response {
+    if is_json {
+        let response = ExportResponse::from_protobuf(&message.encode_to_vec()).expect("a response");
+        return ([("content-type", "application/json")], response.to_json(signal)).into_response();
+    }
     ([("content-type", "application/x-protobuf")], message.encode_to_vec()).into_response()
 }
 
