@@ -29,6 +29,8 @@ use tracing_core::LevelFilter;
 use crate::lane::WhenFull;
 use crate::levels::Directives;
 use crate::limits::Limits;
+#[cfg(feature = "metrics")]
+use crate::metrics::View;
 use crate::patch::Patches;
 use crate::redact::Redaction;
 use crate::restraint::Rules;
@@ -167,10 +169,11 @@ struct Settings {
 
 /// How metrics are aggregated.
 #[cfg(feature = "metrics")]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct MetricsConfig {
     pub(crate) temporality: Temporality,
     pub(crate) has_exponential_histograms: bool,
+    pub(crate) views: Vec<View>,
 }
 
 /// What is set of one signal's way to the collector.

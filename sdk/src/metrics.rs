@@ -3,6 +3,7 @@
 
 mod encode;
 mod own;
+mod view;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -20,26 +21,33 @@ use opentelemetry_sdk::metrics::{
 use crate::callsite::ScopeId;
 use crate::config::{MetricsConfig, Signal};
 use crate::pipeline::Pipeline;
+pub(crate) use view::View;
 
 /// A provider whose metrics the export thread collects by the reader.
 pub(crate) fn provider(pipeline: &Arc<Pipeline>, config: &MetricsConfig) -> (SdkMeterProvider, Reader) {
     let reader = Reader(Arc::new(ManualReader::builder().with_temporality(config.temporality).build()));
     let builder = SdkMeterProvider::builder().with_reader(reader.clone());
-    let provider = match config.has_exponential_histograms {
-        true => builder.with_view(exponential).build(),
-        false => builder.build(),
+    let is_exponential = config.has_exponential_histograms;
+    let usual = move |instrument: &Instrument| {
+        (is_exponential && instrument.kind() == InstrumentKind::Histogram).then_some(EXPONENTIAL)
     };
+    let views = config.views.iter().cloned();
+    let builder = views.fold(builder, |builder, view| {
+        builder.with_view(move |instrument: &Instrument| view.stream_of(instrument, usual(instrument)))
+    });
+    let views = config.views.clone();
+    let unviewed = move |instrument: &Instrument| {
+        let aggregation = usual(instrument).filter(|_| !views.iter().any(|view| view.selects(instrument)))?;
+        Stream::builder().with_aggregation(aggregation).build().ok()
+    };
+    let provider = builder.with_view(unviewed).build();
     own::observe(pipeline, &provider.meter("watchbell"));
     (provider, reader)
 }
 
-/// The view of a histogram whose buckets grow with what comes.
-fn exponential(instrument: &Instrument) -> Option<Stream> {
-    let aggregation = Aggregation::Base2ExponentialHistogram { max_size: 160, max_scale: 20, record_min_max: true };
-    (instrument.kind() == InstrumentKind::Histogram)
-        .then(|| Stream::builder().with_aggregation(aggregation).build().ok())
-        .flatten()
-}
+/// Buckets of a histogram that grow with what comes.
+const EXPONENTIAL: Aggregation =
+    Aggregation::Base2ExponentialHistogram { max_size: 160, max_scale: 20, record_min_max: true };
 
 /// What the export thread asks for metrics.
 #[derive(Clone, Debug)]

@@ -313,7 +313,7 @@ impl Builder {
             panics: self.panics.unwrap_or(true),
             baggage_attributes: self.baggage_attributes.clone(),
             #[cfg(feature = "metrics")]
-            metrics: settings.metrics,
+            metrics: settings.metrics.clone(),
             exports: self.exports(settings)?,
         };
         Ok((config, env.warnings()))

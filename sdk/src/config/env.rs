@@ -225,6 +225,7 @@ impl Env {
         MetricsConfig {
             temporality: temporality.unwrap_or_default(),
             has_exponential_histograms: self.parse(histogram, values::is_exponential).unwrap_or(false),
+            views: Vec::new(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! wants; what the schema has and Watchbell has not is told with its place, and the rest counts.
 
 mod own;
+#[cfg(feature = "metrics")]
+mod views;
 
 use std::time::Duration;
 
@@ -69,7 +71,7 @@ impl File {
         self.only(logger, &["processors", "limits", "logger_configurator/development"]);
         let own = self.own(get(map, "distribution"), logger, env);
         self.only(tracer, &["processors", "limits", "sampler", "id_generator"]);
-        self.only(meter, &["readers"]);
+        self.only(meter, if cfg!(feature = "metrics") { &["readers", "views"] } else { &["readers"] });
         let (logs, console) = self.processors(Signal::Logs, logger);
         let (traces, _) = self.processors(Signal::Traces, tracer);
         let mut settings = Settings {
@@ -85,7 +87,11 @@ impl File {
             limits,
             resource: self.resource(get(map, "resource")),
             #[cfg(feature = "metrics")]
-            metrics: MetricsConfig { temporality: Default::default(), has_exponential_histograms: false },
+            metrics: MetricsConfig {
+                temporality: Default::default(),
+                has_exponential_histograms: false,
+                views: self.views(get(meter, "views")),
+            },
             exports: [logs, traces, None],
         };
         settings.exports[Signal::Metrics as usize] = self.readers(meter, &mut settings);

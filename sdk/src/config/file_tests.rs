@@ -102,6 +102,35 @@ meter_provider:
 }
 
 #[test]
+fn views() {
+    let of = |view: &str| read(&format!("file_format: '1.0'\nmeter_provider: {{views: [{view}]}}\n"), &[]);
+    let (config, told) =
+        of("{selector: {instrument_name: 'http.*', instrument_type: histogram, unit: s, meter_name: checkout},
+        stream: {name: took, aggregation: {explicit_bucket_histogram: {boundaries: [0.1, 1], record_min_max: false}},
+        aggregation_cardinality_limit: 10, attribute_keys: {included: [a]}}}")
+        .unwrap();
+    let [view] = &config.metrics.views[..] else { panic!("{:?}", config.metrics) };
+    assert_eq!(
+        (view.instrument_name.as_deref(), view.name.as_deref(), view.cardinality_limit),
+        (Some("http.*"), Some("took"), Some(10))
+    );
+    assert_eq!(
+        format!("{:?}", view.aggregation),
+        "Some(ExplicitBucketHistogram { boundaries: [0.1, 1.0], record_min_max: false })"
+    );
+    assert!(told.len() == 1 && told[0].contains("`attribute_keys` is not honoured"), "{told:?}");
+    for (wrong, told) in [
+        ("{stream: {aggregation: {explicit_bucket_histogram: {boundaries: [1, 0.1]}}}}", "oundaries"),
+        ("{stream: {aggregation: {median: }}}", "this aggregation is not known; write `default`"),
+        ("{selector: {instrument_type: thermometer}}", "`thermometer` is not a type of instrument"),
+        ("{stream: {aggregation: {base2_exponential_bucket_histogram: {max_scale: many}}}}", "`many` is not a number"),
+    ] {
+        let error = of(wrong).unwrap_err();
+        assert!(error.starts_with("otel.yaml:2:") && error.contains(told), "{error}");
+    }
+}
+
+#[test]
 fn what_is_our_own() {
     let distribution = |own: &str| format!("file_format: '1.0'\ndistribution: {{other: {{x: 1}}, watchbell: {own}}}\n");
     let env = [("WATCHBELL_RESTRAIN", "2/s")];

@@ -166,3 +166,36 @@ fn without_an_exporter_for_metrics() {
     assert_eq!(guard.shutdown(LONG).metrics.emitted, 0);
     assert!(receiver.metrics().is_empty());
 }
+
+#[test]
+#[cfg(feature = "config-file")]
+fn views_of_the_file() {
+    let receiver = Receiver::http();
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    let yaml = "
+file_format: '1.0'
+meter_provider:
+  readers: [{periodic: {exporter: {otlp_http: {endpoint: ENDPOINT/v1/metrics, default_histogram_aggregation: base2_exponential_bucket_histogram}}}}]
+  views:
+    - {selector: {instrument_name: 'took.*', unit: s}, stream: {name: time, aggregation: {explicit_bucket_histogram: {boundaries: [1]}}}}
+    - {selector: {instrument_name: noise}, stream: {aggregation: {drop: }}}
+    - {selector: {instrument_name: size}, stream: {name: bytes}}
+";
+    std::fs::write(file.path(), yaml.replace("ENDPOINT", &receiver.endpoint())).unwrap();
+    let (_dispatch, guard) =
+        pipeline_of(watchbell::builder().variables([("OTEL_CONFIG_FILE", file.path().to_str().unwrap())]));
+    let meter = guard.meter_provider().expect("metrics are exported").meter("checkout");
+    for (name, unit) in [("took.payment", "s"), ("took.payment", "ms"), ("size", "By"), ("other", "")] {
+        meter.f64_histogram(name).with_unit(unit).build().record(0.5, &[]);
+    }
+    meter.u64_counter("noise").build().add(1, &[]);
+    guard.flush(LONG).expect("a receiver that answers");
+    let Some(Data::Histogram(time)) = receiver.metric("time").data else { panic!("explicit buckets") };
+    assert_eq!((time.data_points[0].explicit_bounds.as_slice(), time.data_points[0].count), (&[1.0][..], 1));
+    for name in ["took.payment", "bytes", "other"] {
+        let data = receiver.metric(name).data;
+        assert!(matches!(&data, Some(Data::ExponentialHistogram(_))), "{name}: {data:?}");
+    }
+    let names: Vec<_> = receiver.metrics().into_iter().map(|metric| metric.name).collect();
+    assert!(!names.iter().any(|name| name == "noise" || name == "size"), "{names:?}");
+}
