@@ -55,6 +55,9 @@ fn main() {
     row("watchbell by OpenTelemetry's logs API, in a span", &ours, &flush_ours, call_of_the_api);
     row("watchbell, without attributes", &ours, &flush_ours, |_| tracing::info!("order placed"));
     row("watchbell, disabled level", &ours, &flush_ours, |i| tracing::debug!(i, "order {}", i));
+    row("watchbell, withheld by a rate", &ours, &flush_ours, |i| {
+        tracing::info!(watchbell.limit = "1/h", i, "order {}", i)
+    });
     row("tracing alone, fields visited and formatted", &visited(), &|| {}, call);
     row("a look at the clock", &ours, &flush_ours, |_| {
         std::hint::black_box(std::time::SystemTime::now());
