@@ -137,3 +137,39 @@ fn level(name: &LitStr) -> Result<TokenStream, Error> {
         _ => Err(Error::new(name.span(), "not a level; write `error`, `warn`, `info`, `debug` or `trace`")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_to_write() {
+        let function = quote!(
+            fn charge() -> Result<(), Refused> {
+                refuse()
+            }
+        );
+        let error = |arguments, function| expand(arguments, function).unwrap_err().to_string();
+        let options = "write a message, `level = \"warn\"` or `panics`";
+        assert_eq!(error(quote!(panic), function.clone()), options);
+        let levels = "not a level; write `error`, `warn`, `info`, `debug` or `trace`";
+        assert_eq!(error(quote!("no", level = "loud"), function.clone()), levels);
+        let returned = "`#[catch]` is for functions that return a `Result`";
+        assert_eq!(
+            error(
+                quote!(),
+                quote!(
+                    fn charge() {}
+                )
+            ),
+            returned
+        );
+        let constant = quote!(
+            const fn charge() -> Result<(), Refused> {
+                Ok(())
+            }
+        );
+        assert!(error(quote!(), constant).starts_with("a `const fn` cannot log"));
+        assert!(expand(quote!("no", panics, level = "WARN",), function).is_ok());
+    }
+}

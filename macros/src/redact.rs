@@ -51,3 +51,14 @@ fn arm(path: &TokenStream, name: &Ident, fields: &Fields) -> TokenStream {
 fn is_redact(attribute: &Attribute) -> bool {
     attribute.path().is_ident("redact")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_union_is_told_what_to_be() {
+        let error = expand(quote!(union Either { a: u8, b: i8 })).unwrap_err().to_string();
+        assert_eq!(error, "a union has no `Debug`; make it a struct or an enum");
+    }
+}
