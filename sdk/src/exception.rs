@@ -60,6 +60,9 @@ use std::fmt::{self, Write};
 use std::io;
 use std::ops::Deref;
 
+use crate::limits::VALUE_BYTES_MAX;
+use crate::record::put_cut;
+
 pub(crate) use backtrace::Frames;
 #[doc(hidden)]
 pub use catch::{call, call_told, never, poll_told};
@@ -139,7 +142,7 @@ struct Exception {
 impl Exception {
     fn of<E: Error + ?Sized>(error: &E, type_name: Option<String>, backtrace: Frames) -> Self {
         let source = error.source().map(|source| Box::new(Self::of(source, type_of(source), Frames::default())));
-        Self { type_name, message: error.to_string(), source, backtrace }
+        Self { type_name, message: shown(format_args!("{error}"), VALUE_BYTES_MAX), source, backtrace }
     }
 }
 
@@ -168,7 +171,7 @@ pub trait OfText {
 impl<E: fmt::Display + ?Sized> OfText for Told<'_, E> {
     #[cold]
     fn exception(&self) -> Box<dyn Error + Send + Sync> {
-        let (message, backtrace) = (self.0.to_string(), Frames::default());
+        let (message, backtrace) = (shown(format_args!("{}", self.0), VALUE_BYTES_MAX), Frames::default());
         Box::new(Exception { type_name: None, message, source: None, backtrace })
     }
 }
@@ -181,7 +184,7 @@ pub trait OfError {
 impl<E: Error + ?Sized> OfError for &Told<'_, E> {
     #[cold]
     fn exception(&self) -> Box<dyn Error + Send + Sync> {
-        let debug = format!("{:?}", self.0);
+        let debug = shown(format_args!("{:?}", self.0), DEBUG_BYTES_MAX);
         let type_name = named(std::any::type_name::<E>())
             .or_else(|| DebugHead::of(&format_args!("{debug}")).type_name().map(str::to_owned));
         Box::new(Exception::of(self.0, type_name, Frames::in_debug(&debug)))
@@ -215,7 +218,17 @@ impl<E: Deref<Target: AnyError> + fmt::Debug> OfBorrowedContainer for &&Told<'_,
 fn contained<E: Deref<Target: AnyError> + fmt::Debug>(container: &E) -> Box<dyn Error + Send + Sync> {
     let error = container.deref().as_error();
     let type_name = contained_type(error).or_else(|| named(std::any::type_name::<E>()));
-    Box::new(Exception::of(error, type_name, Frames::in_debug(&format!("{container:?}"))))
+    Box::new(Exception::of(error, type_name, Frames::in_debug(&shown(format_args!("{container:?}"), DEBUG_BYTES_MAX))))
+}
+
+/// Most bytes of an error's `Debug` (256 KiB) in which its backtrace is looked for.
+const DEBUG_BYTES_MAX: usize = 256 * 1024;
+
+/// What is formatted, up to so many bytes; a faulty `Debug` or `Display` cuts it short.
+fn shown(text: fmt::Arguments<'_>, bytes_max: usize) -> String {
+    let mut out = Vec::new();
+    put_cut(&mut out, text, bytes_max);
+    String::from_utf8(out).unwrap_or_default() // it is cut at a character
 }
 
 /// An error of any type.

@@ -15,7 +15,8 @@ pub(crate) fn flush_at_exit(pipeline: Arc<Pipeline>, threads: Threads, timeout: 
     static REGISTERED: Once = Once::new();
     *lock(&ENDING) = Some((pipeline, threads, timeout));
     REGISTERED.call_once(|| {
-        // SAFETY: the handler is a plain function that lives as long as the process and never unwinds: it only sends and waits.
+        // SAFETY: the handler is a plain function that lives as long as the process and never unwinds: it sends and waits,
+        // and a panic of what the service has set to run meanwhile, a patch or a callback, is caught.
         let _ = unsafe { libc::atexit(at_exit) }; // a full table of handlers is no reason not to run
     });
 }

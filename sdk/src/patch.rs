@@ -29,13 +29,14 @@
 //!
 //! It is called in the thread that logs, for records by every door and for those of panics, and costs that thread a copy of the record. What it sets is
 //! [redacted](crate::redact) as everything else; fields that are redacted by their key are so already when it sees them. What it logs itself is not
-//! shown to it. If it panics, the record goes as it was, and that is told once on stderr.
+//! shown to it. If it panics, the record goes as it was, and that is told once on stderr; a panic's own record it is shown in another thread, where it may panic, too.
 
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use watchbell_proto::wire::{
     Fields, Value as Wire, put_bytes_field, put_fixed32_field, put_fixed64_field, put_message_field, put_varint_field,
@@ -67,11 +68,27 @@ impl Patches {
     #[cold]
     pub(crate) fn apply(&self, scope: ScopeId, record: &[u8], redaction: Option<&Redaction>) -> Option<Vec<u8>> {
         let Some(_within) = Within::enter() else { return Some(record.to_vec()) };
+        if !thread::panicking() {
+            return self.applied(scope, record, redaction);
+        }
+        // A panic within a panic's hook aborts the process, caught or not; one in another thread does not.
+        thread::scope(|threads| {
+            let apply = || {
+                let _within = Within::enter();
+                self.applied(scope, record, redaction)
+            };
+            let patched =
+                thread::Builder::new().spawn_scoped(threads, apply).ok().and_then(|patched| patched.join().ok());
+            patched.unwrap_or_else(|| Some(record.to_vec()))
+        })
+    }
+
+    fn applied(&self, scope: ScopeId, record: &[u8], redaction: Option<&Redaction>) -> Option<Vec<u8>> {
         let mut draft = Draft { scope: scope.scope(), bytes: record.to_vec(), redaction, is_discarded: false };
         for patch in &self.0 {
             let before = draft.bytes.clone();
             if catch_unwind(AssertUnwindSafe(|| patch(&mut draft))).is_err() {
-                draft.bytes = before;
+                (draft.bytes, draft.is_discarded) = (before, false);
                 tell_panic();
             }
             if draft.is_discarded {

@@ -216,7 +216,9 @@ impl<'a> LogRecordWriter<'a> {
     #[cold]
     fn text_attribute(&mut self, key: &str, text: fmt::Arguments<'_>) {
         if self.redaction.is_some_and(|redaction| redaction.fate(key).is_some()) {
-            return self.text(key, &text.to_string()); // or what is shown of it
+            let mut value = Vec::new();
+            put_cut(&mut value, text, VALUE_BYTES_MAX);
+            return self.text(key, str::from_utf8(&value).unwrap_or_default()); // or what is shown of it
         }
         if self.has_room(key.len()) {
             self.attributes += 1;
@@ -459,6 +461,12 @@ pub(crate) fn put_text_field(out: &mut Vec<u8>, text: fmt::Arguments<'_>, chars_
         let mut cutting = Cutting { out, bytes_left: VALUE_BYTES_MAX, chars_left: chars_max };
         let _ = cutting.write_fmt(text); // an error is the cut, or a faulty `Debug`: keep what came
     });
+}
+
+/// Appends what `text` formats to, of at most so many bytes.
+pub(crate) fn put_cut(out: &mut Vec<u8>, text: fmt::Arguments<'_>, bytes_max: usize) {
+    let mut cutting = Cutting { out, bytes_left: bytes_max, chars_left: usize::MAX };
+    let _ = cutting.write_fmt(text); // as above
 }
 
 struct Cutting<'a> {

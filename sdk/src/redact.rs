@@ -77,7 +77,7 @@ pub use watchbell_macros::Redact;
 pub(crate) const REDACTED: &str = "[redacted]";
 
 /// What is secret; the [module](self) has an example. Set by [`Builder::redact`](crate::Builder::redact).
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Redaction {
     keys: Vec<(String, Fate)>,
     hashes: Vec<hash::Key>,
@@ -102,7 +102,13 @@ impl Redaction {
     /// Nothing is secret.
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), ..Self::default() }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { keys: Vec::new(), hashes: Vec::new(), values: Vec::new(), number }
+    }
+
+    /// The same with a number of its own: of two that one was made of, neither goes by what was found for the other.
+    pub(crate) fn renumbered(self) -> Self {
+        Self { number: Self::new().number, ..self }
     }
 
     /// What usually is: the keys `*password*`, `*passwd*`, `*secret*`, `*token`, `*api_key*`, `*apikey*`, `*private_key*`, `authorization`, `cookie`,
@@ -138,17 +144,21 @@ impl Redaction {
     }
 
     /// Shows in the place of fields of this name `hmac:` and 32 hexadecimal digits, which are the same for the same value: who it was stays unknown, that it was the
-    /// same one does not. They are the first half of its HMAC-SHA-256 under `secret`; without that nobody can try values out. Whatever else is said of
-    /// the field wins.
+    /// same one does not. They are the first half of its HMAC-SHA-256 under `secret`; without that nobody can try values out. Under an empty secret everybody could:
+    /// the field is masked then. Whatever else is said of the field wins.
     ///
-    /// ```
+    /// ```no_run
     /// use watchbell::redact::Redaction;
     ///
-    /// let secret = std::env::var("LOG_HASH_SECRET").unwrap_or_default();
+    /// let secret = std::env::var("LOG_HASH_SECRET")?;
     /// let redaction = Redaction::usual().hash_key("user.email", secret.as_bytes());
+    /// # Ok::<(), std::env::VarError>(())
     /// ```
     #[cfg(feature = "hashed")]
     pub fn hash_key(mut self, pattern: &str, secret: &[u8]) -> Self {
+        if secret.is_empty() {
+            return self.key(pattern);
+        }
         self.keys.push((pattern.to_lowercase(), Fate::Hashed(self.hashes.len())));
         self.hashes.push(hash::Key::new(secret));
         self
@@ -278,6 +288,12 @@ impl Redaction {
                 *value = scrubbed.into();
             }
         }
+    }
+}
+
+impl Default for Redaction {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

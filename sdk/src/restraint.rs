@@ -35,16 +35,17 @@
 //! # What is told
 //!
 //! The next record that its place lets through has the attribute `watchbell.withheld`, the number since the last one. Where none comes, a record of the same
-//! place and level tells it, ten seconds later at most, at a [flush](crate::Guard::flush) or at the end. So no count is lost:
+//! place and level tells it, ten seconds later at most, at a [flush](crate::Guard::flush) or at the end. So a rule can count what was logged:
 //!
 //! ```logql
 //!   sum(count_over_time({service_name="checkout"} [1m]))
 //! + sum(sum_over_time({service_name="checkout"} | unwrap watchbell_withheld [1m]))
 //! ```
 //!
-//! (A record that tells and is none of the service's counts as one too many.) [`Guard::withheld`](crate::Guard::withheld) has the numbers since the start, as has the
-//! metric `watchbell.log.withheld`, by `watchbell.reason`. A withheld record goes to no sink either. It is not written before that is decided, save for a
-//! repeat. A place that nothing holds back pays nothing for all of this.
+//! (A record that tells and is none of the service's counts as one too many, and a number is lost with its record.) [`Guard::withheld`](crate::Guard::withheld) has the
+//! exact numbers since the start, as has the metric `watchbell.log.withheld`, by `watchbell.reason`. A withheld record goes to no sink either. It is not
+//! written before that is decided, save for a repeat and for records of the `log` crate and of OpenTelemetry's API, for each of which the rules are looked
+//! up, if there are any. A place that nothing holds back pays a look at that.
 
 mod rules;
 mod site;
@@ -80,6 +81,8 @@ pub(crate) struct Restraint {
     rules: Rules,
     has_rules: bool,
     number: u32,
+    /// A forked child tells nothing: its parent does, and what locks it has found locked stay so.
+    process: u32,
     sites: RwLock<HashMap<Place, &'static Site>>,
     totals: [AtomicU64; Reason::ALL.len()],
     is_closed: AtomicBool,
@@ -102,6 +105,7 @@ impl Restraint {
             has_rules: !rules.is_empty(),
             rules,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
+            process: std::process::id(),
             sites: RwLock::default(),
             totals: Default::default(),
             is_closed: AtomicBool::new(false),
@@ -225,6 +229,9 @@ impl Restraint {
 
     /// Makes a record for each place of which some were withheld that no other record has told.
     pub(crate) fn tell(&self, pipeline: &Pipeline) {
+        if std::process::id() != self.process {
+            return;
+        }
         let sites: Vec<_> = self.sites.read().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
         for site in sites {
             let [limit, sample, repeat, pressure] = site.take_withheld();

@@ -158,6 +158,16 @@ fn a_panics_backtrace_makes_its_fingerprint() {
 }
 
 #[test]
+fn a_patch_may_panic_over_a_panic() {
+    let receiver = Receiver::http();
+    let status = run("a patch panics", &receiver);
+    assert!(status.success(), "{status}");
+    let record = receiver.log("out of stock");
+    assert_eq!(record.attribute("patched"), Some(Value::BoolValue(true)), "what the first patch did");
+    assert!(receiver.logs().iter().any(|log| log.body() == "not of a panic"), "{:?}", receiver.logs());
+}
+
+#[test]
 fn panics_can_be_left_alone() {
     let receiver = Receiver::http();
     assert_eq!(run("no panics", &receiver).code(), Some(0));
@@ -364,6 +374,7 @@ fn the_process_that_ends() {
         _ => {}
     }
     let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(timeout);
+    let builder = if case == "a patch panics" { with_patches(builder) } else { builder };
     #[cfg(feature = "files")]
     let builder = match std::env::var("LOG_FILE") {
         Ok(path) => {
@@ -375,16 +386,7 @@ fn the_process_that_ends() {
     };
     let guard = builder.init().expect("the only init of this process");
     match &*case {
-        "console" => {
-            let refused = std::io::Error::other("connection refused");
-            tracing::info_span!("request").in_scope(|| {
-                tracing::info!(order_id = 17, upstream = "payment", ratio = 0.5, "order placed");
-            });
-            tracing::error!(error = &refused as &(dyn std::error::Error + 'static), "cannot charge");
-            log::warn!(target: "legacy", "from log");
-            tracing::info!(shown = %"\r\x1b[2Jx", "a\n2026-11-24 ERROR forged: \x1b[31mb\u{9b}c");
-            guard.shutdown(Duration::ZERO);
-        }
+        "console" => log_for_people(guard),
         "captured before" | "another logger" => log::warn!("from log"),
         "flush" => {
             tracing::info!("first");
@@ -421,6 +423,25 @@ fn the_process_that_ends() {
             drop(guard);
         }
     }
+}
+
+/// One that marks each record, and one that panics with a panic's.
+fn with_patches(builder: watchbell::Builder) -> watchbell::Builder {
+    let panicking = |draft: &mut watchbell::patch::Draft<'_>| {
+        assert!(draft.record().attribute("exception.type").is_none(), "not of a panic");
+    };
+    builder.patch(|draft| draft.set("patched", true)).patch(panicking)
+}
+
+fn log_for_people(guard: watchbell::Guard) {
+    let refused = std::io::Error::other("connection refused");
+    tracing::info_span!("request").in_scope(|| {
+        tracing::info!(order_id = 17, upstream = "payment", ratio = 0.5, "order placed");
+    });
+    tracing::error!(error = &refused as &(dyn std::error::Error + 'static), "cannot charge");
+    log::warn!(target: "legacy", "from log");
+    tracing::info!(shown = %"\r\x1b[2Jx", "a\n2026-11-24 ERROR forged: \x1b[31mb\u{9b}c");
+    guard.shutdown(Duration::ZERO);
 }
 
 fn end_a_thread() {

@@ -170,7 +170,7 @@ impl Builder {
 
     /// Takes secrets out of log records and spans before they are written or sent; the module [`redact`](crate::redact) has an example.
     pub fn redact(mut self, redaction: Redaction) -> Self {
-        self.redaction = Some(Arc::new(redaction));
+        self.redaction = Some(Arc::new(redaction.renumbered()));
         self
     }
 

@@ -66,8 +66,11 @@ impl Site {
     pub(crate) fn takes(&self, rate: Rate, now: u64) -> bool {
         let cost = (rate.nanos / u64::from(rate.records)).max(1);
         let pay = |paid_until: u64| {
-            let paid = paid_until.max(now).saturating_add(cost);
-            (paid - now <= rate.nanos.max(cost)).then_some(paid)
+            let burst = rate.nanos.max(cost);
+            let is_from_before = paid_until > now.saturating_add(burst); // the clock was set back
+            let start = if is_from_before { now } else { paid_until.max(now) };
+            let paid = start.saturating_add(cost);
+            (paid - now <= burst).then_some(paid)
         };
         self.paid_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).is_ok()
     }
@@ -76,7 +79,7 @@ impl Site {
     pub(crate) fn repeats(&self, hash: u64, nanos: u64, now: u64) -> bool {
         let is_same = self.last_hash.swap(hash, Ordering::Relaxed) == hash;
         let told = self.last_told.load(Ordering::Relaxed);
-        if is_same && now.saturating_sub(told) < nanos {
+        if is_same && now.abs_diff(told) < nanos {
             return true;
         }
         self.last_told.store(now, Ordering::Relaxed);
@@ -112,6 +115,16 @@ mod tests {
             .map(|(hash, now)| !site.repeats(hash, 100, now))
             .into();
         assert_eq!(told, [true, false, true, true, false, true]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_silences_nobody() {
+        const HOUR: u64 = 3600 * 1_000_000_000;
+        let (site, rate) = (site(), Rate { records: 2, nanos: 1_000_000_000 });
+        let taken: Vec<_> = [2 * HOUR, 2 * HOUR, 2 * HOUR, HOUR, HOUR, HOUR].map(|now| site.takes(rate, now)).into();
+        assert_eq!(taken, [true, true, false, true, true, false]);
+        let told: Vec<_> = [2 * HOUR, HOUR, HOUR].map(|now| !site.repeats(1, 1_000_000_000, now)).into();
+        assert_eq!(told, [true, true, false]);
     }
 
     proptest! {

@@ -26,7 +26,7 @@ struct State {
 impl Teller {
     /// Has it told within the interval.
     pub(super) fn wake(&self, pipeline: &Pipeline) {
-        if self.state.is_wanted.load(Ordering::Relaxed) || self.state.is_wanted.swap(true, Ordering::Relaxed) {
+        if self.state.is_wanted.load(Ordering::SeqCst) || self.state.is_wanted.swap(true, Ordering::SeqCst) {
             return;
         }
         if let Some(thread) = self.thread.get_or_init(|| start(&self.state, pipeline.itself())) {
@@ -68,7 +68,7 @@ fn start(state: &Arc<State>, pipeline: Weak<Pipeline>) -> Option<Thread> {
                 continue;
             }
             wait(&state);
-            state.is_wanted.store(false, Ordering::Relaxed);
+            state.is_wanted.swap(false, Ordering::SeqCst); // before the counts are read: what comes later wakes again
             match pipeline.upgrade() {
                 Some(pipeline) if !state.is_ended.load(Ordering::Relaxed) => pipeline.restraint.tell(&pipeline),
                 _ => return,

@@ -51,7 +51,8 @@ impl Canary {
     }
 
     /// Calls `f` with what the builder sets up, but for the environment, which is not read, and with a collector that looks at all that comes: log records of
-    /// every level, spans and metrics. Panics if the canary is anywhere among them, or in what sinks are given, in upper or lower case.
+    /// every level, spans and metrics. Panics if the canary is anywhere among them, or in what sinks are given, in upper or lower case; also if nothing came at all.
+    /// Of other threads and tasks is seen what [`task::spawn`](crate::task::spawn) and [`task::carried`](crate::task::carried) have started.
     #[track_caller]
     pub fn stays(&self, builder: Builder, f: impl FnOnce()) {
         #[cfg(feature = "log")]
@@ -70,6 +71,10 @@ impl Canary {
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), f);
         let ledger = guard.shutdown(Duration::from_secs(20));
         assert!(ledger.logs.lost() + ledger.traces.lost() == 0, "what leaves cannot be looked at: {ledger}");
+        assert!(
+            ledger.logs.emitted + ledger.traces.emitted > 0,
+            "neither a record nor a span came: nothing was looked at"
+        );
         if let Some(record) = lock(&seen).iter().find(|record| self.is_in(record.as_bytes())) {
             panic!("the canary leaves in a record: {record}");
         }

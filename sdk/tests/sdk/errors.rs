@@ -68,6 +68,25 @@ fn a_text_may_stand_for_an_error() {
 }
 
 #[test]
+fn an_error_that_tells_without_end_or_faultily_is_cut() {
+    struct Odd;
+    impl fmt::Debug for Odd {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            (0..1_000_000_000).try_for_each(|_| f.write_str("Odd { bytes: [0, 0, 0, 0, 0, 0, 0, 0]"))
+        }
+    }
+    impl fmt::Display for Odd {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("half a")?;
+            Err(fmt::Error)
+        }
+    }
+    impl Error for Odd {}
+    let log = told(|| tracing::error!(err = watchbell::err!(Odd), "cannot charge"));
+    assert_eq!(text(&log, "exception.message"), "half a");
+}
+
+#[test]
 fn whatever_holds_an_error_is_one() {
     let io = || std::io::Error::other("away");
     let boxed: Box<dyn Error> = Box::new(io());
