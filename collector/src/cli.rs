@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use watchbell_rules::convert::Options;
+use watchbell_rules::logql;
 
 /// Watches log streams and rings when they go wrong.
 ///
@@ -63,6 +65,14 @@ pub enum Command {
     ///
     /// The exit status is 0, or 2 when there is no such alert, a file has mistakes or the past cannot be read.
     Explain(ExplainArguments),
+
+    /// Make rule files of Grafana's alert rules over Loki, ElastAlert 2 rules or Sigma rules
+    ///
+    /// Prints one rule file, and on stderr, at its place in the source, what could not be carried over; that also stands as a comment above
+    /// each rule. What a file is, is told by its content. docs/convert.md has what becomes of each field.
+    ///
+    /// The exit status is 0 when every rule was carried over (losses allowed), 1 when one was not, 2 when a file cannot be read.
+    Convert(ConvertArguments),
 
     /// Evaluate a LogQL expression over files of records, as Loki's query API would
     ///
@@ -219,6 +229,54 @@ pub struct ExplainArguments {
     pub history: HistoryArguments,
 }
 
+/// Arguments of `watchbell convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArguments {
+    /// Files with rules, or folders of them (*.yaml, *.yml, *.json)
+    #[arg(value_name = "FILE|DIR", required = true)]
+    pub paths: Vec<PathBuf>,
+
+    /// What the files are; told by their content unless given
+    #[arg(long, value_enum)]
+    pub source: Option<ConvertSource>,
+
+    /// Which records the rules of ElastAlert and Sigma are about
+    #[arg(long, value_name = "SELECTOR", default_value_t = Options::default().selector, value_parser = parse_selector)]
+    pub selector: String,
+
+    /// What makes labels of a line, where fields are in it rather than OTLP attributes
+    #[arg(long, value_enum)]
+    pub parser: Option<ConvertParser>,
+
+    /// Label by which the alerts of Sigma rules are grouped; may be given several times
+    #[arg(long, value_name = "LABEL", default_values_t = Options::default().by)]
+    pub by: Vec<String>,
+
+    /// Write the rules into this file rather than to stdout
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `--source`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConvertSource {
+    /// Alert rules that Grafana manages, over queries to Loki
+    Grafana,
+    /// Rules of ElastAlert 2
+    Elastalert,
+    /// Sigma rules and correlations
+    Sigma,
+}
+
+/// `--parser`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConvertParser {
+    /// Lines are JSON
+    Json,
+    /// Lines are logfmt
+    Logfmt,
+}
+
 /// Where `watchbell replay` and `watchbell explain` take records from.
 #[derive(Debug, Args)]
 pub struct HistoryArguments {
@@ -342,6 +400,17 @@ fn parse_code(text: &str) -> Result<String, String> {
     let code = text.to_ascii_uppercase();
     let is_known = watchbell_rules::diagnostic::codes::ALL.iter().any(|(known, _)| known.to_string() == code);
     if is_known { Ok(code) } else { Err(format!("there is no code `{text}`: docs/checks.md lists them")) }
+}
+
+/// A selector, with stages behind it or without.
+fn parse_selector(text: &str) -> Result<String, String> {
+    match logql::parse(text) {
+        Ok(logql::ast::Expr::Log(_)) => Ok(text.to_owned()),
+        Ok(logql::ast::Expr::Metric(_)) => {
+            Err("this is an expression: write a selector, `{service_name=\"x\"}`".to_owned())
+        }
+        Err(mistakes) => Err(mistakes.first().map_or_else(String::new, |mistake| mistake.message.clone())),
+    }
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

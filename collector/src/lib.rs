@@ -5,6 +5,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod convert;
 pub mod dedup;
 pub mod evaluator;
 pub mod explain;

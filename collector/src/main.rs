@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use watchbell_collector::cli::{Cli, Command};
-use watchbell_collector::{check, explain, query, replay, ruletest, run};
+use watchbell_collector::{check, convert, explain, query, replay, ruletest, run};
 
 /// The system's allocator takes two thirds more time to decode protobuf.
 #[global_allocator]
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => ruletest::test(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Convert(arguments) => convert::convert(&arguments),
         Command::Query(arguments) => query::query(&arguments),
     }
 }

@@ -217,6 +217,9 @@ pub mod codes {
         CONFIG = 50, "a config file with a value that cannot be used";
         CONFIG_ENVIRONMENT = 51, "a reference to the environment in a config file that cannot be resolved";
 
+        NOT_CONVERTED = 60, "a rule of another system that cannot be carried over";
+        LOST = 61, "what is lost of a rule of another system";
+
         SYNTAX = 101, "something else was expected in a LogQL expression";
         TOKEN = 102, "a word, number or string of a LogQL expression that cannot be read";
         TOO_LONG = 103, "a LogQL expression longer than `expression_bytes_max`";

@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod alerting;
 pub mod backtest;
+pub mod convert;
 pub mod detect;
 pub mod diagnostic;
 pub mod engine;

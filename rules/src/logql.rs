@@ -13,7 +13,7 @@ pub mod ast;
 pub mod check;
 mod lexer;
 mod parser;
-mod printer;
+pub(crate) mod printer;
 pub mod regexp;
 
 pub use parser::{EXPRESSION_BYTES_MAX, NESTING_DEPTH_MAX};

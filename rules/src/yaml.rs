@@ -51,6 +51,24 @@ pub struct Key {
     pub span: Range<usize>,
 }
 
+impl Node {
+    /// Moves all places on by so many bytes: the text stands behind others in a file.
+    pub(crate) fn shift(&mut self, bytes: usize) {
+        let shift = |span: &mut Range<usize>| *span = span.start + bytes..span.end + bytes;
+        shift(&mut self.span);
+        match &mut self.kind {
+            NodeKind::Null | NodeKind::Scalar(_) => {}
+            NodeKind::Sequence(items) => items.iter_mut().for_each(|item| item.shift(bytes)),
+            NodeKind::Mapping(fields) => {
+                for (key, value) in fields {
+                    shift(&mut key.span);
+                    value.shift(bytes);
+                }
+            }
+        }
+    }
+}
+
 /// The tree of the file's only document.
 ///
 /// # Errors

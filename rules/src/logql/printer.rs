@@ -303,6 +303,17 @@ fn write_number(f: &mut Formatter<'_>, number: f64) -> fmt::Result {
     if size == 0.0 || (1e-6..1e15).contains(&size) { write!(f, "{number}") } else { write!(f, "{number:e}") }
 }
 
+/// The text as a string of LogQL.
+pub(crate) fn quoted(text: &str) -> String {
+    struct Quoted<'a>(&'a str);
+    impl Display for Quoted<'_> {
+        fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            write_string(f, self.0)
+        }
+    }
+    Quoted(text).to_string()
+}
+
 /// In double quotes; in backticks where that saves escapes.
 fn write_string(f: &mut Formatter<'_>, text: &str) -> fmt::Result {
     let needs_escapes = text.contains(['\\', '"']);
