@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Matched {
     pub failed: u64,
     /// Services whose records were stamped more than `max_skew` after they were received, and how many.
     pub skewed: BTreeMap<String, u64>,
+    /// Whether a fault of ours kept the batch from being matched: no rule sees its records.
+    pub is_faulty: bool,
     /// By filter: the last record that a stage failed on.
     pub(crate) failures: BTreeMap<usize, Failure>,
     /// Which plan's feeds these are.
@@ -143,7 +146,14 @@ impl Run {
 impl Plan {
     /// Matches a batch; its bytes are an OTLP request of logs that was checked at the door.
     pub fn match_batch(&self, batch: &[u8], received: Timestamp) -> Matched {
-        Matcher::new(self, batch, received, None).run()
+        self.contained(|| Matcher::new(self, batch, received, None).run())
+    }
+
+    /// What comes of a panic is a batch that no rule sees. The log holds the batch for good: a collector that fell over it would do so
+    /// again after each restart.
+    fn contained(&self, run: impl FnOnce() -> Matched) -> Matched {
+        let faulty = || Matched { plan: self.id, is_faulty: true, ..Matched::default() };
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| faulty())
     }
 
     /// A feed's records in a batch, none merged and all kept.
@@ -566,6 +576,23 @@ mod tests {
             put_bytes_field(&mut request, 1, &resource_logs);
         }
         request
+    }
+
+    #[test]
+    fn a_fault_costs_one_batch() {
+        let file = "groups: [{name: g, rules: [{alert: A, expr: 'count_over_time({service_name=\"a\"}[1m]) > 0'}]}]";
+        let file = crate::rule_file::parse("rules.yaml", file).unwrap();
+        let plan = std::sync::Arc::new(Plan::compile(&[file], &EngineConfig::default()).unwrap());
+        let mut engine = crate::engine::Engine::new(plan.clone(), Timestamp(0));
+        let batch = request(&[("a", 1)]);
+        let faulty = plan.contained(|| panic!("a fault"));
+        assert!(faulty.is_faulty);
+        engine.handle_batch(faulty, &batch, Timestamp(1));
+        assert_eq!(engine.poll_output(), None);
+        let matched = plan.match_batch(&batch, Timestamp(2));
+        assert!(!matched.is_faulty);
+        engine.handle_batch(matched, &batch, Timestamp(2));
+        assert!(engine.poll_output().is_some());
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub struct Metrics {
     snapshots: Counter,
     snapshot_bytes: Gauge,
     refolds: Counter,
+    faulty: Counter,
     caught_up: Gauge,
     fullness: Fullness,
     skew: Skew,
@@ -89,6 +90,8 @@ impl Metrics {
         registry.register("snapshot_bytes", "Size of the last snapshot", metrics.snapshot_bytes.clone());
         let help = "Times the state was folded again from a snapshot because the disk failed";
         registry.register("refolds", help, metrics.refolds.clone());
+        let help = "Batches that no rule saw, for a fault of the collector's own";
+        registry.register("faulty_batches", help, metrics.faulty.clone());
         let help = "Whether all that the log holds has been judged (1) or not (0)";
         registry.register("caught_up", help, metrics.caught_up.clone());
         metrics
@@ -255,6 +258,11 @@ impl Runner {
             for (frame, matched) in frames.iter().zip(matched) {
                 self.parts.metrics.skew.count(&matched.skewed);
                 self.parts.metrics.losses.count(&frame.payload);
+                if matched.is_faulty {
+                    self.parts.metrics.faulty.inc();
+                    let (position, records) = (frame.position.0, frame.records);
+                    tracing::error!(position, records, "no rule saw a batch, for a fault of ours; please report it");
+                }
                 self.evaluator.handle_batch(frame, matched);
             }
         } else {
