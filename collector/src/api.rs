@@ -21,7 +21,7 @@ use crate::telemetry::{Metrics, OPENMETRICS, PROMETHEUS_TEXT};
 use crate::wal::BoxFuture;
 
 /// `api:` in the config.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
     /// Where to listen.

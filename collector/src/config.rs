@@ -4,6 +4,7 @@ pub mod duration;
 pub mod environment;
 pub mod range;
 pub mod reader;
+pub mod schema;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +26,7 @@ use crate::wal::WalConfig;
 use crate::{exporter, notify, receiver};
 
 /// The whole file. Every key has a default.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where records come in.
@@ -43,6 +44,7 @@ pub struct Config {
     /// Alertmanagers that are told of every alert beside our own routing.
     pub alertmanagers: Vec<notify::alertmanager::Config>,
     /// Where a page's links lead.
+    #[schemars(with = "BTreeMap<String, String>")]
     pub links: notify::Links,
     /// The address under which people reach this collector, for links back to it. Default `http://` and `api.endpoint`.
     pub external_url: Option<String>,
@@ -233,6 +235,16 @@ impl<Why> Default for Foreign<Why> {
 impl<'de, Why: Explanation> Deserialize<'de> for Foreign<Why> {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Err(de::Error::custom(Why::TEXT))
+    }
+}
+
+impl<Why> schemars::JsonSchema for Foreign<Why> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Foreign".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        false.into() // no value is allowed
     }
 }
 

@@ -24,7 +24,7 @@ use crate::config::duration;
 use crate::wal::{AppendError, BoxFuture, FrameKind, Log, NewFrame, Position};
 
 /// `dedup` in the config file.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DedupConfig {
     /// For how long a batch is known, 10 minutes; OTLP clients give up after 5. 0 takes every copy as a batch of its own.

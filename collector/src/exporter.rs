@@ -48,7 +48,7 @@ pub enum ExporterConfig {
 }
 
 /// A signal, as `signals:` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "they are the signals' names")]
 pub enum SignalName {
@@ -252,6 +252,26 @@ impl<'de> Deserialize<'de> for Config {
         }
 
         deserializer.deserialize_map(ByName)
+    }
+}
+
+impl schemars::JsonSchema for Config {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Exporters".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "description": "Exporters by name; behind a `/` a name of one's own tells two of a kind apart.",
+            "patternProperties": {
+                "^(otlp_grpc|otlp)(/.*)?$": generator.subschema_for::<otlp_grpc::Config>(),
+                "^(otlp_http|otlphttp)(/.*)?$": generator.subschema_for::<otlp_http::Config>(),
+                "^loki(/.*)?$": generator.subschema_for::<loki::Config>(),
+                "^(prometheus_remote_write|prometheusremotewrite)(/.*)?$": generator.subschema_for::<prometheus::Config>(),
+            },
+            "additionalProperties": false,
+        })
     }
 }
 

@@ -25,7 +25,7 @@ use rustls_platform_verifier::Verifier;
 use serde::Deserialize;
 
 /// `tls:` of whatever calls out, as the OpenTelemetry Collector spells it. A URL's scheme decides whether TLS is spoken at all.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
     /// Speak gRPC in clear where the endpoint has no scheme.

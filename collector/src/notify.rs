@@ -69,7 +69,7 @@ pub trait Notifier: Send + Sync + 'static {
 }
 
 /// `alerting:` in the config, as in Alertmanager's own file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlertingConfig {
     /// What receivers leave out.
@@ -100,7 +100,7 @@ pub struct AlertingConfig {
 }
 
 /// `alerting.global`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Global {
     /// `host:port` of the mail server.
@@ -112,16 +112,19 @@ pub struct Global {
     /// For AUTH.
     pub smtp_auth_username: Option<String>,
     /// For AUTH.
+    #[schemars(with = "Option<String>")]
     pub smtp_auth_password: Option<SecretString>,
     /// A file that holds it.
     pub smtp_auth_password_file: Option<PathBuf>,
     /// Whether a server without STARTTLS is refused. Default true.
     pub smtp_require_tls: bool,
     /// Slack's webhook URL.
+    #[schemars(with = "Option<String>")]
     pub slack_api_url: Option<SecretString>,
     /// A file that holds it.
     pub slack_api_url_file: Option<PathBuf>,
     /// A Slack bot's token.
+    #[schemars(with = "Option<String>")]
     pub slack_app_token: Option<SecretString>,
     /// A file that holds it.
     pub slack_app_token_file: Option<PathBuf>,
@@ -174,7 +177,7 @@ impl Default for Global {
 }
 
 /// One of `alerting.receivers`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContactPointConfig {
     /// What routes call it.

@@ -26,7 +26,7 @@ use watchbell_rules::alerting::notification::Notification;
 use crate::notify::{DeliveryError, DeliveryResult};
 
 /// `outbox:` in the config.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutboxConfig {
     /// Messages that wait or are on their way. At the limit the oldest that waits is given up, counted and logged. Default 10,000.

@@ -39,15 +39,16 @@ use crate::dedup::Door;
 use crate::wal::{AppendError, FrameKind, NewFrame};
 
 /// `receivers:` of the config file.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Receivers")]
 pub struct Config {
     /// The one receiver there is.
     pub otlp: OtlpConfig,
 }
 
 /// `receivers.otlp`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
     /// The ports.
@@ -57,7 +58,7 @@ pub struct OtlpConfig {
 
 /// `receivers.otlp.protocols`. Where the block is there, a protocol that it does not name has no port, as in the OpenTelemetry
 /// Collector; each port that there is speaks both protocols all the same.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Protocols {
     /// The port whose default is 4317.
@@ -75,7 +76,7 @@ impl Default for Protocols {
 }
 
 /// `receivers.otlp.protocols.grpc`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcConfig {
     /// Where to listen, `host:port`. Default `127.0.0.1:4317`; port 0 takes a free one.
@@ -95,7 +96,7 @@ impl Default for GrpcConfig {
 }
 
 /// `receivers.otlp.protocols.http`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
     /// Where to listen, `host:port`. Default `127.0.0.1:4318`; port 0 takes a free one.
@@ -115,7 +116,7 @@ impl Default for HttpConfig {
 }
 
 /// The receiver's part of `limits:`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// The largest record, span or metric in bytes: larger ones are cut out of their request and told in `partial_success`; so are

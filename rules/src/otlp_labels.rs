@@ -32,7 +32,7 @@ pub use name::label_name;
 pub use value::{attribute_text, body_line, severity_name};
 
 /// Which resource attributes become index labels; the defaults are Loki's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LabelConfig {
     /// Resource attributes that become index labels.

@@ -32,7 +32,7 @@ use crate::window::bucket;
 pub(crate) use dispatch::Dispatch;
 
 /// How the engine judges; every field has a default.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineConfig {
     /// Which attributes are index labels.
@@ -42,6 +42,7 @@ pub struct EngineConfig {
     /// `$externalLabels` in templates.
     pub external_labels: BTreeMap<String, String>,
     /// Links that a record of the evidence gets, in templates.
+    #[schemars(with = "BTreeMap<String, String>")]
     pub links: Links,
     /// The groups' `interval` where a file does not say: how long a condition must have been false before its alert resolves, and how
     /// often recording rules and `ALERTS` are sampled.

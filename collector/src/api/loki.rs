@@ -36,7 +36,7 @@ use crate::config::{duration, range};
 use crate::wal::{BoxFuture, Log};
 
 /// `api.loki` in the config: what queries may use, so that none hurts what the collector is for.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LokiConfig {
     /// Queries that are worked on at one time, each on a thread that gives way to all others. Default 2.

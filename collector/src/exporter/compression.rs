@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 /// `compression:` of an exporter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// As it is.

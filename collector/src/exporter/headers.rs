@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 /// `headers:` of an exporter. Values are secrets: tokens stand here. `NAME_file` names a file that holds the value of the header `NAME`; white
 /// space around it is not part of it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
-pub struct Headers(pub BTreeMap<String, SecretString>);
+pub struct Headers(#[schemars(with = "BTreeMap<String, String>")] pub BTreeMap<String, SecretString>);
 
 impl Headers {
     /// As they are sent. Says which one cannot be.

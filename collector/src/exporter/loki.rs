@@ -31,8 +31,9 @@ use crate::http_client::{Answer, HttpClient, Protocol, TlsConfig};
 use crate::wal::BoxFuture;
 
 /// A `loki` exporter. It sends logs and nothing else.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "LokiExporterConfig")]
 pub struct Config {
     /// Loki's URL. With the path `/otlp` its OTLP endpoint is used, with `/loki/api/v1/push` or none its push API.
     pub endpoint: String,

@@ -24,8 +24,9 @@ use crate::http_client::{Answer, HttpClient, Protocol, TlsConfig};
 use crate::wal::BoxFuture;
 
 /// An `otlp_grpc` exporter, as the OpenTelemetry Collector spells it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "OtlpGrpcConfig")]
 pub struct Config {
     /// `host:port`, which is spoken to with TLS unless `tls.insecure` is set, or a URL whose scheme says so.
     pub endpoint: String,

@@ -18,8 +18,9 @@ use crate::http_client::{Answer, HttpClient, Protocol, SendError, TlsConfig};
 use crate::wal::BoxFuture;
 
 /// An `otlp_http` exporter, as the OpenTelemetry Collector spells it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "OtlpHttpConfig")]
 pub struct Config {
     /// The URL before `/v1/logs` and the like: `http://tempo:4318`, `http://loki:3100/otlp`, `http://prometheus:9090/api/v1/otlp`.
     pub endpoint: Option<String>,

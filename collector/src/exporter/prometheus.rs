@@ -28,8 +28,9 @@ use crate::wal::{AppendError, BoxFuture, Cursor, Frame, FrameKind, Log, NewFrame
 
 /// A `prometheus_remote_write` exporter: recording rules' results, `ALERTS` and `ALERTS_FOR_STATE`. Clients' OTLP metrics go to
 /// Prometheus's OTLP endpoint by an `otlp_http` exporter.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PrometheusRemoteWriteConfig")]
 pub struct Config {
     /// The URL, such as `http://prometheus:9090/api/v1/write`.
     pub endpoint: String,

@@ -17,8 +17,9 @@ use crate::config::duration;
 use crate::wal::{Frame, FrameKind, Position};
 
 /// `sending_queue:` of an exporter. The queue itself is the log: on disk, and as long as that reaches back.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "QueueConfig")]
 pub struct Config {
     /// Requests under way at one time. Default 4.
     pub num_consumers: usize,
@@ -36,7 +37,7 @@ impl Default for Config {
 }
 
 /// `retry_on_failure:` of an exporter, as the OpenTelemetry Collector spells it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryConfig {
     /// Whether what failed for a while is sent again. Default true.

@@ -26,8 +26,9 @@ use super::{DeliveryError, Tools, delivery_result, message, page};
 use crate::http_client::{HttpClient, Protocol, TlsConfig};
 
 /// One of `alertmanagers:`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "AlertmanagerConfig")]
 pub struct Config {
     /// `http://host:9093`, with the path prefix if it has one.
     pub url: String,

@@ -23,8 +23,9 @@ use crate::http_client::TlsConfig;
 use crate::wal::BoxFuture;
 
 /// One of a receiver's `email_configs`; what is left out comes from `global`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "EmailConfig")]
 pub struct Config {
     /// Who is told: addresses, with commas between them.
     pub to: String,
@@ -37,6 +38,7 @@ pub struct Config {
     /// Default `global.smtp_auth_username`.
     pub auth_username: Option<String>,
     /// Default `global.smtp_auth_password`.
+    #[schemars(with = "Option<String>")]
     pub auth_password: Option<SecretString>,
     /// A file that holds it.
     pub auth_password_file: Option<PathBuf>,

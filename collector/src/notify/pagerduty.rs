@@ -22,10 +22,12 @@ use crate::wal::BoxFuture;
 
 /// One of a receiver's `pagerduty_configs`. `description`, `severity`, `class`, `component`, `group`, `source`, `client`, `client_url` and the
 /// values of `details` are templates.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "PagerdutyConfig")]
 pub struct Config {
     /// The integration key, a secret.
+    #[schemars(with = "Option<String>")]
     pub routing_key: Option<SecretString>,
     /// A file that holds it.
     pub routing_key_file: Option<PathBuf>,
@@ -93,7 +95,7 @@ impl Default for Config {
 }
 
 /// One of `images`; all are templates.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Image {
     /// The picture's URL.
@@ -107,7 +109,7 @@ pub struct Image {
 }
 
 /// One of `links`; both are templates.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Link {
     /// Where it leads.

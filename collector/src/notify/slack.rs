@@ -20,14 +20,17 @@ use crate::http_client::{HttpClient, Protocol};
 use crate::wal::BoxFuture;
 
 /// One of a receiver's `slack_configs`. All texts of the message are templates.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "SlackConfig")]
 pub struct Config {
     /// Slack's webhook URL, a secret. Default `global.slack_api_url`.
+    #[schemars(with = "Option<String>")]
     pub api_url: Option<SecretString>,
     /// A file that holds it.
     pub api_url_file: Option<PathBuf>,
     /// A bot's token, a secret, in place of a webhook's URL. Default `global.slack_app_token`.
+    #[schemars(with = "Option<String>")]
     pub app_token: Option<SecretString>,
     /// A file that holds it.
     pub app_token_file: Option<PathBuf>,
@@ -85,7 +88,7 @@ pub struct Config {
 }
 
 /// One of `fields`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Field {
     /// What it is called.
@@ -98,7 +101,7 @@ pub struct Field {
 }
 
 /// One of `actions`: a link where it has a `url`, else a button that Slack tells an app of.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Action {
     /// `button`
@@ -119,7 +122,7 @@ pub struct Action {
 }
 
 /// `confirm` of an action.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Confirmation {
     /// The question.

@@ -19,8 +19,9 @@ use super::{DeliveryError, DeliveryResult, Notifier, Tools};
 use crate::wal::BoxFuture;
 
 /// One of a receiver's `stdout_configs`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "StdoutConfig")]
 pub struct Config {
     /// Whether resolved alerts are told, too. Default true.
     pub send_resolved: bool,

@@ -23,11 +23,13 @@ use crate::http_client::{HttpClient, Protocol, TlsConfig};
 use crate::wal::BoxFuture;
 
 /// One of a receiver's `webhook_configs`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "WebhookConfig")]
 pub struct Config {
     /// Where to post; may hold a secret.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub url: Option<SecretString>,
     /// A file that holds the URL.
     #[serde(default)]
@@ -50,7 +52,7 @@ pub struct Config {
 }
 
 /// `http_config`, the part of Alertmanager's that is honoured here.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
     /// User and password.
@@ -82,19 +84,20 @@ pub struct HttpConfig {
 }
 
 /// `basic_auth`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BasicAuth {
     /// The user.
     pub username: String,
     /// The password.
+    #[schemars(with = "Option<String>")]
     pub password: Option<SecretString>,
     /// A file that holds it.
     pub password_file: Option<PathBuf>,
 }
 
 /// `authorization`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Authorization {
     /// Default `Bearer`.
@@ -102,6 +105,7 @@ pub struct Authorization {
     pub kind: Option<String>,
     /// What stands behind the type.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub credentials: Option<SecretString>,
     /// A file that holds it.
     #[serde(default)]

@@ -9,10 +9,11 @@ use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 /// `auth:` of a receiver's protocol. One of the two is to be set.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What a client must send as `Authorization: Bearer <token>`.
+    #[schemars(with = "Option<String>")]
     pub bearer_token: Option<SecretString>,
     /// A file that holds the token; white space around it is not part of it.
     pub bearer_token_file: Option<PathBuf>,

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio_rustls::TlsAcceptor;
 
 /// `tls:` of a receiver's protocol, as the OpenTelemetry Collector spells it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// PEM file with our certificate and the chain behind it.

@@ -24,7 +24,7 @@ use super::{AppendError, BoxFuture, Cursor, Frame, FrameKind, Log, NewFrame, Par
 use crate::clock::SharedClock;
 
 /// `wal` in the config file: the limits of each log.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WalConfig {
     /// Size of a segment file, 64 MiB; a larger frame gets a larger one. Rounded up to 4 KiB; at most 2 GiB.

@@ -45,7 +45,7 @@ pub fn integration_name(kind: &str, at: usize) -> Arc<str> {
 }
 
 /// A node of the routing tree, in Alertmanager's spelling. What is absent is as in the parent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteConfig {
     /// Name of the receiver.
@@ -55,6 +55,7 @@ pub struct RouteConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_by: Option<Vec<String>>,
     /// Which alerts take this route: all must hold.
+    #[schemars(with = "Vec<String>")]
     pub matchers: Vec<Matchers>,
     /// Alertmanager's older spelling of `name="value"`.
     pub r#match: BTreeMap<String, String>,
@@ -93,6 +94,16 @@ impl<'de> Deserialize<'de> for NotSupported {
         Err(serde::de::Error::custom(
             "a key of Alertmanager's that is not supported: take it out, or let an Alertmanager route these alerts (`alertmanagers:`)",
         ))
+    }
+}
+
+impl schemars::JsonSchema for NotSupported {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NotSupported".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        false.into() // no value is allowed
     }
 }
 
