@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use watchbell_rules::diagnostic::{Diagnostic, Severity};
+use watchbell_rules::rule_file::RuleFile;
+use watchbell_rules::rule_test::TestFile;
 use watchbell_rules::{lint, rule_file, rule_test};
 
 use crate::cli::{CheckArguments, CheckFormat};
@@ -50,6 +52,7 @@ fn check_config(path: &Path) -> Result<Vec<RuleFileText>, ConfigError> {
 struct Findings {
     file: RuleFileText,
     rules: usize,
+    tests: usize,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -72,14 +75,23 @@ pub(crate) fn rule_files_at(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 
 fn check_file(file: RuleFileText, arguments: &CheckArguments) -> Findings {
     let (path, text) = (&file.path, &file.text);
-    let (rules, mut diagnostics) = match rule_file::parse(path, text) {
+    let (mut rules, mut tests) = (0, 0);
+    let mut diagnostics = match rule_file::parse(path, text) {
         Ok(parsed) => {
+            rules = parsed.groups.iter().map(|group| group.rules.len()).sum();
             let mut diagnostics = lint::lint(path, text, &parsed, lint::is_default_index_label);
-            let tests = parsed.tests.as_ref().map(|_| rule_test::parse(path, text));
-            diagnostics.extend(tests.and_then(Result::err).into_iter().flatten());
-            (parsed.groups.iter().map(|group| group.rules.len()).sum(), diagnostics)
+            if parsed.tests.is_some() {
+                match rule_test::parse(path, text) {
+                    Ok(file) => {
+                        tests = file.tests.len();
+                        diagnostics.extend(unknown_names(&file, parsed));
+                    }
+                    Err(mistakes) => diagnostics.extend(mistakes),
+                }
+            }
+            diagnostics
         }
-        Err(diagnostics) => (0, diagnostics),
+        Err(diagnostics) => diagnostics,
     };
     if arguments.loki {
         diagnostics.extend(lint::loki(path, text));
@@ -88,7 +100,16 @@ fn check_file(file: RuleFileText, arguments: &CheckArguments) -> Findings {
         |found: &Diagnostic| found.severity == Severity::Warning && arguments.allow.contains(&found.code.to_string());
     diagnostics.retain(|found| !is_allowed(found));
     diagnostics.sort_by_key(|found| (found.span.start, found.code));
-    Findings { rules, file, diagnostics }
+    Findings { rules, tests, file, diagnostics }
+}
+
+/// Of tests whose rules stand beside them; those of rules that stand elsewhere are told when they are run.
+fn unknown_names(file: &TestFile, rules: RuleFile) -> Vec<Diagnostic> {
+    if !file.rule_files.is_empty() {
+        return Vec::new();
+    }
+    let rules = [rules];
+    file.tests.iter().flat_map(|test| rule_test::unknown_names(test, &rules, None)).collect()
 }
 
 /// Prints what was found, also where a file could not be read: the others were.
@@ -122,5 +143,7 @@ fn counts(findings: &[Findings]) -> (usize, usize) {
     (errors, all().count() - errors)
 }
 
+#[cfg(test)]
+mod schema_tests;
 #[cfg(test)]
 mod tests;

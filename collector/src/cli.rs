@@ -212,7 +212,7 @@ pub enum ReplayFormat {
 /// Arguments of `watchbell explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
-    /// The alert's name
+    /// The alert's name, or GROUP/ALERT
     #[arg(value_name = "ALERT")]
     pub alert: String,
 
@@ -288,15 +288,15 @@ pub struct HistoryArguments {
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
     pub labels: Vec<(String, String)>,
 
-    /// Which records of a Loki
-    #[arg(long, value_name = "SELECTOR", default_value = "{service_name=~\".+\"}")]
-    pub selector: String,
+    /// Which records of a Loki; `{service_name=~".+"}` unless given
+    #[arg(long, value_name = "SELECTOR", value_parser = parse_selector)]
+    pub selector: Option<String>,
 
-    /// From when on, out of a Loki; a day before the end unless given
+    /// From when on; of a Loki a day before the end unless given, else the first record
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub start: Option<String>,
 
-    /// Until when, out of a Loki; now unless given
+    /// Until when, that moment left out; of a Loki now unless given, else the last record
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub end: Option<String>,
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stderr)] // it answers a person
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use watchbell_rules::backtest::Backtest;
 use watchbell_rules::diagnostic::closest;
 use watchbell_rules::explain::Explainer;
 use watchbell_rules::query::parameters;
-use watchbell_rules::rule_file::Rule;
+use watchbell_rules::rule_file::{RuleFile, RuleGroup};
 use watchbell_rules::time::{Timestamp, format_duration};
 
 use crate::cli::ExplainArguments;
@@ -33,12 +34,7 @@ pub(crate) fn explanation(arguments: &ExplainArguments, clock: &SharedClock) -> 
     let setting = Setting::load(arguments.history.config.as_deref())?;
     let texts = RuleTexts::read(&arguments.rules)?;
     let files = texts.parse()?;
-    let rules = files.iter().flat_map(|file| &file.groups).flat_map(|group| &group.rules);
-    let alerts: Vec<&Rule> = rules.filter(|rule| rule.is_alert()).collect();
-    let named: Vec<&Rule> = alerts.iter().copied().filter(|rule| rule.name() == arguments.alert).collect();
-    if named.is_empty() {
-        return Err(unknown(&arguments.alert, &alerts));
-    }
+    let named = named(&files, &arguments.alert)?;
     let history = History::open(&arguments.history, clock)?;
     let config = setting.engine_config(&history);
     let end = end_of(&history)?;
@@ -48,8 +44,9 @@ pub(crate) fn explanation(arguments: &ExplainArguments, clock: &SharedClock) -> 
         return Err(format!("`--at` is {at}, more than {max} behind the last record, which is of {end}"));
     }
     let mut told = Vec::new();
-    for rule in named {
-        let plan = texts.compile(&files, &config)?;
+    for file in &named {
+        let rule = &file.groups[0].rules[0];
+        let plan = texts.compile(std::slice::from_ref(file), &config)?;
         let backtest = Backtest::new(plan, setting.policy.clone(), history.start()?);
         let explainer = Explainer::new(rule, config.labels.clone(), at.unwrap_or(end), backtest);
         let mut explainer = explainer.map_err(|unsupported| unsupported.message)?;
@@ -69,10 +66,27 @@ fn end_of(history: &History) -> Result<Timestamp, String> {
     Ok(end)
 }
 
-fn unknown(name: &str, alerts: &[&Rule]) -> String {
-    let names = alerts.iter().map(|rule| rule.name());
-    match closest(name, names.clone()) {
+/// The alerts of that name, or of that group and name, each in a file of its own: what others make of the records is not asked.
+fn named(files: &[RuleFile], name: &str) -> Result<Vec<RuleFile>, String> {
+    let (mut named, mut known) = (Vec::new(), Vec::new());
+    for group in files.iter().flat_map(|file| &file.groups) {
+        for rule in group.rules.iter().filter(|rule| rule.is_alert()) {
+            known.push(rule.name());
+            if rule.name() == name
+                || name.strip_prefix(&*group.name).and_then(|rest| rest.strip_prefix('/')) == Some(rule.name())
+            {
+                let group = RuleGroup { rules: vec![rule.clone()], ..group.clone() };
+                named.push(RuleFile { groups: vec![group], tests: None });
+            }
+        }
+    }
+    if named.is_empty() { Err(unknown(name, &known)) } else { Ok(named) }
+}
+
+fn unknown(name: &str, known: &[&str]) -> String {
+    let names: BTreeSet<&str> = known.iter().copied().collect();
+    match closest(name, names.iter().copied()) {
         Some(near) => format!("no alert is named `{name}`: did you mean `{near}`?"),
-        None => format!("no alert is named `{name}`: there are {}", names.collect::<Vec<_>>().join(", ")),
+        None => format!("no alert is named `{name}`: there are {}", names.into_iter().collect::<Vec<_>>().join(", ")),
     }
 }

@@ -66,7 +66,12 @@ fn run(arguments: &ReplayArguments, clock: &SharedClock) -> Result<Outcome, Stri
     let start = history.start()?;
     let lane = |paths: &[PathBuf]| {
         let texts = RuleTexts::read(paths)?;
-        let plan = texts.compile(&texts.parse()?, &config)?;
+        let files = texts.parse()?;
+        if files.iter().flat_map(|file| &file.groups).all(|group| group.rules.is_empty()) {
+            let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+            return Err(format!("there are no rules in `{}`", names.join("`, `")));
+        }
+        let plan = texts.compile(&files, &config)?;
         Ok::<_, String>(Lane::new(plan, setting.policy.clone(), start))
     };
     let mut lanes = vec![lane(&arguments.rules)?];

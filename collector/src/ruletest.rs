@@ -27,8 +27,8 @@ pub fn test(arguments: &TestArguments) -> ExitCode {
     let styled = io::stdout().is_terminal();
     let text = match arguments.format {
         TestFormat::Text => report::text(&results, styled),
-        TestFormat::Json => report::json(&results) + "\n",
-        TestFormat::Junit => report::junit(&results),
+        TestFormat::Json => report::json(&results, &errors) + "\n",
+        TestFormat::Junit => report::junit(&results, &errors),
     };
     errors.iter().for_each(|error| eprintln!("{error}\n"));
     let status = match (errors.is_empty(), results.iter().all(|result| result.result.passed())) {
@@ -133,11 +133,17 @@ impl Bench {
         let mut paths = Vec::new();
         for (pattern, _) in &file.rule_files {
             let found = crate::config::matching_files(&folder.join(pattern).display().to_string());
-            paths.extend(found.map_err(|error| format!("{}: {error}", path.display()))?);
+            let found = found.map_err(|error| format!("{}: {error}", path.display()))?;
+            if found.is_empty() {
+                return Err(format!("{}: rule_files: no file matches `{pattern}`", path.display()));
+            }
+            paths.extend(found);
         }
         if file.has_rules {
             paths.push(path.to_owned());
         }
+        paths.sort();
+        paths.dedup();
         let rules = paths.iter().map(|path| read_rules(path, texts)).collect::<Result<_, _>>()?;
         Ok(Self { folder, rules, engine, policy })
     }

@@ -47,7 +47,7 @@ use crate::time::Timestamp;
 pub(crate) use file::is_test_file;
 pub use file::parse;
 pub use records::ReadFile;
-pub use run::run;
+pub use run::{run, unknown_names};
 
 /// A file with tests.
 #[derive(Clone, Debug, PartialEq)]

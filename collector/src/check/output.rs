@@ -10,13 +10,16 @@ use super::{Findings, counts};
 
 pub(super) fn text(findings: &[Findings], styled: bool) -> String {
     let mut out = String::new();
-    for Findings { file, rules, diagnostics } in findings {
+    for Findings { file, rules, tests, diagnostics } in findings {
         for diagnostic in diagnostics {
             let text = if styled { diagnostic.render_styled(&file.text) } else { diagnostic.render(&file.text) };
             let _ = writeln!(out, "{text}\n");
         }
         if diagnostics.is_empty() {
-            let _ = writeln!(out, "{}: ok, {}", file.path, counted(*rules, "rule"));
+            let rules = (*rules > 0 || *tests == 0).then(|| counted(*rules, "rule"));
+            let tests = (*tests > 0).then(|| counted(*tests, "test"));
+            let counts: Vec<String> = rules.into_iter().chain(tests).collect();
+            let _ = writeln!(out, "{}: ok, {}", file.path, counts.join(", "));
         }
     }
     let (errors, warnings) = counts(findings);

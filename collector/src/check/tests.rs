@@ -107,6 +107,13 @@ fn tests_of_rules_are_checked_too() {
     let text = "groups: []\ntests:\n  - name: x\n    expect: [{at: 1s}]\n";
     assert_eq!(checked(text, &[]).diagnostics.len(), 1);
     assert_eq!(checked("rule_files: [a.yaml]\ntests: [{expect: []}]\n", &[]).diagnostics, []);
+    let misspelt = "groups: [{name: g, rules: [{alert: Refused, expr: 'count_over_time({a=\"b\"}[1m]) > 2'}]}]\n\
+                    tests: [{expect: [{at: 1s, alert: Refusd, firing: 0}, {at: 1s, receiver: ops, messages: 0}]}]\n";
+    let found = checked(misspelt, &["--allow", "WB211"]).diagnostics;
+    assert!(found.iter().any(|found| found.help.as_deref() == Some("did you mean `Refused`?")), "{found:?}");
+    assert!(!found.iter().any(|found| found.message.contains("ops")), "which receivers there are is not known");
+    let ok = checked("rule_files: [a.yaml]\ntests: [{expect: []}]\n", &[]);
+    assert_eq!(output::text(&[ok], false), "rules.yaml: ok, 1 test\n");
     assert_eq!(checked("rule_files: [a.yaml]\ntsts: [{expect: []}]\n", &[]).diagnostics.len(), 2);
 }
 

@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use watchbell_rules::backtest::records::Records;
 use watchbell_rules::labels::Labels;
 use watchbell_rules::otlp_labels::LabelConfig;
+use watchbell_rules::query::parameters;
 use watchbell_rules::query::records::{Format, LineLabels};
 use watchbell_rules::time::Timestamp;
 
@@ -14,14 +15,39 @@ use super::loki;
 use crate::cli::HistoryArguments;
 use crate::clock::{ManualClock, SharedClock};
 use crate::wal::disk::RealDisk;
-use crate::wal::{DataDir, FrameKind, Log, Metrics, Position, Wal, WalConfig};
+use crate::wal::{DataDir, Frame, FrameKind, Log, Metrics, Position, Wal, WalConfig};
 
 /// Records of the past, in the order in which they came.
 pub enum History {
     /// In memory; they come when they happen.
     Records(Box<Records>),
     /// A collector's log; they come when they came.
-    Log(Box<Wal>, DataDir),
+    Log(Box<Wal>, DataDir, Span),
+}
+
+/// `--start` and `--end`: what happens at the first or later, and before the second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Span {
+    pub(super) start: Option<Timestamp>,
+    pub(super) end: Option<Timestamp>,
+}
+
+impl Span {
+    pub(super) fn of(arguments: &HistoryArguments) -> Result<Self, String> {
+        let time =
+            |text: &Option<String>| text.as_deref().map(parameters::time).transpose().map_err(|error| error.message);
+        let span = Self { start: time(&arguments.start)?, end: time(&arguments.end)? };
+        match (span.start, span.end) {
+            (Some(start), Some(end)) if end <= start => {
+                Err(format!("`--end` is {end}, no later than `--start`, {start}"))
+            }
+            _ => Ok(span),
+        }
+    }
+
+    fn contains(&self, time: Timestamp) -> bool {
+        self.start.is_none_or(|start| time >= start) && self.end.is_none_or(|end| time < end)
+    }
 }
 
 /// What is shown of a history, piece by piece.
@@ -42,9 +68,14 @@ impl History {
     /// # Errors
     /// It cannot be read, or holds no records.
     pub fn open(arguments: &HistoryArguments, clock: &SharedClock) -> Result<Self, String> {
+        let span = Span::of(arguments)?;
         let mut records = Records::default();
         for from in &arguments.from {
-            if from.starts_with("http://") || from.starts_with("https://") {
+            let is_loki = from.starts_with("http://") || from.starts_with("https://");
+            if let (Some(selector), false) = (&arguments.selector, is_loki) {
+                return Err(format!("`--selector {selector}` asks a Loki: of `{from}` all records are taken"));
+            }
+            if is_loki {
                 loki::read(from, arguments, clock, &mut records)?;
                 continue;
             }
@@ -53,15 +84,20 @@ impl History {
                 if arguments.from.len() > 1 {
                     return Err(format!("`{from}` is a collector's log: it cannot be replayed together with others"));
                 }
-                return open_log(path);
+                return open_log(path, span);
             }
             for file in files_at(path)? {
                 read_file(&file, arguments, &mut records)?;
             }
         }
+        let all = records.len();
+        records.retain(|time| span.contains(time));
         records.sort();
         if records.is_empty() {
-            return Err("there are no records in what `--from` names".to_owned());
+            return Err(match all {
+                0 => "there are no records in what `--from` names".to_owned(),
+                all => format!("none of the {all} records in what `--from` names is between `--start` and `--end`"),
+            });
         }
         check_span(&records)?;
         Ok(Self::Records(Box::new(records)))
@@ -79,10 +115,10 @@ impl History {
     pub fn start(&self) -> Result<Timestamp, String> {
         match self {
             Self::Records(records) => Ok(Timestamp(records.received(0).0.saturating_sub(1))),
-            Self::Log(wal, _) => {
+            Self::Log(wal, _, span) => {
                 let first = wal.read(wal.oldest(), 1).map_err(unreadable)?;
                 let first = first.first().ok_or("the collector's log is empty")?;
-                Ok(Timestamp(first.received.0 - 1))
+                Ok(Timestamp(first.received.max(span.start.unwrap_or_default()).0 - 1))
             }
         }
     }
@@ -91,7 +127,7 @@ impl History {
     pub fn for_each(&self, visit: &mut dyn FnMut(Batch<'_>)) -> Result<(), String> {
         match self {
             Self::Records(records) => for_each_of_records(records, visit),
-            Self::Log(wal, _) => return for_each_of_log(wal, visit),
+            Self::Log(wal, _, span) => return for_each_of_log(wal, *span, visit),
         }
         Ok(())
     }
@@ -120,14 +156,16 @@ fn for_each_of_records(records: &Records, visit: &mut dyn FnMut(Batch<'_>)) {
     }
 }
 
-fn for_each_of_log(wal: &Wal, visit: &mut dyn FnMut(Batch<'_>)) -> Result<(), String> {
+fn for_each_of_log(wal: &Wal, span: Span, visit: &mut dyn FnMut(Batch<'_>)) -> Result<(), String> {
     let (mut from, end) = (wal.oldest(), wal.end());
     let start = from;
     while from < end {
         let frames = wal.read(from, READ_BYTES_MAX).map_err(unreadable)?;
         let Some(last) = frames.last() else { break };
         from = last.next;
-        for frame in frames.iter().filter(|frame| matches!(frame.kind, FrameKind::Batch | FrameKind::Clock)) {
+        let is_shown =
+            |frame: &&Frame| matches!(frame.kind, FrameKind::Batch | FrameKind::Clock) && span.contains(frame.received);
+        for frame in frames.iter().filter(is_shown) {
             visit(Batch {
                 bytes: &frame.payload,
                 received: frame.received,
@@ -143,13 +181,13 @@ fn part(start: Position, at: Position, end: Position) -> f64 {
     (at.0 - start.0) as f64 / (end.0 - start.0).max(1) as f64
 }
 
-fn open_log(path: &Path) -> Result<History, String> {
+fn open_log(path: &Path, span: Span) -> Result<History, String> {
     let lock = DataDir::open(path).map_err(|error| error.to_string())?;
     let disk = RealDisk::open(&lock.path().join("wal").join("logs")).map_err(unreadable)?;
     let clock = ManualClock::at(Timestamp::default());
     let metrics = Metrics::register(&mut Registry::default());
     let (wal, _) = Wal::open_on(disk, "logs", WalConfig::default(), clock, &metrics).map_err(unreadable)?;
-    Ok(History::Log(Box::new(wal), lock))
+    Ok(History::Log(Box::new(wal), lock, span))
 }
 
 fn unreadable(error: std::io::Error) -> String {

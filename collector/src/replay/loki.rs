@@ -9,10 +9,10 @@ use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use watchbell_rules::backtest::records::Records;
 use watchbell_rules::labels::Labels;
-use watchbell_rules::query::parameters;
 use watchbell_rules::query::records::OwnedEntry;
 use watchbell_rules::time::Timestamp;
 
+use super::history::Span;
 use crate::cli::HistoryArguments;
 use crate::clock::SharedClock;
 use crate::http_client::{HttpClient, Protocol, TlsConfig};
@@ -24,9 +24,9 @@ pub(super) fn read(
     clock: &SharedClock,
     records: &mut Records,
 ) -> Result<(), String> {
-    let time = |text: &Option<String>| text.as_deref().map(parameters::time).transpose().map_err(|error| error.message);
-    let end = time(&arguments.end)?.unwrap_or_else(|| clock.now());
-    let mut start = time(&arguments.start)?.unwrap_or(end - DEFAULT_SPAN);
+    let span = Span::of(arguments)?;
+    let end = span.end.unwrap_or_else(|| clock.now());
+    let mut start = span.start.unwrap_or(end - DEFAULT_SPAN);
     let client = HttpClient::new(&TlsConfig::default(), Protocol::Any)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start the event loop: {error}"))?;
@@ -54,6 +54,9 @@ pub(super) fn read(
         start = last;
     }
 }
+
+/// What is asked for where `--selector` is not given.
+const ALL: &str = r#"{service_name=~".+"}"#;
 
 enum PageError {
     /// The answer is larger than one may be.
@@ -111,7 +114,7 @@ async fn page(
     address.set_path(&format!("{}/loki/api/v1/query_range", address.path().trim_end_matches('/')));
     address
         .query_pairs_mut()
-        .append_pair("query", &arguments.selector)
+        .append_pair("query", arguments.selector.as_deref().unwrap_or(ALL))
         .append_pair("start", &start.0.to_string())
         .append_pair("end", &end.0.to_string())
         .append_pair("limit", &limit.to_string())

@@ -97,6 +97,24 @@ groups:
       - {alert: Without, detect: {sequence: {first: '{service_name="shop"} |= "placed"', without: '{service_name="shop"} |= "shipped"'}}}
 "#;
 
+#[test]
+fn an_alert_is_explained_by_its_group_and_apart_from_others_of_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = |group: &str, bound: u32| {
+        format!(
+            "  - {{name: {group}, rules: [{{alert: Same, expr: 'count_over_time({{service_name=\"a\"}}[1m]) > {bound}'}}]}}\n"
+        )
+    };
+    fs::write(folder.path().join("rules.yaml"), format!("groups:\n{}{}", rule("low", 0), rule("high", 100))).unwrap();
+    let history = r#"{"streams": [{"stream": {"service_name": "a"}, "values": [["1764000000000000000", "x"]]}]}"#;
+    fs::write(folder.path().join("history.json"), history).unwrap();
+    let told = |alert: &str| explained(folder.path(), &[alert, "--rules", "rules.yaml", "--from", "history.json"]);
+    let (low, high) = (told("low/Same"), told("high/Same"));
+    assert!(low.contains("firing") && !high.contains("firing"), "{low}\n{high}");
+    assert_eq!(told("Same"), format!("{low}\n{high}"));
+    assert_eq!(told("middle/Same"), "no alert is named `middle/Same`: there are Same");
+}
+
 /// A replay of the collector's own log judges what it took in, as it came.
 #[test]
 fn a_collectors_own_log_is_replayed() {
@@ -117,6 +135,8 @@ fn a_collectors_own_log_is_replayed() {
     assert!(outcome(folder.path(), &arguments).is_err(), "a collector is running on it");
     wal.close();
     drop((wal, log));
+    let span = ["--start", "2025-11-24T16:00:01Z", "--end", "2025-11-24T16:00:02Z"];
+    assert_eq!(outcome(folder.path(), &[&arguments[..], &span[..]].concat()).unwrap().records, 1);
     let outcome = outcome(folder.path(), &arguments).unwrap();
     assert_eq!((outcome.records, outcome.run.episodes.len()), (3, 1));
     assert_eq!(outcome.run.episodes[0].fired_at, Timestamp(1_764_000_002_000_000_000));

@@ -28,6 +28,9 @@ pub(super) fn text(results: &[Ran], styled: bool) -> String {
 struct Report<'a> {
     passed: usize,
     failed: usize,
+    /// What kept tests from being run, as a person is told it.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    errors: &'a [String],
     tests: Vec<TestReport<'a>>,
 }
 
@@ -52,10 +55,10 @@ struct FailureReport<'a> {
     diff: &'a [String],
 }
 
-pub(super) fn json(results: &[Ran]) -> String {
+pub(super) fn json(results: &[Ran], errors: &[String]) -> String {
     let failed = results.iter().filter(|ran| !ran.result.passed()).count();
     let tests = results.iter().map(test_report).collect();
-    let report = Report { passed: results.len() - failed, failed, tests };
+    let report = Report { passed: results.len() - failed, failed, errors, tests };
     serde_json::to_string_pretty(&report).expect("a report has string keys alone")
 }
 
@@ -75,11 +78,12 @@ fn test_report(Ran { file, text, line, result }: &Ran) -> TestReport<'_> {
     }
 }
 
-pub(super) fn junit(results: &[Ran]) -> String {
+pub(super) fn junit(results: &[Ran], errors: &[String]) -> String {
     let failed = results.iter().filter(|ran| !ran.result.passed()).count();
     let mut out = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{failed}\">\n",
-        results.len()
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{failed}\" errors=\"{}\">\n",
+        results.len() + errors.len(),
+        errors.len()
     );
     for of_file in results.chunk_by(|a, b| a.file == b.file) {
         let failed = of_file.iter().filter(|ran| !ran.result.passed()).count();
@@ -88,8 +92,21 @@ pub(super) fn junit(results: &[Ran]) -> String {
         of_file.iter().for_each(|ran| out.push_str(&junit_case(ran)));
         out.push_str("  </testsuite>\n");
     }
+    if !errors.is_empty() {
+        let count = errors.len();
+        let _ = writeln!(out, "  <testsuite name=\"not run\" tests=\"{count}\" failures=\"0\" errors=\"{count}\">");
+        errors.iter().for_each(|error| out.push_str(&junit_error(error)));
+        out.push_str("  </testsuite>\n");
+    }
     out.push_str("</testsuites>\n");
     out
+}
+
+/// A file that could not be read, or has mistakes: CI systems show it as a test that broke.
+fn junit_error(error: &str) -> String {
+    let message = escaped(error.lines().next().unwrap_or_default());
+    let error = escaped(error);
+    format!("    <testcase name=\"{message}\">\n      <error message=\"{message}\">{error}</error>\n    </testcase>\n")
 }
 
 fn junit_case(Ran { file, text, line, result }: &Ran) -> String {

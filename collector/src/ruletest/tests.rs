@@ -15,8 +15,8 @@ fn output(folder: &Path, arguments: &[&str]) -> String {
     let (results, errors) = run(&arguments);
     let mut out = match arguments.format {
         TestFormat::Text => report::text(&results, false),
-        TestFormat::Json => report::json(&results) + "\n",
-        TestFormat::Junit => report::junit(&results),
+        TestFormat::Json => report::json(&results, &errors) + "\n",
+        TestFormat::Junit => report::junit(&results, &errors),
     };
     errors.iter().for_each(|error| out.push_str(&format!("{error}\n\n")));
     let prefix = format!("{}/", folder.display());

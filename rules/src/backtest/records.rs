@@ -118,6 +118,11 @@ impl Records {
         }
     }
 
+    /// Leaves those that happen when they should.
+    pub fn retain(&mut self, is_wanted: impl Fn(Timestamp) -> bool) {
+        self.records.retain(|record| is_wanted(record.time));
+    }
+
     /// Puts them in the order in which they are received; those of one moment stay as they are.
     pub fn sort(&mut self) {
         if !self.records.is_sorted_by_key(|record| record.received) {

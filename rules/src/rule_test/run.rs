@@ -9,6 +9,7 @@ use super::records::{ReadFile, collect};
 use super::timeline::{Moment, What, relative};
 use super::{Expectation, Expected, ExpectedAlert, ExpectedState, Failure, Setting, Test, TestResult};
 use super::{Wanted, WantedKind};
+use crate::alerting::config::PolicyConfig;
 use crate::alerting::notification::Notification;
 use crate::backtest::records::Records;
 use crate::backtest::{Backtest, Event};
@@ -19,6 +20,7 @@ use crate::otlp_labels::LabelConfig;
 use crate::plan::{EngineConfig, Plan};
 use crate::query::answer::Answer;
 use crate::query::{Limits, Query, When};
+use crate::rule_file::RuleFile;
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState, Sample};
 
@@ -30,7 +32,10 @@ pub fn run(test: &Test, setting: &Setting<'_>, read: ReadFile<'_>) -> Result<Tes
     let (records, start) = collect(test, read)?;
     let config = engine_config(test, setting, &records);
     let plan = Arc::new(Plan::compile(setting.rules, &config)?);
-    check_names(test, setting)?;
+    let unknown = unknown_names(test, setting.rules, Some(&setting.policy));
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
     let labels = config.labels;
     let backtest = Backtest::new(plan, setting.policy.clone(), start);
     let mut runner = Runner { test, records: &records, labels, start, backtest, next: 0, seen: Seen::default() };
@@ -59,19 +64,21 @@ fn engine_config(test: &Test, setting: &Setting<'_>, records: &Records) -> Engin
     config
 }
 
-/// An expectation of nothing would be met by a name that is misspelt.
-fn check_names(test: &Test, setting: &Setting<'_>) -> Result<(), Vec<Diagnostic>> {
-    let rules = || setting.rules.iter().flat_map(|file| &file.groups).flat_map(|group| &group.rules);
+/// Expectations of alerts, series and receivers that do not exist: one of nothing would be met by a name that is misspelt. Where receivers are
+/// not known, none is looked for.
+pub fn unknown_names(test: &Test, rules: &[RuleFile], receivers: Option<&PolicyConfig>) -> Vec<Diagnostic> {
+    let rules = || rules.iter().flat_map(|file| &file.groups).flat_map(|group| &group.rules);
     let alerts: Vec<&str> = rules().filter(|rule| rule.is_alert()).map(|rule| rule.name()).collect();
     let series: Vec<&str> = rules().filter(|rule| !rule.is_alert()).map(|rule| rule.name()).collect();
-    let receivers: Vec<&str> = setting.policy.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
+    let receivers: Option<Vec<&str>> =
+        receivers.map(|policy| policy.receivers.iter().map(|receiver| receiver.name.as_str()).collect());
     let mut mistakes = Vec::new();
     for expectation in &test.expectations {
-        let (what, name, known) = match &expectation.what {
-            Expected::Alert { name, .. } => ("alerting rule", name, &alerts),
-            Expected::Record { name, .. } => ("recording rule", name, &series),
-            Expected::Receiver { name, .. } => ("receiver", name, &receivers),
-            Expected::Expr { .. } => continue,
+        let (what, name, known) = match (&expectation.what, &receivers) {
+            (Expected::Alert { name, .. }, _) => ("alerting rule", name, &alerts),
+            (Expected::Record { name, .. }, _) => ("recording rule", name, &series),
+            (Expected::Receiver { name, .. }, Some(receivers)) => ("receiver", name, receivers),
+            (Expected::Receiver { .. }, None) | (Expected::Expr { .. }, _) => continue,
         };
         if !known.contains(&name.as_str()) {
             let message = format!("no {what} is named `{name}`");
@@ -82,7 +89,7 @@ fn check_names(test: &Test, setting: &Setting<'_>) -> Result<(), Vec<Diagnostic>
             mistakes.push(mistake);
         }
     }
-    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+    mistakes
 }
 
 struct Runner<'a> {
