@@ -107,8 +107,8 @@
 //! # Features
 //!
 //! On by default: `grpc`, `tls`, `gzip`, `log` (records of the `log` crate), `console`, `metrics`, `config-file` (`OTEL_CONFIG_FILE`),
-//! `otel-logs` (OpenTelemetry's logs API) `macros` (`#[catch]`, `#[derive(Redact)]`) and
-//! `hashed` (fields by their hash under a key). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 86
+//! `otel-logs` (OpenTelemetry's logs API), `macros` (`#[catch]`, `#[derive(Redact)]`) and
+//! `hashed` (fields by their hash under a key). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 87
 //! crates are compiled, itself and procedural macros counted in; with `default-features = false` 57. `grpc` adds 6, `tls` 17, `config-file` 2,
 //! `macros` 1, `hashed` what `tls` brings anyway, `metrics` and `otel-logs` none.
 //!
