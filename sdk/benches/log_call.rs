@@ -11,6 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt::{self, Write};
+use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -23,9 +24,11 @@ use opentelemetry_sdk::logs::{BatchConfigBuilder, BatchLogProcessor, LogBatch, L
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::field::Field;
 use tracing::{Dispatch, Event, Subscriber};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Context, SubscriberExt};
+use watchbell::sink::{Format, Sink};
 
 const CALLS_PER_BATCH: u32 = 2_000;
 const BATCHES: u32 = 400;
@@ -51,6 +54,12 @@ fn main() {
     };
     row("watchbell, in a span", &ours, &flush_ours, call);
     row("stock appender and batch processor, in a span", &stock, &flush_stock, call);
+    let (json, _writer) = json();
+    row("tracing-subscriber's JSON, non-blocking, in a span", &json, &|| {}, call);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (with_file, file_guard) = with_file(folder.path());
+    let flush_file = || file_guard.flush(Duration::from_secs(10)).expect("a receiver that answers");
+    row("watchbell with a JSON file besides, in a span", &with_file, &flush_file, call);
     LOGGER.get_or_init(|| guard.logger_provider().expect("logs are exported").logger("bench"));
     row("watchbell by OpenTelemetry's logs API, in a span", &ours, &flush_ours, call_of_the_api);
     row("watchbell, without attributes", &ours, &flush_ours, |_| tracing::info!("order placed"));
@@ -109,6 +118,21 @@ fn ours() -> (Dispatch, watchbell::Guard) {
     let builder = watchbell::builder().variables([("OTEL_EXPORTER_OTLP_ENDPOINT", sink())]);
     let (layer, guard) = builder.layer().expect("an export thread");
     (Dispatch::new(tracing_subscriber::registry().with(LevelFilter::INFO).with(layer)), guard)
+}
+
+/// Every record goes into a file, too.
+fn with_file(folder: &Path) -> (Dispatch, watchbell::Guard) {
+    let builder = watchbell::builder().variables([("OTEL_EXPORTER_OTLP_ENDPOINT", sink())]);
+    let file = Sink::file(folder.join("bench.jsonl")).format(Format::Json);
+    let (layer, guard) = builder.sink(file).layer().expect("an export thread");
+    (Dispatch::new(tracing_subscriber::registry().with(LevelFilter::INFO).with(layer)), guard)
+}
+
+/// Lines of JSON, handed to a thread that throws them away.
+fn json() -> (Dispatch, WorkerGuard) {
+    let (writer, guard) = tracing_appender::non_blocking(std::io::sink());
+    let subscriber = tracing_subscriber::fmt().json().with_max_level(LevelFilter::INFO).with_writer(writer).finish();
+    (Dispatch::new(subscriber), guard)
 }
 
 /// As its documentation recommends, with a queue that loses nothing here.
