@@ -107,3 +107,28 @@ fn known_keys(text: &str) -> BTreeSet<String> {
     let listed = listed.unwrap_or_else(|| panic!("{text}: {found:?}"));
     listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
+
+#[test]
+fn what_the_readers_refuse_the_schema_refuses() {
+    let rule = |detect: &str| format!("groups: [{{name: g, rules: [{{alert: A, detect: {detect}}}]}}]");
+    let files = [
+        rule("{spike: {window: 10}}"),
+        rule("{spike: {factor: high}}"),
+        rule("{distinct: {label: a, more_than: -1}}"),
+        rule("{burn_rate: {objective: 99.9}}"),
+        rule("{burn_rate: {windows: []}}"),
+        rule("{sequence: {first: '{a=\"b\"}'}}"),
+        rule("{spike: {}}, expr: '1'"),
+        "groups: [{name: g, interval: 5, rules: []}]".to_owned(),
+    ];
+    for text in files {
+        assert!(rule_file::parse("file", &text).is_err(), "{text}");
+        assert!(!mistakes(&text).is_empty(), "{text}");
+    }
+    for text in
+        [rule("{spike: {window: 1.5h}}"), rule("{burn_rate: {objective: 99.9%}}"), rule("{spike: {factor: 2.5}}")]
+    {
+        assert!(rule_file::parse("file", &text).is_ok(), "{text}");
+        assert_eq!(mistakes(&text), Vec::<String>::new(), "{text}");
+    }
+}

@@ -59,7 +59,7 @@ fn duration() -> Value {
     json!({
         "type": "string",
         "description": "A duration: `30s`, `1h30m`, `1d`.",
-        "pattern": format!("^(0|([0-9]+(ms|[smhdwy]))+)$|{ENVIRONMENT}"),
+        "pattern": format!("^(0|([0-9.]+(ns|us|µs|ms|[smhdwy]))+)$|{ENVIRONMENT}"),
     })
 }
 
