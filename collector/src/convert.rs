@@ -112,12 +112,9 @@ fn rendered(notes: &[Diagnostic], text: &str, styled: bool) -> String {
 fn summary(all: &Conversion) -> String {
     let (refused, rules) = (all.refused(), all.rules());
     let losses = all.notes.len() - refused;
-    let counted = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    format!(
-        "{} converted, {refused} not, {}\n",
-        counted(rules, "rule"),
-        counted(losses, "loss").replace("losss", "losses")
-    )
+    let rules = if rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") };
+    let losses = if losses == 1 { "1 loss".to_owned() } else { format!("{losses} losses") };
+    format!("{rules} converted, {refused} not, {losses}\n")
 }
 
 #[cfg(test)]

@@ -13,11 +13,8 @@ fn schema() -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// What the schema has against a file.
 fn mistakes(text: &str) -> Vec<String> {
-    let file: Value = serde_saphyr::from_str(text).unwrap();
-    let validator = jsonschema::draft202012::new(&schema()).unwrap();
-    validator.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path())).collect()
+    crate::config::schema::mistakes(&schema(), text)
 }
 
 #[test]

@@ -36,9 +36,8 @@ fn adapt(value: &mut Value) {
     }
     object.values_mut().for_each(adapt);
     match object.get("type").and_then(Value::as_str) {
-        Some("integer") => number(object, SIZE),
-        Some("number") => number(object, FROM_ENVIRONMENT),
-        Some("boolean") => either(object, &["boolean", "string"], FROM_ENVIRONMENT),
+        Some("integer") => or_text(object, &format!("{SIZE}|{ENVIRONMENT}")),
+        Some("number" | "boolean") => or_text(object, ENVIRONMENT),
         Some("object") if !object.contains_key("required") => {
             object.insert("type".to_owned(), json!(["object", "null"])); // a block with nothing in it
         }
@@ -65,20 +64,23 @@ fn duration() -> Value {
 
 /// What names a variable of the environment.
 const ENVIRONMENT: &str = r"\$\{(env:)?[A-Za-z_]";
-const FROM_ENVIRONMENT: &str = r"\$\{(env:)?[A-Za-z_]";
-/// A number with a unit, `64MiB`, or from the environment.
-const SIZE: &str = r"^[0-9.]+ ?[kKMGTPE]?i?[bB]?$|\$\{(env:)?[A-Za-z_]";
 
-/// A number may stand as a text.
-fn number(object: &mut Map<String, Value>, pattern: &str) {
-    let kind = object["type"].as_str().unwrap_or_default().to_owned();
-    either(object, &[&kind, "string"], pattern);
-    object.remove("format");
+/// A number with a unit, `64MiB`.
+const SIZE: &str = r"^[0-9.]+ ?[kKMGTPE]?i?[bB]?$";
+
+/// The value may also stand as a text like that.
+fn or_text(object: &mut Map<String, Value>, pattern: &str) {
+    object.insert("type".to_owned(), json!([object["type"], "string"]));
+    object.insert("pattern".to_owned(), json!(pattern));
+    object.remove("format"); // of numbers: it tells no editor anything
 }
 
-fn either(object: &mut Map<String, Value>, types: &[&str], pattern: &str) {
-    object.insert("type".to_owned(), json!(types));
-    object.insert("pattern".to_owned(), json!(pattern));
+/// What a schema has against a file.
+#[cfg(test)]
+pub(crate) fn mistakes(schema: &Value, text: &str) -> Vec<String> {
+    let file: Value = serde_saphyr::from_str(text).unwrap();
+    let validator = jsonschema::draft202012::new(schema).unwrap();
+    validator.iter_errors(&file).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
 #[cfg(test)]
@@ -95,13 +97,6 @@ mod tests {
         pages::compare(&path, &(serde_json::to_string_pretty(&schema()).unwrap() + "\n"));
     }
 
-    /// What the schema has against a config.
-    fn mistakes(text: &str) -> Vec<String> {
-        let config: Value = serde_saphyr::from_str(text).unwrap();
-        let validator = jsonschema::draft202012::new(&schema()).unwrap();
-        validator.iter_errors(&config).map(|error| format!("{}: {error}", error.instance_path())).collect()
-    }
-
     #[test]
     fn what_the_collector_takes_the_schema_takes() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -112,7 +107,7 @@ mod tests {
         let examples = examples.map(|path| fs::read_to_string(path).unwrap());
         let mut count = 0;
         for text in blocks.chain(examples).filter(|text| !text.starts_with("groups:")) {
-            assert_eq!(mistakes(&text), Vec::<String>::new(), "{text}");
+            assert_eq!(mistakes(&schema(), &text), Vec::<String>::new(), "{text}");
             count += 1;
         }
         assert!(count > 5, "{count}");
@@ -124,7 +119,7 @@ mod tests {
         ] {
             let variable = |name: &str| Some(if name == "DRAIN" { "30s" } else { "1048576" }.to_owned());
             Config::parse("c", text, variable).unwrap();
-            assert_eq!(mistakes(text), Vec::<String>::new(), "{text}");
+            assert_eq!(mistakes(&schema(), text), Vec::<String>::new(), "{text}");
         }
     }
 
@@ -145,7 +140,7 @@ mod tests {
             "alertmanagers: [{timeout: 10s}]",
         ] {
             assert!(Config::parse("c", text, |_| None).is_err(), "{text}");
-            assert!(!mistakes(text).is_empty(), "{text}");
+            assert!(!mistakes(&schema(), text).is_empty(), "{text}");
         }
     }
 }

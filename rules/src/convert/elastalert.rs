@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::predicate::{Pattern, Predicate, Test};
 use super::reader::{
-    Notes, Refused, duration, field, first_key, items, label_name, place, refuse, required, required_number,
-    required_text, text, text_field, texts,
+    Notes, Refused, duration, field, first_key, group_name, grouped, items, label_name, place, refuse, required,
+    required_number, required_text, text, text_field, texts,
 };
 use super::{Conversion, Group, Options, Rule, query_dsl};
 use crate::time::format_duration;
@@ -13,11 +13,9 @@ use crate::yaml::Node;
 
 pub(super) fn convert(file: &str, documents: &[Node], options: &Options) -> Conversion {
     let mut notes = Notes::default();
-    let stem = file.rsplit(['/', '\\']).next().unwrap_or(file);
-    let name = stem.rsplit_once('.').map_or(stem, |(name, _)| name);
-    let mut group = Group { name: name.to_owned(), ..Group::default() };
+    let mut group = Group { name: group_name(file), ..Group::default() };
     for node in documents {
-        let rule = Source { node, options }.rule(name, &mut notes);
+        let rule = Source { node, options }.rule(&group.name, &mut notes);
         notes.finish(rule, &place(node, "name"), &mut group);
     }
     Conversion { groups: vec![group], notes: notes.notes }
@@ -118,16 +116,7 @@ impl Source<'_> {
 
     fn cardinality(&self) -> Result<String, Refused> {
         let counted = self.distinct(required_text(self.node, "cardinality_field")?, self.timeframe()?)?;
-        let bound = |name: &str, op: &str| {
-            field(self.node, name)
-                .map(|_| Ok::<_, Refused>(format!("{counted} {op} {}", required_number(self.node, name)?)))
-        };
-        let bounds = [bound("max_cardinality", ">"), bound("min_cardinality", "<")];
-        let bounds = bounds.into_iter().flatten().collect::<Result<Vec<_>, _>>()?;
-        match bounds.is_empty() {
-            true => Err(Box::new(refuse(&first_key(self.node), "`max_cardinality` or `min_cardinality` is missing"))),
-            false => Ok(bounds.join(" or ")),
-        }
+        self.outside(&counted, "min_cardinality", "max_cardinality")
     }
 
     fn distinct(&self, field: &str, range: Duration) -> Result<String, Refused> {
@@ -342,13 +331,6 @@ struct Window {
 impl From<Duration> for Window {
     fn from(range: Duration) -> Self {
         Self { range, offset: Duration::ZERO }
-    }
-}
-
-fn grouped(operator: &str, by: &[String], inner: &str) -> String {
-    match by.is_empty() {
-        true => format!("{operator}({inner})"),
-        false => format!("{operator} by ({}) ({inner})", by.join(", ")),
     }
 }
 

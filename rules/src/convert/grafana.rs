@@ -108,12 +108,12 @@ impl<'a> Source<'a> {
         let condition = required_text(self.node, "condition")?;
         let expr = self.condition(condition, notes)?;
         self.tell_lost(notes);
-        let duration = |names: [&str; 2]| names.iter().find_map(|name| field(self.outer, name)).and_then(seconds);
+        let duration = |name: &str| field(self.outer, name).and_then(seconds);
         Ok(Rule {
             name: title.to_owned(),
             expr: tidy(&expr),
-            hold: duration(["for", "for"]).unwrap_or_default(),
-            keep_firing_for: duration(["keepFiringFor", "keep_firing_for"]).unwrap_or_default(),
+            hold: duration("for").unwrap_or_default(),
+            keep_firing_for: duration("keepFiringFor").or(duration("keep_firing_for")).unwrap_or_default(),
             labels: self.templates("labels", condition, notes),
             annotations: self.templates("annotations", condition, notes),
             ..Rule::default()

@@ -1,6 +1,7 @@
 //! Lucene's query syntax, as Elasticsearch's `query_string` has it: `level:error AND NOT (path:\/health OR status:[200 TO 299])`.
 
 use super::predicate::{Pattern, Predicate, Test};
+use super::reader::label_name;
 use crate::logql::ast::CompareOp;
 
 /// Parentheses in one another; deeper ones are refused.
@@ -95,9 +96,9 @@ impl<'a> Parser<'a> {
     fn signed(&mut self, field: Option<&str>) -> Result<(Occurs, Predicate), String> {
         let mut occurs = Occurs::Should;
         loop {
-            if self.word(&["NOT"]) || self.sign(['!', '-']) {
+            if self.word(&["NOT"]) || self.sign(&['!', '-']) {
                 occurs = if occurs == Occurs::MustNot { Occurs::Should } else { Occurs::MustNot };
-            } else if self.sign(['+', '+']) {
+            } else if self.sign(&['+']) {
                 occurs = Occurs::Must;
             } else {
                 return Ok((occurs, self.clause(field)?));
@@ -120,7 +121,7 @@ impl<'a> Parser<'a> {
             self.skip_blanks();
             if name == "_exists_" {
                 let named = self.term()?;
-                return Ok(Predicate::Field(super::reader::label_name(&named), Test::Exists));
+                return Ok(Predicate::Field(label_name(&named), Test::Exists));
             }
             if self.symbol("(") {
                 return self.closed(Some(&name));
@@ -158,7 +159,7 @@ impl<'a> Parser<'a> {
         }
         let term = self.term()?;
         match field {
-            Some(name) if term == "*" => Ok(Predicate::Field(super::reader::label_name(name), Test::Exists)),
+            Some(name) if term == "*" => Ok(Predicate::Field(label_name(name), Test::Exists)),
             None if term == "*" => Ok(Predicate::All(Vec::new())),
             _ => Ok(is(Pattern::wildcard(&term, is_line))),
         }
@@ -238,7 +239,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn sign(&mut self, signs: [char; 2]) -> bool {
+    fn sign(&mut self, signs: &[char]) -> bool {
         self.skip_blanks();
         let rest = self.rest.strip_prefix(signs).filter(|rest| rest.starts_with(|c: char| !c.is_whitespace()));
         rest.map(|rest| self.rest = rest).is_some()

@@ -2,7 +2,7 @@
 
 use super::lucene;
 use super::predicate::{Pattern, Predicate, Test};
-use super::reader::{Refused, fields, items, label_name, refuse, text};
+use super::reader::{Refused, field, fields, items, label_name, refuse, text, text_field};
 use crate::logql::ast::CompareOp;
 use crate::yaml::{Key, Node, NodeKind};
 
@@ -43,7 +43,7 @@ fn clause(key: &Key, value: &Node) -> Result<Predicate, Refused> {
         "wildcard" => each(|text| Test::Is(Pattern::wildcard(text, false))),
         "prefix" => each(|text| Test::Is(Pattern::wildcard(&format!("{}*", escaped(text)), false))),
         "regexp" => each(|text| Test::Is(Pattern::Regex(text.to_owned()))),
-        "exists" => match value_of(value, "field") {
+        "exists" => match text_field(value, "field") {
             Some(name) => Ok(Predicate::Field(label_name(name), Test::Exists)),
             None => Err(Box::new(refuse(&value.span, "`exists` needs `field`"))),
         },
@@ -61,7 +61,7 @@ fn each_word(value: &Node) -> Result<Predicate, Refused> {
             Predicate::field(&field.name, Test::Is(Pattern::affixed(r".*\b", &escaped(word), r"\b.*", true)))
         };
         let words = words.split_whitespace().map(is).collect();
-        let are_all = value_of(value, "operator").is_some_and(|operator| operator.eq_ignore_ascii_case("and"));
+        let are_all = text_field(value, "operator").is_some_and(|operator| operator.eq_ignore_ascii_case("and"));
         Ok(if are_all { Predicate::All(words) } else { Predicate::Any(words) })
     };
     Ok(Predicate::All(fields(value).iter().map(of).collect::<Result<_, Refused>>()?))
@@ -70,7 +70,7 @@ fn each_word(value: &Node) -> Result<Predicate, Refused> {
 /// With alternatives of which one must hold only where nothing else must, as in Elasticsearch.
 fn bool(node: &Node) -> Result<Predicate, Refused> {
     let is_strict = fields(node).iter().any(|(key, _)| key.name == "must" || key.name == "filter");
-    let has_minimum = value_of(node, "minimum_should_match").is_some();
+    let has_minimum = text_field(node, "minimum_should_match").is_some();
     let counts = |key: &Key| match key.name.as_str() {
         "minimum_should_match" | "boost" => false,
         "should" => !is_strict || has_minimum,
@@ -81,13 +81,10 @@ fn bool(node: &Node) -> Result<Predicate, Refused> {
 }
 
 fn query_string(key: &Key, node: &Node) -> Result<Predicate, Refused> {
-    let query = value_of(node, "query").ok_or_else(|| refuse(&key.span, "`query_string` needs `query`"))?;
-    let place = fields(node)
-        .iter()
-        .find(|(key, _)| key.name == "query")
-        .map_or(key.span.clone(), |(_, node)| node.span.clone());
-    let joins_all = value_of(node, "default_operator").is_some_and(|operator| operator.eq_ignore_ascii_case("and"));
-    lucene::parse(query, joins_all).map_err(|reason| Box::new(refuse(&place, reason)))
+    let query = field(node, "query").and_then(|query| Some((text(query)?, &query.span)));
+    let (query, place) = query.ok_or_else(|| refuse(&key.span, "`query_string` needs `query`"))?;
+    let joins_all = text_field(node, "default_operator").is_some_and(|operator| operator.eq_ignore_ascii_case("and"));
+    lucene::parse(query, joins_all).map_err(|reason| Box::new(refuse(place, reason)))
 }
 
 fn range((field, bounds): &(Key, Node)) -> Result<Predicate, Refused> {
@@ -116,10 +113,6 @@ fn inner(node: &Node) -> &Node {
         }
         _ => node,
     }
-}
-
-fn value_of<'n>(node: &'n Node, name: &str) -> Option<&'n str> {
-    super::reader::text_field(node, name)
 }
 
 fn escaped(text: &str) -> String {

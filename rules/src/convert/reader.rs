@@ -189,3 +189,17 @@ pub(super) fn label_name(field: &str) -> String {
     }
     name
 }
+
+/// What a file's rules are called together: its name without folder and ending.
+pub(super) fn group_name(file: &str) -> String {
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    name.rsplit_once('.').map_or(name, |(name, _)| name).to_owned()
+}
+
+/// `sum by (a, b) (...)`.
+pub(super) fn grouped(operator: &str, by: &[String], inner: &str) -> String {
+    match by.is_empty() {
+        true => format!("{operator}({inner})"),
+        false => format!("{operator} by ({}) ({inner})", by.join(", ")),
+    }
+}

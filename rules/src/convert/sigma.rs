@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::predicate::{Predicate, Test};
 use super::reader::{
-    Notes, Refused, duration, field, fields, first_key, items, label_name, place, refuse, required, required_text,
-    text, text_field, texts,
+    Notes, Refused, duration, field, fields, first_key, group_name, grouped, items, label_name, place, refuse,
+    required, required_text, text, text_field, texts,
 };
 use super::{Conversion, Group, Options, Rule};
 use crate::time::format_duration;
@@ -16,9 +16,7 @@ use crate::yaml::Node;
 
 pub(super) fn convert(file: &str, documents: &[Node], options: &Options) -> Conversion {
     let mut notes = Notes::default();
-    let stem = file.rsplit(['/', '\\']).next().unwrap_or(file);
-    let name = stem.rsplit_once('.').map_or(stem, |(name, _)| name);
-    let mut group = Group { name: name.to_owned(), ..Group::default() };
+    let mut group = Group { name: group_name(file), ..Group::default() };
     let sources = Sources { documents, options };
     for node in documents.iter().filter(|node| !sources.is_part(node)) {
         let rule = sources.rule(node, &mut notes);
@@ -169,13 +167,6 @@ impl Sources<'_> {
 
 fn is_named(node: &Node, name: &str) -> bool {
     ["name", "id", "title"].iter().any(|field| text_field(node, field) == Some(name))
-}
-
-fn grouped(operator: &str, by: &[String], inner: &str) -> String {
-    match by.is_empty() {
-        true => format!("{operator}({inner})"),
-        false => format!("{operator} by ({}) ({inner})", by.join(", ")),
-    }
 }
 
 fn annotations(node: &Node) -> Vec<(String, String)> {

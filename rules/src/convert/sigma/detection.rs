@@ -1,7 +1,7 @@
 //! Sigma's searches: fields with modifiers, and keywords.
 
 use super::super::predicate::{Pattern, Predicate, Test};
-use super::super::reader::{Refused, fields, items, refuse, required, text};
+use super::super::reader::{Refused, fields, items, label_name, refuse, required, text};
 use super::condition::{self, Condition};
 use crate::logql::ast::CompareOp;
 use crate::yaml::{Key, Node, NodeKind};
@@ -107,7 +107,7 @@ impl Modifiers {
     }
 
     fn test(&self, name: &str, value: Option<&str>) -> Result<Predicate, String> {
-        let Some(value) = value else { return Ok(Predicate::Field(label(name), Test::Exists).not()) };
+        let Some(value) = value else { return Ok(Predicate::Field(label_name(name), Test::Exists).not()) };
         let is = |pattern| match name {
             "" => Predicate::Line(pattern),
             name => Predicate::field(name, Test::Is(pattern)),
@@ -123,16 +123,18 @@ impl Modifiers {
             _ => ("", ""),
         };
         Ok(match &self.kind {
-            Kind::Whole if value.is_empty() => Predicate::Field(label(name), Test::Is(Pattern::Exact(String::new()))),
+            Kind::Whole if value.is_empty() => {
+                Predicate::Field(label_name(name), Test::Is(Pattern::Exact(String::new())))
+            }
             Kind::Whole | Kind::Contains | Kind::StartsWith | Kind::EndsWith => is(self.pattern(affixes, value)),
             Kind::Regex(flags) if on_line => is(Pattern::Regex(format!("(?{flags}:{value})"))),
             Kind::Regex(flags) => is(Pattern::Regex(format!("(?s:.*)(?{flags}:{value})(?s:.*)"))),
-            Kind::Cidr => Predicate::Field(label(name), Test::InRange(value.to_owned())),
-            Kind::Exists if value.eq_ignore_ascii_case("true") => Predicate::Field(label(name), Test::Exists),
-            Kind::Exists => Predicate::Field(label(name), Test::Exists).not(),
+            Kind::Cidr => Predicate::Field(label_name(name), Test::InRange(value.to_owned())),
+            Kind::Exists if value.eq_ignore_ascii_case("true") => Predicate::Field(label_name(name), Test::Exists),
+            Kind::Exists => Predicate::Field(label_name(name), Test::Exists).not(),
             Kind::Compares(op) => {
                 let number = value.parse().map_err(|_| format!("`{value}` is no number"))?;
-                Predicate::Field(label(name), Test::Compares(*op, number))
+                Predicate::Field(label_name(name), Test::Compares(*op, number))
             }
         })
     }
@@ -150,8 +152,4 @@ impl Modifiers {
 fn with_dashes(regex: &str) -> String {
     let option = regex::Regex::new(r"(^|[ )^]|\.\*)\\-").expect("a constant expression");
     option.replace_all(regex, "$1[-/–—―]").into_owned()
-}
-
-fn label(name: &str) -> String {
-    super::super::reader::label_name(name)
 }
