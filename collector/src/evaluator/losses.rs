@@ -1,20 +1,18 @@
 //! What services say that they have lost: the SDK tells its losses in log records of the scope `watchbell`.
 
-use std::collections::BTreeSet;
-
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use watchbell_proto::otlp::common::{AnyValue, KeyValues};
 use watchbell_proto::otlp::logs::LogsRequest;
 
-use super::skew::{OTHER, SERVICES_MAX};
+use super::skew::Services;
 
 /// Records that an SDK could not deliver, by service, signal and reason.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Losses {
     records: Family<Vec<(String, String)>, Counter>,
-    services: BTreeSet<String>,
+    services: Services,
 }
 
 impl Losses {
@@ -47,9 +45,7 @@ impl Losses {
                 .find(|known| value.as_ref().and_then(AnyValue::as_str) == Some(known))
                 .unwrap_or("other")
         };
-        let is_known = self.services.contains(service);
-        let service = if is_known || self.services.len() < SERVICES_MAX { service } else { OTHER };
-        self.services.insert(service.to_owned());
+        let (service, _) = self.services.name(service);
         let labels = [
             ("service_name", service),
             ("signal", known("lost.signal", &SIGNALS)),
@@ -67,6 +63,7 @@ const REASONS: [&str; 5] = ["buffer_full", "spool_full", "spool_damaged", "refus
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluator::skew::{OTHER, SERVICES_MAX};
     use watchbell_proto::otlp::encode;
 
     /// A batch with one record of this scope.

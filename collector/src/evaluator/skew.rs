@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Skew {
     records: Family<Vec<(String, String)>, Counter>,
-    services: BTreeSet<String>,
+    services: Services,
 }
 
 impl Skew {
@@ -25,13 +25,27 @@ impl Skew {
     /// Counts a batch's; a service is named in the log once.
     pub(super) fn count(&mut self, skewed: &BTreeMap<String, u64>) {
         for (service, records) in skewed {
-            let is_known = self.services.contains(service);
-            let service = if is_known || self.services.len() < SERVICES_MAX { service } else { OTHER };
-            if self.services.insert(service.to_owned()) {
+            let (service, is_new) = self.services.name(service);
+            if is_new {
                 tracing::warn!(service, "its clock is ahead: records are judged at the time they were received");
             }
             self.records.get_or_create(&vec![("service_name".to_owned(), service.to_owned())]).inc_by(*records);
         }
+    }
+}
+
+/// The services that a metric counts apart.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Services(BTreeSet<String>);
+
+impl Services {
+    /// Under which name a service is counted, and whether that name is new.
+    pub(super) fn name<'s>(&mut self, service: &'s str) -> (&'s str, bool) {
+        if self.0.contains(service) {
+            return (service, false);
+        }
+        let name = if self.0.len() < SERVICES_MAX { service } else { OTHER };
+        (name, self.0.insert(name.to_owned()))
     }
 }
 
