@@ -9,13 +9,13 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use watchbell_rules::diagnostic::{Diagnostic, Severity};
+use watchbell_rules::diagnostic::{Diagnostic, Severity, codes};
 use watchbell_rules::rule_file::RuleFile;
 use watchbell_rules::rule_test::TestFile;
 use watchbell_rules::{lint, rule_file, rule_test};
 
 use crate::cli::{CheckArguments, CheckFormat};
-use crate::config::{Config, ConfigError, read_rule_file};
+use crate::config::{Config, ConfigError, matching_files, read_rule_file};
 use crate::evaluator::rule_set::RuleFileText;
 use crate::{pipeline, print};
 
@@ -84,7 +84,7 @@ fn check_file(file: RuleFileText, arguments: &CheckArguments) -> Findings {
                 match rule_test::parse(path, text) {
                     Ok(file) => {
                         tests = file.tests.len();
-                        diagnostics.extend(unknown_names(&file, parsed));
+                        diagnostics.extend(unknown_names(path, &file, parsed));
                     }
                     Err(mistakes) => diagnostics.extend(mistakes),
                 }
@@ -103,13 +103,27 @@ fn check_file(file: RuleFileText, arguments: &CheckArguments) -> Findings {
     Findings { rules, tests, file, diagnostics }
 }
 
-/// Of tests whose rules stand beside them; those of rules that stand elsewhere are told when they are run.
-fn unknown_names(file: &TestFile, rules: RuleFile) -> Vec<Diagnostic> {
-    if !file.rule_files.is_empty() {
-        return Vec::new();
+/// What tests name and no rule is called; and rule files that are not there. A rule file with mistakes has them told when it is checked
+/// itself: of what it may name, nothing is said.
+fn unknown_names(path: &str, file: &TestFile, rules: RuleFile) -> Vec<Diagnostic> {
+    let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+    let (mut rules, mut unknown, mut is_all) = (vec![rules], Vec::new(), true);
+    for (pattern, span) in &file.rule_files {
+        let found = matching_files(&folder.join(pattern).display().to_string()).unwrap_or_default();
+        if found.is_empty() {
+            let mistake = Diagnostic::error(codes::UNKNOWN_NAME, span.clone(), format!("no file matches `{pattern}`"));
+            unknown.push(Diagnostic { file: path.into(), ..mistake });
+        }
+        for path in found {
+            let read = read_rule_file(&path).ok().and_then(|file| rule_file::parse(&file.path, &file.text).ok());
+            is_all &= read.is_some();
+            rules.extend(read);
+        }
     }
-    let rules = [rules];
-    file.tests.iter().flat_map(|test| rule_test::unknown_names(test, &rules, None)).collect()
+    if is_all && unknown.is_empty() {
+        unknown = file.tests.iter().flat_map(|test| rule_test::unknown_names(test, &rules, None)).collect();
+    }
+    unknown
 }
 
 /// Prints what was found, also where a file could not be read: the others were.

@@ -1,6 +1,8 @@
 //! What a rule file says that is hardly meant, though it can be used: the warnings of `watchbell check`. docs/checks.md shows each.
 
 mod condition;
+mod contradiction;
+mod join;
 mod regex;
 mod selector;
 mod text;
@@ -84,6 +86,7 @@ fn expression(rule: &Rule, text: &str, is_index_label: &impl Fn(&str) -> bool) -
     lint_metric(&rule.expr, false, is_index_label, &mut found);
     if rule.detect.is_none() {
         condition::lint(rule, &mut found);
+        join::lint(&rule.expr, &mut found);
     }
     let placed = |(span, warning): (Span, Diagnostic)| Diagnostic { span: rule.place(text, span), ..warning };
     let mut placed: Vec<Diagnostic> = found.0.into_iter().map(placed).collect();
@@ -163,6 +166,7 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
     match &expr.kind {
         MetricKind::Range(range) => {
             selector::lint(&range.range.log, is_index_label, found);
+            contradiction::lint(&range.range.log, found);
             if !is_folded && makes_many_series(range) {
                 no_grouping(range, found);
             }
@@ -177,7 +181,10 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
             lint_metric(&binary.rhs, is_folded, is_index_label, found);
         }
         MetricKind::LabelReplace { expr, .. } => lint_metric(expr, is_folded, is_index_label, found),
-        MetricKind::Variants { of, .. } => selector::lint(&of.log, is_index_label, found),
+        MetricKind::Variants { of, .. } => {
+            selector::lint(&of.log, is_index_label, found);
+            contradiction::lint(&of.log, found);
+        }
         MetricKind::Number(_) | MetricKind::VectorFn(_) => {}
     }
 }

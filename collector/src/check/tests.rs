@@ -106,15 +106,39 @@ fn a_warning_can_be_allowed_and_a_mistake_cannot() {
 fn tests_of_rules_are_checked_too() {
     let text = "groups: []\ntests:\n  - name: x\n    expect: [{at: 1s}]\n";
     assert_eq!(checked(text, &[]).diagnostics.len(), 1);
-    assert_eq!(checked("rule_files: [a.yaml]\ntests: [{expect: []}]\n", &[]).diagnostics, []);
     let misspelt = "groups: [{name: g, rules: [{alert: Refused, expr: 'count_over_time({a=\"b\"}[1m]) > 2'}]}]\n\
                     tests: [{expect: [{at: 1s, alert: Refusd, firing: 0}, {at: 1s, receiver: ops, messages: 0}]}]\n";
     let found = checked(misspelt, &["--allow", "WB211"]).diagnostics;
     assert!(found.iter().any(|found| found.help.as_deref() == Some("did you mean `Refused`?")), "{found:?}");
     assert!(!found.iter().any(|found| found.message.contains("ops")), "which receivers there are is not known");
-    let ok = checked("rule_files: [a.yaml]\ntests: [{expect: []}]\n", &[]);
+    let ok = checked("rule_files: []\ntests: [{expect: []}]\n", &[]);
     assert_eq!(output::text(&[ok], false), "rules.yaml: ok, 1 test\n");
     assert_eq!(checked("rule_files: [a.yaml]\ntsts: [{expect: []}]\n", &[]).diagnostics.len(), 2);
+}
+
+/// What tests name is looked for in the rule files that they name, where these can be read.
+#[test]
+fn tests_of_rules_that_stand_elsewhere_are_checked_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "groups: [{name: g, rules: [{alert: Refused, expr: 'count_over_time({a=\"b\"}[1m]) > 2'}]}]\n";
+    fs::write(folder.path().join("a.yaml"), rules).unwrap();
+    fs::write(folder.path().join("broken.yaml"), "groups: [").unwrap();
+    let told = |files: &str, test: &str| -> Vec<String> {
+        let path = folder.path().join("tests.yaml").display().to_string();
+        let text = format!("rule_files: [{files}]\ntests: [{test}]\n");
+        check_file(RuleFileText { path, text }, &arguments(&[]))
+            .diagnostics
+            .into_iter()
+            .map(|found| found.message)
+            .collect()
+    };
+    let of = |alert: &str| format!("{{expect: [{{at: 1s, alert: {alert}, firing: 0}}]}}");
+    assert_eq!(told("'a*.yaml'", &of("Refused")), [""; 0]);
+    assert_eq!(told("a.yaml", &of("Refusd")), ["no alerting rule is named `Refusd`"]);
+    assert_eq!(told("a.yaml, 'b*.yml'", &of("Refusd")), ["no file matches `b*.yml`"]);
+    assert_eq!(told("a.yaml, broken.yaml", &of("Refusd")), [""; 0], "it may be in what is broken");
+    let promtool = "{alert_rule_test: [{eval_time: 1m, groupname: h, alertname: Refused}]}";
+    assert_eq!(told("a.yaml", promtool), ["no alert of that group is named `Refused`"]);
 }
 
 #[test]

@@ -21,6 +21,44 @@ struct Bounds {
 
 pub(super) fn lint(rule: &Rule, found: &mut Found) {
     lint_metric(&rule.expr, found);
+    if rule.is_alert() {
+        lint_alert(&rule.expr, found);
+    }
+}
+
+/// An alert fires for every element, whatever its value.
+fn lint_alert(expr: &MetricExpr, found: &mut Found) {
+    let (message, help) = match &expr.kind {
+        MetricKind::Binary(binary) if binary.return_bool => {
+            let op = binary.op;
+            let message = format!("`{op} bool` yields 0 or 1, and an alert fires for either");
+            (message, format!("leave out `bool`: `{op}` alone keeps what it holds for"))
+        }
+        _ if always_has_value(expr) => {
+            let message = "there is always a value, and an alert fires for every value".to_owned();
+            let help =
+                "compare it, `(... or vector(0)) < 1`; where a sign of life is meant, `--allow WB205` lets it pass";
+            (message, help.to_owned())
+        }
+        _ => return,
+    };
+    let warning = Diagnostic::warning(codes::ALWAYS_FIRES, 0..0, message).label("the alert always fires");
+    found.push(expr.span, warning.help(help));
+}
+
+fn always_has_value(expr: &MetricExpr) -> bool {
+    match &expr.kind {
+        MetricKind::VectorFn(_) => true,
+        MetricKind::Vector(vector) => always_has_value(&vector.expr),
+        MetricKind::LabelReplace { expr, .. } => always_has_value(expr),
+        MetricKind::Binary(binary) => match binary.op {
+            BinaryOp::Or => always_has_value(&binary.lhs) || always_has_value(&binary.rhs),
+            BinaryOp::And | BinaryOp::Unless | BinaryOp::Compare(_) => false,
+            _ if binary.lhs.is_scalar() => always_has_value(&binary.rhs),
+            _ => binary.rhs.is_scalar() && always_has_value(&binary.lhs),
+        },
+        _ => false,
+    }
 }
 
 fn lint_metric(expr: &MetricExpr, found: &mut Found) {

@@ -9,23 +9,28 @@ use crate::diagnostic::{Diagnostic, codes};
 pub(super) fn lint(expression: &str) -> Option<Diagnostic> {
     let Ok(Ast::Alternation(ref alternation)) = Parser::new().parse(expression) else { return None };
     let alternatives = &alternation.asts;
-    let anchored = |is_anchor: &dyn Fn(&Ast) -> bool| alternatives.iter().filter(|a| is_anchor(a)).count();
-    for (is_anchor, sign) in [(&begins_line as &dyn Fn(&Ast) -> bool, '^'), (&ends_line, '$')] {
-        let count = anchored(is_anchor);
+    for (anchor, sign) in [(&begin as &dyn Fn(&Ast) -> Option<&Ast>, '^'), (&end, '$')] {
+        let count = alternatives.iter().filter(|alternative| anchor(alternative).is_some()).count();
         if count > 0 && count < alternatives.len() {
-            return Some(half_anchored(expression, sign));
+            return Some(half_anchored(expression, alternatives, sign));
         }
     }
     let is_number = |ast: &Ast| matches!(literal(ast), Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()));
     alternatives.iter().all(is_number).then(|| numbers(expression))
 }
 
-fn half_anchored(expression: &str, sign: char) -> Diagnostic {
-    let inner = expression.trim_start_matches('^').trim_end_matches('$');
-    let (start, end) = (expression.starts_with('^'), expression.ends_with('$'));
-    let whole = format!("{}(?:{inner}){}", if start { "^" } else { "" }, if end { "$" } else { "" });
-    let message = format!("`{sign}` holds for one of the alternatives alone, the others are found anywhere");
-    Diagnostic::warning(codes::UNANCHORED, 0..0, message).help(format!("put parentheses around them: `{whole}`"))
+fn half_anchored(expression: &str, alternatives: &[Ast], sign: char) -> Diagnostic {
+    let inner = |alternative: &Ast| {
+        let start = begin(alternative).map_or(alternative.span().start, |anchor| anchor.span().end);
+        let end = end(alternative).map_or(alternative.span().end, |anchor| anchor.span().start);
+        expression[start.offset..end.offset.max(start.offset)].to_owned()
+    };
+    let inner: Vec<String> = alternatives.iter().map(inner).collect();
+    let start = if alternatives.iter().any(|alternative| begin(alternative).is_some()) { "^" } else { "" };
+    let end = if alternatives.iter().any(|alternative| end(alternative).is_some()) { "$" } else { "" };
+    let message = format!("`{sign}` holds for some of the alternatives alone, the others are found anywhere");
+    Diagnostic::warning(codes::UNANCHORED, 0..0, message)
+        .help(format!("put parentheses around them: `{start}(?:{}){end}`", inner.join("|")))
 }
 
 fn numbers(expression: &str) -> Diagnostic {
@@ -35,20 +40,18 @@ fn numbers(expression: &str) -> Diagnostic {
     ))
 }
 
-fn begins_line(ast: &Ast) -> bool {
-    let first = match ast {
-        Ast::Concat(concat) => concat.asts.first(),
-        other => Some(other),
-    };
-    matches!(first, Some(Ast::Assertion(assertion)) if matches!(assertion.kind, AssertionKind::StartLine | AssertionKind::StartText))
+/// The anchor that it begins with.
+fn begin(ast: &Ast) -> Option<&Ast> {
+    let first = if let Ast::Concat(concat) = ast { concat.asts.first()? } else { ast };
+    let is_anchor = |kind: &AssertionKind| matches!(kind, AssertionKind::StartLine | AssertionKind::StartText);
+    Some(first).filter(|first| matches!(first, Ast::Assertion(assertion) if is_anchor(&assertion.kind)))
 }
 
-fn ends_line(ast: &Ast) -> bool {
-    let last = match ast {
-        Ast::Concat(concat) => concat.asts.last(),
-        other => Some(other),
-    };
-    matches!(last, Some(Ast::Assertion(assertion)) if matches!(assertion.kind, AssertionKind::EndLine | AssertionKind::EndText))
+/// The anchor that it ends with.
+fn end(ast: &Ast) -> Option<&Ast> {
+    let last = if let Ast::Concat(concat) = ast { concat.asts.last()? } else { ast };
+    let is_anchor = |kind: &AssertionKind| matches!(kind, AssertionKind::EndLine | AssertionKind::EndText);
+    Some(last).filter(|last| matches!(last, Ast::Assertion(assertion) if is_anchor(&assertion.kind)))
 }
 
 fn literal(ast: &Ast) -> Option<String> {

@@ -84,7 +84,7 @@ fn failing(template: &Template, kept: Option<&BTreeSet<String>>) -> Option<Diagn
 }
 
 /// The labels that an expression's elements have at most; `None` where that cannot be told.
-fn labels_of(expr: &MetricExpr) -> Option<BTreeSet<String>> {
+pub(super) fn labels_of(expr: &MetricExpr) -> Option<BTreeSet<String>> {
     match &expr.kind {
         MetricKind::Number(_) | MetricKind::VectorFn(_) => Some(BTreeSet::new()),
         MetricKind::Range(range) if range.op == RangeOp::AbsentOverTime => {
