@@ -88,8 +88,10 @@ pub struct Rule {
     pub name: String,
     /// Whether it records a series.
     pub is_record: bool,
-    /// In LogQL.
+    /// In LogQL; empty where there is a sequence.
     pub expr: String,
+    /// `detect: {sequence: ...}`, in place of the expression.
+    pub sequence: Option<Sequence>,
     /// `for`.
     pub hold: Duration,
     /// `keep_firing_for`.
@@ -100,6 +102,19 @@ pub struct Rule {
     pub annotations: Vec<(String, String)>,
     /// What was lost of it.
     pub lost: Vec<String>,
+}
+
+/// Records of one kind, and then of another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sequence {
+    /// A selector with its stages.
+    pub first: String,
+    /// The same of what follows.
+    pub then: String,
+    /// Labels that both have alike.
+    pub by: Vec<String>,
+    /// How long after the first.
+    pub within: Duration,
 }
 
 impl Conversion {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Conversion, Group, Rule};
+use super::{Conversion, Group, Rule, Sequence};
 use crate::time::format_duration;
 
 impl Conversion {
@@ -37,7 +37,10 @@ fn put_rule(rule: &Rule, out: &mut String) {
     }
     let kind = if rule.is_record { "record" } else { "alert" };
     let _ = writeln!(out, "      - {kind}: {}", scalar(&rule.name));
-    let _ = writeln!(out, "        expr: {}", scalar(&rule.expr));
+    match &rule.sequence {
+        None => _ = writeln!(out, "        expr: {}", scalar(&rule.expr)),
+        Some(sequence) => put_sequence(sequence, out),
+    }
     for (name, duration) in [("for", rule.hold), ("keep_firing_for", rule.keep_firing_for)] {
         if duration > Duration::ZERO {
             let _ = writeln!(out, "        {name}: {}", format_duration(duration));
@@ -45,6 +48,16 @@ fn put_rule(rule: &Rule, out: &mut String) {
     }
     put_texts("labels", &rule.labels, out);
     put_texts("annotations", &rule.annotations, out);
+}
+
+fn put_sequence(sequence: &Sequence, out: &mut String) {
+    let by: Vec<String> = sequence.by.iter().map(|name| scalar(name)).collect();
+    out.push_str("        detect:\n          sequence:\n");
+    for (name, records) in [("first", &sequence.first), ("then", &sequence.then)] {
+        let _ = writeln!(out, "            {name}: {}", scalar(records));
+    }
+    let _ = writeln!(out, "            by: [{}]", by.join(", "));
+    let _ = writeln!(out, "            within: {}", format_duration(sequence.within));
 }
 
 fn put_texts(name: &str, texts: &[(String, String)], out: &mut String) {

@@ -24,6 +24,21 @@ pub(super) enum Test {
     /// It is an address in this range.
     InRange(String),
     Exists,
+    /// To what another field holds.
+    Relates {
+        relation: Relation,
+        other: String,
+        ignores_case: bool,
+    },
+}
+
+/// How a text stands to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relation {
+    Equals,
+    Contains,
+    StartsWith,
+    EndsWith,
 }
 
 /// What a text is like.
@@ -112,6 +127,7 @@ impl Predicate {
         let mut lines = String::new();
         let mut labels = String::new();
         let (mut needs_text, mut can_fail) = (false, false);
+        let mut relations = Vec::new();
         for part in self.normal(false).conjuncts() {
             if let Some(stage) = part.line_stage() {
                 lines += &stage;
@@ -120,13 +136,19 @@ impl Predicate {
             needs_parser = true;
             needs_text |= part.has(|leaf| matches!(leaf, Normal::Line { .. }));
             can_fail |= part.has(|leaf| matches!(leaf, Normal::Field { test: Test::Compares(..), .. }));
+            part.for_each_relation(&mut |stage| {
+                if !relations.contains(&stage) {
+                    relations.push(stage);
+                }
+            });
             labels += &format!(" | {}", part.label_filter(false));
         }
         let parser = parser.filter(|_| needs_parser).map(|parser| format!(" | {parser}")).unwrap_or_default();
         let text =
             if needs_text { format!(" | label_format {LINE_LABEL}=`{{{{ __line__ }}}}`") } else { String::new() };
+        let relations = relations.concat();
         let failed = if can_fail { " | __error__=\"\"" } else { "" }; // a comparison with what is no number
-        lines + &parser + &text + &labels + failed
+        lines + &parser + &text + &relations + &labels + failed
     }
 
     /// With negations at the leaves alone.
@@ -231,6 +253,18 @@ impl Normal {
         }
     }
 
+    /// Shows the stages that make labels of how fields stand to one another.
+    fn for_each_relation(&self, visit: &mut dyn FnMut(String)) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.for_each_relation(visit)),
+            Self::Field { name, test: Test::Relates { relation, other, ignores_case }, .. } => {
+                let label = relation.label(name, other, *ignores_case);
+                visit(format!(" | label_format {label}=`{}`", relation.template(name, other, *ignores_case)));
+            }
+            _ => {}
+        }
+    }
+
     fn label_filter(&self, is_inner: bool) -> String {
         let joined = |parts: &[Self], word: &str| {
             let text = parts.iter().map(|part| part.label_filter(true)).collect::<Vec<_>>().join(word);
@@ -274,6 +308,9 @@ fn field_filter(name: &str, test: &Test, is_negated: bool) -> String {
         Test::Is(Pattern::Exact(text)) => format!("{name}{}{}", op("=", "!="), quoted(text)),
         Test::Is(Pattern::Regex(regex)) => format!("{name}{}{}", op("=~", "!~"), quoted(&anchored(regex))),
         Test::Exists => format!("{name}{}\"\"", op("!=", "=")),
+        Test::Relates { relation, other, ignores_case } => {
+            format!("{}{}\"true\"", relation.label(name, other, *ignores_case), op("=", "!="))
+        }
         Test::InRange(range) if is_negated => format!("({name} != ip({}) or {name}=\"\")", quoted(range)),
         Test::InRange(range) => format!("{name} = ip({})", quoted(range)),
         Test::Compares(compare, number) if is_negated => {
@@ -281,6 +318,31 @@ fn field_filter(name: &str, test: &Test, is_negated: bool) -> String {
             format!("({name} {} {number} or {name}=\"\")", opposite(*compare))
         }
         Test::Compares(compare, number) => format!("{name} {compare} {number}"),
+    }
+}
+
+impl Relation {
+    /// The label that says whether it is so.
+    fn label(self, name: &str, other: &str, ignores_case: bool) -> String {
+        let relation = match self {
+            Self::Equals => "equals",
+            Self::Contains => "contains",
+            Self::StartsWith => "starts_with",
+            Self::EndsWith => "ends_with",
+        };
+        format!("{name}_{relation}{}_{other}", if ignores_case { "" } else { "_cased" })
+    }
+
+    /// `true` where both fields are there and it is so.
+    fn template(self, name: &str, other: &str, ignores_case: bool) -> String {
+        let field = |name: &str| if ignores_case { format!("(lower .{name})") } else { format!(".{name}") };
+        let function = match self {
+            Self::Equals => "eq",
+            Self::Contains => "contains",
+            Self::StartsWith => "hasPrefix",
+            Self::EndsWith => "hasSuffix",
+        };
+        format!("{{{{ if and .{name} .{other} }}}}{{{{ {function} {} {} }}}}{{{{ end }}}}", field(other), field(name))
     }
 }
 
@@ -383,8 +445,23 @@ mod tests {
                         value.is_some_and(|value| compare(*op, value.parse().unwrap(), *number))
                     }
                     Test::InRange(_) => value.is_some_and(|value| value.starts_with("10.")),
+                    Test::Relates { relation, other, ignores_case } => {
+                        let other = if other == "a" { record.1 } else { record.2 };
+                        value.zip(other).is_some_and(|(value, other)| relates(*relation, value, other, *ignores_case))
+                    }
                 }
             }
+        }
+    }
+
+    fn relates(relation: Relation, value: &str, other: &str, ignores_case: bool) -> bool {
+        let cased = |text: &str| if ignores_case { text.to_lowercase() } else { text.to_owned() };
+        let (value, other) = (cased(value), cased(other));
+        match relation {
+            Relation::Equals => value == other,
+            Relation::Contains => value.contains(&other),
+            Relation::StartsWith => value.starts_with(&other),
+            Relation::EndsWith => value.ends_with(&other),
         }
     }
 
@@ -394,9 +471,12 @@ mod tests {
 
     fn record() -> impl Strategy<Value = Record> {
         let numbers = select(vec![None, Some("5"), Some("7"), Some("50")]);
-        let addresses = select(vec![None, Some("10.0.0.5"), Some("50.1.2.3"), Some("an error\nok\\"), Some("ERROR")]);
+        let addresses =
+            select(vec![None, Some("10.0.0.5"), Some("50.1.2.3"), Some("an error\nok\\"), Some("ERROR"), Some("5")]);
         (select(vec!["Error five", "error\nsix", "ok", "5"]).prop_map(str::to_owned), numbers, addresses)
     }
+
+    const RELATIONS: &[Relation] = &[Relation::Equals, Relation::Contains, Relation::StartsWith, Relation::EndsWith];
 
     fn predicate() -> impl Strategy<Value = Predicate> {
         let pattern = || {
@@ -409,6 +489,9 @@ mod tests {
             (select(ops.to_vec()), select(vec![5.0, 6.0])).prop_map(|(op, number)| Test::Compares(op, number)),
             Just(Test::Exists),
             Just(Test::InRange("10.0.0.0/8".to_owned())),
+            (select(RELATIONS), select(vec!["a", "b"]), any::<bool>()).prop_map(|(relation, other, ignores_case)| {
+                Test::Relates { relation, other: other.to_owned(), ignores_case }
+            }),
         ];
         let leaf = prop_oneof![
             pattern().prop_map(Predicate::Line),

@@ -1,7 +1,9 @@
 //! Sigma rules and correlations: <https://sigmahq.io/sigma-specification/>.
 
 mod condition;
+mod correlation;
 mod detection;
+mod encoded;
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use super::reader::{
 use super::{Conversion, Group, Options, Rule};
 use crate::time::format_duration;
 use crate::yaml::Node;
+use correlation::Correlated;
 
 pub(super) fn convert(file: &str, documents: &[Node], options: &Options) -> Conversion {
     let mut notes = Notes::default();
@@ -43,12 +46,17 @@ impl Sources<'_> {
 
     fn rule(&self, node: &Node, notes: &mut Notes) -> Result<Rule, Refused> {
         let name = required_text(node, "title")?.to_owned();
-        let expr = match field(node, "correlation") {
+        let correlated = match field(node, "correlation") {
             Some(correlation) => self.correlation(correlation, notes)?,
-            None => self.single(node, notes)?,
+            None => Correlated::Expr(self.single(node, notes)?),
+        };
+        let (expr, sequence) = match correlated {
+            Correlated::Expr(expr) => (expr, None),
+            Correlated::Sequence(sequence) => (String::new(), Some(sequence)),
         };
         let labels = text_field(node, "level").map(|level| ("severity".to_owned(), level.to_owned()));
-        Ok(Rule { name, expr, labels: labels.into_iter().collect(), annotations: annotations(node), ..Rule::default() })
+        let (labels, annotations) = (labels.into_iter().collect(), annotations(node));
+        Ok(Rule { name, expr, sequence, labels, annotations, ..Rule::default() })
     }
 
     fn single(&self, node: &Node, notes: &mut Notes) -> Result<String, Refused> {
@@ -57,7 +65,7 @@ impl Sources<'_> {
         let condition = detection::condition(detection)?;
         let records = condition.records;
         match condition.aggregation {
-            None => Ok(format!("{} > 0", self.counted(&self.options.by, records, ANY_RANGE))),
+            None => Ok(format!("{} > 0", self.counted(&self.options.by, records, &[], ANY_RANGE))),
             Some(condition::Aggregation { field: counted, by, op, number }) => {
                 let timeframe = field(detection, "timeframe");
                 let range = timeframe.and_then(duration).ok_or_else(|| {
@@ -65,8 +73,8 @@ impl Sources<'_> {
                 })?;
                 let by: Vec<String> = by.iter().map(|name| label_name(name)).collect();
                 let value = match counted {
-                    Some(counted) => self.distinct(&by, &counted, records, range),
-                    None => self.counted(&by, records, range),
+                    Some(counted) => self.distinct(&by, &counted, records, &[], range),
+                    None => self.counted(&by, records, &[], range),
                 };
                 Ok(format!("{value} {op} {number}"))
             }
@@ -87,81 +95,41 @@ impl Sources<'_> {
         );
     }
 
-    fn correlation(&self, node: &Node, notes: &mut Notes) -> Result<String, Refused> {
-        if field(node, "aliases").is_some() {
-            return Err(Box::new(refuse(
-                &place(node, "aliases"),
-                "`aliases` have no counterpart: name the fields alike",
-            )));
-        }
-        let names = texts(required(node, "rules")?);
-        let parts = names.iter().filter_map(|name| self.documents.iter().find(|node| is_named(node, name)));
-        parts.for_each(|part| self.tell_logsource(part, notes));
-        let records = names.iter().map(|name| self.records_of(name, node)).collect::<Result<Vec<_>, _>>()?;
-        let by: Vec<String> =
-            field(node, "group-by").map(texts).unwrap_or_default().iter().map(|name| label_name(name)).collect();
-        let timespan = required(node, "timespan")?;
-        let range =
-            duration(timespan).ok_or_else(|| Box::new(refuse(&timespan.span, "this is no time: write `5m`")))?;
-        match required_text(node, "type")? {
-            "event_count" => self.bounded(node, self.counted(&by, Predicate::Any(records), range)),
-            "value_count" => {
-                let condition = required(node, "condition")?;
-                let counted = required_text(condition, "field")?;
-                self.bounded(node, self.distinct(&by, counted, Predicate::Any(records), range))
-            }
-            "temporal" => {
-                let counts = records.into_iter().map(|records| self.counted(&by, records, range));
-                Ok(counts.collect::<Vec<_>>().join(" and "))
-            }
-            other => {
-                let refused =
-                    refuse(&place(node, "type"), format!("correlations of type `{other}` are not carried over"));
-                let help = "of `temporal_ordered`, `detect: {sequence: ...}` says the same: docs/detect.md";
-                Err(Box::new(refused.help(help)))
-            }
-        }
+    fn counted(&self, by: &[String], records: Predicate, aliases: &[(String, String)], range: Duration) -> String {
+        grouped("sum", by, &self.count_over_time(records, aliases, range, *by != self.options.by))
     }
 
-    fn records_of(&self, name: &str, correlation: &Node) -> Result<Predicate, Refused> {
-        let found = self.documents.iter().find(|node| is_named(node, name));
-        let found = found.ok_or_else(|| {
-            refuse(&place(correlation, "rules"), format!("there is no rule `{name}` in this file"))
-                .help("put the rules that a correlation names into one file with it, `---` between them")
-        })?;
-        Ok(detection::condition(required(found, "detection")?)?.records)
-    }
-
-    /// The value, compared as `condition: {gte: 10}` says.
-    fn bounded(&self, node: &Node, value: String) -> Result<String, Refused> {
-        let condition = required(node, "condition")?;
-        let ops = [("gt", ">"), ("gte", ">="), ("lt", "<"), ("lte", "<="), ("eq", "=="), ("neq", "!=")];
-        let mut bounded = value;
-        for (key, bound) in fields(condition).iter().filter(|(key, _)| key.name != "field") {
-            let op = ops.iter().find(|(name, _)| *name == key.name).map(|(_, op)| *op);
-            let number = text(bound).and_then(|text| text.parse::<f64>().ok());
-            let (Some(op), Some(number)) = (op, number) else {
-                return Err(Box::new(refuse(&key.span, format!("the condition `{}` has no counterpart", key.name))));
-            };
-            bounded = format!("{bounded} {op} {number}");
-        }
-        Ok(bounded)
-    }
-
-    fn counted(&self, by: &[String], records: Predicate, range: Duration) -> String {
-        grouped("sum", by, &self.count_over_time(records, range, *by != self.options.by))
-    }
-
-    fn distinct(&self, by: &[String], field: &str, records: Predicate, range: Duration) -> String {
+    fn distinct(
+        &self,
+        by: &[String],
+        field: &str,
+        records: Predicate,
+        aliases: &[(String, String)],
+        range: Duration,
+    ) -> String {
         let field = label_name(field);
-        let records = Predicate::All(vec![records, Predicate::Field(field.clone(), Test::Exists)]);
+        let own = aliases.iter().find(|(alias, _)| *alias == field).map_or(&field, |(_, own)| own);
+        let records = Predicate::All(vec![records, Predicate::Field(own.clone(), Test::Exists)]);
         let inner: Vec<String> = by.iter().cloned().chain([field]).collect();
-        grouped("count", by, &grouped("sum", &inner, &self.count_over_time(records, range, true)))
+        grouped("count", by, &grouped("sum", &inner, &self.count_over_time(records, aliases, range, true)))
     }
 
-    fn count_over_time(&self, records: Predicate, range: Duration, needs_parser: bool) -> String {
-        let pipeline = records.pipeline(self.options.parser.as_deref(), needs_parser);
-        format!("count_over_time({}{pipeline} [{}])", self.options.selector, format_duration(range))
+    fn count_over_time(
+        &self,
+        records: Predicate,
+        aliases: &[(String, String)],
+        range: Duration,
+        needs_parser: bool,
+    ) -> String {
+        let stages = self.stages(records, aliases, needs_parser);
+        format!("count_over_time({}{stages} [{}])", self.options.selector, format_duration(range))
+    }
+
+    /// The records, and the labels that they have under another name.
+    fn stages(&self, records: Predicate, aliases: &[(String, String)], needs_parser: bool) -> String {
+        let stages = records.pipeline(self.options.parser.as_deref(), needs_parser || !aliases.is_empty());
+        let copies: Vec<String> = aliases.iter().map(|(alias, field)| format!("{alias}=`{{{{.{field}}}}}`")).collect();
+        if copies.is_empty() { stages } else { format!("{stages} | label_format {}", copies.join(", ")) }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Sigma's searches: fields with modifiers, and keywords.
 
-use super::super::predicate::{Pattern, Predicate, Test};
+use super::super::predicate::{Pattern, Predicate, Relation, Test};
 use super::super::reader::{Refused, fields, items, label_name, refuse, required, text};
 use super::condition::{self, Condition};
+use super::encoded::Encoding;
 use crate::logql::ast::CompareOp;
 use crate::yaml::{Key, Node, NodeKind};
 
@@ -64,10 +65,12 @@ struct Modifiers {
     not: bool,
     has_case: bool,
     has_dashes: bool,
+    encoding: Encoding,
+    is_field: bool,
     kind: Kind,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 enum Kind {
     #[default]
     Whole,
@@ -85,7 +88,13 @@ impl Modifiers {
         let mut read = Self::default();
         for modifier in text.split('|').filter(|modifier| !modifier.is_empty()) {
             match (modifier, &mut read.kind) {
+                (modifier, _) if read.encoding.read(modifier) => {}
                 ("all", _) => read.all = true,
+                ("fieldref", _) => read.is_field = true,
+                ("expand", _) => {
+                    return Err("`expand` takes values from outside of the rule: write them in place of the `%name%`"
+                        .to_owned());
+                }
                 ("neq" | "not", _) => read.not = true,
                 ("cased", _) => read.has_case = true,
                 ("windash", _) => read.has_dashes = true,
@@ -108,6 +117,15 @@ impl Modifiers {
 
     fn test(&self, name: &str, value: Option<&str>) -> Result<Predicate, String> {
         let Some(value) = value else { return Ok(Predicate::Field(label_name(name), Test::Exists).not()) };
+        if self.is_field {
+            return self.relation(name, value);
+        }
+        if let Some(texts) = self.encoding.of(value)? {
+            // A letter's case is a part of what it stands for.
+            let plain = Self { has_case: true, encoding: Encoding::default(), kind: self.kind.clone(), ..*self };
+            let tests = texts.iter().map(|text| plain.test(name, Some(text)));
+            return Ok(Predicate::Any(tests.collect::<Result<_, _>>()?));
+        }
         let is = |pattern| match name {
             "" => Predicate::Line(pattern),
             name => Predicate::field(name, Test::Is(pattern)),
@@ -137,6 +155,19 @@ impl Modifiers {
                 Predicate::Field(label_name(name), Test::Compares(*op, number))
             }
         })
+    }
+
+    /// How the field stands to another one.
+    fn relation(&self, name: &str, other: &str) -> Result<Predicate, String> {
+        let relation = match self.kind {
+            Kind::Whole => Relation::Equals,
+            Kind::Contains => Relation::Contains,
+            Kind::StartsWith => Relation::StartsWith,
+            Kind::EndsWith => Relation::EndsWith,
+            _ => return Err("`fieldref` goes with `contains`, `startswith` and `endswith` alone".to_owned()),
+        };
+        let other = label_name(other);
+        Ok(Predicate::Field(label_name(name), Test::Relates { relation, other, ignores_case: !self.has_case }))
     }
 
     fn pattern(&self, (before, after): (&str, &str), text: &str) -> Pattern {
