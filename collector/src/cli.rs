@@ -50,8 +50,8 @@ pub enum Command {
     /// The clock is the records' own, and the replay goes as fast as it can. It tells the pages by rule and by day, how long each would have
     /// lasted, and which rules are the loudest; with --against, what another version of the rules changes.
     ///
-    /// The past comes from files (bodies of Loki's push API in JSON, OTLP requests in JSON, lines that bear their time), from a folder of
-    /// such, from the `data_dir` of a collector that is not running, or from a Loki (`--from http://loki:3100`, with --selector, --start and --end;
+    /// The past comes from files (bodies of Loki's push API in JSON, OTLP requests in JSON, lines that bear their time; compressed by gzip or
+    /// zstd, if need be), from a folder of such, from stdin, from the `data_dir` of a collector that is not running, or from a Loki (`--from http://loki:3100`, with --selector, --start and --end;
     /// a bearer token is taken from WATCHBELL_LOKI_TOKEN).
     ///
     /// The exit status is 0, or 2 when a file has mistakes or the past cannot be read.
@@ -280,7 +280,7 @@ pub enum ConvertParser {
 /// Where `watchbell replay` and `watchbell explain` take records from.
 #[derive(Debug, Args)]
 pub struct HistoryArguments {
-    /// A file of records, a folder of them, a collector's `data_dir`, or a Loki's address; may be given several times
+    /// A file of records, a folder of them, stdin (`-`), a collector's `data_dir`, or a Loki's address; may be given several times
     #[arg(long, value_name = "FILE|DIR|URL", required = true)]
     pub from: Vec<String>,
 
@@ -316,7 +316,7 @@ pub struct QueryArguments {
     #[arg(value_name = "EXPR", allow_hyphen_values = true)]
     pub expr: String,
 
-    /// Records to evaluate it over; `-` is stdin
+    /// Records to evaluate it over, compressed or not: a file, a folder of them, or stdin (`-`); may be given several times
     #[arg(long = "file", short, value_name = "RECORDS", required = true)]
     pub files: Vec<PathBuf>,
 

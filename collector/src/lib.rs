@@ -12,6 +12,7 @@ pub mod explain;
 pub mod exporter;
 pub mod grpc_code;
 pub mod http_client;
+mod inputs;
 #[cfg(test)]
 mod memory_log;
 pub mod notify;

@@ -2,9 +2,6 @@
 
 #![allow(clippy::print_stderr)] // it answers a person or a program
 
-use std::fs;
-use std::io::{self, Read};
-use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -16,6 +13,7 @@ use watchbell_rules::time::Timestamp;
 
 use crate::cli::{AnswerFormat, QueryArguments, QueryDirection, RecordsFormat};
 use crate::clock::SystemClock;
+use crate::inputs::Inputs;
 use crate::print;
 
 /// Evaluates and prints; the exit status is as the command's help says.
@@ -73,36 +71,25 @@ fn limit(text: &str) -> Result<usize, QueryError> {
 
 /// The records of all files, in the order of their times.
 fn read_records(arguments: &QueryArguments, when: When) -> Result<Vec<OwnedEntry>, QueryError> {
-    let mut entries = Vec::new();
+    let mut inputs = Inputs::default();
     for path in &arguments.files {
-        let name = path.display().to_string();
-        let bytes = read(path).map_err(|error| QueryError::bad_data(format!("cannot read `{name}`: {error}")))?;
+        inputs.add(path).map_err(QueryError::bad_data)?;
+    }
+    let mut entries = Vec::new();
+    for input in inputs.into_vec() {
+        let (name, bytes) = (&input.name, input.read().map_err(QueryError::bad_data)?);
         let format = match arguments.records {
             RecordsFormat::Auto => Format::detect(&bytes),
             RecordsFormat::Loki => Format::LokiPush,
             RecordsFormat::Otlp => Format::Otlp,
             RecordsFormat::Lines => Format::Lines,
         };
-        let labels = LineLabels { stream: line_labels(&name, &arguments.labels), end: when.end() };
-        let read = records::parse(&bytes, format, &labels);
+        let labels = arguments.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let stream = Labels::new([("filename", name.as_str())].into_iter().chain(labels));
+        let read = records::parse(&bytes, format, &LineLabels { stream, end: when.end() });
         entries.extend(read.map_err(|error| QueryError::bad_data(format!("{name}: {error}")))?);
     }
     Ok(records::sorted(entries))
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes)?;
-        return Ok(bytes);
-    }
-    fs::read(path)
-}
-
-/// What plain lines are labelled with.
-fn line_labels(name: &str, given: &[(String, String)]) -> Labels {
-    let filename = ("filename", if name == "-" { "stdin" } else { name });
-    Labels::new([filename].into_iter().chain(given.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
 }
 
 #[derive(Serialize)]
@@ -166,6 +153,8 @@ const DEFAULT_SPAN: std::time::Duration = std::time::Duration::from_secs(60 * 60
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use clap::Parser;
 
     use super::*;

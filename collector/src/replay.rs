@@ -4,6 +4,8 @@
 
 pub mod history;
 mod loki;
+mod ordered;
+mod pieces;
 mod progress;
 mod report;
 
@@ -15,6 +17,7 @@ use std::time::Duration;
 use watchbell_rules::alerting::config::PolicyConfig;
 use watchbell_rules::backtest::Backtest;
 use watchbell_rules::backtest::episodes::{Changes, Episodes, Run};
+use watchbell_rules::backtest::failing::FailingStage;
 use watchbell_rules::diagnostic::Diagnostic;
 use watchbell_rules::plan::{EngineConfig, Plan};
 use watchbell_rules::rule_file::{self, RuleFile};
@@ -51,6 +54,8 @@ struct Outcome {
     took: Duration,
     run: Run,
     against: Option<Run>,
+    /// Of both versions of the rules, each once.
+    failing_stages: Vec<FailingStage>,
 }
 
 impl Outcome {
@@ -80,7 +85,7 @@ fn run(arguments: &ReplayArguments, clock: &SharedClock) -> Result<Outcome, Stri
     }
     let (mut records, mut end) = (0, start);
     let began = clock.monotonic();
-    let mut progress = Progress::new(clock);
+    let mut progress = Progress::new("judging", clock);
     history.for_each(&mut |batch| {
         lanes.iter_mut().for_each(|lane| lane.handle(&batch));
         records += batch.records;
@@ -89,10 +94,19 @@ fn run(arguments: &ReplayArguments, clock: &SharedClock) -> Result<Outcome, Stri
     })?;
     progress.finish();
     let took = clock.monotonic().saturating_sub(began);
-    let mut runs = lanes.into_iter().map(|lane| lane.finish(end));
+    let mut failing_stages: Vec<FailingStage> = Vec::new();
+    let mut runs = lanes.into_iter().map(|lane| {
+        let (run, failing) = lane.finish(end);
+        failing.into_iter().for_each(|stage| {
+            if !failing_stages.contains(&stage) {
+                failing_stages.push(stage);
+            }
+        });
+        run
+    });
     let (run, against) = (runs.next().unwrap_or_default(), runs.next());
     let start = Timestamp(start.0 + 1); // of the first record
-    Ok(Outcome { records, start, end, took, run, against })
+    Ok(Outcome { records, start, end, took, run, against, failing_stages })
 }
 
 /// What rules are judged and paged by.
@@ -170,10 +184,10 @@ impl Lane {
         }
     }
 
-    fn finish(mut self, end: Timestamp) -> Run {
+    fn finish(mut self, end: Timestamp) -> (Run, Vec<FailingStage>) {
         self.backtest.handle_timeout(end);
         self.collect();
-        self.episodes.finish(end)
+        (self.episodes.finish(end), self.backtest.failing_stages())
     }
 }
 

@@ -29,6 +29,7 @@
 //! ```
 
 pub mod episodes;
+pub mod failing;
 pub mod records;
 
 use std::collections::VecDeque;
@@ -41,6 +42,7 @@ use crate::engine::{Engine, Output};
 use crate::plan::Plan;
 use crate::time::Timestamp;
 use crate::transition::{Sample, Transition};
+use failing::{FailingStage, Tallies};
 
 /// What happens while time passes.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,13 +60,15 @@ pub enum Event {
 pub struct Backtest {
     engine: Engine,
     alerting: Alerting,
+    tallies: Tallies,
     events: VecDeque<Event>,
 }
 
 impl Backtest {
     /// One that has seen nothing before `start`. The policy is a [checked](PolicyConfig::check) one.
     pub fn new(plan: Arc<Plan>, policy: PolicyConfig, start: Timestamp) -> Self {
-        Self { engine: Engine::new(plan, start), alerting: Alerting::new(policy), events: VecDeque::new() }
+        let (engine, alerting) = (Engine::new(plan, start), Alerting::new(policy));
+        Self { engine, alerting, tallies: Tallies::default(), events: VecDeque::new() }
     }
 
     /// Lets time pass until a batch of records is received, and takes it in.
@@ -72,6 +76,7 @@ impl Backtest {
         self.handle_timeout(received);
         let received = self.clock();
         let matched = self.engine.plan().match_batch(batch, received);
+        self.tallies.add(&matched);
         self.engine.handle_batch(matched, batch, received);
         self.settle(received);
     }
@@ -92,6 +97,11 @@ impl Backtest {
     /// What has happened, in order.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Stages that failed on every record that came to them so far.
+    pub fn failing_stages(&self) -> Vec<FailingStage> {
+        self.tallies.failing(self.engine.plan())
     }
 
     /// The latest time that it was told.

@@ -161,7 +161,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
     last[b.len()]
 }
 
-fn line_column(text: &str, at: usize) -> (usize, usize) {
+pub(crate) fn line_column(text: &str, at: usize) -> (usize, usize) {
     let at = floor_char_boundary(text, at);
     let line_start = text[..at].rfind('\n').map_or(0, |at| at + 1);
     (text[..at].matches('\n').count() + 1, text[line_start..at].chars().count() + 1)

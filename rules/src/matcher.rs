@@ -36,6 +36,8 @@ pub struct Matched {
     pub is_faulty: bool,
     /// By filter: the last record that a stage failed on.
     pub(crate) failures: BTreeMap<usize, Failure>,
+    /// By filter: what became of the records that came to a stage which made something of them.
+    pub(crate) tallies: BTreeMap<u32, Tally>,
     /// Which plan's feeds these are.
     pub(crate) plan: u64,
     pub(crate) feeds: Vec<(usize, Vec<Run>)>,
@@ -68,6 +70,23 @@ pub(crate) struct Failure {
     pub(crate) at: Timestamp,
     /// Why, of the first.
     pub(crate) error: String,
+}
+
+/// Records that a stage failed on, and those that none did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    /// `__error__` of the first that failed.
+    pub(crate) error: Option<&'static str>,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.error = self.error.or(other.error);
+    }
 }
 
 /// Where a record lies in its batch.
@@ -333,7 +352,11 @@ impl<'a> Matcher<'a> {
 
     fn run_filter(&mut self, filter: u32, record: &Record<'_, OtlpEntry<'_, 'a>>, place: RecordRef) {
         let planned = &self.plan.filters[filter as usize];
-        match planned.pipeline.run_admitted(record, &mut self.extracted) {
+        let verdict = planned.pipeline.run_admitted(record, &mut self.extracted);
+        if self.extracted.is_touched() {
+            self.tally(filter, verdict);
+        }
+        match verdict {
             Verdict::Dropped => {}
             Verdict::Failed => self.fail(filter, place.at),
             Verdict::Kept => planned.feeds.iter().for_each(|feed| self.add(*feed, record, place)),
@@ -355,6 +378,13 @@ impl<'a> Matcher<'a> {
             }
         };
         self.run_of(index, record).push(feed, cells_max, Cell { at: place.at, weight }, place);
+    }
+
+    /// An error that a rule asks for is none.
+    fn tally(&mut self, filter: u32, verdict: Verdict) {
+        let error = self.extracted.error().filter(|_| verdict != Verdict::Kept);
+        let (passed, failed) = if error.is_some() { (0, 1) } else { (1, 0) };
+        self.matched.tallies.entry(filter).or_default().add(&Tally { passed, failed, error });
     }
 
     #[cold]

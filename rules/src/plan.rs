@@ -161,6 +161,21 @@ pub(crate) struct Filter {
     pub(crate) feeds: Vec<usize>,
     /// Rules that read it, and how far each looks back.
     pub(crate) readers: BTreeMap<usize, Duration>,
+    /// The file of the first of these rules, and its text.
+    pub(crate) file: Arc<str>,
+    pub(crate) file_text: Arc<str>,
+    /// Stages that may fail on a record.
+    pub(crate) fallible: Vec<FallibleStage>,
+}
+
+/// A stage that may fail on a record.
+#[derive(Debug)]
+pub(crate) struct FallibleStage {
+    pub(crate) text: String,
+    /// Where it begins in its file.
+    pub(crate) start: usize,
+    /// What `__error__` may be then.
+    pub(crate) errors: &'static [&'static str],
 }
 
 /// A filter's records, counted by labels.

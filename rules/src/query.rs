@@ -28,6 +28,7 @@ pub mod parameters;
 mod range;
 pub mod records;
 pub mod series;
+pub(crate) mod stamp;
 mod streams;
 
 use std::collections::BTreeMap;

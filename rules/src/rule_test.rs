@@ -34,11 +34,13 @@ mod report;
 mod run;
 mod timeline;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alerting::config::PolicyConfig;
+use crate::backtest::failing::FailingStage;
 use crate::diagnostic::Diagnostic;
 use crate::plan::EngineConfig;
 use crate::rule_file::RuleFile;
@@ -126,13 +128,33 @@ struct Expectation {
 #[derive(Clone, Debug, PartialEq)]
 enum Expected {
     /// Of the alerts of that name those in each state that is named.
-    Alert { name: String, states: Vec<(ExpectedState, Wanted<ExpectedAlert>)> },
+    Alert { name: AlertName, states: Vec<(ExpectedState, Wanted<ExpectedAlert>)> },
     /// The value of an expression over the records so far.
     Expr { expr: String, expr_span: Range<usize>, values: Wanted<ExpectedValue> },
     /// The last values of a recording rule.
     Record { name: String, values: Wanted<ExpectedValue> },
     /// The messages to a receiver from the start on.
     Receiver { name: String, messages: Wanted<ExpectedMessage> },
+}
+
+/// Names alerts by their rule, in a group or in any.
+#[derive(Clone, Debug, PartialEq)]
+struct AlertName {
+    group: Option<String>,
+    name: String,
+}
+
+impl AlertName {
+    fn is_of(&self, group: &str, name: &str) -> bool {
+        self.name == name && self.group.as_ref().is_none_or(|own| own == group)
+    }
+}
+
+impl fmt::Display for AlertName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.group.iter().try_for_each(|group| write!(f, "{group}/"))?;
+        f.write_str(&self.name)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +236,8 @@ pub struct TestResult {
     pub name: Arc<str>,
     /// What was expected and did not come; empty where the test passes.
     pub failures: Vec<Failure>,
+    /// Stages that failed on every record that came to them.
+    pub failing_stages: Vec<FailingStage>,
     /// What happened, in order.
     timeline: Vec<timeline::Moment>,
     start: Timestamp,

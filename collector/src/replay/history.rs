@@ -1,26 +1,29 @@
-//! Where records of the past come from: files, a folder of them, a collector's own log, or a Loki.
+//! Where records of the past come from: files, folders of them, stdin, a collector's own log, or a Loki.
 
-use std::fs;
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
 
 use prometheus_client::registry::Registry;
-use watchbell_rules::backtest::records::Records;
+use watchbell_rules::backtest::records::{Records, with_index_labels};
 use watchbell_rules::labels::Labels;
 use watchbell_rules::otlp_labels::LabelConfig;
 use watchbell_rules::query::parameters;
-use watchbell_rules::query::records::{Format, LineLabels};
 use watchbell_rules::time::Timestamp;
 
 use super::loki;
+use super::ordered::Ordered;
+use super::progress::Progress;
 use crate::cli::HistoryArguments;
 use crate::clock::{ManualClock, SharedClock};
+use crate::inputs::{Input, Inputs};
 use crate::wal::disk::RealDisk;
 use crate::wal::{DataDir, Frame, FrameKind, Log, Metrics, Position, Wal, WalConfig};
 
 /// Records of the past, in the order in which they came.
 pub enum History {
-    /// In memory; they come when they happen.
-    Records(Box<Records>),
+    /// They come when they happen.
+    Records(Box<Ordered>),
     /// A collector's log; they come when they came.
     Log(Box<Wal>, DataDir, Span),
 }
@@ -45,7 +48,7 @@ impl Span {
         }
     }
 
-    fn contains(&self, time: Timestamp) -> bool {
+    pub(super) fn contains(&self, time: Timestamp) -> bool {
         self.start.is_none_or(|start| time >= start) && self.end.is_none_or(|end| time < end)
     }
 }
@@ -69,44 +72,39 @@ impl History {
     /// It cannot be read, or holds no records.
     pub fn open(arguments: &HistoryArguments, clock: &SharedClock) -> Result<Self, String> {
         let span = Span::of(arguments)?;
-        let mut records = Records::default();
+        let mut ordered = Ordered::new(span);
+        let mut inputs = Inputs::default();
         for from in &arguments.from {
             let is_loki = from.starts_with("http://") || from.starts_with("https://");
             if let (Some(selector), false) = (&arguments.selector, is_loki) {
                 return Err(format!("`--selector {selector}` asks a Loki: of `{from}` all records are taken"));
             }
-            if is_loki {
-                loki::read(from, arguments, clock, &mut records)?;
-                continue;
-            }
             let path = Path::new(from);
-            if path.join("wal").join("logs").is_dir() {
+            if is_loki {
+                let mut records = Records::default();
+                loki::read(from, arguments, clock, &mut records)?;
+                ordered.hold(records);
+            } else if path.join("wal").join("logs").is_dir() {
                 if arguments.from.len() > 1 {
                     return Err(format!("`{from}` is a collector's log: it cannot be replayed together with others"));
                 }
                 return open_log(path, span);
-            }
-            for file in files_at(path)? {
-                read_file(&file, arguments, &mut records)?;
+            } else {
+                inputs.add(path)?;
             }
         }
-        let all = records.len();
-        records.retain(|time| span.contains(time));
-        records.sort();
-        if records.is_empty() {
-            return Err(match all {
-                0 => "there are no records in what `--from` names".to_owned(),
-                all => format!("none of the {all} records in what `--from` names is between `--start` and `--end`"),
-            });
-        }
-        check_span(&records)?;
-        Ok(Self::Records(Box::new(records)))
+        look_through(inputs.into_vec(), arguments, clock, &mut ordered)?;
+        check_span(ordered.ends.ok_or_else(|| match ordered.all {
+            0 => "there are no records in what `--from` names".to_owned(),
+            all => format!("none of the {all} records in what `--from` names is between `--start` and `--end`"),
+        })?)?;
+        Ok(Self::Records(Box::new(ordered)))
     }
 
     /// The labels that selectors can ask for, of these records.
     pub fn label_config(&self, config: &LabelConfig) -> LabelConfig {
         match self {
-            Self::Records(records) => records.label_config(config),
+            Self::Records(records) => with_index_labels(config, &records.index_labels),
             Self::Log(..) => config.clone(),
         }
     }
@@ -114,7 +112,10 @@ impl History {
     /// When it begins: right before its first record.
     pub fn start(&self) -> Result<Timestamp, String> {
         match self {
-            Self::Records(records) => Ok(Timestamp(records.received(0).0.saturating_sub(1))),
+            Self::Records(records) => {
+                let (first, _) = records.ends.unwrap_or_default();
+                Ok(Timestamp(first.0.saturating_sub(1)))
+            }
             Self::Log(wal, _, span) => {
                 let first = wal.read(wal.oldest(), 1).map_err(unreadable)?;
                 let first = first.first().ok_or("the collector's log is empty")?;
@@ -126,33 +127,9 @@ impl History {
     /// Shows all batches, oldest first.
     pub fn for_each(&self, visit: &mut dyn FnMut(Batch<'_>)) -> Result<(), String> {
         match self {
-            Self::Records(records) => for_each_of_records(records, visit),
-            Self::Log(wal, _, span) => return for_each_of_log(wal, *span, visit),
+            Self::Records(records) => records.for_each(visit),
+            Self::Log(wal, _, span) => for_each_of_log(wal, *span, visit),
         }
-        Ok(())
-    }
-}
-
-/// Records that are near in time come together, as from an exporter that waits for more.
-fn for_each_of_records(records: &Records, visit: &mut dyn FnMut(Batch<'_>)) {
-    let mut bytes = Vec::new();
-    let mut start = 0;
-    while start < records.len() {
-        let until = records.received(start).0.saturating_add(BATCH_NANOS_MAX);
-        let end_max = records.len().min(start + BATCH_RECORDS_MAX);
-        let mut end = start + 1;
-        while end < end_max && records.received(end).0 < until {
-            end += 1;
-        }
-        bytes.clear();
-        records.put_batch(start..end, &mut bytes);
-        visit(Batch {
-            bytes: &bytes,
-            received: records.received(end - 1),
-            records: (end - start) as u64,
-            progress: end as f64 / records.len() as f64,
-        });
-        start = end;
     }
 }
 
@@ -194,46 +171,27 @@ fn unreadable(error: std::io::Error) -> String {
     format!("the collector's log cannot be read: {error}")
 }
 
-/// The file, or the files of a folder, sorted.
-fn files_at(path: &Path) -> Result<Vec<std::path::PathBuf>, String> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+/// Takes note of what is where in the inputs.
+fn look_through(
+    inputs: Vec<Input>,
+    arguments: &HistoryArguments,
+    clock: &SharedClock,
+    ordered: &mut Ordered,
+) -> Result<(), String> {
+    let bytes = inputs.iter().map(Input::size).sum::<u64>().max(1);
+    let read = Rc::new(Cell::new(0));
+    let mut progress = Progress::new("reading", clock);
+    for input in inputs {
+        let labels = arguments.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let stream = Labels::new([("filename", input.name.as_str())].into_iter().chain(labels));
+        ordered.add(input, stream, &read, &mut |records| progress.show(read.get() as f64 / bytes as f64, records))?;
     }
-    let error = |error: std::io::Error| format!("cannot read the folder `{}`: {error}", path.display());
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).map_err(error)? {
-        let path = entry.map_err(error)?.path();
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn read_file(path: &Path, arguments: &HistoryArguments, records: &mut Records) -> Result<(), String> {
-    let name = path.display().to_string();
-    let bytes = fs::read(path).map_err(|error| format!("cannot read `{name}`: {error}"))?;
-    let labels = arguments.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let stream = Labels::new([("filename", name.as_str())].into_iter().chain(labels));
-    let lines = LineLabels { stream, end: Timestamp(0) };
-    let (format, before) = (Format::detect(&bytes), records.len());
-    records.read(&bytes, format, &lines).map_err(|error| format!("{name}: {error}"))?;
-    let untimed = (before..records.len()).filter(|at| records.time(*at).0 <= 0).count();
-    match format {
-        _ if untimed == 0 => Ok(()),
-        Format::Lines => {
-            Err(format!("{name}: no line bears a time near its beginning, so that it is not known when they came"))
-        }
-        _ => Err(format!(
-            "{name}: it is not known when {untimed} of its records came: they bear no time, or one before 1970"
-        )),
-    }
+    progress.finish();
+    Ok(())
 }
 
 /// The clock goes through the whole history: one stray time, such as seconds where nanoseconds are meant, would make it go for ever.
-fn check_span(records: &Records) -> Result<(), String> {
-    let (first, last) = (records.received(0), records.received(records.len() - 1));
+fn check_span((first, last): (Timestamp, Timestamp)) -> Result<(), String> {
     if last.0.saturating_sub(first.0) <= SPAN_NANOS_MAX {
         return Ok(());
     }
@@ -244,12 +202,6 @@ fn check_span(records: &Records) -> Result<(), String> {
 
 /// Ten years; see [`check_span`].
 const SPAN_NANOS_MAX: i64 = 10 * 366 * 24 * 60 * 60 * 1_000_000_000;
-
-/// Records that come together, at most.
-const BATCH_RECORDS_MAX: usize = 1000;
-
-/// Time within which records come together.
-const BATCH_NANOS_MAX: i64 = 1_000_000_000;
 
 /// Payload of the log that is read at once.
 const READ_BYTES_MAX: usize = 4 << 20;

@@ -7,6 +7,7 @@ use crate::clock::SharedClock;
 
 /// A line on stderr that is written again and again; nothing where that is no terminal.
 pub(super) struct Progress<'a> {
+    what: &'static str,
     clock: &'a SharedClock,
     began: Duration,
     shown: Option<Duration>,
@@ -14,8 +15,9 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(clock: &'a SharedClock) -> Self {
-        Self { clock, began: clock.monotonic(), shown: None, is_terminal: io::stderr().is_terminal() }
+    /// Of what is done.
+    pub(super) fn new(what: &'static str, clock: &'a SharedClock) -> Self {
+        Self { what, clock, began: clock.monotonic(), shown: None, is_terminal: io::stderr().is_terminal() }
     }
 
     /// Shows the part that is done, a few times a second.
@@ -29,7 +31,7 @@ impl<'a> Progress<'a> {
         }
         self.shown = Some(now);
         let rate = records as f64 / now.saturating_sub(self.began).as_secs_f64().max(1e-9);
-        let line = bar(part, records, rate);
+        let line = format!("{}  {}", self.what, bar(part, records, rate));
         let _ = write!(io::stderr().lock(), "\r{line}\x1b[K"); // a terminal that is gone needs no bar
     }
 

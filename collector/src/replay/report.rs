@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use watchbell_rules::backtest::episodes::{Changes, Episode, Noise, Run};
+use watchbell_rules::backtest::failing::FailingStage;
 use watchbell_rules::time::format_duration;
 
 use super::Outcome;
@@ -17,6 +18,10 @@ pub(super) fn text(outcome: &Outcome) -> String {
     match (&outcome.against, outcome.changes()) {
         (Some(against), Some(changes)) => put_changes(&outcome.run, against, &changes, &mut out),
         _ => put_run(&outcome.run, &mut out),
+    }
+    if !outcome.failing_stages.is_empty() {
+        out.push_str("\nstages that failed\n");
+        outcome.failing_stages.iter().for_each(|stage| _ = writeln!(out, "  {stage}"));
     }
     let seconds = outcome.took.as_secs_f64();
     eprint_rate(outcome.records, seconds);
@@ -161,6 +166,8 @@ struct Report<'a> {
     gone: Option<Vec<&'a Episode>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     new: Option<Vec<&'a Episode>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    failing_stages: &'a [FailingStage],
 }
 
 #[derive(Serialize)]
@@ -187,6 +194,7 @@ pub(super) fn json(outcome: &Outcome) -> String {
         against: outcome.against.as_ref().map(RunReport::new),
         gone,
         new,
+        failing_stages: &outcome.failing_stages,
     };
     serde_json::to_string_pretty(&report).expect("a report has string keys alone")
 }

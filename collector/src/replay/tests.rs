@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use clap::Parser;
+use proptest::collection::vec;
 use watchbell_proto::otlp::common::AnyValue;
 use watchbell_proto::otlp::encode;
+use watchbell_rules::query::records::from_otlp;
 use watchbell_rules::time::Timestamp;
 
 use super::*;
@@ -235,3 +237,130 @@ fn a_loki_is_read_page_by_page() {
 }
 
 const LOKI_START: i64 = 1_764_000_000_000_000_000;
+
+fn history(arguments: &[&str]) -> Result<History, String> {
+    let line = ["watchbell", "replay", "--rules", "x"].into_iter().chain(arguments.iter().copied());
+    let Command::Replay(arguments) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
+    let clock: SharedClock = ManualClock::at(Timestamp(0));
+    History::open(&arguments.history, &clock)
+}
+
+/// Second and line of each record, in the order in which they are shown.
+fn shown(history: &History) -> Vec<(i64, String)> {
+    let mut shown = Vec::new();
+    let (mut clock, mut count) = (i64::MIN, 0);
+    history
+        .for_each(&mut |batch| {
+            assert!(clock < batch.received.0 || shown.is_empty(), "batches that could be one");
+            clock = batch.received.0;
+            count += batch.records;
+            assert!((0.0..=1.0).contains(&batch.progress));
+            shown.extend(from_otlp(batch.bytes, &Default::default(), Timestamp(0)).into_iter().map(|entry| {
+                assert!(entry.time <= batch.received);
+                ((entry.time.0 - LOKI_START) / 1_000_000_000, entry.line)
+            }));
+        })
+        .unwrap();
+    assert_eq!(count, shown.len() as u64);
+    shown
+}
+
+fn line(second: i64, text: &str) -> String {
+    format!("{} {text}", Timestamp(LOKI_START + second * 1_000_000_000))
+}
+
+/// As a body of Loki's push API.
+fn push(second: i64, text: &str) -> String {
+    let time = LOKI_START + second * 1_000_000_000;
+    format!(r#"{{"streams": [{{"stream": {{"app": "a"}}, "values": [["{time}", "{text}"]]}}]}}"#)
+}
+
+proptest::proptest! {
+    /// However the times of files go, their records come in the order of their times, those of one time in the order of the files.
+    #[test]
+    fn files_are_shown_in_the_order_of_their_times(
+        files in vec((proptest::bool::ANY, vec((0..60_i64, 1..90_usize), 0..30)), 1..4),
+        span in (0..30_i64, 30..60_i64),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut expected = Vec::new();
+        for (number, (is_push, records)) in files.iter().enumerate() {
+            let mut text = String::new();
+            for (at, (second, length)) in records.iter().enumerate() {
+                let said = format!("{number}/{at} {}", "x".repeat(*length));
+                let (second, record) = match (*is_push, at % 5) {
+                    (true, _) => (*second, push(*second, &said)),
+                    (false, 4) => (expected.last().map_or(0, |(second, _)| *second), said.clone()), // as the line before
+                    (false, _) => (*second, line(*second, &said)),
+                };
+                text.push_str(&format!("{record}\n"));
+                let told = if *is_push || at % 5 == 4 { said } else { record };
+                expected.push((second, told));
+            }
+            fs::write(folder.path().join(number.to_string()), text).unwrap();
+        }
+        expected.retain(|(second, _)| (span.0..span.1).contains(second));
+        expected.sort_by_key(|(second, _)| *second);
+        let at = |second: i64| (LOKI_START + second * 1_000_000_000).to_string();
+        let (start, end) = (at(span.0), at(span.1));
+        match history(&["--from", folder.path().to_str().unwrap(), "--start", &start, "--end", &end]) {
+            Ok(history) => {
+                proptest::prop_assert_eq!(shown(&history), expected.clone());
+                proptest::prop_assert_eq!(shown(&history), expected, "a second time");
+            }
+            Err(error) => proptest::prop_assert!(expected.is_empty(), "{}", error),
+        }
+    }
+}
+
+/// Files in folders of a folder, compressed or not, each once; what two files hold counts twice.
+#[test]
+fn a_folder_of_rotated_files_is_one_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir_all(path("shop/old/.hidden")).unwrap();
+    fs::write(path("shop/app.log"), line(7, "g") + "\n" + &line(8, "h")).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all((line(1, "a") + "\n").as_bytes()).unwrap();
+    let mut members = gzip.finish().unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(line(2, "b").as_bytes()).unwrap();
+    members.extend(gzip.finish().unwrap());
+    fs::write(path("shop/old/app.log.2.gz"), members).unwrap();
+    fs::write(path("shop/old/app.log.1"), zstd::encode_all(push(5, "c").as_bytes(), 1).unwrap()).unwrap();
+    fs::write(path("shop/old/copy.log"), line(8, "h")).unwrap();
+    fs::write(path("shop/old/empty.log"), "").unwrap();
+    fs::write(path("shop/old/.hidden/x"), "no time").unwrap();
+    std::os::unix::fs::symlink(path("shop"), path("shop/old/back")).unwrap();
+    let (from, again) = (path("shop").display().to_string(), path("shop/app.log").display().to_string());
+    let told: Vec<i64> =
+        shown(&history(&["--from", &from, "--from", &again]).unwrap()).into_iter().map(|(second, _)| second).collect();
+    assert_eq!(told, [1, 2, 5, 7, 8, 8]);
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told_by_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name).display().to_string();
+        fs::write(&path, bytes).unwrap();
+        history(&["--from", &path]).err().unwrap_or_default().replace(&format!("{}/", folder.path().display()), "")
+    };
+    let pushes: String = (0..9).map(|second| push(second, "x") + "\n").collect();
+    assert_eq!(
+        told("a", (pushes.clone() + r#"{"streams": [{]}"#).as_bytes()),
+        "a: line 10, column 15: key must be a string"
+    );
+    let cut = &pushes.as_bytes()[..pushes.len() - 3];
+    assert_eq!(told("b", cut), "b: line 9, column 79: EOF while parsing a list");
+    assert_eq!(
+        told("c", br#"{"streams": [{"stream": {}, "values": [["0", "x"]]}]}"#),
+        "c: it is not known when 1 of its records came: they bear no time, or one before 1970"
+    );
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()).finish().unwrap();
+    assert_eq!(told("d", &gzip[..gzip.len() - 4]), "cannot read `d`: unexpected end of file");
+    assert_eq!(
+        told("e", "\u{feff}x\n".repeat(100).as_bytes()),
+        "e: no line bears a time near its beginning, so that it is not known when they came"
+    );
+}

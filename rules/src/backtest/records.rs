@@ -10,11 +10,12 @@ use std::ops::Range;
 use watchbell_proto::otlp::common::AnyValue;
 use watchbell_proto::otlp::encode::{self, LogRecordWriter, put_resource_logs, put_scope_logs};
 use watchbell_proto::otlp::logs::LogsRequest;
-use watchbell_proto::wire::{put_bytes_field, put_fixed64_field, put_message_field};
+use watchbell_proto::wire::{put_bytes_field, put_bytes_header, put_fixed64_field, varint_len};
 
 use crate::labels::Labels;
 use crate::otlp_labels::LabelConfig;
 use crate::query::records::{self as query_records, Format, LineLabels, OwnedEntry, RecordsError};
+use crate::query::stamp::stamp;
 use crate::time::Timestamp;
 
 /// Records, one behind another in memory.
@@ -43,8 +44,18 @@ struct Record {
     source: usize,
     start: usize,
     end: usize,
-    /// Whether the bytes lack the time, or have another.
-    is_stamped: bool,
+    content: Content,
+}
+
+/// What the bytes of a record are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// All of it, encoded.
+    Whole,
+    /// The same, but the time is another, or is not in it.
+    Timeless,
+    /// Its line, as text.
+    Line,
 }
 
 impl Records {
@@ -53,13 +64,53 @@ impl Records {
     /// # Errors
     /// The bytes are not in that format.
     pub fn read(&mut self, bytes: &[u8], format: Format, lines: &LineLabels) -> Result<(), RecordsError> {
-        if format == Format::Otlp {
-            return query_records::otlp_requests(bytes, |request| self.push_request(request, lines.end));
+        let bytes = query_records::without_mark(bytes);
+        if format != Format::Lines {
+            return self.read_documents(bytes, format, false, lines.end).map(drop);
         }
-        for entry in query_records::parse(bytes, format, lines)? {
-            self.push(&entry, entry.time);
+        let text = String::from_utf8_lossy(bytes);
+        match query_records::first_stamp(&text) {
+            Some(mut last) => self.read_lines(&text, &lines.stream, &mut last),
+            None => query_records::parse_lines(&text, lines).iter().for_each(|entry| self.push(entry, entry.time)),
         }
         Ok(())
+    }
+
+    /// Appends what JSON documents that stand behind one another hold, and tells where the last whole one ends. If more of them follow these
+    /// bytes, a part of one at their end is none yet. OTLP records that bear no time happen at `end`.
+    ///
+    /// # Errors
+    /// The bytes are not in that format.
+    pub fn read_documents(
+        &mut self,
+        bytes: &[u8],
+        format: Format,
+        more_follow: bool,
+        end: Timestamp,
+    ) -> Result<usize, RecordsError> {
+        match format {
+            Format::Otlp => query_records::otlp_requests(bytes, more_follow, |request| self.push_request(request, end)),
+            _ => query_records::pushes(bytes, more_follow, |entry| self.push(&entry, entry.time)),
+        }
+    }
+
+    /// Appends lines, each of them a record. One without a time has that of the line before it, at first `last`, which is then the last one's.
+    pub fn read_lines(&mut self, text: &str, stream: &Labels, last: &mut Timestamp) {
+        let source = self.source_of_stream(stream);
+        let mut start = self.bytes.len();
+        self.bytes.extend_from_slice(text.as_bytes());
+        let mut behind = text.as_bytes();
+        while !behind.is_empty() {
+            let end = memchr::memchr(b'\n', behind);
+            let (line, rest) = behind.split_at(end.unwrap_or(behind.len()));
+            behind = rest.get(1..).unwrap_or_default();
+            let len = line.len() - usize::from(end.is_some() && line.ends_with(b"\r"));
+            let time = stamp(line).unwrap_or(*last);
+            *last = time;
+            let (content, end) = (Content::Line, start + len);
+            self.records.push(Record { time, received: time, source, start, end, content });
+            start += line.len() + 1;
+        }
     }
 
     /// Appends one record that is received at that time.
@@ -68,7 +119,7 @@ impl Records {
         let start = self.bytes.len();
         put_entry(&mut self.bytes, entry);
         let (end, time) = (self.bytes.len(), entry.time);
-        self.records.push(Record { time, received, source, start, end, is_stamped: true });
+        self.records.push(Record { time, received, source, start, end, content: Content::Timeless });
     }
 
     /// Appends the records of an OTLP request; those that bear no time happen at `end`.
@@ -81,8 +132,8 @@ impl Records {
                     let start = self.bytes.len();
                     self.bytes.extend_from_slice(record.raw);
                     let time = query_records::otlp_time(&record).unwrap_or(end);
-                    let end = self.bytes.len();
-                    self.records.push(Record { time, received: time, source, start, end, is_stamped: false });
+                    let (content, end) = (Content::Whole, self.bytes.len());
+                    self.records.push(Record { time, received: time, source, start, end, content });
                 }
             }
         }
@@ -114,7 +165,7 @@ impl Records {
         let moved = |at: Timestamp| Timestamp(at.0.saturating_sub(first.0).saturating_add(time.0));
         for record in &mut self.records[records] {
             (record.time, record.received) = (moved(record.time), moved(record.received));
-            record.is_stamped = true;
+            record.content = if record.content == Content::Line { Content::Line } else { Content::Timeless };
         }
     }
 
@@ -156,22 +207,32 @@ impl Records {
         entries
     }
 
-    /// `config` with what the records' streams have as index labels.
-    pub fn label_config(&self, config: &LabelConfig) -> LabelConfig {
-        let mut config = config.clone();
-        let known: BTreeSet<&String> = config.index_resource_attributes.iter().collect();
-        let more: Vec<String> = self.index_labels.iter().filter(|name| !known.contains(name)).cloned().collect();
-        config.index_resource_attributes.extend(more);
-        config
+    /// The names of the labels that their streams have.
+    pub fn index_labels(&self) -> &BTreeSet<String> {
+        &self.index_labels
     }
 
+    /// `config` with what the records' streams have as index labels.
+    pub fn label_config(&self, config: &LabelConfig) -> LabelConfig {
+        with_index_labels(config, &self.index_labels)
+    }
+
+    /// Its length goes first, so that nothing is moved to make room for it.
     fn put_record(&self, record: &Record, out: &mut Vec<u8>) {
-        put_message_field(out, 2, |out| {
-            out.extend_from_slice(&self.bytes[record.start..record.end]);
-            if record.is_stamped {
-                put_fixed64_field(out, 1, u64::try_from(record.time.0).unwrap_or_default()); // the last one counts
-            }
-        });
+        let bytes = &self.bytes[record.start..record.end];
+        let time_len = if record.content == Content::Whole { 0 } else { TIME_FIELD_BYTES };
+        if record.content == Content::Line {
+            let body_len = field_len(bytes.len());
+            put_bytes_header(out, 2, field_len(body_len) + time_len);
+            put_bytes_header(out, 5, body_len);
+            put_bytes_field(out, 1, bytes);
+        } else {
+            put_bytes_header(out, 2, bytes.len() + time_len);
+            out.extend_from_slice(bytes);
+        }
+        if record.content != Content::Whole {
+            put_fixed64_field(out, 1, u64::try_from(record.time.0).unwrap_or_default()); // the last one counts
+        }
     }
 
     fn source_of_stream(&mut self, stream: &Labels) -> usize {
@@ -194,6 +255,22 @@ impl Records {
         self.sources.len() - 1
     }
 }
+
+/// `config` with these names as index labels.
+pub fn with_index_labels(config: &LabelConfig, names: &BTreeSet<String>) -> LabelConfig {
+    let mut config = config.clone();
+    let known: BTreeSet<&String> = config.index_resource_attributes.iter().collect();
+    let more: Vec<String> = names.iter().filter(|name| !known.contains(name)).cloned().collect();
+    config.index_resource_attributes.extend(more);
+    config
+}
+
+/// What a field with a short number and so many bytes takes.
+fn field_len(len: usize) -> usize {
+    1 + varint_len(len as u64) + len
+}
+
+const TIME_FIELD_BYTES: usize = 9;
 
 /// All of a record but its time and its stream.
 fn put_entry(out: &mut Vec<u8>, entry: &OwnedEntry) {

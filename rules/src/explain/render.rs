@@ -41,6 +41,9 @@ impl Explainer<'_> {
         if standing.alerts.is_empty() {
             let _ = writeln!(out, "  inactive: {}", self.why_inactive());
         }
+        for stage in self.backtest.failing_stages() {
+            let _ = writeln!(out, "  {stage}");
+        }
         if let Some(error) = &standing.last_error {
             let _ = writeln!(out, "  the rule has an error: {error}");
         }

@@ -146,8 +146,13 @@ impl Extracted {
     }
 
     /// Why a stage failed: `__error__`.
-    pub fn error(&self) -> Option<&str> {
+    pub fn error(&self) -> Option<&'static str> {
         self.error
+    }
+
+    /// Whether a stage has made something of the record.
+    pub fn is_touched(&self) -> bool {
+        self.is_touched
     }
 
     /// What that stage says of it: `__error_details__`.

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    BATCH_CELLS, Dispatch, EngineConfig, Eval, Feed, Filter, Gate, Keeps, Leaf, Measure, Node, Plan, Reading, Rule,
-    RuleKind, STEP, Selector, Texts, edge,
+    BATCH_CELLS, Dispatch, EngineConfig, Eval, FallibleStage, Feed, Filter, Gate, Keeps, Leaf, Measure, Node, Plan,
+    Reading, Rule, RuleKind, STEP, Selector, Texts, edge,
 };
 use crate::diagnostic::{Diagnostic, codes};
 use crate::literal_index::LiteralIndex;
 use crate::logql::ast::{
-    CompareOp, Grouping, LogExpr, LogRange, MetricKind, RangeAggregation, RangeOp, StageKind, Unwrap,
+    CompareOp, Grouping, LogExpr, LogRange, MetricKind, RangeAggregation, RangeOp, Stage, StageKind, Unwrap,
     VectorAggregation, VectorOp,
 };
 use crate::pipeline::text_matcher::TextMatcher;
@@ -78,6 +78,29 @@ struct FilterSource {
     file: Arc<str>,
     file_text: Arc<str>,
     feeds: Vec<usize>,
+}
+
+impl FilterSource {
+    fn fallible(&self) -> Vec<FallibleStage> {
+        let fallible = |stage: &Stage| FallibleStage {
+            text: self.rule.expr_text[stage.span.range()].trim().to_owned(),
+            start: self.rule.place(&self.file_text, stage.span).start,
+            errors: errors_of(&stage.kind),
+        };
+        self.log.stages.iter().filter(|stage| !errors_of(&stage.kind).is_empty()).map(fallible).collect()
+    }
+}
+
+/// What `__error__` may be behind a stage.
+fn errors_of(stage: &StageKind) -> &'static [&'static str] {
+    match stage {
+        StageKind::Json(_) | StageKind::Unpack => &["JSONParserErr"],
+        StageKind::Logfmt { .. } => &["LogfmtParserErr"],
+        StageKind::Unwrap(_) => &["SampleExtractionErr"],
+        StageKind::LineFormat(_) | StageKind::LabelFormat(_) => &["TemplateFormatErr"],
+        StageKind::Label(_) => &["LabelFilterErr"],
+        _ => &[],
+    }
 }
 
 /// What is wanted of a filter's records. What the stages do depends on it: filters are shared only where it is the same.
@@ -430,6 +453,9 @@ impl Compiler {
                         reads_labels,
                         feeds,
                         readers: BTreeMap::new(),
+                        file: source.file.clone(),
+                        file_text: source.file_text.clone(),
+                        fallible: source.fallible(),
                     });
                 }
                 Err(unsupported) => {

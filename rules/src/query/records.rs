@@ -14,15 +14,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
-use std::sync::LazyLock;
 
-use regex::Regex;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use watchbell_proto::otlp::logs::{LogRecord, LogsRequest};
 use watchbell_proto::otlp::{Signal, json};
 
 use super::batches::record_time;
-use super::parameters::rfc3339;
+pub use super::stamp::STAMP_BYTES_MAX;
+use super::stamp::stamp;
 use crate::entry::{LabelValue, LogEntry};
 use crate::labels::Labels;
 use crate::otlp_labels::{LabelConfig, OtlpEntry, ResourceLabels, ScopeLabels, label_name};
@@ -135,6 +134,14 @@ pub struct RecordsError {
     pub message: String,
 }
 
+impl RecordsError {
+    /// The same of a larger text: so many lines, and so many bytes of the line that it goes on in, stand before.
+    pub fn behind(self, lines: usize, bytes: usize) -> Self {
+        let column = if self.line == 1 { self.column + bytes } else { self.column };
+        Self { line: self.line + lines, column, ..self }
+    }
+}
+
 impl fmt::Display for RecordsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, column {}: {}", self.line, self.column, self.message)
@@ -146,11 +153,15 @@ impl std::error::Error for RecordsError {}
 /// Reads records, in the order in which they stand there.
 pub fn parse(bytes: &[u8], format: Format, lines: &LineLabels) -> Result<Vec<OwnedEntry>, RecordsError> {
     let bytes = without_mark(bytes);
+    let mut entries = Vec::new();
     match format {
-        Format::LokiPush => documents(bytes, |document| parse_push(&bytes[document])),
-        Format::Otlp => documents(bytes, |document| parse_otlp(&bytes[document], lines.end)),
-        Format::Lines => Ok(parse_lines(&String::from_utf8_lossy(bytes), lines)),
-    }
+        Format::LokiPush => pushes(bytes, false, |entry| entries.push(entry))?,
+        Format::Otlp => otlp_requests(bytes, false, |request| {
+            entries.extend(from_otlp(request, &LabelConfig::default(), lines.end));
+        })?,
+        Format::Lines => return Ok(parse_lines(&String::from_utf8_lossy(bytes), lines)),
+    };
+    Ok(entries)
 }
 
 /// The records in the order of their times, those of one time as they came. A record that a stream has twice, with the same time, line
@@ -174,33 +185,35 @@ pub fn sorted(mut entries: Vec<OwnedEntry>) -> Vec<OwnedEntry> {
 }
 
 /// Some editors put a byte-order mark first.
-fn without_mark(bytes: &[u8]) -> &[u8] {
+pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }
 
-/// The records of JSON texts that stand behind one another.
+/// Shows the JSON texts that stand behind one another, and tells where the last whole one ends. A part of one behind that is a mistake only
+/// if nothing follows these bytes.
 fn documents(
     bytes: &[u8],
-    mut read: impl FnMut(Range<usize>) -> Result<Vec<OwnedEntry>, RecordsError>,
-) -> Result<Vec<OwnedEntry>, RecordsError> {
-    let mut entries = Vec::new();
+    more_follow: bool,
+    mut read: impl FnMut(Range<usize>) -> Result<(), RecordsError>,
+) -> Result<usize, RecordsError> {
     let mut documents = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
     let mut start = 0;
     while let Some(document) = documents.next() {
-        document.map_err(json_error)?;
+        match document {
+            Err(error) if error.is_eof() && more_follow => return Ok(start),
+            document => document.map_err(json_error)?,
+        };
         let end = documents.byte_offset();
-        entries.extend(read(start..end).map_err(|error| moved(error, &bytes[..start]))?);
+        read(start..end).map_err(|error| moved(error, &bytes[..start]))?;
         start = end;
     }
-    Ok(entries)
+    Ok(start)
 }
 
 /// The mistake of a text, told by its place in the whole, of which `before` stands before it.
 fn moved(error: RecordsError, before: &[u8]) -> RecordsError {
-    let lines_before = before.iter().filter(|byte| **byte == b'\n').count();
     let last_line = before.len() - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let column = if error.line == 1 { error.column + last_line } else { error.column };
-    RecordsError { line: error.line + lines_before, column, ..error }
+    error.behind(before.iter().filter(|byte| **byte == b'\n').count(), last_line)
 }
 
 pub(crate) fn json_error(error: serde_json::Error) -> RecordsError {
@@ -282,35 +295,36 @@ impl Visitor<'_> for NanosVisitor {
     }
 }
 
-fn parse_push(json: &[u8]) -> Result<Vec<OwnedEntry>, RecordsError> {
-    let push: Push = serde_json::from_slice(json).map_err(json_error)?;
-    let mut entries = Vec::new();
-    for PushStream { stream, values } in push.streams {
-        let stream = Labels::new(stream);
-        entries
-            .extend(values.into_iter().map(|value| OwnedEntry::new(value.time, value.line, &stream, value.metadata)));
-    }
-    Ok(entries)
+/// Shows the records of bodies of Loki's push API that stand behind one another, and tells where the last whole one ends.
+pub(crate) fn pushes(
+    bytes: &[u8],
+    more_follow: bool,
+    mut visit: impl FnMut(OwnedEntry),
+) -> Result<usize, RecordsError> {
+    documents(bytes, more_follow, |document| {
+        let push: Push = serde_json::from_slice(&bytes[document]).map_err(json_error)?;
+        for PushStream { stream, values } in push.streams {
+            let stream = Labels::new(stream);
+            values
+                .into_iter()
+                .for_each(|value| visit(OwnedEntry::new(value.time, value.line, &stream, value.metadata)));
+        }
+        Ok(())
+    })
 }
 
-fn parse_otlp(json: &[u8], end: Timestamp) -> Result<Vec<OwnedEntry>, RecordsError> {
-    Ok(from_otlp(&otlp_request(json)?, &LabelConfig::default(), end))
-}
-
-/// One request as protobuf.
-fn otlp_request(json: &[u8]) -> Result<Vec<u8>, RecordsError> {
-    json::to_protobuf(Signal::Logs, json, usize::MAX)
-        .map_err(|json::JsonError { line, column, message, .. }| RecordsError { line, column, message })
-}
-
-/// Shows each of the OTLP requests in JSON that stand behind one another, as protobuf.
-pub(crate) fn otlp_requests(bytes: &[u8], mut visit: impl FnMut(&[u8])) -> Result<(), RecordsError> {
-    let bytes = without_mark(bytes);
-    documents(bytes, |document| {
-        visit(&otlp_request(&bytes[document])?);
-        Ok(Vec::new())
-    })?;
-    Ok(())
+/// Shows each of the OTLP requests in JSON that stand behind one another, as protobuf, and tells where the last whole one ends.
+pub(crate) fn otlp_requests(
+    bytes: &[u8],
+    more_follow: bool,
+    mut visit: impl FnMut(&[u8]),
+) -> Result<usize, RecordsError> {
+    documents(bytes, more_follow, |document| {
+        let request = json::to_protobuf(Signal::Logs, &bytes[document], usize::MAX)
+            .map_err(|json::JsonError { line, column, message, .. }| RecordsError { line, column, message })?;
+        visit(&request);
+        Ok(())
+    })
 }
 
 /// The records of an OTLP request; those that bear no time happened right before `end`.
@@ -350,9 +364,14 @@ fn owned<E: LogEntry>(entry: &E, time: Timestamp) -> OwnedEntry {
     OwnedEntry { time, line, stream: Labels::new(stream), metadata: Labels::new(metadata), repeats: false }
 }
 
-fn parse_lines(text: &str, labels: &LineLabels) -> Vec<OwnedEntry> {
+/// The first time that a line bears.
+pub fn first_stamp(text: &str) -> Option<Timestamp> {
+    text.lines().find_map(|line| stamp(line.as_bytes()))
+}
+
+pub(crate) fn parse_lines(text: &str, labels: &LineLabels) -> Vec<OwnedEntry> {
     let lines: Vec<&str> = text.lines().collect();
-    let stamps: Vec<Option<Timestamp>> = lines.iter().map(|line| stamp(line)).collect();
+    let stamps: Vec<Option<Timestamp>> = lines.iter().map(|line| stamp(line.as_bytes())).collect();
     let mut last = stamps.iter().flatten().next().copied();
     let mut entries = Vec::with_capacity(lines.len());
     for (index, (line, stamp)) in lines.iter().zip(stamps).enumerate() {
@@ -369,27 +388,6 @@ fn parse_lines(text: &str, labels: &LineLabels) -> Vec<OwnedEntry> {
     }
     entries
 }
-
-/// The first time that stands near a line's beginning.
-fn stamp(line: &str) -> Option<Timestamp> {
-    let mut end = line.len().min(STAMP_BYTES_MAX);
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    let parts = STAMP.captures(&line[..end])?;
-    let (fraction, zone) =
-        (parts.get(3).map_or("0", |part| part.as_str()), parts.get(4).map_or("Z", |part| part.as_str()));
-    rfc3339(&format!("{}T{}.{fraction}{zone}", &parts[1], &parts[2]))
-}
-
-/// A date, a time of day, the fraction of a second, and the zone.
-static STAMP: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?\d*(Z|z|[+-]\d\d:?\d\d)?")
-        .expect("a valid expression")
-});
-
-/// How far from a line's beginning its time may stand.
-pub const STAMP_BYTES_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests {

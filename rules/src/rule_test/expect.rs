@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use super::file::{PROMTOOL_FIELDS, moment, required_moment};
-use super::{Expectation, Expected, ExpectedAlert, ExpectedMessage, ExpectedState, ExpectedValue, Wanted, WantedKind};
+use super::{
+    AlertName, Expectation, Expected, ExpectedAlert, ExpectedMessage, ExpectedState, ExpectedValue, Wanted, WantedKind,
+};
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql;
 use crate::logql::ast;
@@ -59,7 +61,7 @@ fn alert(reader: &mut Reader, fields: &Fields<'_>) -> Option<Expected> {
         let mistake = missing("firing", "an expectation of `alert`", fields);
         reader.mistakes.push(mistake.help("say how many alerts there are, `firing: 1`, or which: `firing: [{labels: {...}}]`; `pending` and `resolved` likewise"));
     }
-    Some(Expected::Alert { name, states })
+    Some(Expected::Alert { name: AlertName { group: None, name }, states })
 }
 
 fn expr(reader: &mut Reader, fields: &Fields<'_>) -> Option<Expected> {
@@ -198,7 +200,7 @@ const REASONS: &[&str] =
 
 /// An entry under promtool's `alert_rule_test`: the alerts that fire, all of them, with all of their labels and annotations.
 pub(super) fn alert_rule_test(reader: &mut Reader, node: &Node) -> Option<Expectation> {
-    let allowed = ["eval_time", "alertname", "exp_alerts"];
+    let allowed = ["eval_time", "alertname", "groupname", "exp_alerts"];
     let fields = reader.fields_known(node, "an entry of `alert_rule_test`", &allowed, PROMTOOL_FIELDS)?;
     let at = required_moment(reader, &fields, "eval_time", "an entry of `alert_rule_test`");
     let name = reader.required_string(&fields, "alertname", "an entry of `alert_rule_test`")?;
@@ -211,7 +213,9 @@ pub(super) fn alert_rule_test(reader: &mut Reader, node: &Node) -> Option<Expect
         _ => (first_line(&fields, node, &reader.text), Vec::new()),
     };
     let wanted = Wanted { span, kind: WantedKind::Each(alerts) };
-    let what = Expected::Alert { name: name.to_string(), states: vec![(ExpectedState::Firing, wanted)] };
+    let group = fields.get("groupname").and_then(|node| Some(reader.string(node, "`groupname`")?.to_owned()));
+    let name = AlertName { group, name: name.to_string() };
+    let what = Expected::Alert { name, states: vec![(ExpectedState::Firing, wanted)] };
     Some(Expectation { at, span: node.span.clone(), what })
 }
 

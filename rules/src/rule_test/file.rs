@@ -31,9 +31,12 @@ pub(crate) fn is_test_file(root: &Node) -> bool {
     has("rule_files") && !has("groups")
 }
 
+/// What may stand in a file of tests. promtool's `group_eval_order` holds anyway, since groups do not wait for one another, and so does its
+/// `fuzzy_compare`: values that differ by less than a millionth count as equal.
+const FILE_FIELDS: &[&str] =
+    &["rule_files", "config", "evaluation_interval", "tests", "group_eval_order", "fuzzy_compare"];
 /// What may stand in a rule file; what is wrong in the rest of it, its own reader tells.
 const RULE_FILE_FIELDS: &[&str] = &["groups", "namespace", "tests"];
-const FILE_FIELDS: &[&str] = &["rule_files", "config", "evaluation_interval", "tests"];
 const TEST_FIELDS: &[&str] =
     &["name", "interval", "start", "labels", "records", "expect", "alert_rule_test", "external_labels", "external_url"];
 const RECORD_FIELDS: &[&str] =
@@ -221,8 +224,6 @@ pub(super) const PROMTOOL_FIELDS: &[(&str, &str)] = &[
     ("input_series", "series of metrics are no input of log rules: write the log records under `records`"),
     ("promql_expr_test", "write `expect: [{at: 1m, expr: 'sum(count_over_time({...} [1m]))', value: 3}]`"),
     ("start_timestamp", "write `start: 2026-11-24T18:00:00Z`"),
-    ("group_eval_order", "groups do not wait for one another here: leave it out"),
-    ("fuzzy_compare", "values that differ by less than a millionth count as equal already: leave it out"),
 ];
 
 #[cfg(test)]

@@ -29,6 +29,11 @@ impl TestResult {
             failure.diff.iter().for_each(|line| out.push_str(&format!("  {line}\n")));
             out.push('\n');
         }
+        if !self.failing_stages.is_empty() {
+            out.push_str("stages that failed\n");
+            self.failing_stages.iter().for_each(|stage| out.push_str(&format!("  {stage}\n")));
+            out.push('\n');
+        }
         out.push_str(&format!("timeline, from {}\n", self.start));
         out.push_str(&timeline::render(&self.timeline, self.start));
         out

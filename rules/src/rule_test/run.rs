@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::compare::{Expect, diff};
 use super::records::{ReadFile, collect};
 use super::timeline::{Moment, What, relative};
-use super::{Expectation, Expected, ExpectedAlert, ExpectedState, Failure, Setting, Test, TestResult};
+use super::{AlertName, Expectation, Expected, ExpectedAlert, ExpectedState, Failure, Setting, Test, TestResult};
 use super::{Wanted, WantedKind};
 use crate::alerting::config::PolicyConfig;
 use crate::alerting::notification::Notification;
@@ -53,7 +53,8 @@ pub fn run(test: &Test, setting: &Setting<'_>, read: ReadFile<'_>) -> Result<Tes
     if !failures.is_empty() {
         runner.advance(runner.backtest.clock() + AFTERMATH); // what comes too late
     }
-    Ok(TestResult { name: test.name.clone(), failures, timeline: runner.seen.timeline, start })
+    let failing_stages = runner.backtest.failing_stages();
+    Ok(TestResult { name: test.name.clone(), failures, failing_stages, timeline: runner.seen.timeline, start })
 }
 
 fn engine_config(test: &Test, setting: &Setting<'_>, records: &Records) -> EngineConfig {
@@ -67,17 +68,24 @@ fn engine_config(test: &Test, setting: &Setting<'_>, records: &Records) -> Engin
 /// Expectations of alerts, series and receivers that do not exist: one of nothing would be met by a name that is misspelt. Where receivers are
 /// not known, none is looked for.
 pub fn unknown_names(test: &Test, rules: &[RuleFile], receivers: Option<&PolicyConfig>) -> Vec<Diagnostic> {
-    let rules = || rules.iter().flat_map(|file| &file.groups).flat_map(|group| &group.rules);
-    let alerts: Vec<&str> = rules().filter(|rule| rule.is_alert()).map(|rule| rule.name()).collect();
-    let series: Vec<&str> = rules().filter(|rule| !rule.is_alert()).map(|rule| rule.name()).collect();
+    let groups = || rules.iter().flat_map(|file| &file.groups);
+    let names = |is_alert: bool, group: Option<&str>| -> Vec<&str> {
+        let groups = groups().filter(|known| group.is_none_or(|group| *known.name == *group));
+        let rules = groups.flat_map(|group| &group.rules);
+        rules.filter(|rule| rule.is_alert() == is_alert).map(|rule| rule.name()).collect()
+    };
     let receivers: Option<Vec<&str>> =
         receivers.map(|policy| policy.receivers.iter().map(|receiver| receiver.name.as_str()).collect());
     let mut mistakes = Vec::new();
     for expectation in &test.expectations {
         let (what, name, known) = match (&expectation.what, &receivers) {
-            (Expected::Alert { name, .. }, _) => ("alerting rule", name, &alerts),
-            (Expected::Record { name, .. }, _) => ("recording rule", name, &series),
-            (Expected::Receiver { name, .. }, Some(receivers)) => ("receiver", name, receivers),
+            (Expected::Alert { name: AlertName { group, name }, .. }, _) => (
+                if group.is_some() { "alert of that group" } else { "alerting rule" },
+                name,
+                names(true, group.as_deref()),
+            ),
+            (Expected::Record { name, .. }, _) => ("recording rule", name, names(false, None)),
+            (Expected::Receiver { name, .. }, Some(receivers)) => ("receiver", name, receivers.clone()),
             (Expected::Receiver { .. }, None) | (Expected::Expr { .. }, _) => continue,
         };
         if !known.contains(&name.as_str()) {
@@ -199,7 +207,7 @@ impl Runner<'_> {
 
     fn check_alerts(
         &self,
-        name: &str,
+        name: &AlertName,
         state: ExpectedState,
         wanted: &Wanted<ExpectedAlert>,
         at: Timestamp,
@@ -245,7 +253,7 @@ impl Runner<'_> {
     }
 
     /// Why an alert is not in the state in which it was expected, if it is in another.
-    fn explain(&self, name: &str, state: ExpectedState) -> Option<String> {
+    fn explain(&self, name: &AlertName, state: ExpectedState) -> Option<String> {
         if !self.alerts(name, state).is_empty() {
             return None;
         }
@@ -264,7 +272,7 @@ impl Runner<'_> {
         if let Some(at) = resolved.first().and_then(|alert| alert.resolved_at) {
             return Some(format!("it was resolved at {}", time(at)));
         }
-        let rule = self.backtest.engine().rules().into_iter().find(|rule| *rule.name == *name)?;
+        let rule = self.backtest.engine().rules().into_iter().find(|rule| name.is_of(&rule.group, &rule.name))?;
         match (rule.last_error, rule.warming_until) {
             (Some(error), _) => Some(error),
             (None, Some(until)) if until > now => Some(format!(
@@ -275,17 +283,19 @@ impl Runner<'_> {
         }
     }
 
-    fn alerts(&self, name: &str, state: ExpectedState) -> Vec<Arc<Alert>> {
+    fn alerts(&self, name: &AlertName, state: ExpectedState) -> Vec<Arc<Alert>> {
         let wanted = match state {
             ExpectedState::Resolved => {
-                let is_named = |alert: &&Arc<Alert>| alert.labels.get("alertname") == Some(name);
+                let is_named =
+                    |alert: &&Arc<Alert>| name.is_of(&alert.group, alert.labels.get("alertname").unwrap_or_default());
                 return self.seen.resolved.values().filter(is_named).cloned().collect();
             }
             ExpectedState::Pending => AlertState::Pending,
             ExpectedState::Firing => AlertState::Firing,
         };
         let rules = self.backtest.engine().rules();
-        let rules = rules.into_iter().filter(|rule| *rule.name == *name).filter_map(|rule| rule.alerting);
+        let rules =
+            rules.into_iter().filter(|rule| name.is_of(&rule.group, &rule.name)).filter_map(|rule| rule.alerting);
         let alerts = rules.flat_map(|AlertingStatus { alerts, .. }| alerts);
         alerts.filter(|(state, _)| *state == wanted).map(|(_, alert)| alert).collect()
     }
