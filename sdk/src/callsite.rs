@@ -21,7 +21,7 @@ use crate::restraint::{Rate, Site};
 use crate::tell;
 
 /// Most instrumentation scopes that are told apart (4,096); records of any beyond go under the scope `watchbell.overflow`.
-const SCOPES_MAX: usize = 4096;
+pub(crate) const SCOPES_MAX: usize = 4096;
 
 /// What of an event is the same at each call.
 pub(crate) struct Callsite {
@@ -375,7 +375,8 @@ impl ScopeId {
         Arc::clone(&read(&SCOPES).scopes[self.0 as usize])
     }
 
-    fn of(scope: Scope) -> Self {
+    /// The scope of these bytes.
+    pub(crate) fn of(scope: Scope) -> Self {
         if let Some(id) = read(&SCOPES).ids.get(&scope) {
             return *id;
         }

@@ -1,15 +1,18 @@
 //! Chunks of encoded records, and the pool they come from.
 //!
 //! A chunk is a run of entries: a number of 64 bits (the scope's number, how many the record counts as, its length), one of 32 (the sinks that it is
-//! for), then the record as the content of its OTLP message. A thread fills its chunk; the export thread copies the records into requests and gives the chunk back at once.
+//! for; in a [mapped](crate::mapped) chunk, which is for none, a checksum), then the record as the content of its OTLP message. A thread fills its chunk;
+//! the export thread copies the records into requests and gives the chunk back at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 use crate::callsite::ScopeId;
+use crate::config::Signal;
 use crate::levels::Ways;
 use crate::lock;
+use crate::mapped::{Arena, Mapped};
 
 /// Bytes of a chunk (16 KiB), about fifty records.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -26,7 +29,7 @@ const FREE_CHUNKS_MAX: usize = 64;
 /// Most bytes of a request's records (1 MiB, and a sixteenth of the buffer, as four of a signal may be under way); the next takes the rest.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
-const ENTRY_HEAD_BYTES: usize = 12;
+pub(crate) const ENTRY_HEAD_BYTES: usize = 12;
 
 /// What is known of a record beside its bytes.
 #[derive(Clone, Copy)]
@@ -45,27 +48,78 @@ impl From<ScopeId> for Key {
 /// Records of one thread.
 #[derive(Default)]
 pub(crate) struct Chunk {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     records: u64,
     /// Most records that it may hold, beside its bytes.
     records_max: u64,
 }
 
+/// Where they are: only in this process, or also in a file.
+enum Bytes {
+    Heap(Vec<u8>),
+    Mapped(Mapped),
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self::Heap(Vec::new())
+    }
+}
+
+impl Bytes {
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Heap(bytes) => bytes.capacity(),
+            Self::Mapped(mapped) => mapped.capacity(),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, key: Key, records: u16, record: &[u8]) -> bool {
+        let bytes = match self {
+            Self::Heap(bytes) if bytes.len() + ENTRY_HEAD_BYTES + record.len() <= bytes.capacity() => bytes,
+            Self::Heap(_) => return false,
+            Self::Mapped(mapped) => return mapped.push(key, records, record),
+        };
+        let mut head = [0; ENTRY_HEAD_BYTES];
+        head[..8].copy_from_slice(&entry_head(key.scope, records, record.len()));
+        head[8..].copy_from_slice(&key.ways.bits().to_le_bytes());
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(record);
+        true
+    }
+}
+
+/// The first eight bytes of an entry.
+#[inline]
+pub(crate) fn entry_head(scope: ScopeId, records: u16, len: usize) -> [u8; 8] {
+    (u64::from(scope.to_u16()) << 48 | u64::from(records) << 32 | len as u64).to_le_bytes()
+}
+
+/// What they say.
+#[inline]
+pub(crate) fn read_entry_head(head: &[u8; ENTRY_HEAD_BYTES]) -> (ScopeId, u16, usize) {
+    let [a, b, c, d, e, f, g, h, ..] = *head;
+    (
+        ScopeId::from_u16(u16::from_le_bytes([g, h])),
+        u16::from_le_bytes([e, f]),
+        u32::from_le_bytes([a, b, c, d]) as usize,
+    )
+}
+
 impl Chunk {
+    /// An empty one with room for so many bytes of entries, outside of any pool.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Bytes::Heap(Vec::with_capacity(bytes)), records: 0, records_max: u64::MAX }
+    }
+
     /// Appends a record that counts as so many; false, and nothing is written, if it does not fit.
     #[inline]
     pub(crate) fn push(&mut self, key: impl Into<Key>, records: u16, record: &[u8]) -> bool {
-        let Key { scope, ways } = key.into();
-        let end = self.bytes.len() + ENTRY_HEAD_BYTES + record.len();
-        if end > self.bytes.capacity() || self.records >= self.records_max {
+        let key = key.into();
+        if self.records >= self.records_max || !self.bytes.push(key, records, record) {
             return false;
         }
-        let head = u64::from(scope.to_u16()) << 48 | u64::from(records) << 32 | record.len() as u64;
-        let mut bytes = [0; ENTRY_HEAD_BYTES];
-        bytes[..8].copy_from_slice(&head.to_ne_bytes());
-        bytes[8..].copy_from_slice(&ways.bits().to_ne_bytes());
-        self.bytes.extend_from_slice(&bytes);
-        self.bytes.extend_from_slice(record);
         self.records += u64::from(records);
         true
     }
@@ -78,21 +132,31 @@ impl Chunk {
 
     /// How many bytes are written.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        match &self.bytes {
+            Bytes::Heap(bytes) => bytes.len(),
+            Bytes::Mapped(mapped) => mapped.len(),
+        }
+    }
+
+    /// Whether its records outlive the process.
+    pub(crate) fn is_mapped(&self) -> bool {
+        matches!(self.bytes, Bytes::Mapped(_))
     }
 
     /// Its records in the order they came, each with what it counts as.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (Key, u64, &[u8])> {
-        let mut rest = &self.bytes[..];
+        let (mut rest, is_for_sinks) = match &self.bytes {
+            Bytes::Heap(bytes) => (&bytes[..], true),
+            Bytes::Mapped(mapped) => (mapped.bytes(), false),
+        };
         std::iter::from_fn(move || {
-            let (head, after) = rest.split_first_chunk()?;
-            let head = u64::from_ne_bytes(*head);
-            let (ways, after) = after.split_first_chunk()?;
-            let ways = Ways::from_bits(u32::from_ne_bytes(*ways));
-            let (record, after) = after.split_at_checked(head as u32 as usize)?;
+            let (head, after) = rest.split_first_chunk::<ENTRY_HEAD_BYTES>()?;
+            let (scope, records, len) = read_entry_head(head);
+            let ways = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+            let ways = if is_for_sinks { Ways::from_bits(ways) } else { Ways::NONE };
+            let (record, after) = after.split_at_checked(len)?;
             rest = after;
-            let key = Key { scope: ScopeId::from_u16((head >> 48) as u16), ways };
-            Some((key, head >> 32 & 0xFFFF, record))
+            Some((Key { scope, ways }, u64::from(records), record))
         })
     }
 }
@@ -100,6 +164,8 @@ impl Chunk {
 /// Where chunks come from, under one cap over chunks and requests.
 pub(crate) struct Pool {
     free: Mutex<Vec<Vec<u8>>>,
+    /// Where chunks are that outlive the process, if there are such.
+    pub(crate) arena: Option<Arc<Arena>>,
     chunk_bytes: AtomicUsize,
     request_bytes: AtomicUsize,
     buffer_bytes_max: usize,
@@ -115,6 +181,7 @@ impl Pool {
     pub(crate) fn new(buffer_bytes_max: usize) -> Self {
         Self {
             free: Mutex::default(),
+            arena: None,
             chunk_bytes: AtomicUsize::new(0),
             request_bytes: AtomicUsize::new(0),
             buffer_bytes_max,
@@ -154,8 +221,14 @@ impl Pool {
         }
     }
 
-    /// An empty chunk with room for a record of `record_bytes`, and for so many records at most; `None` at the cap.
-    pub(crate) fn acquire(&self, record_bytes: usize, records_max: u64) -> Option<Chunk> {
+    /// An empty chunk with room for a record of `record_bytes`, and for so many records at most; `None` at the cap. If it is to be mapped, as far as there
+    /// is room for that.
+    pub(crate) fn acquire(
+        &self,
+        record_bytes: usize,
+        records_max: u64,
+        mapped_for: Option<(Signal, ScopeId)>,
+    ) -> Option<Chunk> {
         let wanted = match record_bytes + ENTRY_HEAD_BYTES {
             bytes if Self::is_for_one(record_bytes) => bytes,
             bytes if self.is_pressed() => bytes.max(SMALL_CHUNK_BYTES),
@@ -166,10 +239,16 @@ impl Pool {
             self.chunk_bytes.fetch_sub(wanted, Ordering::Relaxed);
             return None;
         }
-        let free = (wanted == CHUNK_BYTES).then(|| lock(&self.free).pop()).flatten();
-        let bytes = free.unwrap_or_else(|| Vec::with_capacity(wanted));
+        let mapped = self.arena.as_ref().zip(mapped_for);
+        let mapped = mapped.and_then(|(arena, (signal, scope))| arena.begin(signal, scope, wanted));
+        let bytes = mapped.map_or_else(|| Bytes::Heap(self.heap(wanted)), Bytes::Mapped);
         self.chunk_bytes.fetch_add(bytes.capacity() - wanted, Ordering::Relaxed);
         Some(Chunk { bytes, records: 0, records_max })
+    }
+
+    fn heap(&self, bytes: usize) -> Vec<u8> {
+        let free = (bytes == CHUNK_BYTES).then(|| lock(&self.free).pop()).flatten();
+        free.unwrap_or_else(|| Vec::with_capacity(bytes))
     }
 
     /// Whether a chunk for a record of this size is for that record alone.
@@ -177,17 +256,26 @@ impl Pool {
         record_bytes >= LARGE_RECORD_BYTES
     }
 
-    /// Takes a chunk back.
-    pub(crate) fn release(&self, chunk: Chunk) {
-        let mut bytes = chunk.bytes;
-        self.chunk_bytes.fetch_sub(bytes.capacity(), Ordering::Relaxed);
+    /// Takes a chunk back; what of it is in a file stays there until what this returns is dropped.
+    pub(crate) fn release(&self, chunk: Chunk) -> Option<Mapped> {
+        self.chunk_bytes.fetch_sub(chunk.bytes.capacity(), Ordering::Relaxed);
+        let mapped = match chunk.bytes {
+            Bytes::Heap(bytes) => {
+                self.keep(bytes);
+                None
+            }
+            Bytes::Mapped(mapped) => Some(mapped),
+        };
+        self.tell_of_room();
+        mapped
+    }
+
+    fn keep(&self, mut bytes: Vec<u8>) {
         bytes.clear();
         let mut free = lock(&self.free);
         if bytes.capacity() == CHUNK_BYTES && free.len() < FREE_CHUNKS_MAX {
             free.push(bytes);
         }
-        drop(free);
-        self.tell_of_room();
     }
 
     /// Counts bytes of a request, which may go beyond the cap by what it needs besides records.

@@ -157,6 +157,7 @@ struct Settings {
     levels: Directives,
     levels_file: Option<PathBuf>,
     restraint: Rules,
+    spool: Option<Spool>,
     sinks: Vec<Sink>,
     sampler: Sampler,
     propagators: Vec<Propagator>,

@@ -27,6 +27,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::config::{Config, Export, PerSignal, Signal};
 use crate::lane::{MemoryRequest, Urgency};
 use crate::ledger::End;
+use crate::mapped::Origin;
 use crate::pipeline::Pipeline;
 use crate::spool::{Place, Store};
 use answer::Answer;
@@ -35,6 +36,7 @@ use collection::Collection;
 use queue::Queue;
 use report::{Outage, Report};
 use request::Request;
+pub(crate) use request::{Size, requests, resource};
 use transport::Transport;
 
 /// Most requests of one signal that are under way at a time (4); more wait in the buffer.
@@ -152,6 +154,8 @@ struct Sending {
     body: Bytes,
     /// Where it is in the spool, if it is there.
     place: Option<Place>,
+    /// Where its records are until it has settled, if they outlive the process.
+    origin: Origin,
     /// Whether its records count for the queue's limit.
     is_queued: bool,
 }
@@ -274,6 +278,7 @@ impl Exporter {
         if let Some(collection) = &mut self.collection {
             collection.handle_timeout(now);
         }
+        self.report.tell_unmapped(&self.pipeline);
         let is_away = self.lanes.iter().any(|lane| lane.signal == Signal::Logs && lane.outage.is_on());
         let Some(ending) = &mut self.ending else { return self.report.tell_losses(&self.pipeline, now, is_away) };
         if ending.spool_at.take_if(|at| *at <= now).is_some() {
@@ -292,7 +297,8 @@ impl Exporter {
         let lane = &mut self.lanes[i];
         lane.due = None;
         lane.last_collection = Some(now);
-        let redaction = self.pipeline.redaction.as_deref().filter(|_| lane.signal == Signal::Logs); // spans are without secrets already
+        let is_clean = lane.signal != Signal::Logs || self.pipeline.scrubs_in_call(); // spans are without secrets already
+        let redaction = self.pipeline.redaction.as_deref().filter(|_| !is_clean);
         let size = request::Size { bytes: self.pipeline.pool.request_bytes_max(), records: lane.batch_records_max };
         let (pool, lane) = (&self.pipeline.pool, self.pipeline.lane(lane.signal));
         let mut left = lane.gather();
@@ -300,11 +306,13 @@ impl Exporter {
             let chunks = lane.take_chunks(left, size.bytes); // piece by piece: what is in nobody's hands can give way
             left = if chunks.is_empty() { 0 } else { left - chunks.len() };
             let requests = request::requests(&self.resource, &chunks, size, redaction);
-            chunks.into_iter().for_each(|chunk| pool.release(chunk)); // before the requests are charged: the bytes moved
+            let mapped = chunks.into_iter().filter_map(|chunk| pool.release(chunk)); // before the requests are charged: the bytes moved
+            let origin = Origin::new(mapped.collect());
             for Request { records, body } in requests {
                 pool.charge(body.len());
                 self.unsettled.insert(self.next_number);
-                lane.push_request(MemoryRequest { number: self.next_number, records, body });
+                let (number, origin) = (self.next_number, origin.clone());
+                lane.push_request(MemoryRequest { number, records, body, origin });
                 self.next_number += 1;
             }
         }
@@ -331,7 +339,7 @@ impl Exporter {
             let reason = format!("a fault of the export: {error}");
             (error.id(), Some(Answer::Refused { reason }))
         });
-        let Some(Sending { signal, number, records, body, place, is_queued }) = self.under_way.remove(&id) else {
+        let Some(Sending { signal, number, records, body, place, is_queued, .. }) = self.under_way.remove(&id) else {
             return;
         };
         self.pipeline.pool.refund(body.len());
@@ -463,6 +471,7 @@ impl Exporter {
             lane.counters.add(End::AtDeadline, lane.account().in_flight);
         }
         self.report.tell_end(&self.pipeline);
+        self.pipeline.pool.arena.iter().for_each(|arena| arena.end());
         self.spool = None; // whoever comes after the reply may take its files over
         if let Some(Ending { reply, .. }) = self.ending {
             let _ = reply.send(()); // who asked may have given up

@@ -20,6 +20,7 @@ use crate::callsite::CallsiteCache;
 #[cfg(any(test, feature = "otel-logs", feature = "metrics"))]
 use crate::callsite::ScopeId;
 use crate::chunk::{Chunk, Key, Pool};
+use crate::config::Signal;
 use crate::ledger::{Account, Counters};
 use crate::lock;
 use backlog::Backlog;
@@ -41,6 +42,8 @@ pub(crate) struct Lane {
     slots: Mutex<Slots>,
     backlog: Mutex<Backlog>,
     when_full: WhenFull,
+    /// Whose chunks are to outlive the process, if any.
+    mapped: Option<Signal>,
     process: u32,
     /// Records in full chunks and in requests.
     queued_records: AtomicU64,
@@ -112,11 +115,18 @@ impl Lane {
             slots: Mutex::default(),
             backlog: Mutex::default(),
             when_full,
+            mapped: None,
             process: std::process::id(),
             queued_records: AtomicU64::new(0),
             queue_records_max,
             counters: Counters::default(),
         }
+    }
+
+    /// The same for a signal whose chunks are to outlive the process.
+    pub(crate) fn mapped(mut self, signal: Signal) -> Self {
+        self.mapped = Some(signal);
+        self
     }
 
     /// Hands a record over. Blocks only where the buffer is full and that was asked for.
@@ -247,7 +257,8 @@ impl Lane {
         }
         let waiting = self.queued_records.load(Ordering::Relaxed) + state.chunk.records();
         let room = self.queue_records_max.saturating_sub(waiting);
-        let chunk = if room > 0 { self.pool.acquire(record.len(), room) } else { None };
+        let mapped_for = self.mapped.map(|signal| (signal, key.scope));
+        let chunk = if room > 0 { self.pool.acquire(record.len(), room, mapped_for) } else { None };
         let is_pressed = self.pool.is_pressed();
         let Some(mut chunk) = chunk else {
             self.push_full(std::mem::take(&mut state.chunk)); // so that it counts as queued for other threads, too
@@ -262,6 +273,9 @@ impl Lane {
     fn push_full(&self, chunk: Chunk) -> Urgency {
         if chunk.records() == 0 {
             return Urgency::Idle;
+        }
+        if self.mapped.is_some() && !chunk.is_mapped() {
+            self.counters.add_unmapped(chunk.records());
         }
         let queued = self.queued_records.fetch_add(chunk.records(), Ordering::Relaxed) + chunk.records();
         let full_bytes = lock(&self.backlog).push_chunk(chunk);
@@ -435,6 +449,7 @@ impl Local {
 mod tests {
     use super::*;
     use crate::ledger::End;
+    use crate::mapped::Origin;
     use proptest::prelude::*;
 
     #[test]
@@ -494,7 +509,7 @@ mod tests {
                             let records = chunk.records();
                             pool.release(chunk);
                             pool.charge(body.len());
-                            lane.push_request(MemoryRequest { number: 0, records, body });
+                            lane.push_request(MemoryRequest { number: 0, records, body, origin: Origin::default() });
                         }
                     }
                     Step::Send(requests) => {

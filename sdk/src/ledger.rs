@@ -54,6 +54,9 @@ pub struct Account {
     pub spooled: u64,
     /// Records that wait in memory, or are being sent and are not spooled.
     pub in_flight: u64,
+    /// Records, counted elsewhere too, that were in memory alone although [`Spool::mapped`](crate::spool::Spool::mapped) was asked for: the file could not be
+    /// had, or had no room.
+    pub unmapped: u64,
     /// Records of other processes, none of which is counted above.
     pub taken_over: TakenOver,
 }
@@ -122,6 +125,9 @@ impl fmt::Display for Account {
             write!(f, " + {spooled} spooled")?;
         }
         write!(f, " + {in_flight} in flight")?;
+        if self.unmapped > 0 {
+            write!(f, ", of all these {} unmapped", self.unmapped)?;
+        }
         if taken_over.found > 0 {
             write!(f, ", and of earlier processes {taken_over}")?;
         }
@@ -141,6 +147,7 @@ impl fmt::Display for TakenOver {
 pub(crate) struct Counters {
     ends: [AtomicU64; End::COUNT],
     spooled: AtomicU64,
+    unmapped: AtomicU64,
     taken_over: AtomicU64,
     taken_over_ends: [AtomicU64; End::COUNT],
 }
@@ -175,6 +182,7 @@ impl End {
 pub(crate) struct Settled {
     ends: [u64; End::COUNT],
     spooled: u64,
+    unmapped: u64,
     taken_over: TakenOver,
 }
 
@@ -198,6 +206,16 @@ impl Counters {
         self.spooled.fetch_sub(records, Ordering::Relaxed);
     }
 
+    /// Records are in memory alone that should not be.
+    pub(crate) fn add_unmapped(&self, records: u64) {
+        self.unmapped.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// How many are or were.
+    pub(crate) fn unmapped(&self) -> u64 {
+        self.unmapped.load(Ordering::Relaxed)
+    }
+
     /// Records of another process were found.
     pub(crate) fn add_taken_over(&self, records: u64) {
         self.taken_over.fetch_add(records, Ordering::Relaxed);
@@ -213,7 +231,7 @@ impl Counters {
         let ends = load(&self.ends);
         let spooled = self.spooled.load(Ordering::Relaxed); // after the ends, so that no record is in both
         let taken_over = taken_over(load(&self.taken_over_ends), self.taken_over.load(Ordering::Relaxed));
-        Settled { ends, spooled, taken_over }
+        Settled { ends, spooled, unmapped: self.unmapped(), taken_over }
     }
 }
 
@@ -241,6 +259,7 @@ impl Settled {
             dropped_spool_damaged: of(End::SpoolDamaged),
             spooled: self.spooled,
             in_flight: tally.emitted - settled.min(tally.emitted),
+            unmapped: self.unmapped,
             taken_over: self.taken_over,
         }
     }

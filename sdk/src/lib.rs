@@ -189,6 +189,7 @@ mod limits;
 mod log_crate;
 #[cfg(feature = "otel-logs")]
 pub mod logs;
+mod mapped;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "tower")]

@@ -18,6 +18,7 @@ use crate::patch::Patches;
 use crate::redact::Redaction;
 use crate::restraint::Restraint;
 use crate::sink::Sinks;
+use crate::spool::Spool;
 use crate::view::Record;
 
 /// The buffer with its lanes, and the export thread's alarm.
@@ -42,11 +43,16 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     pub(crate) fn new(config: &Config, levels: Levels, sinks: Option<Sinks>) -> Arc<Self> {
-        let pool = Arc::new(Pool::new(config.buffer_bytes_max));
+        let mut pool = Pool::new(config.buffer_bytes_max);
+        let is_mapped = config.spool.as_ref().is_some_and(Spool::is_mapped);
+        pool.arena = config.spool.as_ref().and_then(|spool| spool.arena(config));
+        let pool = Arc::new(pool);
         let wake = Arc::new(Notify::new());
         let lane = |signal| {
             let records_max = config.export(signal).map_or(u64::MAX, |export| export.queue_records_max);
-            Lane::new(Arc::clone(&pool), Arc::clone(&wake), records_max, config.when_full)
+            let lane = Lane::new(Arc::clone(&pool), Arc::clone(&wake), records_max, config.when_full);
+            let is_mapped = is_mapped && signal != Signal::Metrics; // the next collection has all of them
+            if is_mapped { lane.mapped(signal) } else { lane }
         };
         let [logs, traces, metrics] = Signal::ALL.map(lane);
         Arc::new_cyclic(|this| Self {
@@ -113,8 +119,23 @@ impl Pipeline {
             self.emit_to_sinks(sinks, local, ways, scope, record);
         }
         if self.exports_logs && !ways.and(Ways::COLLECTOR).is_none() {
+            if self.scrubs_in_call() {
+                return self.emit_scrubbed(local, scope, record, urgency);
+            }
             push(&self.logs, local, scope.into(), record, urgency);
         }
+    }
+
+    /// A mapped chunk is on disk as it is written.
+    #[inline(never)]
+    fn emit_scrubbed(&self, local: Option<&Local>, scope: ScopeId, record: &[u8], urgency: Urgency) {
+        let scrubbed = self.redaction.as_ref().and_then(|redaction| redaction.scrubbed_record(record));
+        push(&self.logs, local, scope.into(), scrubbed.as_deref().unwrap_or(record), urgency);
+    }
+
+    /// Whether log records are without secrets before they are in a chunk.
+    pub(crate) fn scrubs_in_call(&self) -> bool {
+        self.pool.arena.is_some()
     }
 
     fn emit_to_sinks(&self, sinks: &Sinks, local: Option<&Local>, ways: Ways, scope: ScopeId, record: &[u8]) {

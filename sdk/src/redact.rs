@@ -29,7 +29,7 @@
 //!
 //! It holds for log records by each door, for spans with their events and links, for sinks and for the collector; the resource and metrics are as the
 //! service sets them. A key is judged once a callsite, so that a redacted value is never formatted. What a value looks like is judged off the
-//! thread that logs, before anything is written or sent; for a sink [in the call](crate::sink::Sink::in_call) and for spans, in the call.
+//! thread that logs, before anything is written or sent; for a sink [in the call](crate::sink::Sink::in_call), for spans and with [mapped chunks](crate::spool::Spool::mapped), in the call.
 //! A panic's message on stderr is the panic hook's, and not judged.
 
 #[cfg_attr(not(feature = "hashed"), path = "redact/no_hash.rs")]

@@ -390,7 +390,7 @@ impl Sinks {
         for chunk in chunks {
             self.lane.unqueue(chunk.records());
             self.lane.counters.add(End::Delivered, chunk.records());
-            self.pool.release(chunk);
+            drop(self.pool.release(chunk));
         }
     }
 

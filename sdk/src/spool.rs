@@ -13,7 +13,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! or `WATCHBELL_SPOOL_DIR`, `WATCHBELL_SPOOL_BYTES_MAX` and `WATCHBELL_SPOOL_WHEN_FULL` (`drop_oldest`, `refuse_newest`).
+//! or `WATCHBELL_SPOOL_DIR`, `WATCHBELL_SPOOL_BYTES_MAX`, `WATCHBELL_SPOOL_WHEN_FULL` (`drop_oldest`, `refuse_newest`) and `WATCHBELL_SPOOL_MAPPED`.
 //!
 //! # When
 //!
@@ -21,6 +21,26 @@
 //! gathered (`OTEL_BLRP_SCHEDULE_DELAY`; an ERROR for a quarter of a second at most); so does what waits while the buffer is half full. At the shutdown the collector is tried
 //! once more where nobody was there to answer; what it has not taken then, or shortly before the deadline, is on disk. A service whose collector answers writes
 //! nothing.
+//!
+//! # `kill -9`
+//!
+//! With [`Spool::mapped`], `WATCHBELL_SPOOL_MAPPED=true` or `mapped: true`, a log record or span is in a file of the spool's folder when its call returns: the chunk
+//! that its thread fills is mapped from there. However the process ends, the next one of the service (or one that lives and whose collector comes back)
+//! delivers what was not answered, and counts it as [taken over](crate::Account::taken_over). Off by default, since it has its price:
+//!
+//! - **At least once**, not exactly once: what the collector had answered in the last moment before the kill may be sent again, and in other requests than
+//!   before, so that Watchbell's collector does not notice.
+//! - A call takes some twenty nanoseconds more (BENCHMARKS.md), the first one on each page of the file a fault; now and then the file system may have it wait
+//!   there. On tmpfs it never does, and then a restart of the machine loses what waits.
+//! - [What looks like a secret](crate::redact) is masked in the call, before the record is written.
+//! - The file takes [`buffer_bytes_max`](crate::Builder::buffer_bytes_max) of the disk for each process that lives, beside the spool's own bytes. All of it is
+//!   reserved at the start, so that a disk that fills up later harms nobody, and only where the file system keeps such a promise: on ext4, XFS or tmpfs, on
+//!   Linux. Where there is none, or no room, records wait in memory as they do without, one warning says so, and [`unmapped`](crate::Account::unmapped) counts
+//!   them.
+//! - A disk that breaks, or somebody who cuts the file off, may end the process by SIGBUS, as with any mapped file.
+//!
+//! A power cut loses what the kernel had not written yet; what is not whole then is recognised by checksums and left out. A forked child takes no such chunks
+//! unless it calls `init` itself. Metrics are not in it: the next collection has them all.
 //!
 //! # Whose
 //!
@@ -36,7 +56,7 @@
 //!
 //! # What is promised
 //!
-//! `kill -9` loses what had not been handed to the disk yet: what a thread gathers, and requests that wait for the collector's first answer. Files are
+//! If chunks are not mapped, `kill -9` loses what had not been handed to the disk yet: what a thread gathers, and requests that wait for the collector's first answer. Files are
 //! not synced, so that a power cut may cost the last seconds, too. A request whose answer was lost with the process is sent again, byte for byte, which
 //! Watchbell's collector notices. Each entry has a checksum: one that was cut off by a crash or is damaged is told on stderr and left out; a file that is
 //! damaged in its midst is kept beside the others, as `.damaged`.
@@ -46,12 +66,19 @@
 //! service may read it; headers of requests are not in it. A child that a process forked, and that outlives it, keeps the parent's files locked.
 
 mod flock;
+mod recovery;
 mod segment;
 mod store;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
+use crate::config::{Config, Signal};
+use crate::export;
+use crate::mapped::Arena;
+use crate::tell;
+pub(crate) use flock::try_lock;
 pub(crate) use segment::Entry;
 pub(crate) use store::{NoRoom, Oldest, Place, Store};
 
@@ -61,6 +88,7 @@ pub struct Spool {
     folder: PathBuf,
     bytes_max: u64,
     at_cap: AtCap,
+    is_mapped: bool,
 }
 
 /// What gives way in a full spool.
@@ -85,7 +113,12 @@ impl FromStr for AtCap {
 impl Spool {
     /// A spool in this folder, which is made if it is not there. It should outlive the process: a volume, not a container's own file system.
     pub fn in_dir(folder: impl AsRef<Path>) -> Self {
-        Self { folder: folder.as_ref().to_owned(), bytes_max: SPOOL_BYTES_MAX, at_cap: AtCap::DropOldest }
+        Self {
+            folder: folder.as_ref().to_owned(),
+            bytes_max: SPOOL_BYTES_MAX,
+            at_cap: AtCap::DropOldest,
+            is_mapped: false,
+        }
     }
 
     /// Most bytes in the service's folder (256 MiB). Several processes that write at the same time may go beyond it, each by an eighth of it or 4 MiB,
@@ -104,6 +137,45 @@ impl Spool {
     /// Keeps what it holds: what comes newly waits in memory, and is dropped there once the buffer is full, too.
     pub fn refuse_newest(self) -> Self {
         self.at_cap(AtCap::RefuseNewest)
+    }
+
+    /// Has log records and spans wait in a file that is mapped into memory, as `WATCHBELL_SPOOL_MAPPED=true` does: what a call has returned from then outlives
+    /// `kill -9`, an abort, and the kernel's killing for want of memory. The [module](self#kill--9) says what it promises and costs.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// use watchbell::spool::Spool;
+    ///
+    /// let builder = watchbell::builder().spool(Spool::in_dir(folder.path()).mapped());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn mapped(mut self) -> Self {
+        self.is_mapped = true;
+        self
+    }
+
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.is_mapped
+    }
+
+    /// The mapped file of this process, if one is wanted and to be had; what is in the way is told.
+    pub(crate) fn arena(&self, config: &Config) -> Option<Arc<Arena>> {
+        let is_used = [Signal::Logs, Signal::Traces].iter().any(|signal| config.export(*signal).is_some());
+        if !self.is_mapped || !is_used {
+            return None;
+        }
+        let folder = store::service_folder(&self.folder, &config.service_name());
+        let made = store::make_folder(&folder).and_then(|()| {
+            let path = store::new_path(&folder, recovery::MAPPED);
+            Arena::create(path, config.buffer_bytes_max, &export::resource(&config.resource))
+        });
+        let told = |error| {
+            let folder = folder.display();
+            tell::warn(format_args!(
+                "chunks are not mapped, so that `kill -9` loses what waits in memory: no file for them in `{folder}`: {error}"
+            ));
+        };
+        made.map(Arc::new).map_err(told).ok()
     }
 
     pub(crate) fn at_cap(mut self, at_cap: AtCap) -> Self {

@@ -1,6 +1,9 @@
 //! What a whole process shows and sends, and what it sends when it ends otherwise than by dropping the guard: each case is a process
 //! of its own, this program run again.
 
+#[cfg(target_os = "linux")]
+#[path = "processes/mapped.rs"]
+mod mapped;
 #[path = "sdk/receiver.rs"]
 #[allow(dead_code)]
 mod receiver;
@@ -375,6 +378,10 @@ fn the_process_that_ends() {
     }
     let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(timeout);
     let builder = if case == "a patch panics" { with_patches(builder) } else { builder };
+    let builder = match &*case {
+        "mapped" => builder.redact(watchbell::redact::Redaction::usual()),
+        _ => builder,
+    };
     #[cfg(feature = "files")]
     let builder = match std::env::var("LOG_FILE") {
         Ok(path) => {
@@ -404,6 +411,10 @@ fn the_process_that_ends() {
             std::process::exit(7);
         }
         "thread ends" => end_a_thread(),
+        #[cfg(target_os = "linux")]
+        "mapped" => mapped::log_and_report(),
+        #[cfg(target_os = "linux")]
+        "mapped, forked" => mapped::log_and_fork(),
         #[cfg(unix)]
         "spool" => spool::log_until_killed(&guard),
         #[cfg(unix)]

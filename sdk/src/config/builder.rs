@@ -284,7 +284,7 @@ impl Builder {
                 );
             }
         };
-        let (spool, when_full) = (env.spool(), env.when_full());
+        let when_full = env.when_full();
         let config = Config {
             is_disabled: settings.is_disabled,
             verbosity: settings.verbosity,
@@ -308,7 +308,7 @@ impl Builder {
             resource: self.resource(settings.resource.clone()),
             buffer_bytes_max: self.buffer_bytes_max.unwrap_or(BUFFER_BYTES_MAX),
             when_full: self.when_full.or(when_full).unwrap_or_default(),
-            spool: self.spool.clone().or(spool),
+            spool: self.spool.clone().or(settings.spool.clone()),
             shutdown_timeout: self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
             panics: self.panics.unwrap_or(true),
             baggage_attributes: self.baggage_attributes.clone(),

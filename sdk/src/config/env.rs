@@ -58,6 +58,7 @@ impl Env {
             levels: self.levels(),
             levels_file: None,
             restraint: self.restraint(),
+            spool: self.spool(),
             sinks: self.sinks(),
             sampler: self.sampler(),
             propagators: self.propagators(),
@@ -91,9 +92,11 @@ impl Env {
     pub(super) fn spool(&mut self) -> Option<Spool> {
         let bytes_max = self.parse("WATCHBELL_SPOOL_BYTES_MAX", values::bytes);
         let at_cap = self.parse("WATCHBELL_SPOOL_WHEN_FULL", str::parse);
+        let is_mapped = self.boolean("WATCHBELL_SPOOL_MAPPED").unwrap_or(false);
         let mut spool = Spool::in_dir(self.get("WATCHBELL_SPOOL_DIR")?);
         spool = bytes_max.into_iter().fold(spool, Spool::bytes_max);
-        Some(at_cap.into_iter().fold(spool, Spool::at_cap))
+        spool = at_cap.into_iter().fold(spool, Spool::at_cap);
+        Some(if is_mapped { spool.mapped() } else { spool })
     }
 
     /// What gives way where the buffer is full.

@@ -81,6 +81,7 @@ impl File {
             levels: own.levels,
             levels_file: own.levels_file,
             restraint: own.restraint,
+            spool: own.spool,
             sinks: own.sinks,
             sampler: get(tracer, "sampler").map_or_else(default_sampler, |node| self.sampler(node)),
             propagators: self.propagators(get(map, "propagator")),

@@ -30,6 +30,7 @@ pub(super) struct Report {
     /// How many log records had been delivered when the collector was told last.
     delivered: u64,
     answer_told: PerSignal<Option<Instant>>,
+    is_unmapped_told: bool,
 }
 
 /// How many records were told as lost, for each reason of [`End::LOSSES`].
@@ -61,6 +62,17 @@ impl Report {
         }
         if !is_away && self.in_band.is_due(now) {
             self.tell_losses_in_band(pipeline, now);
+        }
+    }
+
+    /// Tells, once, that the mapped file has no room; that there is none was told at the start.
+    pub(super) fn tell_unmapped(&mut self, pipeline: &Pipeline) {
+        let is_unmapped = || Signal::ALL.iter().any(|signal| pipeline.lane(*signal).counters.unmapped() > 0);
+        if !self.is_unmapped_told && pipeline.pool.arena.is_some() && is_unmapped() {
+            self.is_unmapped_told = true;
+            tell::warn(format_args!(
+                "the mapped chunks have no room: records wait in memory alone, where `kill -9` loses them; raise `buffer_bytes_max`"
+            ));
         }
     }
 

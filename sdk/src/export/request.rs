@@ -13,28 +13,28 @@ use crate::redact::Redaction;
 
 /// How much goes into a request.
 #[derive(Clone, Copy)]
-pub(super) struct Size {
+pub(crate) struct Size {
     /// Bytes of records after which it is full; it has one record in any case.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// Most records.
-    pub(super) records: u64,
+    pub(crate) records: u64,
 }
 
 /// An encoded `ExportLogsServiceRequest`, or that of traces or metrics: these are alike in all field numbers used here.
-pub(super) struct Request {
-    pub(super) records: u64,
-    pub(super) body: Bytes,
+pub(crate) struct Request {
+    pub(crate) records: u64,
+    pub(crate) body: Bytes,
 }
 
 /// The field `resource` of `ResourceLogs`, `ResourceSpans` and `ResourceMetrics`.
-pub(super) fn resource(attributes: &[KeyValue]) -> Vec<u8> {
+pub(crate) fn resource(attributes: &[KeyValue]) -> Vec<u8> {
     let mut out = Vec::new();
     put_message_field(&mut out, 1, |out| put_resource(out, attributes));
     out
 }
 
 /// Requests with all records of the chunks.
-pub(super) fn requests(resource: &[u8], chunks: &[Chunk], size: Size, redaction: Option<&Redaction>) -> Vec<Request> {
+pub(crate) fn requests(resource: &[u8], chunks: &[Chunk], size: Size, redaction: Option<&Redaction>) -> Vec<Request> {
     let mut requests = Vec::new();
     let mut group = Group::default();
     let scrubbed: Vec<_> = match redaction {
@@ -148,7 +148,7 @@ mod tests {
         for (target, record) in records {
             let (scope, bytes) = (ScopeId::of_target(target), record.encode_to_vec());
             if !chunks.last_mut().is_some_and(|chunk| chunk.push(scope, 1, &bytes)) {
-                let mut chunk = pool.acquire(bytes.len(), u64::MAX).expect("a pool without a cap");
+                let mut chunk = pool.acquire(bytes.len(), u64::MAX, None).expect("a pool without a cap");
                 assert!(chunk.push(scope, 1, &bytes));
                 chunks.push(chunk);
             }

@@ -10,6 +10,7 @@ use super::{Ending, Exporter, LaneExporter, Sending};
 use crate::config::Signal;
 use crate::lane::MemoryRequest;
 use crate::ledger::End;
+use crate::mapped::Origin;
 use crate::spool::{Entry, NoRoom, Oldest, Place, Store};
 
 impl Exporter {
@@ -43,7 +44,10 @@ impl Exporter {
             let Some(Sending { records, body, .. }) = self.under_way.get(&id) else { continue };
             let entry = Entry { signal, records: *records, number, body: body.clone() };
             let Some(place) = self.write(&entry, now) else { return };
-            self.under_way.entry(id).and_modify(|sending| sending.place = Some(place));
+            self.under_way.entry(id).and_modify(|sending| {
+                sending.place = Some(place);
+                sending.origin = Origin::default(); // once on disk is enough
+            });
         }
     }
 
@@ -51,7 +55,7 @@ impl Exporter {
         let pipeline = Arc::clone(&self.pipeline);
         let lane = pipeline.lane(signal);
         while let Some(request) = lane.pop_request() {
-            let MemoryRequest { number, records, body } = &request;
+            let MemoryRequest { number, records, body, .. } = &request;
             let entry = Entry { signal, records: *records, number: *number, body: body.clone() };
             let Some(place) = self.write(&entry, now) else { return lane.unpop_request(request) };
             self.spooled[signal as usize].push(*number, *records, place);
@@ -122,12 +126,13 @@ impl Exporter {
         while let Some(Spooled { number, records, place }) = self.spooled[signal as usize].pop() {
             if let Some(body) = self.spool.as_mut()?.read(place) {
                 self.pipeline.pool.charge(body.len());
-                return Some(Sending { signal, number, records, body, place: Some(place), is_queued: false });
+                let (place, origin) = (Some(place), Origin::default());
+                return Some(Sending { signal, number, records, body, place, origin, is_queued: false });
             }
             self.settle(signal, number, Some(place), &[(End::SpoolDamaged, records)]);
         }
-        let MemoryRequest { number, records, body } = self.pipeline.lane(signal).pop_request()?;
-        Some(Sending { signal, number: Some(number), records, body, place: None, is_queued: true })
+        let MemoryRequest { number, records, body, origin } = self.pipeline.lane(signal).pop_request()?;
+        Some(Sending { signal, number: Some(number), records, body, place: None, origin, is_queued: true })
     }
 
     /// Whether what is left of each signal is on disk, and nobody was found there for it since the shutdown began.

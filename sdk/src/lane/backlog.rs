@@ -8,6 +8,7 @@ use super::Lane;
 use crate::chunk::Chunk;
 use crate::ledger::End;
 use crate::lock;
+use crate::mapped::Origin;
 
 /// A request that is neither under way nor on disk.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct MemoryRequest {
     pub(crate) number: u64,
     pub(crate) records: u64,
     pub(crate) body: Bytes,
+    /// Where its records are until it has settled, if they outlive the process.
+    pub(crate) origin: Origin,
 }
 
 /// Oldest first, the requests before the chunks.
@@ -96,7 +99,7 @@ impl Lane {
         if backlog.is_closed {
             return false;
         }
-        let records = if let Some(MemoryRequest { number, records, body }) = backlog.requests.pop_front() {
+        let records = if let Some(MemoryRequest { number, records, body, .. }) = backlog.requests.pop_front() {
             backlog.dropped.push(number);
             self.counters.add(End::BufferFull, records);
             self.pool.refund(body.len());
@@ -105,7 +108,7 @@ impl Lane {
             backlog.chunks_bytes -= chunk.len();
             let records = chunk.records();
             self.counters.add(End::BufferFull, records);
-            self.pool.release(chunk);
+            drop(self.pool.release(chunk));
             records
         } else {
             return false;

@@ -8,7 +8,7 @@ use std::io;
 
 /// Locks the file until it is closed; false if another has it. A crash closes it.
 #[cfg(unix)]
-pub(super) fn try_lock(file: &File) -> io::Result<bool> {
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     use std::os::fd::AsRawFd;
 
     // SAFETY: takes the number of a file that is open as long as it is borrowed, and touches no memory.
@@ -23,6 +23,6 @@ pub(super) fn try_lock(file: &File) -> io::Result<bool> {
 
 /// Without a lock there is no spool.
 #[cfg(not(unix))]
-pub(super) fn try_lock(_: &File) -> io::Result<bool> {
+pub(crate) fn try_lock(_: &File) -> io::Result<bool> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "a spool needs Unix's file locks"))
 }

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use super::flock::try_lock;
 use crate::config::Signal;
 
-const MAGIC: &[u8; 8] = b"WBSPOOL1";
+pub(super) const MAGIC: &[u8; 8] = b"WBSPOOL1";
 const HEAD_BYTES: usize = 32;
 const WAITING: u8 = b'W';
 const DONE: u8 = b'D';
@@ -93,14 +93,7 @@ impl Segment {
 
     /// Takes over a file that another process left; `None` if it is in use, or gone meanwhile.
     pub(super) fn adopt(path: &Path) -> io::Result<Option<(Self, Vec<Head>)>> {
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if !try_lock(&file)? || !is_at(&file, path) {
-            return Ok(None);
-        }
+        let Some(file) = open_left(path)? else { return Ok(None) };
         let len = file.metadata()?.len();
         let (heads, tail) = scan(BufReader::new(&file), len)?;
         let waiting = heads.iter().filter(|head| !head.is_done).count();
@@ -173,6 +166,16 @@ impl Segment {
 
 /// What a damaged file's name ends with.
 pub(super) const DAMAGED: &str = "damaged";
+
+/// Opens and locks a file that another process left; `None` if it is in use, or gone meanwhile.
+pub(super) fn open_left(path: &Path) -> io::Result<Option<File>> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(if try_lock(&file)? && is_at(&file, path) { Some(file) } else { None })
+}
 
 /// Whether the path still leads to the file: who had it before may have removed it meanwhile.
 #[cfg(unix)]

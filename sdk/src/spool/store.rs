@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::segment::{DAMAGED, Entry, Head, Segment, Tail, entry_bytes};
-use super::{AtCap, Spool};
+use super::{AtCap, Spool, recovery};
 use crate::config::Signal;
 use crate::encode::unix_nano;
 use crate::tell;
@@ -108,7 +108,7 @@ impl Store {
     /// The spool of the service of this name, with what earlier processes left.
     pub(crate) fn open(spool: &Spool, service_name: &str) -> Self {
         let mut store = Self {
-            folder: spool.folder.join(folder_name(service_name)),
+            folder: service_folder(&spool.folder, service_name),
             spool: spool.clone(),
             random: fastrand::u32(..),
             segments: BTreeMap::new(),
@@ -126,7 +126,10 @@ impl Store {
 
     /// Takes note of what other processes have left by now.
     pub(crate) fn look_for_others(&mut self) {
-        match make_folder(&self.folder).and_then(|()| files(&self.folder, SPOOL)) {
+        if let Err(error) = make_folder(&self.folder).and_then(|()| recovery::recover(&self.folder)) {
+            self.tell_failure("read", &error);
+        }
+        match files(&self.folder, SPOOL) {
             Ok(files) => {
                 let is_open = |path: &PathBuf| self.segments.values().any(|segment| segment.path() == path);
                 self.unopened = files.into_iter().map(|(path, _)| path).filter(|path| !is_open(path)).collect();
@@ -269,13 +272,14 @@ impl Store {
 
     /// Bytes of all files. Damaged ones are removed where they are in the way of so many more.
     fn bytes_without_damaged(&self, bytes: u64) -> io::Result<u64> {
-        let sum = |files: Vec<(PathBuf, u64)>| files.iter().map(|(_, bytes)| bytes).sum::<u64>();
-        let used = sum(files(&self.folder, "")?);
-        if used + self.segment_bytes().max(bytes) <= self.spool.bytes_max {
-            return Ok(used);
+        let sum =
+            |extension| -> io::Result<u64> { Ok(files(&self.folder, extension)?.iter().map(|(_, bytes)| bytes).sum()) };
+        let (used, damaged) = (sum(SPOOL)?, sum(DAMAGED)?);
+        if used + damaged + self.segment_bytes().max(bytes) <= self.spool.bytes_max {
+            return Ok(used + damaged);
         }
         files(&self.folder, DAMAGED)?.iter().try_for_each(|(path, _)| fs::remove_file(path))?;
-        Ok(sum(files(&self.folder, "")?))
+        Ok(used)
     }
 
     fn full(&mut self) -> NoRoom {
@@ -348,8 +352,19 @@ fn tell_tail(segment: &Segment) {
     }
 }
 
+/// Where what is of a service is.
+pub(super) fn service_folder(folder: &Path, service_name: &str) -> PathBuf {
+    folder.join(folder_name(service_name))
+}
+
+/// A name in it that no other file has, and the greater the later.
+pub(super) fn new_path(folder: &Path, extension: &str) -> PathBuf {
+    let millis = unix_nano(SystemTime::now()) / 1_000_000;
+    folder.join(format!("{millis:015}-{:08x}.{extension}", fastrand::u32(..)))
+}
+
 /// For this user alone, with the folders above it as the process's umask wants them.
-fn make_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -364,11 +379,11 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Path and length of the files whose name ends so, sorted by name.
-fn files(folder: &Path, extension: &str) -> io::Result<Vec<(PathBuf, u64)>> {
+pub(super) fn files(folder: &Path, extension: &str) -> io::Result<Vec<(PathBuf, u64)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let is_wanted = extension.is_empty() || path.extension().is_some_and(|found| found == extension);
+        let is_wanted = path.extension().is_some_and(|found| found == extension);
         match fs::metadata(&path) {
             Ok(metadata) if is_wanted && metadata.is_file() => files.push((path, metadata.len())),
             _ => {} // removed meanwhile, or none of ours
@@ -379,7 +394,7 @@ fn files(folder: &Path, extension: &str) -> io::Result<Vec<(PathBuf, u64)>> {
 }
 
 /// What is not there need not be removed.
-fn ignore_not_found(error: io::Error) -> io::Result<()> {
+pub(super) fn ignore_not_found(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
@@ -404,7 +419,7 @@ fn folder_name(service_name: &str) -> String {
 }
 
 /// What a file's name ends with.
-const SPOOL: &str = "spool";
+pub(super) const SPOOL: &str = "spool";
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use tracing_core::LevelFilter;
 
-use super::{Env, File, Map, Node, boolean, get, text};
+use super::{Env, File, Map, Node, boolean, get, text, values};
 use crate::levels::Directives;
 use crate::restraint::Rules;
 use crate::severity;
 use crate::sink::Sink;
+use crate::spool::Spool;
 use crate::view;
 
 /// `distribution: {watchbell: ...}`, with the loggers' configurations laid under it.
@@ -16,15 +17,16 @@ pub(super) struct Own {
     pub(super) levels: Directives,
     pub(super) levels_file: Option<PathBuf>,
     pub(super) restraint: Rules,
+    pub(super) spool: Option<Spool>,
     pub(super) sinks: Vec<Sink>,
 }
 
 impl File {
-    /// Reads it; `RUST_LOG`, `WATCHBELL_RESTRAIN` and `WATCHBELL_SINKS` count where the file says nothing, `RUST_LOG` also where it does.
+    /// Reads it; `RUST_LOG`, `WATCHBELL_RESTRAIN`, `WATCHBELL_SINKS` and `WATCHBELL_SPOOL_*` count where the file says nothing, `RUST_LOG` also where it does.
     pub(super) fn own(&mut self, distribution: Option<&Node>, logger_provider: Map<'_>, env: &mut Env) -> Own {
         let distribution = self.map(distribution);
         let own = self.map(get(distribution, "watchbell")); // other entries are for other SDKs
-        self.only(own, &["levels", "levels_file", "restrain", "sinks"]);
+        self.only(own, &["levels", "levels_file", "restrain", "sinks", "spool"]);
         let levels = self.scalar(own, "levels", str::parse);
         let mut restraint = self.scalar(own, "restrain", str::parse).unwrap_or_else(|| env.restraint());
         let of_loggers = self.loggers(get(logger_provider, "logger_configurator/development"), &mut restraint);
@@ -35,11 +37,28 @@ impl File {
             },
             levels_file: self.scalar(own, "levels_file", |path| Ok(PathBuf::from(path))),
             restraint,
+            spool: match get(own, "spool") {
+                Some(node) => self.spool(node),
+                None => env.spool(),
+            },
             sinks: match get(own, "sinks") {
                 Some(node) => self.sinks(node),
                 None => env.sinks(),
             },
         }
+    }
+
+    fn spool(&mut self, node: &Node) -> Option<Spool> {
+        let map = self.map(Some(node));
+        self.only(map, &["dir", "bytes_max", "when_full", "mapped"]);
+        let Some(dir) = self.scalar(map, "dir", |dir| Ok(PathBuf::from(dir))) else {
+            self.wrong(node.place, "`dir` is missing: the spool's folder");
+            return None;
+        };
+        let mut spool = Spool::in_dir(dir);
+        spool = self.scalar(map, "bytes_max", values::bytes).into_iter().fold(spool, Spool::bytes_max);
+        spool = self.scalar(map, "when_full", str::parse).into_iter().fold(spool, Spool::at_cap);
+        Some(if self.scalar(map, "mapped", boolean) == Some(true) { spool.mapped() } else { spool })
     }
 
     /// Each as in `WATCHBELL_SINKS`.

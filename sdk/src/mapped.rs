@@ -1,0 +1,209 @@
+//! Chunks in a mapped file, so that what is in them outlives a process that is killed.
+//!
+//! # Layout
+//!
+//! Numbers are little-endian. A file is as long as it will be from the start, but for the table at its end:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 8 | names the format; written last, once all else is in its place |
+//! | 8 | how many units there are |
+//! | | zeros up to 4 KiB |
+//! | 16 for each unit | the order of the run that begins there (above two bits for its signal: 0 logs, 1 traces), and how many of its bytes count |
+//! | | zeros up to a multiple of 4 KiB |
+//! | 4 KiB for each unit | runs: entries one after the other, each its head, the CRC-32 of head and record (4 bytes), the record |
+//! | | the table: what the records of the file have in common, appended by `write` |
+//!
+//! An entry's head is the record's length (4 bytes), how many it counts as (2) and its scope's number (2). An entry of the table is the
+//! number of a scope, or [`RESOURCE`] (2 bytes), zero (2), a length (4), the CRC-32 of its content (4), and the content: of a `ScopeLogs` with a scope and
+//! no records, or of a `ResourceLogs` with the resource alone.
+//!
+//! # Why nothing is lost that a call has returned from
+//!
+//! The thread that logs copies head and record behind what its run has, and then stores the number of bytes that count: one store of 64 bits that the
+//! compiler puts behind the copies (`Release`). A thread that is killed stops between two instructions, and what it has stored until then is in the page
+//! cache, which belongs to the kernel and not to the process. So whoever reads the file when the process is gone sees either the old number, and then
+//! nothing of the record counts, or the new one, and then all of it is there. A scope is in the table before the first record that names it is written, by a
+//! `write` that has returned.
+//!
+//! A machine that loses its power is another matter: pages reach the disk in any order, if at all. Then the checksums tell which entries are whole; from the
+//! first on that is not, a run is left out and told.
+//!
+//! A run ends, and none of its bytes count any more, once the requests with its records have been answered, or are in the spool.
+
+#[cfg_attr(not(target_os = "linux"), path = "mapped/no_map.rs")]
+mod map;
+mod recovery;
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests;
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use watchbell_proto::wire::put_bytes_field;
+
+use crate::callsite::{SCOPES_MAX, ScopeId};
+use crate::chunk::{ENTRY_HEAD_BYTES, Key, entry_head};
+use crate::config::Signal;
+use crate::lock;
+use map::{Layout, Map, Run, UNIT_BYTES, UNIT_NUMBERS_BYTES};
+pub(crate) use recovery::Left;
+
+const MAGIC: &[u8; 8] = b"WBCHUNK1";
+const HEADER_BYTES: usize = 4096;
+
+/// What stands in the table where a scope's number would, for the resource.
+const RESOURCE: u16 = u16::MAX;
+
+const TABLE_HEAD_BYTES: usize = 12;
+
+/// The mapped file of this process.
+pub(crate) struct Arena {
+    map: Arc<Map>,
+    path: PathBuf,
+    runs_begun: AtomicU64,
+    /// Whose scopes are in the table, a bit for each.
+    known: [AtomicU64; SCOPES_MAX / 64],
+    table: Mutex<File>,
+}
+
+impl Arena {
+    /// A file with room for so many bytes of records at `path`, which must not be there. `resource` is the content of a `ResourceLogs`. It is there when the
+    /// process has been killed, and locked until then.
+    pub(crate) fn create(path: PathBuf, bytes: usize, resource: &[u8]) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.read(true).append(true).create_new(true).open(&path)?;
+        let this = Self::begin_file(file, path.clone(), bytes, resource);
+        this.inspect_err(|_| drop(fs::remove_file(path))) // the error that counts is the first
+    }
+
+    fn begin_file(file: File, path: PathBuf, bytes: usize, resource: &[u8]) -> io::Result<Self> {
+        if !crate::spool::try_lock(&file)? {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another process took the file over"));
+        }
+        let units = bytes / UNIT_BYTES;
+        let map = Map::new(&file, layout(units))?;
+        let known = std::array::from_fn(|_| AtomicU64::new(0));
+        let this = Self { map: Arc::new(map), path, runs_begun: AtomicU64::new(0), known, table: Mutex::new(file) };
+        this.append(RESOURCE, resource)?;
+        this.map.set_header(1, (units as u64).to_le());
+        this.map.set_header(0, u64::from_ne_bytes(*MAGIC));
+        Ok(this)
+    }
+
+    /// Room for so many bytes of records, of which the first is of this scope; `None` where there is none, or the scope cannot be noted.
+    pub(crate) fn begin(self: &Arc<Self>, signal: Signal, scope: ScopeId, bytes: usize) -> Option<Mapped> {
+        if self.map.is_ours() && !self.knows(scope) {
+            self.note(scope).ok()?;
+        }
+        let order = (self.runs_begun.fetch_add(1, Ordering::Relaxed) + 1) << 2 | signal as u64;
+        Some(Mapped { run: self.map.begin(order, bytes)?, arena: Arc::clone(self) })
+    }
+
+    /// Removes the file: all that was in it has ended otherwise. A forked child leaves its parent's alone.
+    pub(crate) fn end(&self) {
+        if self.map.is_ours() {
+            let _ = fs::remove_file(&self.path); // what is left there would be sent once more
+        }
+    }
+
+    #[inline]
+    fn knows(&self, scope: ScopeId) -> bool {
+        let scope = usize::from(scope.to_u16());
+        self.known[scope / 64].load(Ordering::Acquire) >> (scope % 64) & 1 == 1
+    }
+
+    #[cold]
+    fn note(&self, scope: ScopeId) -> io::Result<()> {
+        let (number, scope) = (scope.to_u16(), scope.scope());
+        let mut content = Vec::new();
+        put_bytes_field(&mut content, 1, &scope.message);
+        put_bytes_field(&mut content, 3, scope.schema_url.as_bytes());
+        self.append(number, &content)?;
+        self.known[usize::from(number) / 64].fetch_or(1 << (number % 64), Ordering::Release);
+        Ok(())
+    }
+
+    /// Appends to the table, in one write; what a failed one has left is cut off.
+    fn append(&self, number: u16, content: &[u8]) -> io::Result<()> {
+        let mut entry = vec![0; TABLE_HEAD_BYTES];
+        entry[..2].copy_from_slice(&number.to_le_bytes());
+        entry[4..8].copy_from_slice(&(content.len() as u32).to_le_bytes());
+        entry[8..].copy_from_slice(&crc32fast::hash(content).to_le_bytes());
+        entry.extend_from_slice(content);
+        let mut table = lock(&self.table);
+        let end = table.metadata()?.len();
+        table.write_all(&entry).inspect_err(|_| drop(table.set_len(end)))
+    }
+}
+
+fn layout(units: usize) -> Layout {
+    let numbers_bytes = (units * UNIT_NUMBERS_BYTES).next_multiple_of(UNIT_BYTES);
+    Layout { units, numbers_at: HEADER_BYTES, units_at: HEADER_BYTES + numbers_bytes }
+}
+
+fn table_at(layout: Layout) -> u64 {
+    (layout.units_at + layout.units * UNIT_BYTES) as u64
+}
+
+/// Where a chunk's records are.
+pub(crate) struct Mapped {
+    run: Run,
+    arena: Arc<Arena>,
+}
+
+impl Mapped {
+    /// Appends a record; false, and nothing is written, where it does not fit, its scope is new to the file, or this is a forked child.
+    #[inline]
+    pub(crate) fn push(&mut self, key: Key, records: u16, record: &[u8]) -> bool {
+        if !self.arena.knows(key.scope) {
+            return false;
+        }
+        let mut head = [0; ENTRY_HEAD_BYTES];
+        head[..8].copy_from_slice(&entry_head(key.scope, records, record.len()));
+        let checksum = checksum(&head[..8], record);
+        head[8..].copy_from_slice(&checksum.to_le_bytes());
+        self.run.push(&head, record)
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.run.capacity()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.run.len()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.run.bytes()
+    }
+}
+
+fn checksum(head: &[u8], record: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(head);
+    hasher.update(record);
+    hasher.finalize()
+}
+
+/// The mapped chunks that a request was made of: they stay as they are until it is dropped.
+#[derive(Clone, Default)]
+pub(crate) struct Origin(Option<Arc<[Mapped]>>);
+
+impl Origin {
+    pub(crate) fn new(mapped: Vec<Mapped>) -> Self {
+        Self((!mapped.is_empty()).then(|| mapped.into()))
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Origin").field(&self.0.as_ref().map(|mapped| mapped.len())).finish()
+    }
+}
