@@ -29,6 +29,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use watchbell::sink::{Format, Sink};
+use watchbell::spool::Spool;
 
 const CALLS_PER_BATCH: u32 = 2_000;
 const BATCHES: u32 = 400;
@@ -60,6 +61,9 @@ fn main() {
     let (with_file, file_guard) = with_file(folder.path());
     let flush_file = || file_guard.flush(Duration::from_secs(10)).expect("a receiver that answers");
     row("watchbell with a JSON file besides, in a span", &with_file, &flush_file, call);
+    let (mapped, mapped_guard) = mapped(folder.path());
+    let flush_mapped = || mapped_guard.flush(Duration::from_secs(10)).expect("a receiver that answers");
+    row("watchbell with mapped chunks, in a span", &mapped, &flush_mapped, call);
     LOGGER.get_or_init(|| guard.logger_provider().expect("logs are exported").logger("bench"));
     row("watchbell by OpenTelemetry's logs API, in a span", &ours, &flush_ours, call_of_the_api);
     row("watchbell, without attributes", &ours, &flush_ours, |_| tracing::info!("order placed"));
@@ -125,6 +129,13 @@ fn with_file(folder: &Path) -> (Dispatch, watchbell::Guard) {
     let builder = watchbell::builder().variables([("OTEL_EXPORTER_OTLP_ENDPOINT", sink())]);
     let file = Sink::file(folder.join("bench.jsonl")).format(Format::Json);
     let (layer, guard) = builder.sink(file).layer().expect("an export thread");
+    (Dispatch::new(tracing_subscriber::registry().with(LevelFilter::INFO).with(layer)), guard)
+}
+
+/// Chunks outlive `kill -9`.
+fn mapped(folder: &Path) -> (Dispatch, watchbell::Guard) {
+    let builder = watchbell::builder().variables([("OTEL_EXPORTER_OTLP_ENDPOINT", sink())]);
+    let (layer, guard) = builder.spool(Spool::in_dir(folder).mapped()).layer().expect("an export thread");
     (Dispatch::new(tracing_subscriber::registry().with(LevelFilter::INFO).with(layer)), guard)
 }
 

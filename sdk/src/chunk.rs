@@ -1,8 +1,8 @@
 //! Chunks of encoded records, and the pool they come from.
 //!
-//! A chunk is a run of entries: a number of 64 bits (the scope's number, how many the record counts as, its length), one of 32 (the sinks that it is
-//! for; in a [mapped](crate::mapped) chunk, which is for none, a checksum), then the record as the content of its OTLP message. A thread fills its chunk;
-//! the export thread copies the records into requests and gives the chunk back at once.
+//! A chunk is a run of entries: a number of 64 bits (the scope's number, how many the record counts as, its length), then the record as the content of
+//! its OTLP message; in a [mapped](crate::mapped) chunk with a checksum between. A thread fills its chunk; the export thread copies the records into requests
+//! and gives the chunk back at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,9 +10,8 @@ use std::time::Instant;
 
 use crate::callsite::ScopeId;
 use crate::config::Signal;
-use crate::levels::Ways;
 use crate::lock;
-use crate::mapped::{Arena, Mapped};
+use crate::mapped::{Arena, CHECKSUM_BYTES, Mapped};
 
 /// Bytes of a chunk (16 KiB), about fifty records.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -29,21 +28,7 @@ const FREE_CHUNKS_MAX: usize = 64;
 /// Most bytes of a request's records (1 MiB, and a sixteenth of the buffer, as four of a signal may be under way); the next takes the rest.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
-pub(crate) const ENTRY_HEAD_BYTES: usize = 12;
-
-/// What is known of a record beside its bytes.
-#[derive(Clone, Copy)]
-pub(crate) struct Key {
-    pub(crate) scope: ScopeId,
-    /// The sinks that it is for, as the levels were when it was made.
-    pub(crate) ways: Ways,
-}
-
-impl From<ScopeId> for Key {
-    fn from(scope: ScopeId) -> Self {
-        Self { scope, ways: Ways::NONE }
-    }
-}
+pub(crate) const ENTRY_HEAD_BYTES: usize = 8;
 
 /// Records of one thread.
 #[derive(Default)]
@@ -75,31 +60,28 @@ impl Bytes {
     }
 
     #[inline]
-    fn push(&mut self, key: Key, records: u16, record: &[u8]) -> bool {
+    fn push(&mut self, scope: ScopeId, records: u16, record: &[u8]) -> bool {
         let bytes = match self {
             Self::Heap(bytes) if bytes.len() + ENTRY_HEAD_BYTES + record.len() <= bytes.capacity() => bytes,
             Self::Heap(_) => return false,
-            Self::Mapped(mapped) => return mapped.push(key, records, record),
+            Self::Mapped(mapped) => return mapped.push(scope, records, record),
         };
-        let mut head = [0; ENTRY_HEAD_BYTES];
-        head[..8].copy_from_slice(&entry_head(key.scope, records, record.len()));
-        head[8..].copy_from_slice(&key.ways.bits().to_le_bytes());
-        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(&entry_head(scope, records, record.len()));
         bytes.extend_from_slice(record);
         true
     }
 }
 
-/// The first eight bytes of an entry.
+/// What is before a record.
 #[inline]
-pub(crate) fn entry_head(scope: ScopeId, records: u16, len: usize) -> [u8; 8] {
+pub(crate) fn entry_head(scope: ScopeId, records: u16, len: usize) -> [u8; ENTRY_HEAD_BYTES] {
     (u64::from(scope.to_u16()) << 48 | u64::from(records) << 32 | len as u64).to_le_bytes()
 }
 
 /// What they say.
 #[inline]
 pub(crate) fn read_entry_head(head: &[u8; ENTRY_HEAD_BYTES]) -> (ScopeId, u16, usize) {
-    let [a, b, c, d, e, f, g, h, ..] = *head;
+    let [a, b, c, d, e, f, g, h] = *head;
     (
         ScopeId::from_u16(u16::from_le_bytes([g, h])),
         u16::from_le_bytes([e, f]),
@@ -115,9 +97,8 @@ impl Chunk {
 
     /// Appends a record that counts as so many; false, and nothing is written, if it does not fit.
     #[inline]
-    pub(crate) fn push(&mut self, key: impl Into<Key>, records: u16, record: &[u8]) -> bool {
-        let key = key.into();
-        if self.records >= self.records_max || !self.bytes.push(key, records, record) {
+    pub(crate) fn push(&mut self, scope: ScopeId, records: u16, record: &[u8]) -> bool {
+        if self.records >= self.records_max || !self.bytes.push(scope, records, record) {
             return false;
         }
         self.records += u64::from(records);
@@ -144,19 +125,17 @@ impl Chunk {
     }
 
     /// Its records in the order they came, each with what it counts as.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (Key, u64, &[u8])> {
-        let (mut rest, is_for_sinks) = match &self.bytes {
-            Bytes::Heap(bytes) => (&bytes[..], true),
-            Bytes::Mapped(mapped) => (mapped.bytes(), false),
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (ScopeId, u64, &[u8])> {
+        let (mut rest, checksum_bytes) = match &self.bytes {
+            Bytes::Heap(bytes) => (&bytes[..], 0),
+            Bytes::Mapped(mapped) => (mapped.bytes(), CHECKSUM_BYTES),
         };
         std::iter::from_fn(move || {
             let (head, after) = rest.split_first_chunk::<ENTRY_HEAD_BYTES>()?;
             let (scope, records, len) = read_entry_head(head);
-            let ways = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
-            let ways = if is_for_sinks { Ways::from_bits(ways) } else { Ways::NONE };
-            let (record, after) = after.split_at_checked(len)?;
+            let (record, after) = after.get(checksum_bytes..)?.split_at_checked(len)?;
             rest = after;
-            Some((Key { scope, ways }, u64::from(records), record))
+            Some((scope, u64::from(records), record))
         })
     }
 }
@@ -229,7 +208,7 @@ impl Pool {
         records_max: u64,
         mapped_for: Option<(Signal, ScopeId)>,
     ) -> Option<Chunk> {
-        let wanted = match record_bytes + ENTRY_HEAD_BYTES {
+        let wanted = match record_bytes + ENTRY_HEAD_BYTES + CHECKSUM_BYTES {
             bytes if Self::is_for_one(record_bytes) => bytes,
             bytes if self.is_pressed() => bytes.max(SMALL_CHUNK_BYTES),
             _ => CHUNK_BYTES,

@@ -21,6 +21,11 @@ pub(crate) fn flush_at_exit(pipeline: Arc<Pipeline>, threads: Threads, timeout: 
     });
 }
 
+/// The guard has done it: whom it has not waited for to the end need not be waited for again.
+pub(crate) fn has_flushed(pipeline: &Arc<Pipeline>) {
+    lock(&ENDING).take_if(|(ending, ..)| Arc::ptr_eq(ending, pipeline));
+}
+
 static ENDING: Mutex<Option<(Arc<Pipeline>, Threads, Duration)>> = Mutex::new(None);
 
 extern "C" fn at_exit() {

@@ -9,6 +9,7 @@ use opentelemetry::global;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
+use crate::exit;
 use crate::ledger::Ledger;
 use crate::levels::Levels;
 use crate::pipeline::Pipeline;
@@ -111,7 +112,7 @@ impl Guard {
         self.pipeline.ledger()
     }
 
-    /// What has become of each sink's records so far; of those that wait for the sinks' thread nothing is said yet.
+    /// What has become of each sink's records so far; of those that wait for a sink's thread nothing is said yet.
     pub fn sinks(&self) -> Vec<SinkAccount> {
         self.pipeline.sinks.as_ref().map(Sinks::accounts).unwrap_or_default()
     }
@@ -187,6 +188,7 @@ impl Guard {
         self.pipeline.restraint.tell(&self.pipeline);
         self.pipeline.restraint.close();
         std::mem::take(&mut self.threads).shut_down(timeout, GRACE);
+        exit::has_flushed(&self.pipeline);
         std::mem::take(&mut self.providers).shut_down();
     }
 }

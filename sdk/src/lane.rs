@@ -17,9 +17,8 @@ use sharded_slab::Slab;
 use tokio::sync::Notify;
 
 use crate::callsite::CallsiteCache;
-#[cfg(any(test, feature = "otel-logs", feature = "metrics"))]
 use crate::callsite::ScopeId;
-use crate::chunk::{Chunk, Key, Pool};
+use crate::chunk::{Chunk, Pool};
 use crate::config::Signal;
 use crate::ledger::{Account, Counters};
 use crate::lock;
@@ -131,30 +130,29 @@ impl Lane {
 
     /// Hands a record over. Blocks only where the buffer is full and that was asked for.
     #[inline]
-    pub(crate) fn push(&self, local: &Local, key: impl Into<Key>, record: &[u8], urgency: Urgency) {
-        let key = key.into();
-        let wanted = local.with_slot(self, |slot| self.append(&mut lock(&slot.state), key, 1, record));
-        let wanted = wanted.unwrap_or_else(|| self.push_when_full(local, key, record));
+    pub(crate) fn push(&self, local: &Local, scope: ScopeId, record: &[u8], urgency: Urgency) {
+        let wanted = local.with_slot(self, |slot| self.append(&mut lock(&slot.state), scope, 1, record));
+        let wanted = wanted.unwrap_or_else(|| self.push_when_full(local, scope, record));
         self.request(wanted.max(urgency));
     }
 
     /// The same for a thread whose locals are gone already, and for the export thread's own records. Never blocks.
-    pub(crate) fn push_detached(&self, key: impl Into<Key>, record: &[u8], urgency: Urgency) {
-        let wanted = self.append_detached(key.into(), 1, record);
+    pub(crate) fn push_detached(&self, scope: ScopeId, record: &[u8], urgency: Urgency) {
+        let wanted = self.append_detached(scope, 1, record);
         self.request(wanted.max(urgency));
     }
 
     /// The same for a record that counts as so many, and is collected by whoever asked for it.
     #[cfg(feature = "metrics")]
     pub(crate) fn push_points(&self, scope: ScopeId, points: u16, record: &[u8]) {
-        self.append_detached(scope.into(), points, record);
+        self.append_detached(scope, points, record);
     }
 
-    fn append_detached(&self, key: Key, records: u16, record: &[u8]) -> Urgency {
+    fn append_detached(&self, scope: ScopeId, records: u16, record: &[u8]) -> Urgency {
         loop {
             let mut slots = lock(&self.slots);
             let mut state = SlotState { is_closed: slots.is_closed, ..SlotState::default() };
-            let mut wanted = self.append(&mut state, key, records, record);
+            let mut wanted = self.append(&mut state, scope, records, record);
             if wanted.is_none() {
                 if self.when_full == WhenFull::DropOldest && self.drop_oldest() {
                     continue;
@@ -239,17 +237,17 @@ impl Lane {
 
     /// Appends a record; `None`, and nothing is counted, where the buffer is full.
     #[inline]
-    fn append(&self, state: &mut SlotState, key: Key, records: u16, record: &[u8]) -> Option<Urgency> {
+    fn append(&self, state: &mut SlotState, scope: ScopeId, records: u16, record: &[u8]) -> Option<Urgency> {
         let is_first = state.chunk.records() == 0;
-        if !state.is_closed && state.chunk.push(key, records, record) {
+        if !state.is_closed && state.chunk.push(scope, records, record) {
             state.tally.emitted += u64::from(records);
             return Some(if is_first { Urgency::Scheduled } else { Urgency::Idle });
         }
-        self.append_to_new(state, key, records, record)
+        self.append_to_new(state, scope, records, record)
     }
 
     #[cold]
-    fn append_to_new(&self, state: &mut SlotState, key: Key, records: u16, record: &[u8]) -> Option<Urgency> {
+    fn append_to_new(&self, state: &mut SlotState, scope: ScopeId, records: u16, record: &[u8]) -> Option<Urgency> {
         if state.is_closed {
             state.tally.emitted += u64::from(records);
             state.tally.dropped_after_shutdown += u64::from(records);
@@ -257,14 +255,14 @@ impl Lane {
         }
         let waiting = self.queued_records.load(Ordering::Relaxed) + state.chunk.records();
         let room = self.queue_records_max.saturating_sub(waiting);
-        let mapped_for = self.mapped.map(|signal| (signal, key.scope));
+        let mapped_for = self.mapped.map(|signal| (signal, scope));
         let chunk = if room > 0 { self.pool.acquire(record.len(), room, mapped_for) } else { None };
         let is_pressed = self.pool.is_pressed();
         let Some(mut chunk) = chunk else {
             self.push_full(std::mem::take(&mut state.chunk)); // so that it counts as queued for other threads, too
             return None;
         };
-        chunk.push(key, records, record);
+        chunk.push(scope, records, record);
         state.tally.emitted += u64::from(records);
         let full = if Pool::is_for_one(record.len()) { chunk } else { std::mem::replace(&mut state.chunk, chunk) };
         Some(self.push_full(full).max(if is_pressed { Urgency::Pressed } else { Urgency::Scheduled }))

@@ -75,7 +75,7 @@
 //! | the guard is dropped: `main` returns, or a panic unwinds it | all, for at most [`shutdown_timeout`](Builder::shutdown_timeout) |
 //! | `std::process::exit`; `main` returns while the guard is leaked or in a static | the same, after [`init`] (and not after [`Builder::layer`]) |
 //! | a panic with `panic = "abort"` | the same, and the panic, before the process is aborted |
-//! | `std::process::abort`, a signal that nobody handles, `kill -9` | what was sent until then: an ERROR leaves after some 10 ms, the rest after the schedule delay; and later what is in the [`spool`] by then |
+//! | `std::process::abort`, a signal that nobody handles, `kill -9` | what was sent until then: an ERROR leaves after some 10 ms, the rest after the schedule delay; and later what is in the [`spool`] by then, all of it with [mapped chunks](spool::Spool::mapped) |
 //!
 //! A forked child has no export thread: what it logs is counted, and never sent. A service that forks calls `init` afterwards.
 //!
@@ -131,7 +131,7 @@
 //!
 //! The [`Ledger`] is among them, by OpenTelemetry's names: `otel.sdk.log.created`, `otel.sdk.processor.{log,span}.processed`,
 //! `otel.sdk.exporter.{log,span,metric_data_point}.{exported,inflight}`; what was lost has an `error.type`. What is on disk is
-//! `watchbell.sdk.{log,span,metric_data_point}.spooled`.
+//! `watchbell.sdk.{log,span,metric_data_point}.spooled`. What became of records at each [`sink`] is `watchbell.sdk.sink.log.{processed,withheld}`.
 //!
 //! Losses are told to the collector as log records of the scope `watchbell`, too, at most once a minute and at the shutdown, each with `lost.records` (how
 //! many since), `lost.signal` (`logs`, `traces`, `metrics`) and `lost.reason` (`buffer_full`, `spool_full`, `spool_damaged`, `refused`,
@@ -353,7 +353,7 @@ where
     let thread = has_export.then(|| ExportThread::spawn(Arc::clone(&pipeline), config, collect)).transpose();
     let threads = Threads {
         export: thread.map_err(InitError::Export)?,
-        sinks: SinkThread::spawn(&pipeline).map_err(InitError::Export)?,
+        sinks: SinkThread::spawn_all(&pipeline).map_err(InitError::Export)?,
     };
     let scope = InstrumentationScope::builder("watchbell").with_version(env!("CARGO_PKG_VERSION")).build();
     let provider = (!config.is_disabled).then(|| provider(&pipeline, config, &scope));

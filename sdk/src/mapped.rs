@@ -47,7 +47,7 @@ use std::sync::{Arc, Mutex};
 use watchbell_proto::wire::put_bytes_field;
 
 use crate::callsite::{SCOPES_MAX, ScopeId};
-use crate::chunk::{ENTRY_HEAD_BYTES, Key, entry_head};
+use crate::chunk::{ENTRY_HEAD_BYTES, entry_head};
 use crate::config::Signal;
 use crate::lock;
 use map::{Layout, Map, Run, UNIT_BYTES, UNIT_NUMBERS_BYTES};
@@ -60,6 +60,9 @@ const HEADER_BYTES: usize = 4096;
 const RESOURCE: u16 = u16::MAX;
 
 const TABLE_HEAD_BYTES: usize = 12;
+
+/// Bytes between an entry's head and its record.
+pub(crate) const CHECKSUM_BYTES: usize = 4;
 
 /// The mapped file of this process.
 pub(crate) struct Arena {
@@ -161,14 +164,14 @@ pub(crate) struct Mapped {
 impl Mapped {
     /// Appends a record; false, and nothing is written, where it does not fit, its scope is new to the file, or this is a forked child.
     #[inline]
-    pub(crate) fn push(&mut self, key: Key, records: u16, record: &[u8]) -> bool {
-        if !self.arena.knows(key.scope) {
+    pub(crate) fn push(&mut self, scope: ScopeId, records: u16, record: &[u8]) -> bool {
+        if !self.arena.knows(scope) {
             return false;
         }
-        let mut head = [0; ENTRY_HEAD_BYTES];
-        head[..8].copy_from_slice(&entry_head(key.scope, records, record.len()));
-        let checksum = checksum(&head[..8], record);
-        head[8..].copy_from_slice(&checksum.to_le_bytes());
+        let mut head = [0; ENTRY_HEAD_BYTES + CHECKSUM_BYTES];
+        let (entry, checked) = head.split_at_mut(ENTRY_HEAD_BYTES);
+        entry.copy_from_slice(&entry_head(scope, records, record.len()));
+        checked.copy_from_slice(&checksum(entry, record));
         self.run.push(&head, record)
     }
 
@@ -185,11 +188,11 @@ impl Mapped {
     }
 }
 
-fn checksum(head: &[u8], record: &[u8]) -> u32 {
+fn checksum(head: &[u8], record: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(head);
     hasher.update(record);
-    hasher.finalize()
+    hasher.finalize().to_le_bytes()
 }
 
 /// The mapped chunks that a request was made of: they stay as they are until it is dropped.

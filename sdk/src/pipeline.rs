@@ -8,7 +8,7 @@ use tracing_core::Level;
 
 use crate::baggage::Baggage;
 use crate::callsite::ScopeId;
-use crate::chunk::{Key, Pool};
+use crate::chunk::Pool;
 use crate::config::{Config, Signal};
 use crate::lane::{Lane, Local, Urgency};
 use crate::ledger::Ledger;
@@ -122,7 +122,7 @@ impl Pipeline {
             if self.scrubs_in_call() {
                 return self.emit_scrubbed(local, scope, record, urgency);
             }
-            push(&self.logs, local, scope.into(), record, urgency);
+            push(&self.logs, local, scope, record, urgency);
         }
     }
 
@@ -130,7 +130,7 @@ impl Pipeline {
     #[inline(never)]
     fn emit_scrubbed(&self, local: Option<&Local>, scope: ScopeId, record: &[u8], urgency: Urgency) {
         let scrubbed = self.redaction.as_ref().and_then(|redaction| redaction.scrubbed_record(record));
-        push(&self.logs, local, scope.into(), scrubbed.as_deref().unwrap_or(record), urgency);
+        push(&self.logs, local, scope, scrubbed.as_deref().unwrap_or(record), urgency);
     }
 
     /// Whether log records are without secrets before they are in a chunk.
@@ -142,8 +142,8 @@ impl Pipeline {
         if sinks.has_in_call() {
             sinks.write_in_call(ways, scope, record, self.redaction.as_deref());
         }
-        if sinks.is_queued(ways) {
-            push(&sinks.lane, local, Key { scope, ways }, record, Urgency::Idle);
+        for lane in sinks.lanes(ways) {
+            push(lane, local, scope, record, Urgency::Idle);
         }
     }
 
@@ -159,9 +159,9 @@ impl Pipeline {
 }
 
 #[inline]
-fn push(lane: &Lane, local: Option<&Local>, key: Key, record: &[u8], urgency: Urgency) {
+fn push(lane: &Lane, local: Option<&Local>, scope: ScopeId, record: &[u8], urgency: Urgency) {
     match local {
-        Some(local) => lane.push(local, key, record, urgency),
-        None => lane.push_detached(key, record, urgency),
+        Some(local) => lane.push(local, scope, record, urgency),
+        None => lane.push_detached(scope, record, urgency),
     }
 }

@@ -23,13 +23,18 @@
 //!
 //! # What it costs, and what it promises
 //!
-//! All sinks together cost the thread that logs one copy of the encoded record; a thread of their own formats and writes it, some ten milliseconds
+//! A sink costs the thread that logs one copy of each encoded record that it wants; a thread of its own formats and writes it, some ten milliseconds
 //! later at most, in the order of time of each such batch. A [flush](crate::Guard::flush), the guard's drop, `std::process::exit` and a panic wait
-//! for it; a signal that kills the process loses those last milliseconds. [`Sink::in_call`] writes in the thread that logs instead, at once.
+//! for it, until their deadline; a signal that kills the process loses those last milliseconds. [`Sink::in_call`] writes in the thread that logs instead,
+//! at once.
 //!
-//! No sink holds up the service or the collector's records. Up to [`SINK_BYTES_MAX`] wait for a slow disk, and beyond the newest are dropped;
-//! a sink that fails (a full disk) loses what it could not write, is told once on stderr, is tried again with the next record, and the others go on.
-//! [`Guard::sinks`](crate::Guard::sinks) counts all of this.
+//! No sink holds up the service, another sink or the collector's records, not even one that hangs: a console whose pipe nobody reads, a file on a disk that is
+//! stuck. Up to [`SINK_BYTES_MAX`] wait for each, and beyond the newest are dropped; a sink that fails (a full disk) loses what it could not write, is told
+//! once on stderr, and is tried again with the next record.
+//!
+//! [`Guard::sinks`](crate::Guard::sinks) counts all of this, and so do the metrics `watchbell.sdk.sink.log.processed` (by `error.type`: none for what was
+//! written, `write_failed`, `queue_full`, `already_shutdown`) and `watchbell.sdk.sink.log.withheld` (by the sink's filter), with the sink's name as
+//! `otel.component.name`.
 
 #[cfg(feature = "files")]
 pub mod file;
@@ -50,7 +55,7 @@ use tokio::sync::Notify;
 use crate::callsite::ScopeId;
 use crate::chunk::{Chunk, Pool};
 use crate::lane::{Lane, WhenFull};
-use crate::ledger::End;
+use crate::ledger::{Account, End};
 use crate::levels::{Directives, Ways};
 use crate::lock;
 use crate::redact::Redaction;
@@ -63,7 +68,7 @@ use output::Output;
 pub(crate) use spec::listed;
 pub(crate) use worker::SinkThread;
 
-/// Most bytes that wait for the sinks' thread (16 MiB); at the limit the newest records are dropped for all sinks that it writes, and counted.
+/// Most bytes that wait for a sink's thread (16 MiB); at the limit the newest records are dropped for this sink, and counted.
 pub const SINK_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One way of records out of the service; the [module](self) has an example.
@@ -277,14 +282,17 @@ pub struct SinkAccount {
     pub written: u64,
     /// Records that could not be written: a full disk, a socket that nobody reads, a panic of a callback.
     pub failed: u64,
-    /// Records that were dropped because [`SINK_BYTES_MAX`] waited, or that came after the shutdown; one number for all sinks of the thread, since it
-    /// is not known which of them would have taken such a record.
+    /// Records that were dropped because [`SINK_BYTES_MAX`] waited, or that came after the shutdown.
     pub dropped: u64,
+    /// Those of them that came after the shutdown.
+    pub dropped_after_shutdown: u64,
+    /// Records that the sink's [filter](Sink::filter) left out.
+    pub withheld: u64,
 }
 
 impl fmt::Display for SinkAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, written, failed, dropped } = self;
+        let Self { name, written, failed, dropped, .. } = self;
         write!(f, "{name}: {written} written, {failed} failed, {dropped} dropped")
     }
 }
@@ -293,6 +301,7 @@ impl fmt::Display for SinkAccount {
 struct Counters {
     written: AtomicU64,
     failed: AtomicU64,
+    withheld: AtomicU64,
 }
 
 /// A sink with its output.
@@ -309,16 +318,21 @@ struct Open {
 
 /// A service's sinks.
 pub(crate) struct Sinks {
-    /// The way to the sinks' thread.
-    pub(crate) lane: Lane,
-    pool: Arc<Pool>,
-    pub(crate) wake: Arc<Notify>,
-    queued: Ways,
+    queued: Vec<Arc<Queued>>,
     in_call: Vec<(Ways, Mutex<Open>)>,
     consoles_in_call: Ways,
-    accounts: Vec<(String, Arc<Counters>, Ways)>,
-    /// Those for the thread, until it starts.
-    waiting: Mutex<Vec<(Ways, Open)>>,
+    /// In the order in which they were added, with the place among the queued.
+    counted: Vec<(String, Arc<Counters>, Option<usize>)>,
+}
+
+/// A sink with a thread of its own, and the way to that.
+struct Queued {
+    way: Ways,
+    lane: Lane,
+    pool: Arc<Pool>,
+    wake: Arc<Notify>,
+    /// Until the thread starts.
+    open: Mutex<Option<Open>>,
 }
 
 impl Sinks {
@@ -328,37 +342,28 @@ impl Sinks {
             return Ok(None);
         }
         let resource: Arc<[KeyValue]> = resource.into();
-        let mut consoles_in_call = Ways::NONE;
-        let (mut queued, mut in_call, mut waiting, mut accounts) = (Ways::NONE, Vec::new(), Vec::new(), Vec::new());
+        let mut this =
+            Self { queued: Vec::new(), in_call: Vec::new(), consoles_in_call: Ways::NONE, counted: Vec::new() };
         for (i, sink) in sinks.into_iter().enumerate() {
             let (way, is_in_call) = (Ways::sink(i), sink.in_call);
             if is_in_call && sink.is_console() {
-                consoles_in_call = consoles_in_call.or(way);
+                this.consoles_in_call = this.consoles_in_call.or(way);
             }
             let open = sink.open(&resource)?;
-            accounts.push((open.name.clone(), Arc::clone(&open.counters), way));
-            if is_in_call {
-                in_call.push((way, Mutex::new(open)));
-            } else {
-                queued = queued.or(way);
-                waiting.push((way, open));
+            let queued = (!is_in_call).then_some(this.queued.len());
+            this.counted.push((open.name.clone(), Arc::clone(&open.counters), queued));
+            match queued {
+                Some(_) => this.queued.push(Arc::new(Queued::new(way, open))),
+                None => this.in_call.push((way, Mutex::new(open))),
             }
         }
-        let wake = Arc::<Notify>::default();
-        let pool = Arc::new(Pool::new(SINK_BYTES_MAX));
-        let lane = Lane::new(Arc::clone(&pool), Arc::clone(&wake), u64::MAX, WhenFull::DropNewest);
-        Ok(Some(Self { lane, pool, wake, queued, in_call, consoles_in_call, accounts, waiting: Mutex::new(waiting) }))
+        Ok(Some(this))
     }
 
-    /// Whether the thread writes any of them.
-    pub(crate) fn has_queued(&self) -> bool {
-        !self.queued.is_none()
-    }
-
-    /// Whether a record that goes these ways is for the thread.
+    /// The ways to the threads of those sinks that want a record.
     #[inline]
-    pub(crate) fn is_queued(&self, ways: Ways) -> bool {
-        !self.queued.and(ways).is_none()
+    pub(crate) fn lanes(&self, ways: Ways) -> impl Iterator<Item = &Lane> {
+        self.queued.iter().filter(move |queued| !queued.way.and(ways).is_none()).map(|queued| &queued.lane)
     }
 
     /// Writes a record to the sinks that write at once.
@@ -385,6 +390,30 @@ impl Sinks {
         self.consoles_in_call
     }
 
+    pub(crate) fn accounts(&self) -> Vec<SinkAccount> {
+        self.counted.iter().map(|(name, counters, queued)| self.account(name, counters, *queued)).collect()
+    }
+
+    fn account(&self, name: &str, counters: &Counters, queued: Option<usize>) -> SinkAccount {
+        let queued = queued.map(|queued| self.queued[queued].lane.account());
+        SinkAccount {
+            name: name.to_owned(),
+            written: counters.written.load(Ordering::Relaxed),
+            failed: counters.failed.load(Ordering::Relaxed),
+            dropped: queued.as_ref().map_or(0, Account::dropped),
+            dropped_after_shutdown: queued.map_or(0, |account| account.dropped_after_shutdown),
+            withheld: counters.withheld.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Queued {
+    fn new(way: Ways, open: Open) -> Self {
+        let (wake, pool) = (Arc::<Notify>::default(), Arc::new(Pool::new(SINK_BYTES_MAX)));
+        let lane = Lane::new(Arc::clone(&pool), Arc::clone(&wake), u64::MAX, WhenFull::DropNewest);
+        Self { way, lane, pool, wake, open: Mutex::new(Some(open)) }
+    }
+
     /// Takes chunks back whose records have been written, or have failed.
     fn settle(&self, chunks: Vec<Chunk>) {
         for chunk in chunks {
@@ -392,17 +421,6 @@ impl Sinks {
             self.lane.counters.add(End::Delivered, chunk.records());
             drop(self.pool.release(chunk));
         }
-    }
-
-    pub(crate) fn accounts(&self) -> Vec<SinkAccount> {
-        let dropped = self.lane.account().dropped();
-        let account = |(name, counters, way): &(String, Arc<Counters>, Ways)| SinkAccount {
-            name: name.clone(),
-            written: counters.written.load(Ordering::Relaxed),
-            failed: counters.failed.load(Ordering::Relaxed),
-            dropped: if self.is_queued(*way) { dropped } else { 0 },
-        };
-        self.accounts.iter().map(account).collect()
     }
 }
 

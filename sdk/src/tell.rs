@@ -1,7 +1,9 @@
 //! Says something on stderr: the one place where the telemetry's own troubles can be told. `OTEL_LOG_LEVEL` says how much.
 
+#[cfg(unix)]
+mod stderr;
+
 use std::fmt;
-use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::one_line::OneLine;
@@ -57,6 +59,14 @@ fn tell(verbosity: Verbosity, text: fmt::Arguments<'_>) {
         let mut line = "watchbell: ".to_owned();
         let _ = fmt::Write::write_fmt(&mut OneLine(&mut line), text); // a collector's words may be in it
         line.push('\n');
-        let _ = std::io::stderr().write_all(line.as_bytes()); // there is nowhere to tell that it failed
+        let _ = write(line.as_bytes()); // there is nowhere to tell that it failed
     }
+}
+
+#[cfg(unix)]
+use stderr::write;
+
+#[cfg(not(unix))]
+fn write(line: &[u8]) -> std::io::Result<()> {
+    std::io::Write::write_all(&mut std::io::stderr(), line)
 }

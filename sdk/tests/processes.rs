@@ -1,6 +1,9 @@
 //! What a whole process shows and sends, and what it sends when it ends otherwise than by dropping the guard: each case is a process
 //! of its own, this program run again.
 
+#[cfg(all(unix, feature = "files"))]
+#[path = "processes/hanging.rs"]
+mod hanging;
 #[cfg(target_os = "linux")]
 #[path = "processes/mapped.rs"]
 mod mapped;
@@ -411,6 +414,8 @@ fn the_process_that_ends() {
             std::process::exit(7);
         }
         "thread ends" => end_a_thread(),
+        #[cfg(all(unix, feature = "files"))]
+        "hanging" => hanging::log_and_exit(guard),
         #[cfg(target_os = "linux")]
         "mapped" => mapped::log_and_report(),
         #[cfg(target_os = "linux")]

@@ -147,6 +147,16 @@ fn what_is_our_own() {
     assert_eq!(config.levels_file, Some("/etc/levels".into()));
     assert_eq!(format!("{:?}", config.sinks), r#"[Sink { name: "stderr", .. }, Sink { name: "syslog", .. }]"#);
     assert_eq!(read(&distribution(sinks), &[("RUST_LOG", "error")]).unwrap().0.levels.to_string(), "error");
+    let spool = "{spool: {dir: /var/spool/shop, bytes_max: 1000, when_full: refuse_newest, mapped: true}}";
+    let (config, told) = read(&distribution(spool), &[("WATCHBELL_SPOOL_DIR", "/elsewhere")]).unwrap();
+    let expected = Spool::in_dir("/var/spool/shop").bytes_max(1000).refuse_newest().mapped();
+    assert_eq!((config.spool, told.len()), (Some(expected), 0));
+    let (config, _) = read(&distribution("{}"), &[("WATCHBELL_SPOOL_DIR", "/elsewhere")]).unwrap();
+    assert_eq!(config.spool, Some(Spool::in_dir("/elsewhere")));
+    let error = read(&distribution("{spool: {mapped: maybe}}"), &[]).unwrap_err();
+    assert!(error.contains("`dir` is missing"), "{error}");
+    let error = read(&distribution("{spool: {dir: x, mapped: maybe}}"), &[]).unwrap_err();
+    assert!(error.contains("`maybe` is not a boolean"), "{error}");
     let error = read(&distribution("{sinks: ['stdin', 'stderr format=xml']}"), &[]).unwrap_err();
     assert!(error.contains("`stdin` is no sink") && error.contains("`xml` is not a format"), "{error}");
 }

@@ -462,6 +462,12 @@ fn a_spool() {
     let spool = Spool::in_dir("/var/spool/checkout");
     assert_eq!(built(of("", "")), (spool.clone(), vec![]));
     assert_eq!(built(of("1000", "refuse_newest")), (spool.clone().bytes_max(1000).refuse_newest(), vec![]));
+    let mapped = |value| self::built(&[folder, ("WATCHBELL_SPOOL_MAPPED", value)]);
+    assert_eq!(mapped("true").0.spool, Some(spool.clone().mapped()));
+    assert_eq!(
+        mapped("1").1,
+        ["WATCHBELL_SPOOL_MAPPED counts as `false`: `1` is not a boolean; write `true` or `false`"]
+    );
     let warnings = [
         "WATCHBELL_SPOOL_BYTES_MAX is ignored: `1GiB` is not a number of bytes, 1 or more, without a unit",
         "WATCHBELL_SPOOL_WHEN_FULL is ignored: `burn` is nothing that a spool does; write `drop_oldest` or `refuse_newest`",

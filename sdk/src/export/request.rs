@@ -7,7 +7,7 @@ use opentelemetry::KeyValue;
 use watchbell_proto::wire::{put_bytes_field, put_bytes_header, put_message_field, varint_len};
 
 use crate::callsite::ScopeId;
-use crate::chunk::{Chunk, Key};
+use crate::chunk::Chunk;
 use crate::encode::put_resource;
 use crate::redact::Redaction;
 
@@ -41,13 +41,13 @@ pub(crate) fn requests(resource: &[u8], chunks: &[Chunk], size: Size, redaction:
         Some(redaction) => entries(chunks).map(|(_, _, record)| redaction.scrubbed_record(record)).collect(),
         None => Vec::new(),
     };
-    for (i, (key, records, record)) in entries(chunks).enumerate() {
+    for (i, (scope, records, record)) in entries(chunks).enumerate() {
         let record = scrubbed.get(i).and_then(Option::as_deref).unwrap_or(record);
         let is_full = group.bytes + record.len() > size.bytes || group.records >= size.records;
         if group.records > 0 && is_full {
             requests.push(std::mem::take(&mut group).request(resource));
         }
-        group.add(key.scope, records, record);
+        group.add(scope, records, record);
     }
     if group.records > 0 {
         requests.push(group.request(resource));
@@ -55,7 +55,7 @@ pub(crate) fn requests(resource: &[u8], chunks: &[Chunk], size: Size, redaction:
     requests
 }
 
-fn entries(chunks: &[Chunk]) -> impl Iterator<Item = (Key, u64, &[u8])> {
+fn entries(chunks: &[Chunk]) -> impl Iterator<Item = (ScopeId, u64, &[u8])> {
     chunks.iter().flat_map(Chunk::entries)
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use super::{Lane, Local, SlotState, Urgency};
-use crate::chunk::Key;
+use crate::callsite::ScopeId;
 use crate::ledger::End;
 use crate::lock;
 
@@ -52,10 +52,10 @@ const BLOCK_TIMEOUT: Duration = Duration::from_millis(100);
 impl Lane {
     /// Hands a record over for which there was no room.
     #[cold]
-    pub(super) fn push_when_full(&self, local: &Local, key: Key, record: &[u8]) -> Urgency {
+    pub(super) fn push_when_full(&self, local: &Local, scope: ScopeId, record: &[u8]) -> Urgency {
         let with_state =
             |f: &dyn Fn(&mut SlotState) -> Option<Urgency>| local.with_slot(self, |slot| f(&mut lock(&slot.state)));
-        let again = || with_state(&|state| self.append(state, key, 1, record));
+        let again = || with_state(&|state| self.append(state, scope, 1, record));
         let pushed = match self.when_full {
             WhenFull::DropNewest => None,
             WhenFull::DropOldest => {

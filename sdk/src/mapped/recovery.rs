@@ -7,7 +7,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use watchbell_proto::wire::{Fields, Value};
 
 use super::{
-    HEADER_BYTES, MAGIC, RESOURCE, TABLE_HEAD_BYTES, UNIT_BYTES, UNIT_NUMBERS_BYTES, checksum, layout, table_at,
+    CHECKSUM_BYTES, HEADER_BYTES, MAGIC, RESOURCE, TABLE_HEAD_BYTES, UNIT_BYTES, UNIT_NUMBERS_BYTES, checksum, layout,
+    table_at,
 };
 use crate::callsite::{Scope, ScopeId};
 use crate::chunk::{Chunk, ENTRY_HEAD_BYTES, read_entry_head};
@@ -106,10 +107,11 @@ impl Left {
 
     /// Takes a run's records up to the first that is not whole.
     fn take_entries(&mut self, mut run: &[u8], chunk: &mut Chunk) {
-        while let Some((head, rest)) = run.split_first_chunk::<ENTRY_HEAD_BYTES>() {
+        while let Some((head, rest)) = run.split_first_chunk::<ENTRY_HEAD_BYTES>()
+            && let Some((expected, rest)) = rest.split_first_chunk::<CHECKSUM_BYTES>()
+        {
             let (scope, records, len) = read_entry_head(head);
-            let expected = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
-            let record = rest.get(..len).filter(|record| checksum(&head[..8], record) == expected);
+            let record = rest.get(..len).filter(|record| checksum(head, record) == *expected);
             let Some((record, scope)) = record.zip(self.scopes.get(&scope.to_u16())) else { break };
             chunk.push(*scope, records, record);
             run = &rest[len..];

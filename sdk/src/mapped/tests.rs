@@ -35,20 +35,20 @@ fn done(path: PathBuf, steps: Vec<Step>) -> Vec<Live> {
     let mut live: Vec<Live> = Vec::new();
     for (number, step) in (0u64..).zip(steps) {
         let record = |bytes: usize| [&number.to_le_bytes()[..], &vec![number as u8; bytes]].concat();
-        let key = |signal| Key::from(ScopeId::of_target(&format!("mapped::{}::{}", signal as usize, number % 3)));
+        let scope = |signal| ScopeId::of_target(&format!("mapped::{}::{}", signal as usize, number % 3));
         match step {
             Step::Begin(signal, bytes) => {
-                let (record, key) = (record(bytes), key(signal));
-                let begun = arena.begin(signal, key.scope, record.len() + ENTRY_HEAD_BYTES);
+                let (record, scope) = (record(bytes), scope(signal));
+                let begun = arena.begin(signal, scope, record.len() + ENTRY_HEAD_BYTES + CHECKSUM_BYTES);
                 let Some(mut mapped) = begun else { continue };
-                assert!(mapped.push(key, 1, &record), "a run is for its first record at least");
+                assert!(mapped.push(scope, 1, &record), "a run is for its first record at least");
                 live.push((signal, mapped, vec![record]));
             }
             Step::Push(run, bytes) if !live.is_empty() => {
                 let run = run % live.len();
                 let (signal, mapped, records) = &mut live[run];
                 let record = record(bytes);
-                if mapped.push(key(*signal), 1, &record) {
+                if mapped.push(scope(*signal), 1, &record) {
                     records.push(record);
                 }
             }
@@ -86,10 +86,10 @@ proptest! {
         live.iter().for_each(|(signal, _, records)| expected.entry(*signal as usize).or_default().extend_from_slice(records));
         prop_assert_eq!(found(&chunks), expected, "in the order in which runs were begun");
         for (_, chunk) in &chunks {
-            for (key, _, record) in chunk.entries() {
+            for (id, _, record) in chunk.entries() {
                 let number = u64::from_le_bytes(record[..8].try_into().unwrap());
                 let scope = format!("::{}", number % 3);
-                prop_assert!(key.scope.scope().name().ends_with(&scope));
+                prop_assert!(id.scope().name().ends_with(&scope));
             }
         }
     }

@@ -9,12 +9,14 @@ use opentelemetry::metrics::{AsyncInstrument, Meter};
 use crate::config::Signal;
 use crate::ledger::Account;
 use crate::pipeline::Pipeline;
+use crate::sink::{SinkAccount, Sinks};
 
 /// Observes the account of each signal.
 pub(super) fn observe(pipeline: &Arc<Pipeline>, meter: &Meter) {
     observe_signal(pipeline, meter, Signal::Logs, "log", "{log_record}");
     observe_signal(pipeline, meter, Signal::Traces, "span", "{span}");
     observe_signal(pipeline, meter, Signal::Metrics, "metric_data_point", "{data_point}");
+    observe_sinks(pipeline, meter);
     let of_withheld = Arc::clone(pipeline);
     meter
         .u64_observable_counter("watchbell.log.withheld")
@@ -62,6 +64,16 @@ fn observe_signal(pipeline: &Arc<Pipeline>, meter: &Meter, signal: Signal, noun:
             of_spooled().iter().for_each(|account| out.observe(account.spooled as i64, &[]));
         })
         .build();
+    let of_unmapped = account(pipeline, signal);
+    meter
+        .u64_observable_counter(format!("watchbell.sdk.{noun}.unmapped"))
+        .with_description("What was in memory alone for want of room in the mapped file.")
+        .with_unit(unit)
+        .with_callback(move |out| {
+            let unmapped = of_unmapped().map_or(0, |account| account.unmapped);
+            (unmapped > 0).then(|| out.observe(unmapped, &[]));
+        })
+        .build();
     let of_inflight = account(pipeline, signal);
     let inflight = |account: &Account| account.in_flight as i64;
     meter
@@ -72,6 +84,53 @@ fn observe_signal(pipeline: &Arc<Pipeline>, meter: &Meter, signal: Signal, noun:
             of_inflight().iter().for_each(|account| out.observe(inflight(account), &[component("exporter")]));
         })
         .build();
+}
+
+/// What became of log records at each sink.
+fn observe_sinks(pipeline: &Arc<Pipeline>, meter: &Meter) {
+    if pipeline.sinks.is_none() {
+        return;
+    }
+    let of_processed = Arc::clone(pipeline);
+    meter
+        .u64_observable_counter("watchbell.sdk.sink.log.processed")
+        .with_description("Log records that came to a sink, by error.type: without one they were written.")
+        .with_unit("{log_record}")
+        .with_callback(move |out| each_sink(&of_processed, |sink| sink_processed(out, sink)))
+        .build();
+    let of_withheld = Arc::clone(pipeline);
+    meter
+        .u64_observable_counter("watchbell.sdk.sink.log.withheld")
+        .with_description("Log records that a sink's filter left out.")
+        .with_unit("{log_record}")
+        .with_callback(move |out| {
+            each_sink(&of_withheld, |sink| observe_sink(out, sink, &[(sink.withheld, None)]));
+        })
+        .build();
+}
+
+fn each_sink(pipeline: &Pipeline, observe: impl Fn(&SinkAccount)) {
+    pipeline.sinks.iter().flat_map(Sinks::accounts).for_each(|sink| observe(&sink));
+}
+
+fn sink_processed(out: &dyn AsyncInstrument<u64>, sink: &SinkAccount) {
+    let counts = [
+        (sink.written, None),
+        (sink.failed, Some("write_failed")),
+        (sink.dropped - sink.dropped_after_shutdown, Some("queue_full")),
+        (sink.dropped_after_shutdown, Some("already_shutdown")),
+    ];
+    observe_sink(out, sink, &counts);
+}
+
+/// A count is told from its first record on.
+fn observe_sink(out: &dyn AsyncInstrument<u64>, sink: &SinkAccount, counts: &[(u64, Option<&'static str>)]) {
+    for (count, error) in counts.iter().filter(|(count, _)| *count > 0) {
+        let name = KeyValue::new("otel.component.name", sink.name.clone());
+        let error = error.map(|error| KeyValue::new("error.type", error));
+        let attributes: Vec<_> = [component("sink"), name].into_iter().chain(error).collect();
+        out.observe(*count, &attributes);
+    }
 }
 
 /// The account of a signal that has emitted something.
@@ -121,6 +180,7 @@ fn component(kind: &'static str) -> KeyValue {
         "otel.component.type",
         match kind {
             "exporter" => "watchbell_exporter",
+            "sink" => "watchbell_sink",
             _ => "watchbell_processor",
         },
     )

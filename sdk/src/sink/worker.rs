@@ -1,4 +1,4 @@
-//! The sinks' thread: collects records as the export thread does, and hands each to the sinks that want it.
+//! A sink's thread: collects records as the export thread does, and writes them.
 
 use std::borrow::Cow;
 use std::io;
@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use opentelemetry::Context;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Open, Record};
+use super::{Open, Queued, Record};
+use crate::callsite::ScopeId;
 use crate::chunk::Chunk;
-use crate::levels::Ways;
 use crate::lock;
 use crate::pipeline::Pipeline;
+use crate::redact::Redaction;
 use crate::tell;
 
 /// Least time between two batches: what comes meanwhile is written together.
@@ -28,7 +29,7 @@ enum Command {
     Shutdown(mpsc::Sender<()>),
 }
 
-/// The way to the sinks' thread.
+/// The way to a sink's thread.
 #[derive(Clone)]
 pub(crate) struct SinkThread {
     commands: UnboundedSender<Command>,
@@ -36,21 +37,24 @@ pub(crate) struct SinkThread {
 }
 
 impl SinkThread {
-    /// Starts the thread, if any sink wants one.
-    pub(crate) fn spawn(pipeline: &Arc<Pipeline>) -> Result<Option<Self>, String> {
-        let Some(sinks) = pipeline.sinks.as_ref().filter(|sinks| sinks.has_queued()) else { return Ok(None) };
-        let open = std::mem::take(&mut *lock(&sinks.waiting));
+    /// Starts a thread for each sink that wants one.
+    pub(crate) fn spawn_all(pipeline: &Arc<Pipeline>) -> Result<Vec<Self>, String> {
+        let queued = pipeline.sinks.iter().flat_map(|sinks| &sinks.queued);
+        queued.filter_map(|queued| Some(Self::spawn(pipeline, queued, lock(&queued.open).take()?))).collect()
+    }
+
+    fn spawn(pipeline: &Arc<Pipeline>, queued: &Arc<Queued>, sink: Open) -> Result<Self, String> {
         let (commands, receiver) = unbounded_channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
-        let worker = Worker { pipeline: Arc::clone(pipeline), sinks: open };
+        let worker = Worker { queued: Arc::clone(queued), redaction: pipeline.redaction.clone(), sink };
         let run = move || {
             let _suppressed = Context::enter_telemetry_suppressed_scope();
             runtime.block_on(worker.run(receiver));
         };
-        let thread = std::thread::Builder::new().name("watchbell-sinks".to_owned()).spawn(run);
+        let thread = std::thread::Builder::new().name("watchbell-sink".to_owned()).spawn(run);
         thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Some(Self { commands, process: std::process::id() }))
+        Ok(Self { commands, process: std::process::id() })
     }
 
     /// Asks for all to be written that was emitted before, and to be told then.
@@ -74,32 +78,31 @@ impl SinkThread {
 }
 
 struct Worker {
-    pipeline: Arc<Pipeline>,
-    sinks: Vec<(Ways, Open)>,
+    queued: Arc<Queued>,
+    redaction: Option<Arc<Redaction>>,
+    sink: Open,
 }
 
 impl Worker {
     async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
-        let pipeline = Arc::clone(&self.pipeline);
-        let Some(sinks) = &pipeline.sinks else { return };
         loop {
             let command = tokio::select! {
                 command = commands.recv() => Some(command),
-                () = sinks.wake.notified() => None,
+                () = self.queued.wake.notified() => None,
             };
             let started = Instant::now();
             if let Some(None | Some(Command::Shutdown(_))) = command {
-                sinks.lane.close();
+                self.queued.lane.close();
             }
-            let chunks = sinks.lane.collect();
+            let chunks = self.queued.lane.collect();
             self.write_all(&chunks);
-            sinks.settle(chunks);
+            self.queued.settle(chunks);
             match command {
                 Some(Some(Command::Flush(reply))) => {
                     let _ = reply.send(()); // who asked may have given up
                 }
                 Some(Some(Command::Shutdown(reply))) => {
-                    self.sinks.clear(); // ends what they do in the background
+                    drop(self); // ends what the sink does in the background
                     let _ = reply.send(()); // as above
                     return;
                 }
@@ -110,21 +113,16 @@ impl Worker {
     }
 
     fn write_all(&mut self, chunks: &[Chunk]) {
-        let mut records = Vec::new();
-        let entries = chunks.iter().flat_map(Chunk::entries);
-        let redaction = self.pipeline.redaction.as_deref();
+        let redaction = self.redaction.as_deref();
         let scrubbed = |record| redaction.and_then(|redaction| redaction.scrubbed_record(record)).map(Cow::Owned);
-        entries.for_each(|(key, _, record)| {
-            records.push((key.ways, key.scope.scope(), scrubbed(record).unwrap_or(Cow::Borrowed(record))));
-        });
-        let mut records: Vec<_> =
-            records.iter().map(|(ways, scope, record)| (*ways, Record::new(&scope.message, record))).collect();
-        records.sort_by_key(|(_, record)| record.time_unix_nano()); // each thread's records keep their order
-        for (ways, record) in &records {
-            let wanting = self.sinks.iter_mut().filter(|(way, _)| !way.and(*ways).is_none());
-            wanting.for_each(|(_, sink)| sink.write(record));
-        }
-        self.sinks.iter_mut().for_each(|(_, sink)| sink.flush());
+        let entries = chunks.iter().flat_map(Chunk::entries);
+        let entry =
+            |(scope, _, record): (ScopeId, _, _)| (scope.scope(), scrubbed(record).unwrap_or(Cow::Borrowed(record)));
+        let records: Vec<_> = entries.map(entry).collect();
+        let mut records: Vec<_> = records.iter().map(|(scope, record)| Record::new(&scope.message, record)).collect();
+        records.sort_by_key(Record::time_unix_nano); // each thread's records keep their order
+        records.iter().for_each(|record| self.sink.write(record));
+        self.sink.flush();
     }
 }
 
@@ -137,7 +135,10 @@ impl Open {
     fn write(&mut self, record: &Record<'_>) {
         match guarded(|| self.filter.as_ref().is_none_or(|filter| filter(record))) {
             Ok(true) => {}
-            Ok(false) => return,
+            Ok(false) => {
+                self.counters.withheld.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             Err(error) => return self.has_failed(1, &error),
         }
         if self.output.prepare(record) {

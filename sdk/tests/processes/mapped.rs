@@ -198,6 +198,7 @@ fn kill_after(command: &mut Command, folder: &Path, time: Duration) -> [usize; T
 }
 
 /// Reads reports until there are so many; how many it were.
+#[expect(clippy::unbuffered_bytes)] // what comes behind the last one is for the next call
 fn counted(child: &mut Child, reports: usize) -> usize {
     let pipe = child.stdout.as_mut().expect("a pipe");
     let is_report = |byte: &std::io::Result<u8>| usize::from(*byte.as_ref().expect("a pipe")) < THREADS;

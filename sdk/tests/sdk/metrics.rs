@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, number_data_point};
 use watchbell::opentelemetry::KeyValue;
 use watchbell::opentelemetry::metrics::MeterProvider;
+use watchbell::sink::Sink;
 
 use super::receiver::{Receiver, Scripted, attributes};
 use super::{builder, builder_with, pipeline, pipeline_of};
@@ -70,6 +72,40 @@ fn instruments_of_all_kinds_by_http_and_by_grpc() {
         let ledger = guard.shutdown(LONG);
         assert_eq!((ledger.metrics.lost(), ledger.metrics.in_flight), (0, 0), "{ledger}");
         assert!(ledger.metrics.delivered >= 6, "{ledger}");
+    }
+}
+
+/// One that takes no byte, and one with a filter.
+#[test]
+fn what_became_of_records_at_each_sink() {
+    let (receiver, folder) = (Receiver::http(), tempfile::tempdir().unwrap());
+    let (full, fine) = (folder.path().join("full"), folder.path().join("fine"));
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    let fine = Sink::file(fine).name("fine").filter(|record| record.attribute("audit").is_some());
+    let (dispatch, guard) = pipeline_of(builder(&receiver).sink(Sink::file(full).name("full")).sink(fine));
+    tracing::dispatcher::with_default(&dispatch, || {
+        (0..3).for_each(|i| tracing::info!(i, audit = true, "order placed"));
+        (0..4).for_each(|i| tracing::info!(i, "order seen"));
+    });
+    guard.flush(LONG).unwrap();
+    guard.flush(LONG).unwrap(); // the metrics of after that
+    let counts = |name| {
+        let Some(Data::Sum(sum)) = receiver.metric(name).data else { panic!("a sum") };
+        let text = |point: &NumberDataPoint, key: &str| attributes(&point.attributes).get(key).map(text);
+        let count = |point| (text(point, "otel.component.name").unwrap(), text(point, "error.type"), int(point));
+        let mut counts: Vec<_> = sum.data_points.iter().map(count).collect();
+        counts.sort();
+        counts
+    };
+    let expected = [("fine".to_owned(), None, 3), ("full".to_owned(), Some("write_failed".to_owned()), 7)];
+    assert_eq!(counts("watchbell.sdk.sink.log.processed"), expected);
+    assert_eq!(counts("watchbell.sdk.sink.log.withheld"), [("fine".to_owned(), None, 4)]);
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::StringValue(text) => text.clone(),
+        other => panic!("{other:?} is no string"),
     }
 }
 

@@ -375,3 +375,58 @@ fn without_a_disk_it_goes_on_in_memory() {
     let account = guard.shutdown(LONG).logs;
     assert_eq!((account.delivered, receiver.logs().len()), (10, 10), "{account}");
 }
+
+/// A file of that size has no room on any disk: it is refused, and not found out at a later write, which would end the process.
+#[test]
+#[cfg(target_os = "linux")]
+fn without_room_for_mapped_chunks_records_wait_in_memory_and_are_counted() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let receiver = Receiver::http();
+    let spool = Spool::in_dir(folder.path()).mapped();
+    let (dispatch, guard) = pipeline_of(builder(&receiver.endpoint(), spool).buffer_bytes_max(1 << 44));
+    log(&dispatch, &guard, 0..5);
+    let account = guard.shutdown(LONG).logs;
+    assert_eq!((account.delivered, account.unmapped), (5, 5), "{account}");
+    assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new());
+}
+
+/// The collector answers none of the requests, so that their chunks stay in the file until that is full.
+#[test]
+#[cfg(target_os = "linux")]
+fn mapped_chunks_run_out_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let (dispatch, guard) =
+        pipeline_of(builder(&endpoint, Spool::in_dir(folder.path()).mapped()).buffer_bytes_max(64 * 1024));
+    log(&dispatch, &guard, 0..100); // a chunk for each
+    let account = guard.ledger().logs;
+    assert!(account.unmapped > 0 && account.unmapped < 100 && is_exact(&account), "{account}");
+    let account = guard.shutdown(Duration::from_millis(400)).logs;
+    assert_eq!((account.emitted, account.spooled + account.dropped()), (100, 100), "{account}");
+    assert!(files(folder.path()).iter().all(|path| path.extension().unwrap() == "spool"), "the mapped file is gone");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn with_mapped_chunks_all_is_as_without() {
+    let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::http());
+    let (dispatch, guard) = pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path()).mapped()));
+    std::thread::scope(|threads| {
+        for thread in 0..4 {
+            let dispatch = &dispatch;
+            threads.spawn(move || {
+                (0..500).for_each(|i| {
+                    let text = "x".repeat(i * 20); // some need a chunk of their own
+                    tracing::dispatcher::with_default(dispatch, || tracing::info!(text, "record {}", thread * 500 + i));
+                })
+            });
+        }
+    });
+    let account = guard.shutdown(LONG).logs;
+    assert_eq!((account.delivered, account.unmapped, account.lost()), (2000, 0, 0), "{account}");
+    let mut came = bodies(&receiver);
+    came.sort_by_key(|body| number(body));
+    assert_eq!(came, records(0..2000));
+    assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new());
+}
