@@ -156,6 +156,7 @@ struct Settings {
     console: bool,
     levels: Directives,
     levels_file: Option<PathBuf>,
+    levels_url: Option<LevelsUrl>,
     restraint: Rules,
     spool: Option<Spool>,
     sinks: Vec<Sink>,
@@ -166,6 +167,23 @@ struct Settings {
     exports: PerSignal<Option<ExportSettings>>,
     #[cfg(feature = "metrics")]
     metrics: MetricsConfig,
+}
+
+/// Who is asked for the levels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LevelsUrl {
+    pub(crate) uri: Uri,
+    pub(crate) interval: Duration,
+}
+
+impl LevelsUrl {
+    /// An interval if nothing is said.
+    const INTERVAL: Duration = Duration::from_secs(30);
+
+    fn new(url: &str, interval: Duration) -> Result<Self, String> {
+        let uri = values::uri(url, Protocol::HttpProtobuf, false, "")?;
+        Ok(Self { uri, interval })
+    }
 }
 
 /// How metrics are aggregated.
@@ -210,6 +228,7 @@ pub(crate) struct Config {
     pub(crate) levels: Directives,
     /// The file that the levels are read from, and read again when it changes.
     pub(crate) levels_file: Option<PathBuf>,
+    pub(crate) levels_url: Option<LevelsUrl>,
     /// Levels of what goes to the collector, if they are other than the service's.
     pub(crate) collector_levels: Option<Directives>,
     /// What holds log records back.

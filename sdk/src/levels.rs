@@ -3,6 +3,7 @@
 mod directives;
 #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
 mod signals;
+mod url;
 mod watch;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use http::Uri;
 use tracing_core::subscriber::Interest;
 use tracing_core::{Level, LevelFilter, Metadata, Subscriber};
 use tracing_subscriber::Layer;
@@ -129,8 +131,8 @@ impl Levels {
     }
 
     /// Sets them as the file says, now and whenever it changes, which is looked for once a second; the thread for that ends with the service's guard.
-    /// The file has directives, on one line or several; what follows a `#` is a remark. One that cannot be read, or has a mistake, is told on
-    /// stderr and changes nothing.
+    /// The file has directives, on one line or several; what follows a `#` is a remark. One without any sets them as they were at the start. One that cannot be
+    /// read, or has a mistake, is told on stderr and changes nothing.
     ///
     /// ```no_run
     /// # let guard = watchbell::init()?;
@@ -139,6 +141,12 @@ impl Levels {
     /// ```
     pub fn watch_file(&self, path: impl AsRef<Path>) {
         watch::start(path.as_ref().to_owned(), &self.shared, Duration::from_secs(1));
+    }
+
+    /// Asks an HTTP server for them, now and whenever the interval (a second at least) has passed, in a thread of its own. Nothing does that if nothing is said.
+    /// [`Builder::levels_url`](crate::Builder::levels_url) has the words for what it answers.
+    pub(crate) fn poll_url(&self, uri: Uri, interval: Duration) {
+        url::start(uri, interval, &self.shared);
     }
 
     /// Has signals change them: SIGUSR1 makes all of them one step more verbose (`info,hyper=off` becomes `debug,hyper=off`, then `trace,hyper=off`),

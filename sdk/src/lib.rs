@@ -48,7 +48,7 @@
 //! # Elsewhere, too
 //!
 //! [`sink`] has files that rotate, JSON by four conventions, logfmt, patterns, syslog, the journal and functions of one's own, each with its own levels;
-//! [`Guard::levels`] changes levels while the service runs: by a call, by a file that is watched, by signals.
+//! [`Guard::levels`] changes levels while the service runs: by a call, by a file that is watched, by signals; or a server is asked for them ([`Builder::levels_url`]).
 //!
 //! # Fields for a scope, and secrets
 //!
@@ -308,6 +308,7 @@ impl Builder {
         let (layer, guard) = start::<tracing_subscriber::layer::Layered<levels::LevelsLayer, Registry>>(&config, true)?;
         let levels = guard.levels();
         config.levels_file.iter().for_each(|path| levels.watch_file(path));
+        config.levels_url.iter().for_each(|source| levels.poll_url(source.uri.clone(), source.interval));
         let subscriber = tracing_subscriber::registry().with(levels::LevelsLayer(levels.clone())).with(layer);
         tracing::dispatcher::set_global_default(Dispatch::new(subscriber)).map_err(|_| InitError::AlreadySet)?;
         #[cfg(feature = "log")]

@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::Sampler;
 use tracing_core::LevelFilter;
 
 use super::env::Env;
-use super::{Compression, Config, Export, ExportSettings, PerSignal, Protocol, Settings, Signal, values};
+use super::{Compression, Config, Export, ExportSettings, LevelsUrl, PerSignal, Protocol, Settings, Signal, values};
 use crate::lane::WhenFull;
 use crate::levels::{Directives, SINKS_MAX};
 use crate::patch::{Draft, Patches};
@@ -47,6 +47,7 @@ pub struct Builder {
     timeout: Option<Duration>,
     console: Option<bool>,
     levels: Option<String>,
+    levels_url: Option<(String, Duration)>,
     collector_levels: Option<String>,
     restrain: Option<String>,
     sinks: Vec<Sink>,
@@ -142,6 +143,23 @@ impl Builder {
     /// Which records are made, as `RUST_LOG`: `info,checkout=debug,hyper=off`. `info` if neither is set.
     pub fn levels(mut self, directives: impl Into<String>) -> Self {
         self.levels = Some(directives.into());
+        self
+    }
+
+    /// Asks an HTTP server which records are made, now and once an interval (a second at least), as `WATCHBELL_LEVELS_URL` and `WATCHBELL_LEVELS_INTERVAL` do; nobody
+    /// is asked if neither is set. For [`init`](Self::init).
+    ///
+    /// It is a GET whose answer is text: directives as [`levels`](Self::levels) has them, on one line or several, with `#` before remarks; any server of files is good for
+    /// it. They take the place of the levels that were set at the start, until it answers without any, or `204 No Content`. An `ETag` is heeded (`304 Not Modified`). Any
+    /// other status, a mistake in the text, or no answer within 10 s is told once on stderr, and leaves the levels as they are.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let builder = watchbell::builder().levels_url("https://config.example.com/levels/checkout", Duration::from_secs(30));
+    /// ```
+    pub fn levels_url(mut self, url: impl Into<String>, interval: Duration) -> Self {
+        self.levels_url = Some((url.into(), interval));
         self
     }
 
@@ -302,6 +320,10 @@ impl Builder {
             patches: self.patches.clone(),
             sinks: self.wanted_sinks(settings.sinks.clone(), is_global && settings.console)?,
             levels_file: settings.levels_file.clone(),
+            levels_url: match &self.levels_url {
+                Some((url, interval)) => Some(LevelsUrl::new(url, *interval)?),
+                None => settings.levels_url.clone(),
+            },
             sampler: self.sampler.clone().unwrap_or_else(|| settings.sampler.clone()),
             propagators: settings.propagators.clone(),
             limits: settings.limits,

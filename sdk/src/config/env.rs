@@ -12,7 +12,7 @@ use opentelemetry_sdk::trace::Sampler;
 
 #[cfg(feature = "metrics")]
 use super::MetricsConfig;
-use super::{BatchSettings, ExportSettings, PerSignal, Propagator, Protocol, Settings, Signal, values};
+use super::{BatchSettings, ExportSettings, LevelsUrl, PerSignal, Propagator, Protocol, Settings, Signal, values};
 use crate::lane::WhenFull;
 use crate::levels::Directives;
 use crate::limits::Limits;
@@ -57,6 +57,7 @@ impl Env {
             console: exporters[Signal::Logs as usize].console,
             levels: self.levels(),
             levels_file: None,
+            levels_url: self.levels_url(),
             restraint: self.restraint(),
             spool: self.spool(),
             sinks: self.sinks(),
@@ -78,6 +79,12 @@ impl Env {
     pub(super) fn levels(&mut self) -> Directives {
         let directives = self.get("RUST_LOG").unwrap_or_default();
         self.directives(&directives)
+    }
+
+    /// Who is asked for the levels. Not OpenTelemetry's.
+    pub(super) fn levels_url(&mut self) -> Option<LevelsUrl> {
+        let interval = self.parse("WATCHBELL_LEVELS_INTERVAL", values::millis).unwrap_or(LevelsUrl::INTERVAL);
+        self.parse("WATCHBELL_LEVELS_URL", |url| LevelsUrl::new(url, interval))
     }
 
     /// What holds log records back.

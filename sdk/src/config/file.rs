@@ -80,6 +80,7 @@ impl File {
             console,
             levels: own.levels,
             levels_file: own.levels_file,
+            levels_url: own.levels_url,
             restraint: own.restraint,
             spool: own.spool,
             sinks: own.sinks,

@@ -157,6 +157,11 @@ fn what_is_our_own() {
     assert!(error.contains("`dir` is missing"), "{error}");
     let error = read(&distribution("{spool: {dir: x, mapped: maybe}}"), &[]).unwrap_err();
     assert!(error.contains("`maybe` is not a boolean"), "{error}");
+    let url = "{levels_url: 'http://config/shop', levels_interval: 2000}";
+    let expected = LevelsUrl { uri: "http://config/shop".parse().unwrap(), interval: Duration::from_secs(2) };
+    assert_eq!(read(&distribution(url), &[]).unwrap().0.levels_url, Some(expected));
+    let error = read(&distribution("{levels_url: config}"), &[]).unwrap_err();
+    assert!(error.contains("`config` is not an endpoint; write `http://host:port`"), "{error}");
     let error = read(&distribution("{sinks: ['stdin', 'stderr format=xml']}"), &[]).unwrap_err();
     assert!(error.contains("`stdin` is no sink") && error.contains("`xml` is not a format"), "{error}");
 }

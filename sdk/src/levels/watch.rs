@@ -1,21 +1,22 @@
 //! Levels from a file that may change.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{Directives, Shared};
 use crate::tell;
 
-/// Sets the levels as the file says, and starts a thread that looks for changes.
+/// Sets the levels as the file says, and starts a thread that looks for changes. The file is small; its time may stay the same over a change.
 pub(super) fn start(path: PathBuf, levels: &Arc<Shared>, interval: Duration) {
     let levels = Arc::downgrade(levels);
-    let mut known = None;
-    look(&path, &levels, &mut known);
+    let mut source = Source::new(path.display().to_string());
+    let read = move || std::fs::read_to_string(&path).map_err(|error| format!("cannot be read: {error}"));
+    source.take(read(), &levels);
     let run = move || {
         while levels.strong_count() > 0 {
             std::thread::sleep(interval);
-            look(&path, &levels, &mut known);
+            source.take(read(), &levels);
         }
     };
     if let Err(error) = std::thread::Builder::new().name("watchbell-levels".to_owned()).spawn(run) {
@@ -23,33 +24,43 @@ pub(super) fn start(path: PathBuf, levels: &Arc<Shared>, interval: Duration) {
     }
 }
 
-/// Reads the file, which is small; its time may stay the same over a change.
-fn look(path: &Path, levels: &Weak<Shared>, known: &mut Option<Result<String, String>>) {
-    let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
-    if known.as_ref() == Some(&read) {
-        return;
-    }
-    match &read {
-        Err(error) => {
-            tell::warn(format_args!("the levels stay as they are: cannot read `{}`: {error}", path.display()))
-        }
-        Ok(text) => match directives(text) {
-            Err(error) => tell::warn(format_args!("the levels stay as they are: `{}`: {error}", path.display())),
-            Ok(directives) => {
-                if let Some(levels) = levels.upgrade() {
-                    tell::info(format_args!("the levels are `{directives}`, as `{}` says", path.display()));
-                    levels.change(|state| state.base = directives);
-                }
-            }
-        },
-    }
-    *known = Some(read);
+/// Where levels come from.
+pub(super) struct Source {
+    name: String,
+    /// What came last, so that a change alone is heeded and an error is told once.
+    known: Option<Result<String, String>>,
 }
 
-fn directives(text: &str) -> Result<Directives, String> {
+impl Source {
+    pub(super) fn new(name: String) -> Self {
+        Self { name, known: None }
+    }
+
+    /// Sets the levels as the text says, or as they were at the start if it says nothing.
+    pub(super) fn take(&mut self, read: Result<String, String>, levels: &Weak<Shared>) {
+        if self.known.as_ref() == Some(&read) {
+            return;
+        }
+        let name = &self.name;
+        let set = |directives: Option<Directives>| {
+            let Some(levels) = levels.upgrade() else { return };
+            let directives = directives.unwrap_or_else(|| levels.initial.clone());
+            tell::info(format_args!("the levels are `{directives}`, as `{name}` says"));
+            levels.change(|state| state.base = directives);
+        };
+        match read.as_deref().map_err(Clone::clone).and_then(directives) {
+            Err(error) => tell::warn(format_args!("the levels stay as they are: `{name}`: {error}")),
+            Ok(directives) => set(directives),
+        }
+        self.known = Some(read);
+    }
+}
+
+/// What the text says, if it says anything.
+fn directives(text: &str) -> Result<Option<Directives>, String> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-    lines.join(",").parse()
+    if lines.is_empty() { Ok(None) } else { lines.join(",").parse().map(Some) }
 }
 
 #[cfg(test)]
@@ -58,7 +69,9 @@ mod tests {
 
     #[test]
     fn a_file_has_lines_and_remarks() {
-        let directives = directives("info # usually\n\n# tonight\ncheckout=debug, hyper=off\n").unwrap();
-        assert_eq!(directives.to_string(), "info,checkout=debug,hyper=off");
+        let directives = |text| directives(text).unwrap().map(|directives| directives.to_string());
+        let text = "info # usually\n\n# tonight\ncheckout=debug, hyper=off\n";
+        assert_eq!(directives(text).as_deref(), Some("info,checkout=debug,hyper=off"));
+        assert_eq!(directives("# nothing tonight\n"), None);
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tracing_core::LevelFilter;
 
 use super::{Env, File, Map, Node, boolean, get, text, values};
+use crate::config::LevelsUrl;
 use crate::levels::Directives;
 use crate::restraint::Rules;
 use crate::severity;
@@ -16,18 +17,21 @@ use crate::view;
 pub(super) struct Own {
     pub(super) levels: Directives,
     pub(super) levels_file: Option<PathBuf>,
+    pub(super) levels_url: Option<LevelsUrl>,
     pub(super) restraint: Rules,
     pub(super) spool: Option<Spool>,
     pub(super) sinks: Vec<Sink>,
 }
 
 impl File {
-    /// Reads it; `RUST_LOG`, `WATCHBELL_RESTRAIN`, `WATCHBELL_SINKS` and `WATCHBELL_SPOOL_*` count where the file says nothing, `RUST_LOG` also where it does.
+    /// Reads it; `RUST_LOG`, `WATCHBELL_RESTRAIN`, `WATCHBELL_SINKS`, `WATCHBELL_LEVELS_*` and `WATCHBELL_SPOOL_*` count where the file says nothing, `RUST_LOG` also where it does.
     pub(super) fn own(&mut self, distribution: Option<&Node>, logger_provider: Map<'_>, env: &mut Env) -> Own {
         let distribution = self.map(distribution);
         let own = self.map(get(distribution, "watchbell")); // other entries are for other SDKs
-        self.only(own, &["levels", "levels_file", "restrain", "sinks", "spool"]);
+        self.only(own, &["levels", "levels_file", "levels_url", "levels_interval", "restrain", "sinks", "spool"]);
         let levels = self.scalar(own, "levels", str::parse);
+        let interval = self.scalar(own, "levels_interval", values::millis).unwrap_or(LevelsUrl::INTERVAL);
+        let levels_url = self.scalar(own, "levels_url", |url| LevelsUrl::new(url, interval));
         let mut restraint = self.scalar(own, "restrain", str::parse).unwrap_or_else(|| env.restraint());
         let of_loggers = self.loggers(get(logger_provider, "logger_configurator/development"), &mut restraint);
         Own {
@@ -36,6 +40,7 @@ impl File {
                 false => levels.or(of_loggers).unwrap_or(Directives::all(LevelFilter::INFO)),
             },
             levels_file: self.scalar(own, "levels_file", |path| Ok(PathBuf::from(path))),
+            levels_url: levels_url.or_else(|| env.levels_url()),
             restraint,
             spool: match get(own, "spool") {
                 Some(node) => self.spool(node),
