@@ -1,4 +1,4 @@
-.PHONY: demo peers test test-quick lint features msrv deny bench fmt fuzz image
+.PHONY: demo peers test test-quick lint features msrv deny bench fmt fuzz miri image
 
 PEERS := $(or $(WATCHBELL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/watchbell)/peers
 
@@ -46,6 +46,12 @@ fuzz: ## Each fuzz target for SECONDS, 300 unless told. Needs the nightly compil
 	for target in $(FUZZ); do \
 	  (cd $${target#*:} && PATH="$(PEERS)/cargo-fuzz-0.13.2/bin:$$PATH" cargo +nightly fuzz run $${target%:*} -- -max_total_time=$(SECONDS)) || exit 1; \
 	done
+
+MIRI = cargo +nightly miri test --package watchbell --lib --
+
+miri: ## Undefined behaviour and data races in the SDK: its raw pointers, and its lanes in many orders. Needs the nightly compiler with `miri`.
+	MIRIFLAGS="-Zmiri-disable-isolation" $(MIRI) mapped::map
+	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..64" $(MIRI) lane::tests::whatever_the_order
 
 image: ## The files of the container's image in target/image, seen to run with nothing else around. Needs root, and musl's target and compiler.
 	CC_x86_64_unknown_linux_musl=musl-gcc sh image/build.sh target/image

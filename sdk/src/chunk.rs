@@ -280,13 +280,17 @@ impl Pool {
 
     /// Whether half of the cap is in use.
     pub(crate) fn is_half_full(&self) -> bool {
-        self.chunk_bytes.load(Ordering::Relaxed) + self.request_bytes() > self.buffer_bytes_max / 2
+        self.used_bytes() > self.buffer_bytes_max / 2
     }
 
     /// How much of the cap is in use, in hundredths.
     pub(crate) fn hundredths(&self) -> usize {
-        let used = self.chunk_bytes.load(Ordering::Relaxed) + self.request_bytes();
-        used.saturating_mul(100) / self.buffer_bytes_max.max(1)
+        self.used_bytes().saturating_mul(100) / self.buffer_bytes_max.max(1)
+    }
+
+    /// How many bytes of the cap are in use.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.chunk_bytes.load(Ordering::Relaxed) + self.request_bytes()
     }
 
     fn request_bytes(&self) -> usize {

@@ -467,6 +467,61 @@ mod tests {
         assert_eq!(collected, account.in_flight);
     }
 
+    #[test]
+    fn a_thousand_threads_that_logged_once_are_within_the_cap_and_hold_nothing_afterwards() {
+        const CAP: usize = 4 * 1024 * 1024; // a quarter of what as many whole chunks would take
+        let pool = Arc::new(Pool::new(CAP));
+        let lane = Lane::new(Arc::clone(&pool), Arc::default(), u64::MAX, WhenFull::DropNewest);
+        let scope = ScopeId::of_target("test");
+        let (have_logged, may_end) = (std::sync::Barrier::new(1001), std::sync::Barrier::new(1001));
+        std::thread::scope(|threads| {
+            for _ in 0..1000 {
+                threads.spawn(|| {
+                    Local::with(|local| lane.push(local, scope, b"record", Urgency::Idle));
+                    have_logged.wait();
+                    may_end.wait();
+                });
+            }
+            have_logged.wait();
+            assert!(pool.used_bytes() <= CAP);
+            let chunks = lane.collect();
+            assert_eq!(chunks.iter().map(Chunk::records).sum::<u64>(), 1000, "none was dropped");
+            chunks.into_iter().for_each(|chunk| drop(pool.release(chunk)));
+            assert_eq!(pool.used_bytes(), 0);
+            may_end.wait();
+        });
+    }
+
+    /// A few steps, which `make miri` runs in many orders; the last collections and the shutdown come while threads log.
+    #[test]
+    fn whatever_the_order_each_record_is_collected_or_dropped_and_counted() {
+        let pool = Arc::new(Pool::new(8 * 1024)); // four chunks are all there is room for
+        let lane = Lane::new(Arc::clone(&pool), Arc::default(), 6, WhenFull::DropOldest);
+        let scope = ScopeId::of_target("test");
+        let collect = || {
+            let chunks = lane.collect();
+            let records = chunks.iter().map(Chunk::records).sum::<u64>();
+            lane.unqueue(records);
+            lane.counters.add(End::Delivered, records);
+            chunks.into_iter().for_each(|chunk| drop(pool.release(chunk)));
+        };
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    let log = || Local::with(|local| lane.push(local, scope, b"record", Urgency::Idle));
+                    (0..5).for_each(|_| drop(log()));
+                });
+            }
+            (0..2).for_each(|_| collect());
+            lane.close();
+        });
+        collect();
+        let account = lane.account();
+        assert_eq!((account.emitted, account.in_flight), (10, 0), "{account}");
+        assert_eq!(account.delivered + account.dropped(), 10, "{account}");
+        assert_eq!((pool.used_bytes(), lane.queued_records.load(Ordering::Relaxed)), (0, 0));
+    }
+
     /// What a thread and the export thread do by turns.
     #[derive(Clone, Debug)]
     enum Step {

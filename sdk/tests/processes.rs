@@ -1,9 +1,17 @@
 //! What a whole process shows and sends, and what it sends when it ends otherwise than by dropping the guard: each case is a process
 //! of its own, this program run again.
 
+#[cfg(all(target_os = "linux", feature = "files"))]
+#[path = "processes/clock.rs"]
+mod clock;
+#[cfg(target_os = "linux")]
+#[path = "processes/denied.rs"]
+mod denied;
 #[cfg(all(unix, feature = "files"))]
 #[path = "processes/hanging.rs"]
 mod hanging;
+#[path = "processes/levels_url.rs"]
+mod levels_url;
 #[cfg(target_os = "linux")]
 #[path = "processes/mapped.rs"]
 mod mapped;
@@ -101,6 +109,16 @@ fn a_forked_child_ends_at_once_and_sends_nothing() {
     assert_eq!(run("fork", &receiver).code(), Some(0));
     let bodies: Vec<_> = receiver.logs().iter().map(Received::body).collect();
     assert_eq!(bodies, ["of the parent"]);
+}
+
+/// Nobody makes room in the child, so that its calls would wait for ever.
+#[test]
+fn nor_does_a_call_wait_for_room_in_a_forked_child() {
+    let absent = Absent::new();
+    let mut command = child("fork, full");
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint()).env("OTEL_TRACES_EXPORTER", "none");
+    command.env("WATCHBELL_WHEN_FULL", "block").env("WATCHBELL_BLOCK_TIMEOUT", "3600000");
+    assert_eq!(command.status().expect("this program").code(), Some(0));
 }
 
 #[test]
@@ -363,6 +381,10 @@ fn child(case: &str) -> Command {
 #[allow(clippy::print_stderr)] // what a hook does
 fn the_process_that_ends() {
     let Ok(case) = std::env::var("CASE") else { return };
+    #[cfg(target_os = "linux")]
+    if let Ok(call) = std::env::var("DENY") {
+        denied::deny(&call);
+    }
     if stock::run(&case) {
         return;
     }
@@ -382,6 +404,7 @@ fn the_process_that_ends() {
     let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(timeout);
     let builder = if case == "a patch panics" { with_patches(builder) } else { builder };
     let builder = match &*case {
+        "fork, full" => builder.buffer_bytes_max(64 * 1024).shutdown_timeout(Duration::ZERO),
         "mapped" => builder.redact(watchbell::redact::Redaction::usual()),
         _ => builder,
     };
@@ -416,6 +439,10 @@ fn the_process_that_ends() {
         "thread ends" => end_a_thread(),
         #[cfg(all(unix, feature = "files"))]
         "hanging" => hanging::log_and_exit(guard),
+        #[cfg(all(target_os = "linux", feature = "files"))]
+        "clock" => clock::log_over_changes(guard),
+        "fork, full" => fork_when_full(guard),
+        "levels by url" => levels_url::log_until_killed(),
         #[cfg(target_os = "linux")]
         "mapped" => mapped::log_and_report(),
         #[cfg(target_os = "linux")]
@@ -486,6 +513,25 @@ fn fork(guard: watchbell::Guard) {
     // SAFETY: waits for the child, and writes its status.
     assert_eq!((unsafe { libc::waitpid(child, &raw mut status, 0) }, status), (child, 0));
     drop(guard);
+}
+
+/// Logs far more than the buffer holds, in a child.
+#[expect(unsafe_code)] // as above
+fn fork_when_full(guard: watchbell::Guard) {
+    tracing::info!("of the parent");
+    // SAFETY: the child logs and ends, as a service's child would; the parent waits for it.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let started = Instant::now();
+        (0..10_000).for_each(|i| tracing::info!("of the child {i}"));
+        let account = guard.ledger().logs;
+        let is_right = started.elapsed() < Duration::from_secs(60) && account.dropped_buffer_full > 5_000;
+        // SAFETY: ends the process and does nothing else.
+        unsafe { libc::_exit(i32::from(!is_right)) };
+    }
+    let mut status = -1;
+    // SAFETY: waits for the child, and writes its status.
+    assert_eq!((unsafe { libc::waitpid(child, &raw mut status, 0) }, status), (child, 0));
 }
 
 struct Nobody;

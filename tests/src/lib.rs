@@ -18,6 +18,7 @@ mod otelcol;
 mod prometheus;
 mod promtool_oracle;
 mod python_service;
+mod sdk_errors;
 mod sdk_losses;
 mod sdk_tls;
 mod simulation;

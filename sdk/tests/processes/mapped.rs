@@ -11,6 +11,7 @@ use watchbell::spool::Spool;
 use watchbell::{Account, Guard, WatchbellLayer};
 
 use super::receiver::{Absent, Received, Receiver};
+use super::spool::files;
 use super::{child, command};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -236,9 +237,4 @@ fn numbers(receiver: &Receiver) -> BTreeMap<(usize, usize), usize> {
         *numbers.entry(number).or_default() += 1;
     }
     numbers
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(files) = std::fs::read_dir(folder.join("checkout")) else { return Vec::new() };
-    files.map(|file| file.expect("a file").path()).collect()
 }

@@ -1,7 +1,7 @@
 //! The spool over the ends of processes.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,7 @@ fn number_before(text: &str, words: &str) -> usize {
     before.rsplit([' ', '(']).next().and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
-const RECORDS: usize = 2000;
+pub(crate) const RECORDS: usize = 2000;
 
 /// Logs until it is killed.
 pub(crate) fn log_until_killed(guard: &Guard) {
@@ -121,23 +121,28 @@ pub(crate) fn log_and_exit(guard: Guard) {
     assert_eq!((account.emitted, account.in_flight), (ended, 0), "{account}");
 }
 
-fn run(case: &str, receiver: &Receiver, folder: &Path) -> Output {
+pub(crate) fn run(case: &str, receiver: &Receiver, folder: &Path) -> Output {
     spawn(&mut command(case, receiver), folder).wait_with_output().expect("its output")
 }
 
-fn spawn(command: &mut Command, folder: &Path) -> Child {
+pub(crate) fn spawn(command: &mut Command, folder: &Path) -> Child {
     command.env("OTEL_SERVICE_NAME", "checkout").env("OTEL_TRACES_EXPORTER", "none").env("WATCHBELL_SPOOL_DIR", folder);
     command.env("OTEL_METRICS_EXPORTER", "none").stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().expect("this program")
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn bytes_in(folder: &Path) -> u64 {
-    let Ok(files) = std::fs::read_dir(folder.join("checkout")) else { return 0 };
-    files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+    files(folder).iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+/// Of the service.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(files) = std::fs::read_dir(folder.join("checkout")) else { return Vec::new() };
+    files.map(|file| file.expect("a file").path()).collect()
 }
 
 fn until(what: &str, is_so: impl Fn() -> bool) {
