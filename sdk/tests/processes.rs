@@ -438,6 +438,8 @@ fn the_process_that_ends() {
         }
         "thread ends" => end_a_thread(),
         #[cfg(all(unix, feature = "files"))]
+        "hanging disk" => hanging::log_beside_a_disk(guard),
+        #[cfg(all(unix, feature = "files"))]
         "hanging" => hanging::log_and_exit(guard),
         #[cfg(all(target_os = "linux", feature = "files"))]
         "clock" => clock::log_over_changes(guard),

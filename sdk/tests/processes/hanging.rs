@@ -1,12 +1,14 @@
-//! A console that hangs: a pipe that nobody reads.
+//! What hangs: a console whose pipe nobody reads, and a disk.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use watchbell::Guard;
 
-use super::child;
-use super::receiver::Absent;
+use super::receiver::{Absent, Receiver};
+#[cfg(target_os = "linux")]
+use super::spool;
+use super::{child, command};
 
 const LONG: Duration = Duration::from_secs(120);
 
@@ -36,6 +38,69 @@ fn a_console_that_nobody_reads_stops_neither_a_file_nor_the_export() {
         assert_eq!(status.code(), Some(7), "{console}: all but the console's records are written, in time");
         assert!(asked.elapsed() < LONG / 2, "{console}: the shutdown has a deadline of {SHUTDOWN:?}");
     }
+}
+
+/// Whoever opens a file on which another has a lease waits until that is given back: as long as a disk may take that has gone to sleep.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_that_hangs_holds_up_neither_calls_nor_a_deadline() {
+    let (folder, absent, receiver) = (tempfile::tempdir().expect("a folder"), Absent::new(), Receiver::http());
+    let mut away = child("spool and exit");
+    away.env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint());
+    assert!(spool::spawn(&mut away, folder.path()).wait().expect("its end").success());
+    let lease = Lease::on(&spool::files(folder.path())[0]);
+    let started = Instant::now();
+    let hanging = spool::spawn(&mut command("hanging disk", &receiver), folder.path()).wait_with_output();
+    let hanging = hanging.expect("its output");
+    assert_eq!(hanging.status.code(), Some(7), "{}", spool::text(&hanging));
+    assert!(started.elapsed() < LONG / 4, "the lease would be broken by then");
+    assert_eq!(receiver.requests(), 0, "what was left is the first to be sent");
+    drop(lease);
+    assert_eq!(spool::run("exit", &receiver, folder.path()).status.code(), Some(7));
+    assert_eq!(receiver.logs().len(), spool::RECORDS + 1);
+}
+
+/// Nobody else opens the file meanwhile.
+#[cfg(target_os = "linux")]
+struct Lease(std::fs::File);
+
+#[cfg(target_os = "linux")]
+impl Lease {
+    #[expect(unsafe_code)] // the standard library has no leases
+    fn on(path: &std::path::Path) -> Self {
+        use std::os::fd::AsRawFd;
+
+        let file = std::fs::File::options().read(true).write(true).open(path).expect("a file");
+        // SAFETY: both take numbers alone. The signal says that somebody waits, and would end this process.
+        let set = unsafe {
+            libc::signal(libc::SIGIO, libc::SIG_IGN);
+            libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
+        };
+        assert_eq!(set, 0, "no lease: {}", std::io::Error::last_os_error());
+        Self(file)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Lease {
+    #[expect(unsafe_code)] // as above
+    fn drop(&mut self) {
+        use std::os::fd::AsRawFd;
+
+        // SAFETY: takes numbers alone.
+        unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+    }
+}
+
+/// Logs, asks for all to be sent, and ends; whether all of that was in time is its exit code.
+pub(crate) fn log_beside_a_disk(guard: Guard) {
+    let started = Instant::now();
+    (0..1000).for_each(|i| tracing::info!("{i}"));
+    let is_quick = started.elapsed() < 5 * SHUTDOWN;
+    let is_waiting = guard.flush(SHUTDOWN / 2).is_err();
+    let account = guard.shutdown(SHUTDOWN).logs;
+    let is_in_time = started.elapsed() < 10 * SHUTDOWN && account.delivered == 0;
+    std::process::exit(if is_quick && is_waiting && is_in_time { 7 } else { 1 });
 }
 
 /// Logs, and ends once it is told to, which is judged by its exit code: it has no stream to tell anything.
