@@ -93,7 +93,10 @@ fn what_looks_like_a_secret_never_reaches_the_disk() {
     let absent = Absent::new();
     let mut killed = child("mapped");
     killed.env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint());
-    kill_after(&mut killed, folder.path(), Duration::from_millis(20));
+    let mut killed = spawn(&mut killed, folder.path());
+    assert_eq!(counted(&mut killed, 50), 50);
+    killed.kill().expect("a process");
+    killed.wait().expect("its end");
     let written: Vec<u8> = files(folder.path()).iter().flat_map(|path| std::fs::read(path).expect("a file")).collect();
     let has = |text: &[u8]| written.windows(text.len()).any(|window| window == text);
     assert!(has(b"paid with [redacted]"));
