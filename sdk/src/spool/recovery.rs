@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::segment::{self, Entry, Segment, open_left};
+use super::segment::{self, DAMAGED, Entry, Segment, open_left};
 use super::store::{SPOOL, files, ignore_not_found, new_path};
 use crate::export::{Size, requests};
 use crate::mapped::Left;
@@ -34,13 +34,23 @@ fn recover_file(folder: &Path, path: &Path) -> io::Result<()> {
         let unfinished = path.with_extension(UNFINISHED);
         fs::remove_file(&unfinished).or_else(ignore_not_found)?;
         let Some(segment) = Segment::create(unfinished.clone())? else { return Ok(()) };
-        let filled = fill(segment, Left::read(file.try_clone()?)?, path);
+        let left = match Left::read(file.try_clone()?) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return put_aside(path, &unfinished, &error),
+            left => left?,
+        };
+        let filled = fill(segment, left, path);
         match filled.inspect_err(|_| drop(fs::remove_file(&unfinished)))? {
             0 => return fs::remove_file(&unfinished).and_then(|()| fs::remove_file(path)),
             _ => fs::rename(&unfinished, path)?,
         }
     }
-    fs::rename(path, new_path(folder, SPOOL))
+    fs::rename(path, new_path(folder, SPOOL)).or_else(ignore_not_found) // another may have seen it by now, and done the same
+}
+
+fn put_aside(path: &Path, unfinished: &Path, error: &io::Error) -> io::Result<()> {
+    tell::error(format_args!("`{}` is damaged, it is kept as `.{DAMAGED}`: {error}", path.display()));
+    fs::remove_file(unfinished)?;
+    fs::rename(path, path.with_extension(DAMAGED))
 }
 
 /// Whether an earlier recovery got so far.
@@ -68,4 +78,62 @@ fn fill(mut segment: Segment, mut left: Left, path: &Path) -> io::Result<u64> {
         ));
     }
     Ok(all)
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::callsite::ScopeId;
+    use crate::config::Signal;
+    use crate::mapped::Arena;
+
+    /// A mapped file with three records, as a process leaves it that is killed.
+    fn leave_behind(folder: &Path) -> PathBuf {
+        let (path, left) = (folder.join("lives"), folder.join("a.chunks"));
+        let arena = Arc::new(Arena::create(path.clone(), 64 * 1024, b"").unwrap());
+        let scope = ScopeId::of_target("test");
+        let mut mapped = arena.begin(Signal::Logs, scope, 100).unwrap();
+        (0..3).for_each(|_| assert!(mapped.push(scope, 1, b"record")));
+        fs::copy(&path, &left).unwrap();
+        arena.end();
+        left
+    }
+
+    /// How many records wait in the files of a spool.
+    fn recovered(folder: &Path) -> Vec<u64> {
+        let adopted =
+            files(folder, SPOOL).unwrap().into_iter().map(|(path, _)| Segment::adopt(&path).unwrap().unwrap().1);
+        adopted.map(|heads| heads.iter().map(|head| head.records).sum()).collect()
+    }
+
+    #[test]
+    fn a_recovery_that_was_broken_off_is_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        leave_behind(folder);
+        fs::write(folder.join("a.unfinished"), "WBSPOOL1 and a beginning").unwrap(); // before it took the other's place
+        recover(folder).unwrap();
+        assert_eq!(recovered(folder), [3]);
+        let [(path, _)] = &files(folder, SPOOL).unwrap()[..] else { panic!("one file") };
+        fs::rename(path, folder.join("a.chunks")).unwrap(); // before it got its name
+        recover(folder).unwrap();
+        assert_eq!(recovered(folder), [3]);
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_says_nonsense_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = leave_behind(folder.path());
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[8..16].fill(0xFF); // the number of units
+        fs::write(&path, bytes).unwrap();
+        recover(folder.path()).unwrap();
+        assert_eq!(recovered(folder.path()), []);
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["a.damaged"]);
+    }
 }
