@@ -132,7 +132,7 @@ mod tests {
         bytes[8..16].fill(0xFF); // the number of units
         fs::write(&path, bytes).unwrap();
         recover(folder.path()).unwrap();
-        assert_eq!(recovered(folder.path()), []);
+        assert_eq!(recovered(folder.path()), Vec::<u64>::new());
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["a.damaged"]);
     }
