@@ -391,39 +391,18 @@ fn the_process_that_ends() {
     std::panic::set_hook(Box::new(|info| {
         eprintln!("the hook that was there: {}", info.payload().downcast_ref::<&str>().unwrap_or(&"?"));
     }));
-    let timeout = match &*case {
-        "exit in vain" => Duration::from_secs(1),
-        "exit at leisure" => Duration::MAX,
-        _ => Duration::from_secs(60),
-    };
     match &*case {
         "captured before" => drop(watchbell::test::capture()),
         "another logger" => log::set_logger(&Nobody).expect("the first"),
         _ => {}
     }
-    let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(timeout);
-    let builder = if case == "a patch panics" { with_patches(builder) } else { builder };
-    let builder = match &*case {
-        "fork, full" => builder.buffer_bytes_max(64 * 1024).shutdown_timeout(Duration::ZERO),
-        "mapped" => builder.redact(watchbell::redact::Redaction::usual()),
-        _ => builder,
-    };
-    #[cfg(feature = "files")]
-    let builder = match std::env::var("LOG_FILE") {
-        Ok(path) => {
-            let file = watchbell::sink::file::File::new(path).rotate_at_bytes(50_000).heed_sighup();
-            let format = watchbell::sink::Format::Pattern("{message}".to_owned());
-            builder.sink(watchbell::sink::Sink::file(file).format(format))
-        }
-        Err(_) => builder,
-    };
-    let guard = builder.init().expect("the only init of this process");
+    let guard = builder(&case).init().expect("the only init of this process");
     match &*case {
         "console" => log_for_people(guard),
         "captured before" | "another logger" => log::warn!("from log"),
         "flush" => {
             tracing::info!("first");
-            guard.flush(timeout).expect("a receiver that answers");
+            guard.flush(Duration::from_secs(60)).expect("a receiver that answers");
             tracing::info!("second");
         }
         #[cfg(feature = "files")]
@@ -467,6 +446,30 @@ fn the_process_that_ends() {
             assert!(std::panic::catch_unwind(panic).is_err());
             drop(guard);
         }
+    }
+}
+
+fn builder(case: &str) -> watchbell::Builder {
+    let timeout = match case {
+        "exit in vain" => Duration::from_secs(1),
+        "exit at leisure" => Duration::MAX,
+        _ => Duration::from_secs(60),
+    };
+    let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(timeout);
+    let builder = if case == "a patch panics" { with_patches(builder) } else { builder };
+    let builder = match case {
+        "fork, full" => builder.buffer_bytes_max(64 * 1024).shutdown_timeout(Duration::ZERO),
+        "mapped" => builder.redact(watchbell::redact::Redaction::usual()),
+        _ => builder,
+    };
+    match std::env::var("LOG_FILE") {
+        #[cfg(feature = "files")]
+        Ok(path) => {
+            let file = watchbell::sink::file::File::new(path).rotate_at_bytes(50_000).heed_sighup();
+            let format = watchbell::sink::Format::Pattern("{message}".to_owned());
+            builder.sink(watchbell::sink::Sink::file(file).format(format))
+        }
+        _ => builder,
     }
 }
 
