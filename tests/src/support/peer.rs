@@ -25,6 +25,11 @@ pub(crate) fn program(name: &str, program: &str) -> PathBuf {
     folder(name).join("bin").join(program)
 }
 
+/// Where a crate that is outside of the workspace is built: its dependencies need to be compiled but once.
+pub(crate) fn target(name: &str) -> PathBuf {
+    cache().join("peers").join(format!("{name}-target"))
+}
+
 fn cache() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = || set("HOME").expect("HOME is set").join(".cache");
