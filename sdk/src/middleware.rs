@@ -15,7 +15,8 @@
 //! let client = ClientLayer::new().layer(client); // hyper's, or a channel of tonic's
 //! ```
 //!
-//! reqwest's client is no tower service over HTTP's own types; a function makes one of it (its crate is not among ours, so that this is not compiled here):
+//! reqwest's client is no tower service over HTTP's own types; a function makes one of it. Its crate is not among ours, so that this is compiled and run
+//! elsewhere, in `examples/reqwest`:
 //!
 //! ```text
 //! let reqwest = reqwest::Client::new();
@@ -24,7 +25,7 @@
 //!     async move { Ok::<_, reqwest::Error>(http::Response::from(client.execute(request.try_into()?).await?)) }
 //! });
 //! let client = ClientLayer::new().layer(send);
-//! let stock = client.oneshot(http::Request::get("http://stock/items/7").body(reqwest::Body::from(""))?).await?;
+//! let stock = client.oneshot(http::Request::get(url).body(reqwest::Body::from(""))?).await?;
 //! ```
 //!
 //! Where that is too much, [`propagation::inject`](crate::propagation::inject) writes the trace's context into a request's headers.
@@ -44,6 +45,12 @@ use tower_service::Service;
 use exchange::Exchange;
 
 /// Makes a span of each request that a server takes.
+///
+/// ```
+/// use watchbell::middleware::ServerLayer;
+///
+/// let server = tonic::transport::Server::builder().layer(ServerLayer::new());
+/// ```
 #[derive(Clone, Copy)]
 pub struct ServerLayer {
     route: Route,
@@ -65,6 +72,12 @@ impl ServerLayer {
     }
 
     /// For axum, by `Router::layer`: a span's name has the route that matched, `GET /cart/{id}`.
+    ///
+    /// ```
+    /// use watchbell::middleware::ServerLayer;
+    ///
+    /// let app: axum::Router = axum::Router::new().route("/", axum::routing::get(|| async { "a mug" })).layer(ServerLayer::axum());
+    /// ```
     #[cfg(feature = "axum")]
     pub fn axum() -> Self {
         let route = |extensions: &Extensions| {
@@ -95,6 +108,14 @@ impl<S> Layer<S> for ServerLayer {
 }
 
 /// What [`ServerLayer`] makes.
+///
+/// ```
+/// use tower::{Layer, service_fn};
+/// use watchbell::middleware::{ServerLayer, ServerService};
+///
+/// let service = service_fn(async |_: http::Request<String>| Ok::<_, std::convert::Infallible>(http::Response::new("a mug".to_owned())));
+/// let service: ServerService<_> = ServerLayer::new().layer(service);
+/// ```
 #[derive(Clone, Debug)]
 pub struct ServerService<S> {
     inner: S,
@@ -121,11 +142,23 @@ where
 }
 
 /// Makes a span of each request that a client sends, and hands the trace on in its headers.
+///
+/// ```
+/// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use tower::Layer;
+/// use watchbell::middleware::ClientLayer;
+///
+/// let client = ClientLayer::new().layer(Client::builder(TokioExecutor::new()).build_http::<String>());
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientLayer {}
 
 impl ClientLayer {
     /// For any client that is a tower service over HTTP.
+    ///
+    /// ```
+    /// let layer = watchbell::middleware::ClientLayer::new();
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
@@ -140,6 +173,16 @@ impl<S> Layer<S> for ClientLayer {
 }
 
 /// What [`ClientLayer`] makes.
+///
+/// ```
+/// use hyper_util::client::legacy::{Client, connect::HttpConnector};
+/// use watchbell::middleware::ClientService;
+///
+/// /// A part of the service that calls another.
+/// struct Stock {
+///     client: ClientService<Client<HttpConnector, String>>,
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ClientService<S> {
     inner: S,
@@ -169,6 +212,15 @@ where
 
 pin_project! {
     /// A response to come.
+    ///
+    /// ```
+    /// use tower::{Layer, Service};
+    /// use watchbell::middleware::{ClientLayer, ResponseFuture};
+    ///
+    /// # let answer = async |_: http::Request<String>| Ok::<_, std::convert::Infallible>(http::Response::new("a mug".to_owned()));
+    /// let mut client = ClientLayer::new().layer(tower::service_fn(answer));
+    /// let response: ResponseFuture<_> = client.call(http::Request::new(String::new()));
+    /// ```
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
@@ -199,6 +251,19 @@ where
 
 pin_project! {
     /// A response's body; its end is the request's.
+    ///
+    /// ```
+    /// use tower::{Layer, ServiceExt};
+    /// use watchbell::middleware::{ClientLayer, ResponseBody};
+    ///
+    /// # let answer = async |_: http::Request<String>| Ok::<_, std::convert::Infallible>(http::Response::new("a mug".to_owned()));
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let client = ClientLayer::new().layer(tower::service_fn(answer));
+    /// let body: ResponseBody<String> = client.oneshot(http::Request::new(String::new())).await?.into_body();
+    /// drop(body); // the request has ended
+    /// # Ok(())
+    /// # })
+    /// ```
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
