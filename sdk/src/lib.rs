@@ -8,7 +8,7 @@
 //! }
 //! ```
 //!
-//! From here on `tracing`'s macros and the `log` crate's are all that is needed. By default records go to `http://localhost:4318` by
+//! From here on `tracing`'s macros and the `log` crate's are all that is needed; what else one may want, task by task, is in the [`cookbook`]. By default records go to `http://localhost:4318` by
 //! OTLP/HTTP and, readable, to stderr.
 //!
 //! # What it promises
@@ -172,6 +172,8 @@ mod chunk;
 pub mod coming_from {}
 mod config;
 pub mod context;
+#[doc = include_str!("../COOKBOOK.md")]
+pub mod cookbook {}
 mod encode;
 #[doc = include_str!("../ENVIRONMENT.md")]
 pub mod environment {}
@@ -297,12 +299,27 @@ pub fn init() -> Result<Guard, InitError> {
 }
 
 /// Starts setting up in code; [`Builder`] has an example.
+///
+/// ```
+/// let _guard = watchbell::builder().service_name("checkout").levels("info,hyper=warn")
+///     # .variables([("OTEL_SDK_DISABLED", "true")])
+///     .init()?;
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
 pub fn builder() -> Builder {
     Builder::default()
 }
 
 impl Builder {
     /// Installs the process's `tracing` subscriber, its `log` logger, the tracer provider and the propagators, and starts the export.
+    ///
+    /// ```
+    /// let _guard = watchbell::builder().service_name("checkout")
+    ///     # .variables([("OTEL_SDK_DISABLED", "true")])
+    ///     .init()?;
+    /// assert!(watchbell::init().is_err(), "once a process");
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn init(self) -> Result<Guard, InitError> {
         let (config, warnings) = self.build(true).map_err(InitError::Config)?;
         let (layer, guard) = start::<tracing_subscriber::layer::Layered<levels::LevelsLayer, Registry>>(&config, true)?;
@@ -327,6 +344,15 @@ impl Builder {
 
     /// Starts the export and makes a layer for a subscriber of one's own. Levels (but for those set here) and the console are that subscriber's, sinks
     /// that were added here are there; the `log` crate, the global tracer provider and propagators are left as they are.
+    ///
+    /// ```
+    /// use tracing_subscriber::layer::SubscriberExt;
+    ///
+    /// let (layer, guard) = watchbell::builder().service_name("checkout").layer()?;
+    /// let subscriber = tracing_subscriber::registry().with(layer);
+    /// # drop((subscriber, guard.shutdown(std::time::Duration::ZERO)));
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn layer<S>(self) -> Result<(WatchbellLayer<S>, Guard), InitError>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
