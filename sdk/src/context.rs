@@ -64,6 +64,11 @@ thread_local!(static CURRENT: RefCell<Context> = const { RefCell::new(Context { 
 
 impl Context {
     /// The context that the thread is in; an empty one if it is in none.
+    ///
+    /// ```
+    /// let context = watchbell::context::Context::current(); // to be taken along to another thread
+    /// std::thread::spawn(move || context.in_scope(|| tracing::info!("in the context of whoever started it"))).join().unwrap();
+    /// ```
     pub fn current() -> Self {
         CURRENT.try_with(|current| current.borrow().clone()).unwrap_or_default() // none where the thread is ending
     }
@@ -91,6 +96,12 @@ impl Context {
     }
 
     /// Calls `f` in this context.
+    ///
+    /// ```
+    /// # let logs = watchbell::test::capture();
+    /// watchbell::context!(order_id = 17).in_scope(|| tracing::info!("order placed"));
+    /// # assert_eq!(logs.expect("order placed").field("order_id"), Some(&17.into()));
+    /// ```
     pub fn in_scope<R>(&self, f: impl FnOnce() -> R) -> R {
         let _entered = self.enter();
         f()
@@ -153,6 +164,11 @@ pub(crate) fn with_current(f: impl FnOnce(&[u8], u32)) {
 }
 
 /// A context that was entered; dropping it leaves it.
+///
+/// ```
+/// let entered: watchbell::context::Entered = watchbell::context!(order_id = 17).enter();
+/// drop(entered);
+/// ```
 #[must_use = "dropping it leaves the context at once"]
 #[derive(Debug)]
 pub struct Entered {
@@ -168,6 +184,11 @@ impl Drop for Entered {
 
 pin_project! {
     /// A future in a context; made by [`Context::scope`].
+    ///
+    /// ```
+    /// let future: watchbell::context::InContext<_> = watchbell::context!(order_id = 17).scope(async { 1 });
+    /// # drop(future);
+    /// ```
     #[derive(Debug)]
     pub struct InContext<F> {
         #[pin]
@@ -187,6 +208,12 @@ impl<F: Future> Future for InContext<F> {
 }
 
 /// What a context's field may be: a number, a truth value, a text; anything else by its `Display` or `Debug`, as in `context!(%path, ?state)`.
+///
+/// ```
+/// let id: u64 = 17;
+/// let context = watchbell::context!(id, share = 0.5, paid = true, user = "ada", state = ?Some(1));
+/// assert_eq!(context.to_string(), "id=17 share=0.5 paid=true user=ada state=Some(1)");
+/// ```
 pub trait FieldValue {
     /// Appends the value as the content of OpenTelemetry's `AnyValue`.
     #[doc(hidden)]

@@ -102,29 +102,60 @@ impl Guard {
 
     /// Sends what was recorded, ends the export, and says what became of all records. What is not delivered within `timeout` is
     /// dropped and counted. It blocks the thread.
+    ///
+    /// ```
+    /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+    /// let ledger = guard.shutdown(std::time::Duration::from_secs(2));
+    /// assert_eq!(ledger.logs.lost(), 0, "{ledger}");
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn shutdown(mut self, timeout: Duration) -> Ledger {
         self.shut_down(timeout);
         self.ledger()
     }
 
     /// What has become of all records so far.
+    ///
+    /// ```
+    /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+    /// println!("{}", guard.ledger().logs); // 17 emitted = 12 delivered + 0 refused + 0 dropped + 5 in flight
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn ledger(&self) -> Ledger {
         self.pipeline.ledger()
     }
 
     /// What has become of each sink's records so far; of those that wait for a sink's thread nothing is said yet.
+    ///
+    /// ```
+    /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+    /// let failed: u64 = guard.sinks().iter().map(|sink| sink.failed).sum();
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn sinks(&self) -> Vec<SinkAccount> {
         self.pipeline.sinks.as_ref().map(Sinks::accounts).unwrap_or_default()
     }
 
     /// The levels, to be changed while the service runs; [`Levels`] has an example. After [`Builder::layer`](crate::Builder::layer) they
     /// take away from what the service's own subscriber lets through.
+    ///
+    /// ```
+    /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+    /// guard.levels().set("info,checkout=debug").expect("levels");
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn levels(&self) -> Levels {
         self.pipeline.levels.clone()
     }
 
     /// How many log records were withheld so far, and why: the module [`restraint`](crate::restraint) has an example. They are not among those of the
     /// [`ledger`](Self::ledger), since they were not made.
+    ///
+    /// ```
+    /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+    /// println!("{}", guard.withheld()); // 37 withheld (30 limit, 7 repeat)
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn withheld(&self) -> Withheld {
         self.pipeline.restraint.withheld()
     }
@@ -143,6 +174,17 @@ impl Guard {
 
     /// The provider of spans, for code that makes them by OpenTelemetry's own API; [`init`](crate::init) makes it the global one. None where
     /// `OTEL_SDK_DISABLED` is set.
+    ///
+    /// ```
+    /// use watchbell::opentelemetry::trace::{Tracer, TracerProvider};
+    ///
+    /// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+    /// if let Some(provider) = guard.tracer_provider() {
+    ///     provider.tracer("checkout").in_span("place_order", |_| tracing::info!("order placed"));
+    /// }
+    /// # drop(guard.shutdown(std::time::Duration::ZERO));
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn tracer_provider(&self) -> Option<&SdkTracerProvider> {
         self.providers.tracer.as_ref()
     }
@@ -167,12 +209,31 @@ impl Guard {
 
     /// The provider of loggers for appenders that speak OpenTelemetry's logs API; the module [`logs`](crate::logs) has an example. None where
     /// logs are not exported.
+    ///
+    /// ```
+    /// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+    /// let appender = guard.logger_provider().map(|provider| {
+    ///     opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge::new(&provider) // or another crate's
+    /// });
+    /// # drop((appender, guard.shutdown(std::time::Duration::ZERO)));
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     #[cfg(feature = "otel-logs")]
     pub fn logger_provider(&self) -> Option<crate::logs::LoggerProvider> {
         self.has_logs().then(|| crate::logs::LoggerProvider { pipeline: Arc::clone(&self.pipeline) })
     }
 
     /// What takes the place of the batch processor in a provider of `opentelemetry_sdk`. None where logs are not exported.
+    ///
+    /// ```
+    /// use watchbell::opentelemetry_sdk::logs::SdkLoggerProvider;
+    ///
+    /// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+    /// let processor = guard.log_processor().expect("logs are exported");
+    /// let provider = SdkLoggerProvider::builder().with_log_processor(processor).build();
+    /// # drop((provider, guard.shutdown(std::time::Duration::ZERO)));
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     #[cfg(feature = "otel-logs")]
     pub fn log_processor(&self) -> Option<crate::logs::LogProcessor> {
         let thread = self.threads.export.clone().filter(|_| self.has_logs())?;
@@ -206,6 +267,14 @@ impl fmt::Debug for Guard {
 }
 
 /// A flush's timeout passed before the collector had answered for every record. [`Guard::flush`] has an example.
+///
+/// ```
+/// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+/// if let Err(watchbell::FlushError { ledger, .. }) = guard.flush(std::time::Duration::from_secs(2)) {
+///     eprintln!("{} records wait", ledger.logs.in_flight);
+/// }
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FlushError {

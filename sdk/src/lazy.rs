@@ -19,6 +19,11 @@ pub fn lazy<T: fmt::Display, F: Fn() -> T>(compute: F) -> DisplayValue<Lazy<F>> 
 }
 
 /// What [`lazy`] makes.
+///
+/// ```
+/// # fn size_of_everything() -> usize { 7 }
+/// tracing::debug!(size = watchbell::lazy(|| size_of_everything()), "cache");
+/// ```
 #[derive(Clone, Copy)]
 pub struct Lazy<F>(F);
 

@@ -28,6 +28,12 @@ pub struct Ledger {
 }
 
 /// What became of one signal's records.
+///
+/// ```
+/// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+/// let watchbell::Account { emitted, delivered, .. } = guard.ledger().logs;
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Account {
@@ -63,6 +69,12 @@ pub struct Account {
 
 /// What became of records that other processes of the service left in the [spool](crate::spool), and this one took over:
 /// found = delivered + refused + dropped + waiting.
+///
+/// ```
+/// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+/// let watchbell::TakenOver { found, waiting, .. } = guard.ledger().logs.taken_over;
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TakenOver {
@@ -80,11 +92,23 @@ pub struct TakenOver {
 
 impl Account {
     /// Records that nobody will ever see: refused or dropped.
+    ///
+    /// ```
+    /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+    /// assert_eq!(guard.ledger().traces.lost(), 0);
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn lost(&self) -> u64 {
         self.refused + self.dropped()
     }
 
     /// Records dropped, for whatever reason.
+    ///
+    /// ```
+    /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+    /// assert_eq!(guard.ledger().logs.dropped(), 0);
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn dropped(&self) -> u64 {
         self.dropped_buffer_full
             + self.dropped_at_export_timeout

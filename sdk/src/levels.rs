@@ -114,6 +114,13 @@ impl Levels {
     }
 
     /// Sets all of them, as `RUST_LOG` would: `info,checkout=debug,hyper=off`. Sinks that have their own are left as they are.
+    ///
+    /// ```
+    /// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+    /// guard.levels().set("info,checkout=debug,hyper=off")?;
+    /// # drop(guard.shutdown(std::time::Duration::ZERO));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set(&self, directives: &str) -> Result<(), LevelsError> {
         let directives = directives.parse().map_err(LevelsError)?;
         self.change(|state| state.base = directives);
@@ -121,11 +128,25 @@ impl Levels {
     }
 
     /// Sets the level of one target and of all below it that have none of their own.
+    ///
+    /// ```
+    /// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+    /// guard.levels().set_target("checkout::db", tracing::level_filters::LevelFilter::DEBUG);
+    /// # drop(guard.shutdown(std::time::Duration::ZERO));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_target(&self, target: &str, level: LevelFilter) {
         self.change(|state| state.base.set(target, level));
     }
 
     /// Sets them as they were at the start.
+    ///
+    /// ```
+    /// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+    /// guard.levels().reset();
+    /// # drop(guard.shutdown(std::time::Duration::ZERO));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reset(&self) {
         self.change(|state| state.base = self.shared.initial.clone());
     }
@@ -222,6 +243,14 @@ impl fmt::Debug for Levels {
 }
 
 /// Directives that are not understood: which, and where. [`Levels`] has an example.
+///
+/// ```
+/// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+/// let error: watchbell::LevelsError = guard.levels().set("info,checkout=loud").unwrap_err();
+/// assert!(error.to_string().starts_with("`loud` is not a level"));
+/// # drop(guard.shutdown(std::time::Duration::ZERO));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LevelsError(String);
 

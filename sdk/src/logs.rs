@@ -43,6 +43,16 @@ use crate::redact::Redaction;
 use crate::view;
 
 /// Makes loggers; from [`Guard::logger_provider`](crate::Guard::logger_provider).
+///
+/// ```
+/// use watchbell::opentelemetry::logs::LoggerProvider;
+///
+/// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+/// let provider: watchbell::logs::LoggerProvider = guard.logger_provider().expect("logs are exported");
+/// let logger = provider.logger("checkout");
+/// # drop(guard.shutdown(std::time::Duration::ZERO));
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
 #[derive(Clone)]
 pub struct LoggerProvider {
     pub(crate) pipeline: Arc<Pipeline>,
@@ -63,6 +73,19 @@ impl fmt::Debug for LoggerProvider {
 }
 
 /// Takes records of one scope, from any thread.
+///
+/// ```
+/// use watchbell::opentelemetry::logs::{LogRecord, Logger, LoggerProvider};
+///
+/// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+/// let logger: watchbell::logs::Logger = guard.logger_provider().expect("logs are exported").logger("checkout");
+/// let mut record = logger.create_log_record();
+/// record.set_body("order placed".into());
+/// logger.emit(record);
+/// assert_eq!(guard.ledger().logs.emitted, 1);
+/// # drop(guard.shutdown(std::time::Duration::ZERO));
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
 #[derive(Clone)]
 pub struct Logger {
     pipeline: Arc<Pipeline>,
@@ -94,6 +117,19 @@ impl fmt::Debug for Logger {
 
 /// A record under construction: each call is written at once as OTLP, into the thread's own buffer, so that there is nothing to clone or to
 /// convert later. Beyond the limits of `OTEL_LOGRECORD_ATTRIBUTE_*` attributes are dropped and counted, and strings cut.
+///
+/// ```
+/// use watchbell::opentelemetry::logs::{LogRecord, Logger, LoggerProvider, Severity};
+///
+/// # let (_layer, guard) = watchbell::builder().layer::<tracing_subscriber::Registry>()?;
+/// let logger = guard.logger_provider().expect("logs are exported").logger("checkout");
+/// let mut record: watchbell::logs::Record = logger.create_log_record();
+/// record.set_severity_number(Severity::Warn);
+/// record.add_attribute("order_id", 17);
+/// logger.emit(record);
+/// # drop(guard.shutdown(std::time::Duration::ZERO));
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
 pub struct Record {
     bytes: Vec<u8>,
     scope: ScopeId,

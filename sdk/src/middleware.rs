@@ -257,12 +257,11 @@ pin_project! {
     /// use watchbell::middleware::{ClientLayer, ResponseBody};
     ///
     /// # let answer = async |_: http::Request<String>| Ok::<_, std::convert::Infallible>(http::Response::new("a mug".to_owned()));
-    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// let client = ClientLayer::new().layer(tower::service_fn(answer));
-    /// let body: ResponseBody<String> = client.oneshot(http::Request::new(String::new())).await?.into_body();
+    /// let body: ResponseBody<String> = client.oneshot(http::Request::new(String::new())).await.unwrap().into_body();
     /// drop(body); // the request has ended
-    /// # Ok(())
-    /// # })
+    /// # });
     /// ```
     #[derive(Debug)]
     pub struct ResponseBody<B> {

@@ -130,6 +130,10 @@ impl Drop for Within {
 }
 
 /// A log record that may still be changed. The [module](self) has an example.
+///
+/// ```
+/// let builder = watchbell::builder().patch(|draft| draft.set("region", "eu-1"));
+/// ```
 pub struct Draft<'a> {
     scope: Arc<Scope>,
     bytes: Vec<u8>,
@@ -139,11 +143,24 @@ pub struct Draft<'a> {
 
 impl Draft<'_> {
     /// The record as it is so far.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().patch(|draft| {
+    ///     let is_probe = draft.record().attribute("url.path").and_then(|path| path.as_str()) == Some("/healthz");
+    ///     if is_probe {
+    ///         draft.discard();
+    ///     }
+    /// });
+    /// ```
     pub fn record(&self) -> Record<'_> {
         Record::new(&self.scope.message, &self.bytes)
     }
 
     /// Sets an attribute: a number, a truth value, a text, or what `format_args!` makes.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().patch(|draft| draft.set("build.number", 4711));
+    /// ```
     pub fn set(&mut self, key: &str, value: impl FieldValue) {
         self.remove(key);
         let mut attribute = Vec::new();
@@ -155,6 +172,10 @@ impl Draft<'_> {
     }
 
     /// Takes an attribute away.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().patch(|draft| draft.remove("thread.name"));
+    /// ```
     pub fn remove(&mut self, key: &str) {
         if self.record().attribute(key).is_some() {
             self.keep(|number, bytes| number != ATTRIBUTES || key_value(bytes).0 != key);
@@ -162,6 +183,13 @@ impl Draft<'_> {
     }
 
     /// Sets the message.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().patch(|draft| {
+    ///     let shorter: String = draft.record().message().chars().take(200).collect();
+    ///     draft.set_message(&shorter);
+    /// });
+    /// ```
     pub fn set_message(&mut self, message: &str) {
         self.keep(|number, _| number != BODY);
         put_message_field(&mut self.bytes, BODY, |out| put_bytes_field(out, 1, cut(message).as_bytes()));
@@ -183,6 +211,14 @@ impl Draft<'_> {
     }
 
     /// The record goes nowhere, and counts nowhere.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().patch(|draft| {
+    ///     if draft.record().target() == "noisy" {
+    ///         draft.discard();
+    ///     }
+    /// });
+    /// ```
     pub fn discard(&mut self) {
         self.is_discarded = true;
     }

@@ -31,16 +31,35 @@ use crate::config::Propagator;
 use b3::B3Propagator;
 
 /// The trace context that came with a request; an empty one if none came.
+///
+/// ```
+/// use watchbell::opentelemetry::trace::TraceContextExt;
+///
+/// let nobody = watchbell::propagation::extract(&http::HeaderMap::new());
+/// assert!(!nobody.span().span_context().is_valid());
+/// ```
 pub fn extract(headers: &HeaderMap) -> Context {
     global::get_text_map_propagator(|propagator| propagator.extract(&HeaderExtractor::new(headers)))
 }
 
 /// Makes a span that was not entered yet a child of the span that a request came from. Without effect if the span is disabled.
+///
+/// ```
+/// # let request = http::Request::new(());
+/// let span = tracing::info_span!("GET /cart", otel.kind = "server");
+/// watchbell::propagation::set_parent(&span, request.headers());
+/// let _entered = span.entered();
+/// ```
 pub fn set_parent(span: &tracing::Span, headers: &HeaderMap) {
     let _ = span.set_parent(extract(headers)); // an error says that there is no span to set it on
 }
 
 /// Writes the current span's trace context into the headers of a request.
+///
+/// ```
+/// let mut request = http::Request::new(());
+/// watchbell::propagation::inject(request.headers_mut()); // traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
+/// ```
 pub fn inject(headers: &mut HeaderMap) {
     global::get_text_map_propagator(|propagator| {
         propagator.inject_context(&Context::current(), &mut HeaderInjector(headers));

@@ -77,6 +77,11 @@ pub use watchbell_macros::Redact;
 pub(crate) const REDACTED: &str = "[redacted]";
 
 /// What is secret; the [module](self) has an example. Set by [`Builder::redact`](crate::Builder::redact).
+///
+/// ```
+/// let redaction = watchbell::redact::Redaction::usual().key("iban");
+/// let builder = watchbell::builder().redact(redaction);
+/// ```
 #[derive(Clone)]
 pub struct Redaction {
     keys: Vec<(String, Fate)>,
@@ -100,6 +105,10 @@ pub(crate) enum Fate {
 
 impl Redaction {
     /// Nothing is secret.
+    ///
+    /// ```
+    /// let redaction = watchbell::redact::Redaction::new().key("iban"); // and nothing else
+    /// ```
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -113,6 +122,10 @@ impl Redaction {
 
     /// What usually is: the keys `*password*`, `*passwd*`, `*secret*`, `*token`, `*api_key*`, `*apikey*`, `*private_key*`, `authorization`, `cookie`,
     /// `set-cookie`, and of values [`Values::Cards`], [`Values::BearerTokens`] and [`Values::ProviderKeys`].
+    ///
+    /// ```
+    /// let redaction = watchbell::redact::Redaction::usual();
+    /// ```
     pub fn usual() -> Self {
         let keys = [
             "*password*",
@@ -132,12 +145,20 @@ impl Redaction {
 
     /// Masks fields of this name, as `[redacted]`. Case does not matter, `*` is anything, and a name without it is also found behind the last point of a
     /// longer one: `password` is also `user.password`.
+    ///
+    /// ```
+    /// let redaction = watchbell::redact::Redaction::usual().key("iban").key("card.*");
+    /// ```
     pub fn key(mut self, pattern: &str) -> Self {
         self.keys.push((pattern.to_lowercase(), Fate::Masked));
         self
     }
 
     /// Leaves fields of this name out.
+    ///
+    /// ```
+    /// let redaction = watchbell::redact::Redaction::usual().drop_key("*.body");
+    /// ```
     pub fn drop_key(mut self, pattern: &str) -> Self {
         self.keys.push((pattern.to_lowercase(), Fate::Dropped));
         self
@@ -165,6 +186,12 @@ impl Redaction {
     }
 
     /// Masks what looks like this, in messages and in texts of fields.
+    ///
+    /// ```
+    /// use watchbell::redact::{Redaction, Values};
+    ///
+    /// let redaction = Redaction::usual().values(Values::Emails);
+    /// ```
     pub fn values(mut self, values: Values) -> Self {
         self.values.push(Arc::new(values.finder()));
         self
@@ -370,11 +397,21 @@ pub struct Secret<T>(T);
 
 impl<T> Secret<T> {
     /// Makes a secret of it.
+    ///
+    /// ```
+    /// let password = watchbell::redact::Secret::new("hunter2");
+    /// assert_eq!(format!("{password:?}"), "[redacted]");
+    /// ```
     pub fn new(value: T) -> Self {
         Self(value)
     }
 
     /// The value itself.
+    ///
+    /// ```
+    /// let password = watchbell::redact::Secret::new("hunter2");
+    /// assert_eq!(*password.expose(), "hunter2");
+    /// ```
     pub fn expose(&self) -> &T {
         &self.0
     }

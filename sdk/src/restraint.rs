@@ -286,6 +286,12 @@ impl Share {
 
 /// How many records were withheld since the start, and why. From [`Guard::withheld`](crate::Guard::withheld); the module
 /// [`restraint`](crate::restraint) has an example.
+///
+/// ```
+/// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+/// let watchbell::restraint::Withheld { limit, repeat, .. } = guard.withheld();
+/// # Ok::<(), watchbell::InitError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Withheld {
@@ -301,6 +307,12 @@ pub struct Withheld {
 
 impl Withheld {
     /// All of them.
+    ///
+    /// ```
+    /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
+    /// assert_eq!(guard.withheld().total(), 0);
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn total(&self) -> u64 {
         self.limit + self.sample + self.repeat + self.pressure
     }

@@ -25,12 +25,20 @@
 //! | `NOTICE`, `CRITICAL`, `ALERT`, `EMERGENCY` | 10, 18, 19, 21, as OpenTelemetry maps syslog's |
 
 /// Logs at INFO with OpenTelemetry's severity 10, `NOTICE`: normal, and worth knowing. As `tracing::info!` otherwise.
+///
+/// ```
+/// watchbell::notice!(shop_id = 3, "the shop is open");
+/// ```
 #[macro_export]
 macro_rules! notice {
     ($($event:tt)+) => { $crate::tracing::info!(watchbell.severity = "NOTICE", $($event)+) };
 }
 
 /// Logs at ERROR with OpenTelemetry's severity 21, `FATAL`: the service cannot go on. As `tracing::error!` otherwise.
+///
+/// ```
+/// watchbell::fatal!(database = "orders", "no database");
+/// ```
 #[macro_export]
 macro_rules! fatal {
     ($($event:tt)+) => { $crate::tracing::error!(watchbell.severity = "FATAL", $($event)+) };

@@ -69,9 +69,20 @@ pub(crate) use spec::listed;
 pub(crate) use worker::SinkThread;
 
 /// Most bytes that wait for a sink's thread (16 MiB); at the limit the newest records are dropped for this sink, and counted.
+///
+/// ```
+/// assert_eq!(watchbell::sink::SINK_BYTES_MAX, 16 << 20);
+/// ```
 pub const SINK_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One way of records out of the service; the [module](self) has an example.
+///
+/// ```
+/// use watchbell::sink::Sink;
+///
+/// let sink: Sink = Sink::stderr().levels("warn");
+/// let builder = watchbell::builder().sink(sink);
+/// ```
 #[derive(Clone)]
 pub struct Sink {
     name: String,
@@ -102,16 +113,34 @@ enum Target {
 
 impl Sink {
     /// To stderr, as [`Format::Pretty`] if nothing else is said. It takes the place of the console that is there by default.
+    ///
+    /// ```
+    /// use watchbell::sink::Sink;
+    ///
+    /// let sink = Sink::stderr().levels("warn");
+    /// ```
     pub fn stderr() -> Self {
         Self::new("stderr", Target::Stderr)
     }
 
     /// To stdout, as [`Format::Pretty`] if nothing else is said. It takes the place of the console that is there by default.
+    ///
+    /// ```
+    /// use watchbell::sink::{Format, Sink};
+    ///
+    /// let sink = Sink::stdout().format(Format::Json);
+    /// ```
     pub fn stdout() -> Self {
         Self::new("stdout", Target::Stdout)
     }
 
     /// To a file, a path or a [`File`] with rotation and the rest, as [`Format::Json`] if nothing else is said.
+    ///
+    /// ```
+    /// use watchbell::sink::Sink;
+    ///
+    /// let sink = Sink::file("/var/log/checkout.jsonl").levels("debug");
+    /// ```
     #[cfg(feature = "files")]
     pub fn file(file: impl Into<File>) -> Self {
         let file = file.into();
@@ -165,6 +194,12 @@ impl Sink {
     }
 
     /// The same where the journal's socket is elsewhere.
+    ///
+    /// ```
+    /// use watchbell::sink::Sink;
+    ///
+    /// let sink = Sink::journald_at("/run/host/journal/socket");
+    /// ```
     #[cfg(unix)]
     pub fn journald_at(socket: &str) -> Self {
         Self::new("journald", Target::Journald(socket.to_owned()))
@@ -175,12 +210,24 @@ impl Sink {
     }
 
     /// What it is called in [`Guard::sinks`](crate::Guard::sinks).
+    ///
+    /// ```
+    /// use watchbell::sink::Sink;
+    ///
+    /// let sink = Sink::stdout().name("audit");
+    /// ```
     pub fn name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
     }
 
     /// Which records it takes, whatever the service's levels are: `warn,checkout=debug`.
+    ///
+    /// ```
+    /// use watchbell::sink::Sink;
+    ///
+    /// let sink = Sink::stderr().levels("warn,checkout=debug");
+    /// ```
     pub fn levels(mut self, directives: &str) -> Self {
         self.levels = Some(directives.to_owned());
         self
@@ -198,18 +245,36 @@ impl Sink {
     }
 
     /// How records are written.
+    ///
+    /// ```
+    /// use watchbell::sink::{Format, Sink};
+    ///
+    /// let sink = Sink::stderr().format(Format::Compact);
+    /// ```
     pub fn format(mut self, format: Format) -> Self {
         self.format = Some(format);
         self
     }
 
     /// Whether levels have colours. If nothing is said, on a terminal alone, and not where `NO_COLOR` is set.
+    ///
+    /// ```
+    /// use watchbell::sink::Sink;
+    ///
+    /// let sink = Sink::stderr().colors(false);
+    /// ```
     pub fn colors(mut self, on: bool) -> Self {
         self.colors = Some(on);
         self
     }
 
     /// Writes in the thread that logs, at once: the last line before a crash is there, and whoever logs waits for the terminal or the disk.
+    ///
+    /// ```
+    /// use watchbell::sink::Sink;
+    ///
+    /// let sink = Sink::file("/var/log/checkout.jsonl").in_call();
+    /// ```
     pub fn in_call(mut self) -> Self {
         self.in_call = true;
         self

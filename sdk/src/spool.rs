@@ -83,6 +83,12 @@ pub(crate) use segment::Entry;
 pub(crate) use store::{NoRoom, Oldest, Place, Store};
 
 /// A folder for what waits while the collector is away; the [module](self) has an example. Set by [`Builder::spool`](crate::Builder::spool).
+///
+/// ```
+/// use watchbell::spool::Spool;
+///
+/// let builder = watchbell::builder().spool(Spool::in_dir("/var/lib/checkout"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
     folder: PathBuf,
@@ -112,6 +118,12 @@ impl FromStr for AtCap {
 
 impl Spool {
     /// A spool in this folder, which is made if it is not there. It should outlive the process: a volume, not a container's own file system.
+    ///
+    /// ```
+    /// use watchbell::spool::Spool;
+    ///
+    /// let spool = Spool::in_dir("/var/lib/checkout");
+    /// ```
     pub fn in_dir(folder: impl AsRef<Path>) -> Self {
         Self {
             folder: folder.as_ref().to_owned(),
@@ -123,6 +135,12 @@ impl Spool {
 
     /// Most bytes in the service's folder (256 MiB). Several processes that write at the same time may go beyond it, each by an eighth of it or 4 MiB,
     /// whichever is less.
+    ///
+    /// ```
+    /// use watchbell::spool::Spool;
+    ///
+    /// let spool = Spool::in_dir("/var/lib/checkout").bytes_max(1 << 30);
+    /// ```
     pub fn bytes_max(mut self, bytes: u64) -> Self {
         self.bytes_max = bytes;
         self
@@ -130,11 +148,23 @@ impl Spool {
 
     /// Makes room by dropping the oldest file of the spool, an eighth of it or 4 MiB, whichever is less; its records count as
     /// [`dropped_spool_full`](crate::Account::dropped_spool_full). The default.
+    ///
+    /// ```
+    /// use watchbell::spool::Spool;
+    ///
+    /// let spool = Spool::in_dir("/var/lib/checkout").drop_oldest();
+    /// ```
     pub fn drop_oldest(self) -> Self {
         self.at_cap(AtCap::DropOldest)
     }
 
     /// Keeps what it holds: what comes newly waits in memory, and is dropped there once the buffer is full, too.
+    ///
+    /// ```
+    /// use watchbell::spool::Spool;
+    ///
+    /// let spool = Spool::in_dir("/var/lib/checkout").refuse_newest();
+    /// ```
     pub fn refuse_newest(self) -> Self {
         self.at_cap(AtCap::RefuseNewest)
     }

@@ -21,6 +21,13 @@ use tracing::{Instrument, Span};
 use crate::context::Context;
 
 /// `tokio::spawn`, in the current span and subscriber. Panics outside of a runtime, as that does.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let task = watchbell::task::spawn(async { tracing::info!("in the trace of whoever spawned it") });
+/// # task.await.unwrap();
+/// # });
+/// ```
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -29,6 +36,13 @@ where
 }
 
 /// `tokio::task::spawn_blocking`, in the current span and subscriber. Panics outside of a runtime, as that does.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let rates = watchbell::task::spawn_blocking(|| std::fs::read_to_string("rates")).await;
+/// # drop(rates);
+/// # });
+/// ```
 pub fn spawn_blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
     tokio::task::spawn_blocking(carried(f))
 }

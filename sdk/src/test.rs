@@ -47,6 +47,12 @@ pub use canary::{Canary, canary};
 /// logger). Spans have trace ids as they have in service; nothing is exported.
 ///
 /// Other threads and tasks take part by [`Capture::dispatch`].
+///
+/// ```
+/// let logs = watchbell::test::capture();
+/// tracing::info!("order placed");
+/// logs.expect("order placed");
+/// ```
 #[must_use = "dropping it ends the capture"]
 pub fn capture() -> Capture {
     #[cfg(feature = "log")]
@@ -62,6 +68,12 @@ pub fn capture() -> Capture {
 }
 
 /// What was logged since [`capture`].
+///
+/// ```
+/// let logs = watchbell::test::capture();
+/// tracing::info!(order_id = 17, "order placed");
+/// assert!(logs.to_string().ends_with("order placed order_id=17"));
+/// ```
 #[derive(Debug)]
 pub struct Capture {
     records: Arc<Mutex<Vec<Record>>>,
@@ -71,22 +83,45 @@ pub struct Capture {
 
 impl Capture {
     /// All records so far, in the order they were made.
+    ///
+    /// ```
+    /// let logs = watchbell::test::capture();
+    /// tracing::info!("order placed");
+    /// assert_eq!(logs.records().len(), 1);
+    /// ```
     pub fn records(&self) -> Vec<Record> {
         lock(&self.records).clone()
     }
 
     /// The first record with this message.
+    ///
+    /// ```
+    /// let logs = watchbell::test::capture();
+    /// assert!(logs.find("order placed").is_none());
+    /// ```
     pub fn find(&self, message: &str) -> Option<Record> {
         lock(&self.records).iter().find(|record| record.message == message).cloned()
     }
 
     /// The first record with this message; panics with what came instead if there is none.
+    ///
+    /// ```
+    /// let logs = watchbell::test::capture();
+    /// tracing::info!(order_id = 17, "order placed");
+    /// assert_eq!(logs.expect("order placed").field("order_id"), Some(&17.into()));
+    /// ```
     #[track_caller]
     pub fn expect(&self, message: &str) -> Record {
         self.find(message).unwrap_or_else(|| panic!("no record `{message}` {self}"))
     }
 
     /// Panics with what came if there is a record of this level, or of a more severe one.
+    ///
+    /// ```
+    /// let logs = watchbell::test::capture();
+    /// tracing::info!("order placed");
+    /// logs.expect_none(tracing::Level::WARN);
+    /// ```
     #[track_caller]
     pub fn expect_none(&self, level: Level) {
         let found = lock(&self.records).iter().find(|record| record.level <= level).cloned();
@@ -122,6 +157,13 @@ impl fmt::Display for Capture {
 }
 
 /// A log record.
+///
+/// ```
+/// let logs = watchbell::test::capture();
+/// tracing::warn!(target: "stock", "nearly sold out");
+/// let record: watchbell::test::Record = logs.expect("nearly sold out");
+/// assert_eq!((record.level, record.target.as_str()), (tracing::Level::WARN, "stock"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Record {
@@ -141,11 +183,23 @@ pub struct Record {
 
 impl Record {
     /// A field's value: `record.field("order_id") == Some(&17.into())`.
+    ///
+    /// ```
+    /// let logs = watchbell::test::capture();
+    /// tracing::info!(user = "ada", "logged in");
+    /// assert_eq!(logs.expect("logged in").field("user"), Some(&"ada".into()));
+    /// ```
     pub fn field(&self, name: &str) -> Option<&Value> {
         self.fields.get(name)
     }
 
     /// Whether it was made inside a span.
+    ///
+    /// ```
+    /// let logs = watchbell::test::capture();
+    /// tracing::info_span!("place_order").in_scope(|| tracing::info!("order placed"));
+    /// assert!(logs.expect("order placed").is_in_trace());
+    /// ```
     pub fn is_in_trace(&self) -> bool {
         self.trace_id != TraceId::INVALID
     }

@@ -9,6 +9,12 @@ use tracing_core::Level;
 use watchbell_proto::wire::{Fields, Value as Wire};
 
 /// A log record, as a sink's filter and a callback see it: OpenTelemetry's fields. [`Sink::callback`](crate::sink::Sink::callback) has an example.
+///
+/// ```
+/// let sink = watchbell::sink::Sink::callback("alarm", |record| {
+///     println!("{record}"); // INFO checkout: order placed order_id=17
+/// });
+/// ```
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     scope: &'a [u8],
@@ -66,36 +72,66 @@ impl<'a> Record<'a> {
     }
 
     /// When it was made.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::callback("alarm", |record| {
+    ///     println!("{:?} old", record.time().elapsed());
+    /// });
+    /// ```
     pub fn time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.time_unix_nano)
     }
 
     /// Where it comes from: the module, if nothing else was said.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::stdout().filter(|record| record.target() == "audit");
+    /// ```
     pub fn target(&self) -> &'a str {
         self.target
     }
 
     /// Its level; that of a severity between two levels is the less severe of them.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::stdout().filter(|record| record.level() == tracing::Level::WARN);
+    /// ```
     pub fn level(&self) -> Level {
         level(self.severity_number)
     }
 
     /// OpenTelemetry's number, 1 (`TRACE`) to 24 (`FATAL4`); 0 where none is set.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::stdout().filter(|record| record.severity_number() >= 21); // FATAL
+    /// ```
     pub fn severity_number(&self) -> u8 {
         self.severity_number
     }
 
     /// The severity's name: `INFO`.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::stdout().filter(|record| record.severity_text() == "NOTICE");
+    /// ```
     pub fn severity_text(&self) -> &'a str {
         if self.severity_text.is_empty() { self.level().as_str() } else { self.severity_text }
     }
 
     /// The event's name, if it was given one.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::stdout().filter(|record| record.event_name() == Some("order.placed"));
+    /// ```
     pub fn event_name(&self) -> Option<&'a str> {
         Some(self.event_name).filter(|name| !name.is_empty())
     }
 
     /// Its message; empty where there is none.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::stdout().filter(|record| !record.message().starts_with("GET /healthz"));
+    /// ```
     pub fn message(&self) -> Cow<'a, str> {
         match self.body {
             None => Cow::Borrowed(""),
@@ -105,21 +141,43 @@ impl<'a> Record<'a> {
     }
 
     /// Its attributes with their keys, in the order they were given.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::callback("alarm", |record| {
+    ///     record.attributes().for_each(|(key, value)| println!("{key}={value}"));
+    /// });
+    /// ```
     pub fn attributes(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
         key_values(self.raw, ATTRIBUTES)
     }
 
     /// An attribute's value.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::stdout().filter(|record| record.attribute("audit").is_some());
+    /// ```
     pub fn attribute(&self, key: &str) -> Option<Value<'a>> {
         self.attributes().find(|(found, _)| *found == key).map(|(_, value)| value)
     }
 
     /// The trace that it belongs to; invalid (zero) if it belongs to none.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::callback("alarm", |record| {
+    ///     println!("https://traces.example.com/trace/{}", record.trace_id());
+    /// });
+    /// ```
     pub fn trace_id(&self) -> TraceId {
         self.trace_id
     }
 
     /// The span in that trace.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::callback("alarm", |record| {
+    ///     println!("{}-{}", record.trace_id(), record.span_id());
+    /// });
+    /// ```
     pub fn span_id(&self) -> SpanId {
         self.span_id
     }
@@ -140,6 +198,12 @@ impl fmt::Debug for Record<'_> {
 }
 
 /// The value of an attribute.
+///
+/// ```
+/// use watchbell::sink::{Sink, Value};
+///
+/// let sink = Sink::stdout().filter(|record| matches!(record.attribute("status"), Some(Value::Int(500..))));
+/// ```
 #[derive(Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Value<'a> {
@@ -162,10 +226,30 @@ pub enum Value<'a> {
 }
 
 /// The values of an array.
+///
+/// ```
+/// use watchbell::sink::{Sink, Value};
+///
+/// let sink = Sink::callback("tags", |record| {
+///     if let Some(Value::Array(tags)) = record.attribute("tags") {
+///         tags.iter().for_each(|tag| println!("{tag}"));
+///     }
+/// });
+/// ```
 #[derive(Clone, Copy, PartialEq)]
 pub struct Values<'a>(&'a [u8]);
 
 /// The values of a map.
+///
+/// ```
+/// use watchbell::sink::{Sink, Value};
+///
+/// let sink = Sink::callback("tags", |record| {
+///     if let Some(Value::Map(entries)) = record.attribute("headers") {
+///         entries.iter().for_each(|(name, value)| println!("{name}: {value}"));
+///     }
+/// });
+/// ```
 #[derive(Clone, Copy, PartialEq)]
 pub struct Entries<'a>(&'a [u8]);
 
@@ -188,6 +272,10 @@ impl<'a> Value<'a> {
     }
 
     /// The text, where it is one.
+    ///
+    /// ```
+    /// let sink = watchbell::sink::Sink::stdout().filter(|record| record.attribute("user").and_then(|user| user.as_str()) == Some("ada"));
+    /// ```
     pub fn as_str(&self) -> Option<&'a str> {
         match self {
             Self::String(text) => Some(text),
@@ -198,6 +286,16 @@ impl<'a> Value<'a> {
 
 impl<'a> Values<'a> {
     /// The values one by one.
+    ///
+    /// ```
+    /// use watchbell::sink::{Sink, Value};
+    ///
+    /// let sink = Sink::callback("tags", |record| {
+    ///     if let Some(Value::Array(tags)) = record.attribute("tags") {
+    ///         println!("{} tags", tags.iter().count());
+    ///     }
+    /// });
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
         messages(self.0, 1).map(Value::new)
     }
@@ -205,6 +303,16 @@ impl<'a> Values<'a> {
 
 impl<'a> Entries<'a> {
     /// The values one by one, with their keys.
+    ///
+    /// ```
+    /// use watchbell::sink::{Sink, Value};
+    ///
+    /// let sink = Sink::callback("tags", |record| {
+    ///     if let Some(Value::Map(entries)) = record.attribute("headers") {
+    ///         println!("{} headers", entries.iter().count());
+    ///     }
+    /// });
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
         key_values(self.0, 1)
     }

@@ -67,12 +67,20 @@ pub struct Builder {
 
 impl Builder {
     /// Names the service, as `OTEL_SERVICE_NAME` does. Without either it is `unknown_service:<program>`.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().service_name("checkout");
+    /// ```
     pub fn service_name(mut self, name: impl Into<String>) -> Self {
         self.service_name = Some(name.into());
         self
     }
 
     /// Adds an attribute to the resource, as `OTEL_RESOURCE_ATTRIBUTES` does.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().resource_attribute("deployment.environment.name", "prod").resource_attribute("shard", 3);
+    /// ```
     pub fn resource_attribute(mut self, key: impl Into<String>, value: impl Into<opentelemetry::Value>) -> Self {
         self.resource_attributes.push(KeyValue::new(key.into(), value));
         self
@@ -80,24 +88,40 @@ impl Builder {
 
     /// Where the collector is, for all signals, as `OTEL_EXPORTER_OTLP_ENDPOINT`: `http://host:4318`, `https://host:4317`. Over HTTP
     /// `/v1/logs` and `/v1/traces` are appended.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().endpoint("http://collector:4318");
+    /// ```
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoint = Some(endpoint.into());
         self
     }
 
     /// How OTLP is spoken, as `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().endpoint("http://collector:4317").protocol(watchbell::Protocol::Grpc);
+    /// ```
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = Some(protocol);
         self
     }
 
     /// How requests are compressed, as `OTEL_EXPORTER_OTLP_COMPRESSION`.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().compression(watchbell::Compression::Gzip);
+    /// ```
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
         self
     }
 
     /// Adds a header to each request, as `OTEL_EXPORTER_OTLP_HEADERS`: `header("authorization", "Bearer ...")`.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().header("authorization", "Bearer ...");
+    /// ```
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
@@ -105,6 +129,10 @@ impl Builder {
 
     /// The PEM file of the authorities that the collector's certificate must come from, as `OTEL_EXPORTER_OTLP_CERTIFICATE`. The system's,
     /// if neither is set.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().endpoint("https://collector:4318").certificate("/etc/tls/ca.pem");
+    /// ```
     pub fn certificate(mut self, path: impl Into<String>) -> Self {
         self.certificate = Some(path.into());
         self
@@ -128,12 +156,20 @@ impl Builder {
     }
 
     /// How long one request may take, as `OTEL_EXPORTER_OTLP_TIMEOUT` (10 s); zero is no limit. It is then tried again.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().timeout(std::time::Duration::from_secs(3));
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(values::no_limit_for_zero(timeout));
         self
     }
 
     /// Whether records are also written to stderr, readable. On, unless `OTEL_LOGS_EXPORTER` is set and does not list `console`.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().console(false);
+    /// ```
     #[cfg(feature = "console")]
     pub fn console(mut self, on: bool) -> Self {
         self.console = Some(on);
@@ -141,6 +177,10 @@ impl Builder {
     }
 
     /// Which records are made, as `RUST_LOG`: `info,checkout=debug,hyper=off`. `info` if neither is set.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().levels("info,checkout=debug,hyper=off");
+    /// ```
     pub fn levels(mut self, directives: impl Into<String>) -> Self {
         self.levels = Some(directives.into());
         self
@@ -174,6 +214,10 @@ impl Builder {
     }
 
     /// What holds log records back, as `WATCHBELL_RESTRAIN`; the module [`restraint`](crate::restraint) has the words and an example.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().restrain("hyper=1/m,debug:5%");
+    /// ```
     pub fn restrain(mut self, rules: impl Into<String>) -> Self {
         self.restrain = Some(rules.into());
         self
@@ -181,12 +225,20 @@ impl Builder {
 
     /// Writes records elsewhere, too; the module [`sink`](crate::sink) has an example. There may be 31 of them. One to stderr or stdout takes the place
     /// of the usual console, unless [`console`](Self::console) says that this is to stay.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().sink(watchbell::sink::Sink::stdout().levels("warn"));
+    /// ```
     pub fn sink(mut self, sink: Sink) -> Self {
         self.sinks.push(sink);
         self
     }
 
     /// Takes secrets out of log records and spans before they are written or sent; the module [`redact`](crate::redact) has an example.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().redact(watchbell::redact::Redaction::usual());
+    /// ```
     pub fn redact(mut self, redaction: Redaction) -> Self {
         self.redaction = Some(Arc::new(redaction.renumbered()));
         self
@@ -194,6 +246,10 @@ impl Builder {
 
     /// Has each log record shown to a function, which may change it or leave it out; the module [`patch`](mod@crate::patch) has an example. Of several each sees
     /// what the one before has left.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().patch(|draft| draft.set("region", "eu-1"));
+    /// ```
     pub fn patch(mut self, patch: impl Fn(&mut Draft<'_>) + Send + Sync + 'static) -> Self {
         self.patches.add(patch);
         self
@@ -213,6 +269,10 @@ impl Builder {
 
     /// How long records are gathered before they are sent, as `OTEL_BLRP_SCHEDULE_DELAY` (1 s) and `OTEL_BSP_SCHEDULE_DELAY` (5 s). Records of
     /// severity ERROR do not wait.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().schedule_delay(std::time::Duration::from_millis(200));
+    /// ```
     pub fn schedule_delay(mut self, delay: Duration) -> Self {
         self.schedule_delay = Some(delay);
         self
@@ -242,18 +302,30 @@ impl Builder {
 
     /// Most bytes that wait for the collector, of all signals together (16 MiB). At the limit the newest records are dropped and counted, or what
     /// [`when_full`](Self::when_full) says.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().buffer_bytes_max(64 << 20);
+    /// ```
     pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
         self.buffer_bytes_max = Some(bytes);
         self
     }
 
     /// What gives way where the buffer is full, as `WATCHBELL_WHEN_FULL`; [`WhenFull`] has an example. The newest records, if nothing is said.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().when_full(watchbell::WhenFull::DropOldest);
+    /// ```
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = Some(when_full);
         self
     }
 
     /// Keeps what waits for the collector on disk while that is away, as `WATCHBELL_SPOOL_DIR`; the module [`spool`](crate::spool) has an example.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().spool(watchbell::spool::Spool::in_dir("/var/lib/checkout"));
+    /// ```
     pub fn spool(mut self, spool: Spool) -> Self {
         self.spool = Some(spool);
         self
@@ -267,18 +339,31 @@ impl Builder {
 
     /// Whether [`init`](Self::init) sets a panic hook, which records each panic with the trace it happened in and then calls the hook that
     /// was set before. On by default.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().panics(false);
+    /// ```
     pub fn panics(mut self, on: bool) -> Self {
         self.panics = Some(on);
         self
     }
 
     /// How long dropping the [`Guard`](crate::Guard), or the process's exit without that, may take (5 s).
+    ///
+    /// ```
+    /// let builder = watchbell::builder().shutdown_timeout(std::time::Duration::from_secs(2));
+    /// ```
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = Some(timeout);
         self
     }
 
     /// Reads these variables instead of the process's environment.
+    ///
+    /// ```
+    /// let guard = watchbell::builder().variables([("OTEL_SERVICE_NAME", "checkout"), ("OTEL_SDK_DISABLED", "true")]).init()?;
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
     pub fn variables<K: Into<String>, V: Into<String>>(mut self, variables: impl IntoIterator<Item = (K, V)>) -> Self {
         self.variables = Some(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self

@@ -52,6 +52,14 @@ use schedule::Schedule;
 pub use schedule::{Rotation, Zone};
 
 /// A file with all that is to happen to it; the [module](self) has an example.
+///
+/// ```
+/// use watchbell::sink::file::File;
+/// use watchbell::sink::Sink;
+///
+/// let file = File::new("/var/log/checkout.log").rotate_at_bytes(100 << 20).keep_files(5);
+/// let builder = watchbell::builder().sink(Sink::file(file));
+/// ```
 #[derive(Clone, Debug)]
 pub struct File {
     pub(super) path: PathBuf,
@@ -65,6 +73,12 @@ pub struct File {
 }
 
 /// How rotated files are compressed, in a thread of its own.
+///
+/// ```
+/// use watchbell::sink::file::{Compression, File};
+///
+/// let file = File::new("/var/log/checkout.log").rotate_at_bytes(100 << 20).compress(Compression::Gzip);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {
@@ -89,6 +103,12 @@ struct Keep {
 
 impl File {
     /// A file that grows for ever. Its folder is made if it is not there.
+    ///
+    /// ```
+    /// use watchbell::sink::file::File;
+    ///
+    /// let file = File::new("/var/log/checkout.log");
+    /// ```
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             path: path.as_ref().to_owned(),
@@ -103,36 +123,72 @@ impl File {
     }
 
     /// Rotates before the file grows over so many bytes; a line that is longer has a file of its own.
+    ///
+    /// ```
+    /// use watchbell::sink::file::File;
+    ///
+    /// let file = File::new("/var/log/checkout.log").rotate_at_bytes(100 << 20);
+    /// ```
     pub fn rotate_at_bytes(mut self, bytes: u64) -> Self {
         self.bytes_max = Some(bytes);
         self
     }
 
     /// Rotates at these times, with the first record from then on; also a file that an earlier process left from before.
+    ///
+    /// ```
+    /// use watchbell::sink::file::{File, Rotation, Zone};
+    ///
+    /// let file = File::new("/var/log/checkout.log").rotate(Rotation::Daily { hour: 0, minute: 0 }, Zone::Local);
+    /// ```
     pub fn rotate(mut self, rotation: Rotation, zone: Zone) -> Self {
         self.rotation = Some((rotation, zone));
         self
     }
 
     /// Compresses rotated files, in the background. What the process's end breaks off is taken up by the next process.
+    ///
+    /// ```
+    /// use watchbell::sink::file::{Compression, File};
+    ///
+    /// let file = File::new("/var/log/checkout.log").rotate_at_bytes(100 << 20).compress(Compression::Gzip);
+    /// ```
     pub fn compress(mut self, compression: Compression) -> Self {
         self.compression = compression;
         self
     }
 
     /// Keeps at most so many rotated files; the oldest are removed.
+    ///
+    /// ```
+    /// use watchbell::sink::file::File;
+    ///
+    /// let file = File::new("/var/log/checkout.log").rotate_at_bytes(100 << 20).keep_files(5);
+    /// ```
     pub fn keep_files(mut self, files: usize) -> Self {
         self.keep.files = Some(files);
         self
     }
 
     /// Removes rotated files that were last written longer ago.
+    ///
+    /// ```
+    /// use watchbell::sink::file::File;
+    ///
+    /// let file = File::new("/var/log/checkout.log").rotate_at_bytes(100 << 20).keep_age(std::time::Duration::from_secs(14 * 86_400));
+    /// ```
     pub fn keep_age(mut self, age: Duration) -> Self {
         self.keep.age = Some(age);
         self
     }
 
     /// Keeps at most so many bytes of rotated files; the oldest are removed.
+    ///
+    /// ```
+    /// use watchbell::sink::file::File;
+    ///
+    /// let file = File::new("/var/log/checkout.log").rotate_at_bytes(100 << 20).keep_bytes(1 << 30);
+    /// ```
     pub fn keep_bytes(mut self, bytes: u64) -> Self {
         self.keep.bytes = Some(bytes);
         self
@@ -150,6 +206,12 @@ impl File {
     }
 
     /// The permissions of new files, `0o640`; what the process's umask leaves of `0o666` if nothing is said.
+    ///
+    /// ```
+    /// use watchbell::sink::file::File;
+    ///
+    /// let file = File::new("/var/log/checkout.log").mode(0o640);
+    /// ```
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = Some(mode);
         self
@@ -157,6 +219,12 @@ impl File {
 
     /// Lets SIGHUP pass, which would end the process, unless the service handles it already: with the next records the file is opened anew if it was
     /// renamed, with or without a signal.
+    ///
+    /// ```
+    /// use watchbell::sink::file::File;
+    ///
+    /// let file = File::new("/var/log/checkout.log").heed_sighup();
+    /// ```
     pub fn heed_sighup(mut self) -> Self {
         self.heeds_sighup = true;
         self

@@ -18,6 +18,12 @@ pub(super) use text::Utc;
 /// How a record is written. Each is one line: control characters in it are escaped, those of a stack trace too.
 ///
 /// Texts in quotes are written as Rust's and JSON's, without quotes where they need none.
+///
+/// ```
+/// use watchbell::sink::{Format, Sink};
+///
+/// let builder = watchbell::builder().sink(Sink::stdout().format(Format::Logfmt));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {

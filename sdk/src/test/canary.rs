@@ -36,16 +36,32 @@ pub fn canary() -> Canary {
 }
 
 /// A text that stands for a secret; made by [`canary`].
+///
+/// ```
+/// let canary: watchbell::test::Canary = watchbell::test::canary();
+/// assert!(canary.text().starts_with("canary"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Canary(String);
 
 impl Canary {
     /// One that looks like the secret that it stands for: `Canary::of("4111 1111 1111 1111")`.
+    ///
+    /// ```
+    /// let card = watchbell::test::Canary::of("4111 1111 1111 1111");
+    /// let telemetry = watchbell::builder().redact(watchbell::redact::Redaction::usual());
+    /// card.stays(telemetry, || tracing::info!("paid with {card}"));
+    /// ```
     pub fn of(text: &str) -> Self {
         Self(text.to_owned())
     }
 
     /// What is to be used as the secret.
+    ///
+    /// ```
+    /// let canary = watchbell::test::canary();
+    /// let login = format!("ada:{}", canary.text());
+    /// ```
     pub fn text(&self) -> &str {
         &self.0
     }
@@ -53,6 +69,11 @@ impl Canary {
     /// Calls `f` with what the builder sets up, but for the environment, which is not read, and with a collector that looks at all that comes: log records of
     /// every level, spans and metrics. Panics if the canary is anywhere among them, or in what sinks are given, in upper or lower case; also if nothing came at all.
     /// Of other threads and tasks is seen what [`task::spawn`](crate::task::spawn) and [`task::carried`](crate::task::carried) have started.
+    ///
+    /// ```
+    /// let canary = watchbell::test::canary();
+    /// canary.stays(watchbell::builder(), || tracing::info!(length = canary.text().len(), "logged in"));
+    /// ```
     #[track_caller]
     pub fn stays(&self, builder: Builder, f: impl FnOnce()) {
         #[cfg(feature = "log")]

@@ -7,6 +7,13 @@ use jiff::tz::TimeZone;
 use jiff::{RoundMode, Timestamp, ToSpan, Unit, Zoned, ZonedRound};
 
 /// Times of rotation.
+///
+/// ```
+/// use watchbell::sink::file::{File, Rotation, Zone};
+///
+/// let weekly = Rotation::Weekly { weekday: 1, hour: 4, minute: 30 };
+/// let file = File::new("/var/log/checkout.log").rotate(weekly, Zone::Utc);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rotation {
@@ -33,6 +40,12 @@ pub enum Rotation {
 }
 
 /// Whose hours and days are meant.
+///
+/// ```
+/// use watchbell::sink::file::{File, Rotation, Zone};
+///
+/// let file = File::new("/var/log/checkout.log").rotate(Rotation::Hourly, Zone::Named("Europe/Berlin".to_owned()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Zone {
