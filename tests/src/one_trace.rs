@@ -41,8 +41,8 @@ fn a_request_is_one_trace_through_node_rust_and_python() {
     }
     for trace in [placed, refused] {
         let spans = until("the spans of all services", || Some(spans(&sink, &trace)).filter(|spans| spans.len() == 6));
-        let ids: BTreeSet<_> = spans.iter().map(|span| &span["spanId"]).collect();
-        let roots: Vec<_> = spans.iter().filter(|span| !ids.contains(&span["parentSpanId"])).collect();
+        let ids: BTreeSet<_> = spans.iter().map(|span| span["spanId"].as_str()).collect();
+        let roots: Vec<_> = spans.iter().filter(|span| !ids.contains(&span["parentSpanId"].as_str())).collect();
         assert_eq!(roots.len(), 1, "{roots:#?}");
         assert_eq!(roots[0]["name"], "POST /buy/{id}");
     }
