@@ -6,8 +6,10 @@ use crate::logql::ast::{LabelFilter, LabelMatcher, LineFilter, LineOp, LogExpr, 
 use crate::logql::regexp;
 
 pub(super) fn lint(log: &LogExpr, found: &mut Found) {
-    let mut matchers: Vec<&LabelMatcher> = Vec::new();
-    log.selector.matchers.iter().for_each(|matcher| add_matcher(&mut matchers, matcher, found));
+    let mut matchers: Vec<Matcher<'_>> = Vec::new();
+    for matcher in &log.selector.matchers {
+        add_matcher(&mut matchers, Matcher { matcher, is_anchored: true }, found);
+    }
     let mut filters: Vec<(&LineFilter, Span)> = Vec::new();
     for stage in &log.stages {
         match &stage.kind {
@@ -22,40 +24,53 @@ pub(super) fn lint(log: &LogExpr, found: &mut Found) {
     }
 }
 
-fn add_label_filter<'e>(matchers: &mut Vec<&'e LabelMatcher>, filter: &'e LabelFilter, found: &mut Found) {
+#[derive(Clone, Copy)]
+struct Matcher<'e> {
+    matcher: &'e LabelMatcher,
+    /// Whether a regular expression is for the whole value; Loki's label filters take some of them for a part of it.
+    is_anchored: bool,
+}
+
+fn add_label_filter<'e>(matchers: &mut Vec<Matcher<'e>>, filter: &'e LabelFilter, found: &mut Found) {
     match filter {
-        LabelFilter::String(matcher) => add_matcher(matchers, matcher, found),
+        LabelFilter::String(matcher) => add_matcher(matchers, Matcher { matcher, is_anchored: false }, found),
         LabelFilter::And(a, b) => [a, b].into_iter().for_each(|filter| add_label_filter(matchers, filter, found)),
         _ => {}
     }
 }
 
-fn add_matcher<'e>(matchers: &mut Vec<&'e LabelMatcher>, matcher: &'e LabelMatcher, found: &mut Found) {
-    if let Some(other) = matchers.iter().find(|other| other.name == matcher.name && exclude(other, matcher)) {
+fn add_matcher<'e>(matchers: &mut Vec<Matcher<'e>>, new: Matcher<'e>, found: &mut Found) {
+    let matcher = new.matcher;
+    let excluding = |other: &&Matcher<'_>| other.matcher.name == matcher.name && exclude(**other, new);
+    if let Some(Matcher { matcher: other, .. }) = matchers.iter().find(excluding) {
         let message = format!("no record has both `{other}` and `{matcher}`");
         let help = format!("of several values write `{}=~\"a|b\"`, or take one of them out", matcher.name);
         found.push(matcher.span, never(message, "never true").help(help));
     }
-    matchers.push(matcher);
+    matchers.push(new);
 }
 
 /// Whether no value passes both.
-fn exclude(a: &LabelMatcher, b: &LabelMatcher) -> bool {
-    match (a.op, b.op) {
-        (MatchOp::Equal, _) => !passes(&a.value, b),
-        (_, MatchOp::Equal) => !passes(&b.value, a),
-        (MatchOp::Regex, MatchOp::NotRegex) | (MatchOp::NotRegex, MatchOp::Regex) => a.value == b.value,
+fn exclude(a: Matcher<'_>, b: Matcher<'_>) -> bool {
+    match (a.matcher.op, b.matcher.op) {
+        (MatchOp::Equal, _) => !may_pass(&a.matcher.value, b),
+        (_, MatchOp::Equal) => !may_pass(&b.matcher.value, a),
+        (MatchOp::Regex, MatchOp::NotRegex) | (MatchOp::NotRegex, MatchOp::Regex) => {
+            a.matcher.value == b.matcher.value && a.is_anchored == b.is_anchored
+        }
         _ => false,
     }
 }
 
-fn passes(value: &str, matcher: &LabelMatcher) -> bool {
-    let fits = || regexp::compile_anchored(&matcher.value).map(|regex| regex.is_match(value));
+/// Whether the value passes, the expression being for the whole of it or, where that is not certain, for a part.
+fn may_pass(value: &str, Matcher { matcher, is_anchored }: Matcher<'_>) -> bool {
+    let fits_whole = || regexp::compile_anchored(&matcher.value).is_ok_and(|regex| regex.is_match(value));
+    let fits_part = || regexp::compile(&matcher.value).is_ok_and(|regex| regex.is_match(value));
     match matcher.op {
         MatchOp::Equal => value == matcher.value,
         MatchOp::NotEqual => value != matcher.value,
-        MatchOp::Regex => fits().unwrap_or(true),
-        MatchOp::NotRegex => !fits().unwrap_or(false),
+        MatchOp::Regex => fits_whole() || !is_anchored && fits_part(),
+        MatchOp::NotRegex => !fits_whole(),
     }
 }
 

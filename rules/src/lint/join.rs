@@ -23,7 +23,7 @@ pub(super) fn lint(expr: &MetricExpr, found: &mut Found) {
 fn unjoined(binary: &BinaryExpr) -> Option<Diagnostic> {
     let (lhs, rhs) = (&binary.lhs, &binary.rhs);
     let keeps_unjoined = matches!(binary.op, BinaryOp::Or | BinaryOp::Unless);
-    if keeps_unjoined || lhs.is_scalar() || rhs.is_scalar() || makes_labels(lhs) || makes_labels(rhs) {
+    if keeps_unjoined || lhs.is_scalar() || rhs.is_scalar() || varies(lhs) || varies(rhs) {
         return None;
     }
     let joined = |labels: BTreeSet<String>| -> BTreeSet<String> {
@@ -47,15 +47,19 @@ fn unjoined(binary: &BinaryExpr) -> Option<Diagnostic> {
             common.join(", ")
         ),
     };
-    Some(Diagnostic::warning(codes::NEVER_FIRES, 0..0, message).label("never has a value").help(help))
+    Some(
+        Diagnostic::warning(codes::NEVER_FIRES, 0..0, message)
+            .label("no value, but of records that have none of these labels")
+            .help(help),
+    )
 }
 
-/// Which labels it makes depends on the values of others.
-fn makes_labels(expr: &MetricExpr) -> bool {
+/// Its elements need not all have the same labels: those of `or` come from two sides, and a replaced label may come out empty.
+fn varies(expr: &MetricExpr) -> bool {
     match &expr.kind {
         MetricKind::LabelReplace { .. } => true,
-        MetricKind::Vector(vector) => vector.grouping.is_none() && makes_labels(&vector.expr),
-        MetricKind::Binary(binary) => makes_labels(&binary.lhs) || makes_labels(&binary.rhs),
+        MetricKind::Vector(vector) => vector.grouping.is_none() && varies(&vector.expr),
+        MetricKind::Binary(binary) => binary.op == BinaryOp::Or || varies(&binary.lhs) || varies(&binary.rhs),
         _ => false,
     }
 }

@@ -9,9 +9,12 @@ use crate::diagnostic::{Diagnostic, codes};
 pub(super) fn lint(expression: &str) -> Option<Diagnostic> {
     let Ok(Ast::Alternation(ref alternation)) = Parser::new().parse(expression) else { return None };
     let alternatives = &alternation.asts;
-    for (anchor, sign) in [(&begin as &dyn Fn(&Ast) -> Option<&Ast>, '^'), (&end, '$')] {
-        let count = alternatives.iter().filter(|alternative| anchor(alternative).is_some()).count();
-        if count > 0 && count < alternatives.len() {
+    // Who anchors one in the middle, or several, knows what it is for.
+    let only = |anchor: &dyn Fn(&Ast) -> Option<&Ast>, at: usize| {
+        alternatives.iter().enumerate().all(|(n, alternative)| anchor(alternative).is_some() == (n == at))
+    };
+    for (is_half, sign) in [(only(&begin, 0), '^'), (only(&end, alternatives.len() - 1), '$')] {
+        if is_half {
             return Some(half_anchored(expression, alternatives, sign));
         }
     }
@@ -28,7 +31,7 @@ fn half_anchored(expression: &str, alternatives: &[Ast], sign: char) -> Diagnost
     let inner: Vec<String> = alternatives.iter().map(inner).collect();
     let start = if alternatives.iter().any(|alternative| begin(alternative).is_some()) { "^" } else { "" };
     let end = if alternatives.iter().any(|alternative| end(alternative).is_some()) { "$" } else { "" };
-    let message = format!("`{sign}` holds for some of the alternatives alone, the others are found anywhere");
+    let message = format!("`{sign}` holds for one of the alternatives alone, the others are found anywhere");
     Diagnostic::warning(codes::UNANCHORED, 0..0, message)
         .help(format!("put parentheses around them: `{start}(?:{}){end}`", inner.join("|")))
 }
