@@ -166,6 +166,13 @@ impl Modifiers {
             Kind::EndsWith => Relation::EndsWith,
             _ => return Err("`fieldref` goes with `contains`, `startswith` and `endswith` alone".to_owned()),
         };
+        let is_line = |name: &str| {
+            name.is_empty()
+                || matches!(Predicate::field(name, Test::Is(Pattern::Exact(String::new()))), Predicate::Line(_))
+        };
+        if is_line(name) || is_line(other) {
+            return Err("`fieldref` compares two fields, and this is the line".to_owned());
+        }
         let other = label_name(other);
         Ok(Predicate::Field(label_name(name), Test::Relates { relation, other, ignores_case: !self.has_case }))
     }

@@ -1,5 +1,6 @@
 //! Values that stand in records in another encoding: Sigma's `base64`, `base64offset`, `wide` and their like.
 
+use super::super::predicate::Pattern;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -44,18 +45,29 @@ impl Encoding {
 
     /// The texts of which one must be there; none where the value is to be looked for as it is.
     pub(super) fn of(self, value: &str) -> Result<Option<Vec<String>>, String> {
-        let bytes = self.characters.encode(value);
+        if self == Self::default() {
+            return Ok(None);
+        }
+        let Pattern::Exact(text) = Pattern::wildcard(value, false) else {
+            return Err("a value with wildcards cannot be encoded".to_owned());
+        };
+        let bytes = self.characters.encode(&text);
         match self.base64 {
-            None if self.characters == Characters::Utf8 => Ok(None),
             None => {
                 Err("a text of two bytes a character is looked for in base64 alone: write `wide|base64offset|contains`"
                     .to_owned())
+            }
+            Some(Base64::AnyOffset) if bytes.len() < OFFSET_BYTES_LEAST => {
+                Err(format!("`{value}` is too short for `base64offset`: of a single byte no character is its own"))
             }
             Some(Base64::Whole) => Ok(Some(vec![STANDARD.encode(bytes)])),
             Some(Base64::AnyOffset) => Ok(Some((0..3).map(|offset| at_offset(&bytes, offset)).collect())),
         }
     }
 }
+
+/// Of fewer bytes nothing is left at some of the places.
+const OFFSET_BYTES_LEAST: usize = 2;
 
 impl Characters {
     fn encode(self, text: &str) -> Vec<u8> {
@@ -80,7 +92,7 @@ mod tests {
     proptest::proptest! {
         /// Wherever a text stands, and whatever around it, one of the three is in its base64.
         #[test]
-        fn base64_is_found_at_any_offset(before in ".{0,5}", text in "[ -~]{3,12}", after in ".{0,5}") {
+        fn base64_is_found_at_any_offset(before in ".{0,5}", text in "[ -)+->@-Z_a-z]{3,12}", after in ".{0,5}") {
             let mut encoding = Encoding::default();
             assert!(encoding.read("base64offset"));
             let found = STANDARD.encode(format!("{before}{text}{after}"));
@@ -100,6 +112,14 @@ mod tests {
         assert_eq!(encoded(&["wide", "base64"]).unwrap(), "LwBiAGkAbgA=");
         assert_eq!(encoded(&["utf16", "base64"]).unwrap(), "//4vAGIAaQBuAA==");
         assert!(encoded(&["wide"]).is_err());
+        let of = |value: &str| {
+            let mut encoding = Encoding::default();
+            assert!(encoding.read("base64offset"));
+            encoding.of(value)
+        };
+        assert_eq!(of(r"C:\\x").unwrap().unwrap()[0], "Qzpce");
+        assert!(of("x").is_err() && of("a*").is_err());
+        assert!(of("xy").unwrap().unwrap().iter().all(|text| !text.is_empty()));
         assert_eq!(encoded(&[]).unwrap(), "");
     }
 }
