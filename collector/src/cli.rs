@@ -227,6 +227,20 @@ pub struct ExplainArguments {
     /// Where the records come from
     #[command(flatten)]
     pub history: HistoryArguments,
+
+    /// How the explanation is written
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ExplainFormat,
+}
+
+/// `--format` of `watchbell explain`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: a list with an entry for each alert of that name, with all values, states and records of the window
+    Json,
 }
 
 /// Arguments of `watchbell convert`.

@@ -13,7 +13,7 @@ use watchbell_rules::query::parameters;
 use watchbell_rules::rule_file::{RuleFile, RuleGroup};
 use watchbell_rules::time::{Timestamp, format_duration};
 
-use crate::cli::ExplainArguments;
+use crate::cli::{ExplainArguments, ExplainFormat};
 use crate::clock::{SharedClock, SystemClock};
 use crate::print;
 use crate::replay::history::History;
@@ -43,7 +43,7 @@ pub(crate) fn explanation(arguments: &ExplainArguments, clock: &SharedClock) -> 
         let max = format_duration(LONGEST_AFTER_END);
         return Err(format!("`--at` is {at}, more than {max} behind the last record, which is of {end}"));
     }
-    let mut told = Vec::new();
+    let (mut told, mut reports) = (Vec::new(), Vec::new());
     for file in &named {
         let rule = &file.groups[0].rules[0];
         let plan = texts.compile(std::slice::from_ref(file), &config)?;
@@ -52,9 +52,18 @@ pub(crate) fn explanation(arguments: &ExplainArguments, clock: &SharedClock) -> 
         let mut explainer = explainer.map_err(|unsupported| unsupported.message)?;
         history.for_each(&mut |batch| explainer.handle_batch(batch.bytes, batch.received))?;
         explainer.finish(end);
-        told.push(explainer.render());
+        match arguments.format {
+            ExplainFormat::Text => told.push(explainer.render()),
+            ExplainFormat::Json => {
+                let report = serde_json::to_value(explainer.report());
+                reports.push(report.expect("a report has string keys alone"));
+            }
+        }
     }
-    Ok(told.join("\n"))
+    Ok(match arguments.format {
+        ExplainFormat::Text => told.join("\n"),
+        ExplainFormat::Json => format!("{:#}\n", serde_json::Value::Array(reports)),
+    })
 }
 
 /// What comes of the records may be asked for so long after the last of them.

@@ -30,7 +30,11 @@ impl Inputs {
             return self.add_folder(path);
         }
         let name = path.display().to_string();
-        if self.known.insert(path.canonicalize().map_err(|error| format!("cannot read `{name}`: {error}"))?) {
+        let error = |error: io::Error| format!("cannot read `{name}`: {error}");
+        if !fs::metadata(path).map_err(error)?.is_file() {
+            let bytes = fs::read(path).map_err(error)?; // a pipe: it cannot be read again
+            self.inputs.push(Input { name, content: Content::Bytes(bytes.into()) });
+        } else if self.known.insert(path.canonicalize().map_err(error)?) {
             self.inputs.push(Input { name, content: Content::File(path.to_owned()) });
         }
         Ok(())

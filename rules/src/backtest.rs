@@ -75,7 +75,7 @@ impl Backtest {
     pub fn handle_batch(&mut self, batch: &[u8], received: Timestamp) {
         self.handle_timeout(received);
         let received = self.clock();
-        let matched = self.engine.plan().match_batch(batch, received);
+        let matched = self.engine.plan().match_with_tallies(batch, received);
         self.tallies.add(&matched);
         self.engine.handle_batch(matched, batch, received);
         self.settle(received);

@@ -2,9 +2,12 @@
 //! worth, and which states the alerts went through.
 
 mod render;
+pub mod report;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use serde::Serialize;
 
 use crate::backtest::{Backtest, Event};
 use crate::engine::AlertingStatus;
@@ -70,7 +73,7 @@ struct Step {
     dropped: Option<(bool, Timestamp, String)>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 struct Count {
     all: usize,
     in_window: usize,

@@ -36,8 +36,8 @@ pub struct Matched {
     pub is_faulty: bool,
     /// By filter: the last record that a stage failed on.
     pub(crate) failures: BTreeMap<usize, Failure>,
-    /// By filter: what became of the records that came to a stage which made something of them.
-    pub(crate) tallies: BTreeMap<u32, Tally>,
+    /// By filter, and by where a stage of it begins: what became of the records that came to it. Of a backtest alone.
+    pub(crate) tallies: BTreeMap<(u32, u32), Tally>,
     /// Which plan's feeds these are.
     pub(crate) plan: u64,
     pub(crate) feeds: Vec<(usize, Vec<Run>)>,
@@ -72,10 +72,10 @@ pub(crate) struct Failure {
     pub(crate) error: String,
 }
 
-/// Records that a stage failed on, and those that none did.
+/// Records that came to a stage, and those that it failed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Tally {
-    pub(crate) passed: u64,
+    pub(crate) reached: u64,
     pub(crate) failed: u64,
     /// `__error__` of the first that failed.
     pub(crate) error: Option<&'static str>,
@@ -83,7 +83,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
-        self.passed += other.passed;
+        self.reached += other.reached;
         self.failed += other.failed;
         self.error = self.error.or(other.error);
     }
@@ -168,6 +168,11 @@ impl Plan {
         self.contained(|| Matcher::new(self, batch, received, None).run())
     }
 
+    /// The same, with a tally of each stage.
+    pub(crate) fn match_with_tallies(&self, batch: &[u8], received: Timestamp) -> Matched {
+        self.contained(|| Matcher { has_tallies: true, ..Matcher::new(self, batch, received, None) }.run())
+    }
+
     /// What comes of a panic is a batch that no rule sees. The log holds the batch for good: a collector that fell over it would do so
     /// again after each restart.
     fn contained(&self, run: impl FnOnce() -> Matched) -> Matched {
@@ -207,6 +212,7 @@ struct Matcher<'a> {
     /// The present record's, kept for its memory.
     attributes: Vec<KeyValue<'a>>,
     key: Vec<u8>,
+    has_tallies: bool,
     matched: Matched,
 }
 
@@ -268,6 +274,7 @@ impl<'a> Matcher<'a> {
             extracted: Extracted::default(),
             attributes: Vec::new(),
             key: Vec::new(),
+            has_tallies: false,
             matched: Matched { plan: plan.id, ..Matched::default() },
         }
     }
@@ -352,10 +359,10 @@ impl<'a> Matcher<'a> {
 
     fn run_filter(&mut self, filter: u32, record: &Record<'_, OtlpEntry<'_, 'a>>, place: RecordRef) {
         let planned = &self.plan.filters[filter as usize];
-        let verdict = planned.pipeline.run_admitted(record, &mut self.extracted);
-        if self.extracted.is_touched() {
-            self.tally(filter, verdict);
-        }
+        let verdict = match self.has_tallies {
+            true => self.run_with_tallies(filter, record),
+            false => planned.pipeline.run_admitted(record, &mut self.extracted),
+        };
         match verdict {
             Verdict::Dropped => {}
             Verdict::Failed => self.fail(filter, place.at),
@@ -380,11 +387,18 @@ impl<'a> Matcher<'a> {
         self.run_of(index, record).push(feed, cells_max, Cell { at: place.at, weight }, place);
     }
 
-    /// An error that a rule asks for is none.
-    fn tally(&mut self, filter: u32, verdict: Verdict) {
-        let error = self.extracted.error().filter(|_| verdict != Verdict::Kept);
-        let (passed, failed) = if error.is_some() { (0, 1) } else { (1, 0) };
-        self.matched.tallies.entry(filter).or_default().add(&Tally { passed, failed, error });
+    /// An error that the rule asks for, so that the record stays, is none.
+    fn run_with_tallies(&mut self, filter: u32, record: &Record<'_, OtlpEntry<'_, 'a>>) -> Verdict {
+        let mut reached = Vec::new();
+        let pipeline = &self.plan.filters[filter as usize].pipeline;
+        let verdict =
+            pipeline.run_shown(record, &mut self.extracted, &mut |place, error| reached.push((place.start, error)));
+        for (place, error) in reached {
+            let error = error.filter(|_| verdict != Verdict::Kept);
+            let tally = Tally { reached: 1, failed: error.is_some().into(), error };
+            self.matched.tallies.entry((filter, place)).or_default().add(&tally);
+        }
+        verdict
     }
 
     #[cold]

@@ -47,6 +47,8 @@ pub use extracted::{Extracted, Record};
 #[derive(Debug)]
 pub struct Pipeline {
     stages: Vec<Stage>,
+    /// Where each of them stands in the expression.
+    places: Vec<Span>,
     /// Bit `n` tells whether a record of severity number `n` can pass.
     severity_mask: u32,
     /// The labels that parsers extract; all where it is `None`.
@@ -123,12 +125,14 @@ impl Pipeline {
     fn compile_ordered(ordered: &[&ast::Stage], wanted: Option<&[String]>) -> Result<Self, Unsupported> {
         let mut pipeline = Self {
             stages: Vec::new(),
+            places: Vec::new(),
             severity_mask: u32::MAX,
             required: None,
             early: Vec::new(),
             keeps_parser_errors: false,
         };
         for (at, stage) in ordered.iter().enumerate() {
+            pipeline.places.push(stage.span);
             let stage = pipeline.stage(stage, &ordered[..at])?;
             pipeline.stages.push(stage);
         }
@@ -262,6 +266,26 @@ impl Pipeline {
     /// The same of a record whose severity [is admitted](Self::admits_severity).
     pub fn run_admitted<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> Verdict {
         self.run_stages(record, extracted, |stage| !matches!(stage, Stage::Severity(_)))
+    }
+
+    /// The same, and shows each stage that the record came to: where it stands, and the error that it made.
+    pub(crate) fn run_shown<E: LogEntry>(
+        &self,
+        record: &Record<'_, E>,
+        extracted: &mut Extracted,
+        visit: &mut dyn FnMut(Span, Option<&'static str>),
+    ) -> Verdict {
+        extracted.clear();
+        let due = self.stages.iter().zip(&self.places).filter(|(stage, _)| !matches!(stage, Stage::Severity(_)));
+        for (stage, place) in due {
+            let had_error = extracted.error().is_some();
+            let stays = self.run_stage(stage, record, extracted);
+            visit(*place, extracted.error().filter(|_| !had_error));
+            if !stays {
+                return Verdict::Dropped;
+            }
+        }
+        if extracted.is_failed() { Verdict::Failed } else { Verdict::Kept }
     }
 
     fn run_stages<E: LogEntry>(

@@ -174,8 +174,8 @@ pub(crate) struct FallibleStage {
     pub(crate) text: String,
     /// Where it begins in its file.
     pub(crate) start: usize,
-    /// What `__error__` may be then.
-    pub(crate) errors: &'static [&'static str],
+    /// Where it begins in its expression.
+    pub(crate) place: u32,
 }
 
 /// A filter's records, counted by labels.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use prometheus_client::registry::Registry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use watchbell_rules::backtest::records::{Records, with_index_labels};
 use watchbell_rules::labels::Labels;
 use watchbell_rules::otlp_labels::LabelConfig;
@@ -178,6 +179,7 @@ fn look_through(
     clock: &SharedClock,
     ordered: &mut Ordered,
 ) -> Result<(), String> {
+    raise_open_files_limit();
     let bytes = inputs.iter().map(Input::size).sum::<u64>().max(1);
     let read = Rc::new(Cell::new(0));
     let mut progress = Progress::new("reading", clock);
@@ -188,6 +190,12 @@ fn look_through(
     }
     progress.finish();
     Ok(())
+}
+
+/// As many files may be open as the system allows: those that go on at one time are.
+fn raise_open_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }); // else a file that is one too many is told
 }
 
 /// The clock goes through the whole history: one stray time, such as seconds where nanoseconds are meant, would make it go for ever.

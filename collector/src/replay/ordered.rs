@@ -47,6 +47,8 @@ struct IndexedInput {
     stream: Labels,
     /// Of lines: the first time that one bears.
     first: Timestamp,
+    /// How many bytes it had: what is written behind them meanwhile is left out.
+    len: u64,
     /// Of each piece, up to the last that has a record in the span.
     floors: Vec<Timestamp>,
 }
@@ -64,10 +66,10 @@ impl Ordered {
         read: &Rc<Cell<u64>>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), String> {
-        let mut pieces = Pieces::open(&input, read)?;
+        let mut pieces = Pieces::open(&input, u64::MAX, read)?;
         let format = pieces.format();
         let first = match format {
-            Format::Lines => Pieces::open(&input, &Rc::default())?.first_stamp()?,
+            Format::Lines => Pieces::open(&input, u64::MAX, &Rc::default())?.first_stamp()?,
             _ => None,
         };
         let (first, mut floors, mut untimed) = (first.unwrap_or_default(), Vec::new(), 0);
@@ -84,7 +86,8 @@ impl Ordered {
             floors[at - 1] = floors[at - 1].min(floors[at]);
         }
         floors.truncate(floors.partition_point(|floor| *floor < NEVER));
-        self.sources.push(Source::Input(IndexedInput { input, stream, first, floors }));
+        let len = pieces.len();
+        self.sources.push(Source::Input(IndexedInput { input, stream, first, len, floors }));
         Ok(())
     }
 
@@ -170,10 +173,10 @@ impl<'a> Reader<'a> {
     fn read(&mut self, span: Span) -> Result<Option<Timestamp>, String> {
         let records = match self.source {
             Source::Held(records) => Cow::Borrowed(records),
-            Source::Input(IndexedInput { input, stream, .. }) => {
+            Source::Input(IndexedInput { input, stream, len, .. }) => {
                 let pieces = match &mut self.pieces {
                     Some(pieces) => pieces,
-                    None => self.pieces.insert(Pieces::open(input, &Rc::default())?),
+                    None => self.pieces.insert(Pieces::open(input, *len, &Rc::default())?),
                 };
                 let next = pieces.next(stream, &mut self.last)?;
                 let mut records = next.ok_or_else(|| format!("`{}` became shorter while it was read", input.name))?;

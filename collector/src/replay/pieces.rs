@@ -19,20 +19,28 @@ pub(super) struct Pieces<'a> {
     /// What was read and is not in a piece yet.
     buffer: Vec<u8>,
     is_at_end: bool,
+    /// How many bytes were read, and how many may be.
+    len: u64,
+    len_max: u64,
     /// Of JSON: lines before the buffer, and bytes of the line that it goes on in.
     before: (usize, usize),
 }
 
 impl<'a> Pieces<'a> {
-    /// Opens it; what is read of it where it lies is added to `read`.
-    pub(super) fn open(input: &'a Input, read: &Rc<Cell<u64>>) -> Result<Self, String> {
-        let reader = input.open(read)?;
-        let (buffer, is_at_end, before) = (Vec::new(), false, (0, 0));
-        let mut pieces = Self { input, reader, format: Format::Lines, buffer, is_at_end, before };
+    /// Opens it, and reads so many bytes at most; what is read of it where it lies is added to `read`.
+    pub(super) fn open(input: &'a Input, len_max: u64, read: &Rc<Cell<u64>>) -> Result<Self, String> {
+        let (reader, format) = (input.open(read)?, Format::Lines);
+        let (buffer, is_at_end, len, before) = (Vec::new(), false, 0, (0, 0));
+        let mut pieces = Self { input, reader, format, buffer, is_at_end, len, len_max, before };
         pieces.fill()?;
         pieces.buffer.drain(..pieces.buffer.len() - without_mark(&pieces.buffer).len());
         pieces.format = Format::detect(&pieces.buffer);
         Ok(pieces)
+    }
+
+    /// How many bytes were read so far.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
     pub(super) fn format(&self) -> Format {
@@ -101,9 +109,12 @@ impl<'a> Pieces<'a> {
             return Err(format!("{name}: a {what} is longer than {max} MiB: write several, one behind another"));
         }
         let wanted = (self.buffer.len() * 2).clamp(PIECE_BYTES, DOCUMENT_BYTES_MAX) - self.buffer.len();
-        self.buffer.reserve(wanted);
-        let read = self.reader.by_ref().take(wanted as u64).read_to_end(&mut self.buffer);
-        self.is_at_end = read.map_err(|error| self.input.unreadable(&error))? < wanted;
+        let allowed = (wanted as u64).min(self.len_max - self.len);
+        self.buffer.reserve(allowed as usize);
+        let read = self.reader.by_ref().take(allowed).read_to_end(&mut self.buffer);
+        let read = read.map_err(|error| self.input.unreadable(&error))?;
+        self.len += read as u64;
+        self.is_at_end = read < wanted;
         Ok(())
     }
 }

@@ -73,6 +73,30 @@ fn the_page_on_replay_tells_the_truth() {
     });
 }
 
+#[test]
+fn an_explanation_for_programs_says_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "groups: [{name: g, rules: [{alert: A, expr: 'sum by (status) (count_over_time({app=\"a\"} |= \"x\" | json [1m])) > 1', for: 10s}]}]";
+    fs::write(folder.path().join("rules.yaml"), rules).unwrap();
+    fs::write(folder.path().join("push"), (0..3).map(|second| push(second, "x")).collect::<String>()).unwrap();
+    let told = explained(folder.path(), &["A", "--rules", "rules.yaml", "--from", "push", "--format", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let alert = &told[0];
+    assert_eq!((told.as_array().unwrap().len(), &alert["alert"], &alert["for"]), (1, &"A".into(), &"10s".into()));
+    assert_eq!(alert["at"], "2025-11-24T16:00:02Z");
+    assert!(alert["inactive"].as_str().unwrap().contains("JSONParserErr"), "{alert:#}");
+    assert_eq!(alert["failing_stages"][0]["records"], 3);
+    let range = &alert["ranges"][0];
+    assert_eq!(
+        range["steps"][2],
+        serde_json::json!({"step": "| json", "left": {"all": 3, "in_window": 3}, "failed": {"all": 3, "in_window": 3}, "dropped": null})
+    );
+    assert_eq!(
+        range["content"]["{app=\"a\", service_name=\"a\"}"][0],
+        serde_json::json!({"time": "2025-11-24T16:00:00Z", "line": "x"})
+    );
+}
+
 /// A detector's expression holds where nothing is new, or nothing followed: that is what is said then.
 #[test]
 fn a_detector_that_did_not_fire_is_explained() {
@@ -336,6 +360,33 @@ fn a_folder_of_rotated_files_is_one_history() {
     let told: Vec<i64> =
         shown(&history(&["--from", &from, "--from", &again]).unwrap()).into_iter().map(|(second, _)| second).collect();
     assert_eq!(told, [1, 2, 5, 7, 8, 8]);
+}
+
+#[test]
+fn what_comes_by_a_pipe_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::write(pipe, line(1, "a") + "\n" + &line(2, "b")).unwrap()
+    });
+    let history = history(&["--from", pipe.to_str().unwrap()]).unwrap();
+    writer.join().unwrap();
+    assert_eq!((shown(&history).len(), shown(&history).len()), (2, 2));
+}
+
+#[test]
+fn what_is_written_to_a_file_after_it_was_looked_through_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.log");
+    let lines = |seconds: std::ops::Range<i64>| seconds.map(|second| line(second, "x") + "\n").collect::<String>();
+    fs::write(&path, lines(0..10)).unwrap();
+    let history = history(&["--from", path.to_str().unwrap()]).unwrap();
+    fs::write(&path, lines(0..20)).unwrap();
+    assert_eq!(shown(&history).len(), 10);
+    fs::write(&path, "").unwrap();
+    assert!(history.for_each(&mut |_| {}).unwrap_err().contains("became shorter"));
 }
 
 #[test]

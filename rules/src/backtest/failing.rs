@@ -43,20 +43,20 @@ impl fmt::Display for FailingStage {
 
 /// Counts what becomes of records at the stages of a plan.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tallies(BTreeMap<u32, Tally>);
+pub(crate) struct Tallies(BTreeMap<(u32, u32), Tally>);
 
 impl Tallies {
     pub(crate) fn add(&mut self, matched: &Matched) {
-        for (filter, tally) in &matched.tallies {
-            self.0.entry(*filter).or_default().add(tally);
+        for (stage, tally) in &matched.tallies {
+            self.0.entry(*stage).or_default().add(tally);
         }
     }
 
     pub(crate) fn failing(&self, plan: &Plan) -> Vec<FailingStage> {
-        let failing = self.0.iter().filter_map(|(filter, tally)| {
-            let error = tally.error.filter(|_| tally.passed == 0)?;
+        let failing = self.0.iter().filter_map(|((filter, place), tally)| {
+            let error = tally.error.filter(|_| tally.failed == tally.reached)?;
             let filter = &plan.filters[*filter as usize];
-            let stage = filter.fallible.iter().find(|stage| stage.errors.contains(&error))?;
+            let stage = filter.fallible.iter().find(|stage| stage.place == *place)?;
             let name = |rule: &usize| format!("{}/{}", plan.rules[*rule].group, plan.rules[*rule].name);
             let (line, column) = line_column(&filter.file_text, stage.start);
             Some(FailingStage {

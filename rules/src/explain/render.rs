@@ -56,7 +56,7 @@ impl Explainer<'_> {
     }
 
     /// What the records and values say, in a sentence.
-    fn why_inactive(&self) -> String {
+    pub(super) fn why_inactive(&self) -> String {
         let gate = self.rule.detect.as_ref().and_then(|detect| detect.gate.as_ref());
         if let Some(Gate::Sequence(pairing)) = gate {
             let within = format_duration(pairing.within);

@@ -150,11 +150,6 @@ impl Extracted {
         self.error
     }
 
-    /// Whether a stage has made something of the record.
-    pub fn is_touched(&self) -> bool {
-        self.is_touched
-    }
-
     /// What that stage says of it: `__error_details__`.
     pub fn error_details(&self) -> Option<&str> {
         self.details.as_deref()

@@ -85,22 +85,23 @@ impl FilterSource {
         let fallible = |stage: &Stage| FallibleStage {
             text: self.rule.expr_text[stage.span.range()].trim().to_owned(),
             start: self.rule.place(&self.file_text, stage.span).start,
-            errors: errors_of(&stage.kind),
+            place: stage.span.start,
         };
-        self.log.stages.iter().filter(|stage| !errors_of(&stage.kind).is_empty()).map(fallible).collect()
+        self.log.stages.iter().filter(|stage| may_fail(&stage.kind)).map(fallible).collect()
     }
 }
 
-/// What `__error__` may be behind a stage.
-fn errors_of(stage: &StageKind) -> &'static [&'static str] {
-    match stage {
-        StageKind::Json(_) | StageKind::Unpack => &["JSONParserErr"],
-        StageKind::Logfmt { .. } => &["LogfmtParserErr"],
-        StageKind::Unwrap(_) => &["SampleExtractionErr"],
-        StageKind::LineFormat(_) | StageKind::LabelFormat(_) => &["TemplateFormatErr"],
-        StageKind::Label(_) => &["LabelFilterErr"],
-        _ => &[],
-    }
+fn may_fail(stage: &StageKind) -> bool {
+    matches!(
+        stage,
+        StageKind::Json(_)
+            | StageKind::Unpack
+            | StageKind::Logfmt { .. }
+            | StageKind::Unwrap(_)
+            | StageKind::LineFormat(_)
+            | StageKind::LabelFormat(_)
+            | StageKind::Label(_)
+    )
 }
 
 /// What is wanted of a filter's records. What the stages do depends on it: filters are shared only where it is the same.
