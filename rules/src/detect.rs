@@ -50,6 +50,8 @@ pub struct Detect {
     pub(crate) places: Vec<(Range<usize>, Range<usize>)>,
     /// Whether it tells of what came before: it is silent until its windows are known whole.
     pub(crate) waits_warm: bool,
+    /// How long the condition can hold, and by which fields; `None` where there is no end to it.
+    pub(crate) longest: Option<(Duration, &'static str)>,
 }
 
 impl Detect {
@@ -87,6 +89,8 @@ pub struct NewPattern {
     pub reappear_after: Duration,
     /// For how long a pattern is new.
     pub window: Duration,
+    /// Patterns of a group that are told each in a `window`; further ones are told together.
+    pub max_new: usize,
 }
 
 /// How records of two kinds belong together.
@@ -104,6 +108,9 @@ pub struct Pairing {
 
 /// Name of the label that a `new_pattern` tells the pattern by.
 pub(crate) const PATTERN_LABEL: &str = "log_pattern";
+
+/// What stands in place of the pattern where several are told together.
+pub(crate) const MORE: &str = "__more__";
 
 /// The errors of all services, as far as they can be told.
 const ERRORS: &str = r#"{service_name=~".+"} | detected_level=~"error|critical|fatal""#;

@@ -45,6 +45,7 @@ struct Standing {
     alerts: Vec<(AlertState, Arc<Alert>)>,
     last_error: Option<String>,
     warming_until: Option<Timestamp>,
+    partial_until: Option<Timestamp>,
 }
 
 /// A range of the expression, and what became of the records at its stages.
@@ -144,6 +145,7 @@ impl<'a> Explainer<'a> {
             alerts: status.alerting.map(|AlertingStatus { alerts, .. }| alerts).unwrap_or_default(),
             last_error: status.last_error,
             warming_until: status.warming_until,
+            partial_until: status.partial_until,
         });
         self.entries.sort_by_key(|entry| entry.time);
     }

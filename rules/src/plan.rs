@@ -373,6 +373,8 @@ pub(crate) enum Eval {
         quiet: Duration,
         /// Whether it tells of too little: not before its windows are known whole.
         waits_warm: bool,
+        /// Leaves whose absence it tells of, and by which `offset`: not before that window is known whole.
+        absent: Vec<(usize, Duration)>,
         /// Whether it is `eval: tick`.
         is_tick: bool,
     },

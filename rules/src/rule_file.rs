@@ -22,6 +22,7 @@ use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::{self, ast};
 use crate::rule_test;
 use crate::template::Template;
+use crate::time::format_duration;
 use crate::yaml::reader::{Fields, Reader, missing};
 use crate::yaml::{self, Node, NodeKind};
 
@@ -239,6 +240,9 @@ impl Reader {
         }
         let options = self.options(&fields).over(group_options);
         let (detect, expr, expr_text, expr_span) = self.condition(&fields)?;
+        if let (Some(RuleKind::Alert { hold, .. }), Some(detect)) = (&kind, &detect) {
+            self.never_held(&fields, *hold, detect);
+        }
         Some(Rule { kind: kind?, labels, expr, expr_text, detect, options, span: node.span.clone(), expr_span })
     }
 
@@ -309,9 +313,23 @@ impl Reader {
         Some((Some(detect), expr, expr_text, kind))
     }
 
+    /// A `for` that the condition of a detector ends before.
+    fn never_held(&mut self, fields: &Fields<'_>, hold: Duration, detect: &Detect) {
+        let Some((longest, why)) = detect.longest.filter(|(longest, _)| hold >= *longest) else { return };
+        let Some(node) = fields.get("for") else { return };
+        let (hold, longest) = (format_duration(hold), format_duration(longest));
+        let message = format!("`for: {hold}` is never reached: the condition holds for less than {longest}");
+        let help = format!("make `for` shorter, or that time longer: it is {why}");
+        self.mistakes.push(Diagnostic::error(codes::VALUE, node.span.clone(), message).help(help));
+    }
+
     fn expr(&mut self, fields: &Fields<'_>) -> Option<(ast::MetricExpr, Arc<str>, Range<usize>)> {
         let Some(node) = fields.get("expr") else {
-            self.mistakes.push(missing("expr", "a rule", fields));
+            let missing = missing("expr", "a rule", fields);
+            self.mistakes.push(match fields.key("alert") {
+                Some(_) => missing.help("or `detect`, for what an expression cannot say"),
+                None => missing,
+            });
             return None;
         };
         let text = self.string(node, "`expr`")?;

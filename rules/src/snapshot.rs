@@ -1,6 +1,6 @@
 //! The engine's state as bytes, and how it passes from one set of rules to the next.
 //!
-//! A snapshot is `WBE6`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
+//! A snapshot is `WBE7`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
 //! go by their keys: what the new rules have too keeps its state, an alert whose rule is gone resolves. The keys hold types of the
 //! plan as `Debug` prints them: who changes one of these, or the state, counts the magic up.
 
@@ -152,4 +152,4 @@ fn keyed(plan: &Plan, state: State) -> Keyed {
     }
 }
 
-const MAGIC: &[u8] = b"WBE6";
+const MAGIC: &[u8] = b"WBE7";

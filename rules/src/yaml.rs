@@ -209,13 +209,15 @@ enum RawKind {
 
 impl Raw {
     fn into_node(self, text: &str) -> Node {
-        let span = byte_range(self.0.defined, text);
+        let mut span = byte_range(self.0.defined, text);
         let kind = match self.0.value {
             RawKind::Null => NodeKind::Null,
             RawKind::Plain => NodeKind::Scalar(text[span.clone()].to_owned()),
             RawKind::Text(text) => NodeKind::Scalar(text),
             RawKind::Sequence(items) => {
-                NodeKind::Sequence(items.into_iter().map(|item| item.into_node(text)).collect())
+                let items: Vec<Node> = items.into_iter().map(|item| item.into_node(text)).collect();
+                span = flow_sequence(&span, &items, text).unwrap_or(span);
+                NodeKind::Sequence(items)
             }
             RawKind::Mapping(fields) => NodeKind::Mapping(
                 fields
@@ -313,6 +315,13 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
+/// All of a sequence between brackets: the library tells the place of the first alone.
+fn flow_sequence(span: &Range<usize>, items: &[Node], text: &str) -> Option<Range<usize>> {
+    let end = items.last().map_or(span.start, |item| item.span.end);
+    let is_flow = text[span.start..].starts_with('[');
+    is_flow.then_some(span.start..end + text[end..].find(']')? + 1)
+}
+
 /// The bytes of a place; one character where the library knows no bytes.
 fn byte_range(location: Location, text: &str) -> Range<usize> {
     let (Some(start), Some(len)) = (location.span().byte_offset(), location.span().byte_len()) else {
@@ -367,6 +376,16 @@ mod tests {
                 assert_eq!(text.get(place.clone()), Some(word), "{text:?} {place:?}");
             }
         }
+    }
+
+    #[test]
+    fn sequences_are_where_their_brackets_are() {
+        for text in ["e: []", "e: [a, b]", "e: [ [a], [] ]", "e: [\n  a,\n  'b'\n]"] {
+            assert_eq!(&text[expr(text).span], &text[3..], "{text:?}");
+        }
+        let NodeKind::Sequence(items) = expr("e: [ [a], [] ]").kind else { panic!() };
+        assert_eq!(items.iter().map(|item| item.span.clone()).collect::<Vec<_>>(), [5..8, 10..12]);
+        assert_eq!(expr("e:\n  - a\n  - b\n").span.start, 5);
     }
 
     #[test]

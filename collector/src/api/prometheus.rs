@@ -133,9 +133,12 @@ struct Fares {
     health: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
-    /// Ours: the rule's windows are not known whole before.
+    /// Ours: the rule tells nothing before.
     #[serde(skip_serializing_if = "Option::is_none")]
     warming_until: Option<String>,
+    /// Ours: the rule's windows hold less than their ranges before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial_until: Option<String>,
     evaluation_time: f64,
     last_evaluation: String,
 }
@@ -202,6 +205,7 @@ fn fares(status: &RuleStatus) -> Fares {
         },
         last_error: status.last_error.clone(),
         warming_until: status.warming_until.map(|at| at.to_string()),
+        partial_until: status.partial_until.map(|at| at.to_string()),
         evaluation_time: 0.0,
         last_evaluation: time(status.last_evaluation),
     }

@@ -116,6 +116,7 @@ fn what_the_readers_refuse_the_schema_refuses() {
         rule("{burn_rate: {windows: []}}"),
         rule("{sequence: {first: '{a=\"b\"}'}}"),
         rule("{spike: {}}, expr: '1'"),
+        rule("{new_pattern: {max_new: 0}}"),
         "groups: [{name: g, interval: 5, rules: []}]".to_owned(),
     ];
     for text in files {
@@ -124,6 +125,9 @@ fn what_the_readers_refuse_the_schema_refuses() {
     }
     for text in
         [rule("{spike: {window: 1.5h}}"), rule("{burn_rate: {objective: 99.9%}}"), rule("{spike: {factor: 2.5}}")]
+            .into_iter()
+            .chain(["groups: [{name: 5, labels: {a: 1}, rules: [{alert: 404, expr: 1, annotations: {b: true}}]}]"
+                .to_owned()])
     {
         assert!(rule_file::parse("file", &text).is_ok(), "{text}");
         assert_eq!(mistakes(&text), Vec::<String>::new(), "{text}");

@@ -35,6 +35,10 @@ fn adapt(value: &mut Value) {
         properties.retain(|_, property| !is_refused(property));
     }
     object.values_mut().for_each(adapt);
+    if is_free_text(object) {
+        let null = object["type"].as_array().map(|_| "null");
+        object["type"] = TEXT.into_iter().chain(null).collect();
+    }
     match object.get("type").and_then(Value::as_str) {
         Some("integer") => or_text(object, &format!("{SIZE}|{ENVIRONMENT}")),
         Some("number" | "boolean") => or_text(object, ENVIRONMENT),
@@ -44,6 +48,16 @@ fn adapt(value: &mut Value) {
         _ => {}
     }
 }
+
+/// A text, or none, of which nothing is asked: a number or a truth value is one, too, as it is written.
+fn is_free_text(object: &Map<String, Value>) -> bool {
+    let is_text = object
+        .get("type")
+        .is_some_and(|kind| [json!("string"), json!(["string", "null"]), json!(["null", "string"])].contains(kind));
+    is_text && ["pattern", "enum", "const"].iter().all(|asked| !object.contains_key(*asked))
+}
+
+const TEXT: [&str; 3] = ["string", "number", "boolean"];
 
 /// A key that is known for being refused.
 fn is_refused(property: &Value) -> bool {
@@ -116,6 +130,9 @@ mod tests {
             "wal: {segment_bytes: 1048576}\nlimits: {record_bytes_max: 1.5 kB}",
             "drain_timeout: ${env:DRAIN}\nwal: {segment_bytes: '${env:BYTES}'}",
             "exporters: {otlp_grpc/eu: {endpoint: 'http://x:4317', timeout: 1m30s}, loki: {endpoint: 'http://x'}}",
+            "data_dir: 5\nexternal_labels: {a: 1, b: true}",
+            "external_url: 5\nrule_files: [1]\nlinks: {trace: 1.5}",
+            "alerting: {route: {receiver: 7}, receivers: [{name: 7}]}",
         ] {
             let variable = |name: &str| Some(if name == "DRAIN" { "30s" } else { "1048576" }.to_owned());
             Config::parse("c", text, variable).unwrap();

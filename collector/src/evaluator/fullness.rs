@@ -17,6 +17,7 @@ pub(super) struct Fullness {
     window_cells: Gauge,
     evidence_bytes: Gauge,
     patterns: Gauge,
+    patterns_withheld: Counter,
     sources: Gauge,
     watermark: Gauge<f64, AtomicU64>,
     warming: Gauge,
@@ -47,11 +48,7 @@ impl Fullness {
         );
         gauge("patterns", "Patterns that the rules with `new_pattern` remember", &fullness.patterns);
         gauge("sources", "Sources that the watermark waits for", &fullness.sources);
-        gauge(
-            "rules_warming",
-            "Rules whose windows are not known whole: the log did not reach back so far when they came",
-            &fullness.warming,
-        );
+        gauge("rules_warming", "Rules that tell nothing yet: their windows are not known whole", &fullness.warming);
         gauge(
             "rules_failing",
             "Rules that could not be evaluated, or only in part; /api/v1/rules has the reasons",
@@ -63,6 +60,8 @@ impl Fullness {
         gauge("requests", "Questions that wait for the evaluator", &fullness.requests);
         let help = "Event time that all active sources have reached, in Unix time";
         registry.register("watermark_timestamp_seconds", help, fullness.watermark.clone());
+        let help = "New patterns told together with others because their group had more than max_new in a window";
+        registry.register("patterns_withheld", help, fullness.patterns_withheld.clone());
         let help = "Times a group found no place under groups_per_rule_max, since the rules were loaded";
         registry.register("groups_refused", help, fullness.groups_refused.clone());
         let help = "Alerts that joined a group without labels, there being too many groups";
@@ -89,6 +88,7 @@ impl Fullness {
         self.firing.set(engine.firing as i64);
         self.alert_groups.set(alerting.groups_len() as i64);
         self.requests.set(requests as i64);
+        self.patterns_withheld.inner().store(engine.patterns_withheld, Ordering::Relaxed);
         self.groups_refused.inner().store(engine.groups_refused, Ordering::Relaxed);
         self.alert_groups_overflowed.inner().store(alerting.overflowed(), Ordering::Relaxed);
     }

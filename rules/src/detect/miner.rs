@@ -36,14 +36,26 @@ pub(crate) struct Miner {
     /// By the hash of the text.
     patterns: BTreeMap<u64, Pattern>,
     messages: BTreeMap<MessageKey, Message>,
+    /// When patterns were new that are told each, as far as that counts against `max_new`.
+    told: Vec<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Pattern {
-    /// When it was new; `Timestamp::MIN` where it was learned.
-    new_at: Timestamp,
+    news: News,
     last: Timestamp,
     message: Option<MessageKey>,
+}
+
+/// What a pattern was when it was first seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum News {
+    /// Nothing new: the group was learning.
+    Learned,
+    /// New at that time, and told by itself.
+    Told(Timestamp),
+    /// New at that time, and told together with others.
+    Withheld(Timestamp),
 }
 
 /// The shape, and a number.
@@ -64,6 +76,8 @@ pub(crate) enum Seen {
     Before,
     /// It has been new since then.
     NewAt(Timestamp),
+    /// It is new, and one more than are told each. It is said once: later it was seen before.
+    OneMore,
     /// It is not known, and there is no room for it.
     NoRoom,
 }
@@ -72,7 +86,7 @@ impl Miner {
     /// A group of which nothing is known.
     pub(crate) fn new() -> Self {
         let (patterns, messages) = (BTreeMap::new(), BTreeMap::new());
-        Self { last: Timestamp::MIN, oldest: Timestamp::MIN, patterns, messages }
+        Self { last: Timestamp::MIN, oldest: Timestamp::MIN, patterns, messages, told: Vec::new() }
     }
 
     /// Records of a pattern happened from `first` to `last`. What happens before `learns_until` is learned; there is room for so many patterns.
@@ -90,9 +104,9 @@ impl Miner {
         let hash = xxh3_64(text.as_bytes());
         if let Some(pattern) = self.patterns.get_mut(&hash).filter(|pattern| pattern.last >= long_ago) {
             pattern.last = pattern.last.max(last);
-            let Pattern { new_at, message, .. } = *pattern;
+            let Pattern { news, message, .. } = *pattern;
             self.touch(message, last);
-            return seen(new_at);
+            return if let News::Told(at) = news { Seen::NewAt(at) } else { Seen::Before };
         }
         let is_full = |miner: &Self| miner.len() >= room.min(PATTERNS_PER_GROUP_MAX);
         if is_full(self) {
@@ -110,9 +124,28 @@ impl Miner {
         }
         let message = message.map(|(message, _)| message);
         self.touch(message, last);
-        let new_at = if first < learns_until { Timestamp::MIN } else { first };
-        self.patterns.insert(hash, Pattern { new_at, last, message });
-        seen(new_at)
+        let news = if first < learns_until { News::Learned } else { self.tell(first, config) };
+        self.patterns.insert(hash, Pattern { news, last, message });
+        match news {
+            News::Learned => Seen::Before,
+            News::Told(at) => Seen::NewAt(at),
+            News::Withheld(_) => Seen::OneMore,
+        }
+    }
+
+    /// What was made of a pattern; `None` where it is not known by itself.
+    pub(crate) fn news(&self, text: &str) -> Option<News> {
+        self.patterns.get(&xxh3_64(text.as_bytes())).map(|pattern| pattern.news)
+    }
+
+    /// A group that says something else each time would page without end.
+    fn tell(&mut self, at: Timestamp, config: &NewPattern) -> News {
+        self.told.retain(|told| *told + config.window > at);
+        if self.told.len() >= config.max_new {
+            return News::Withheld(at);
+        }
+        self.told.push(at);
+        News::Told(at)
     }
 
     /// When a record last came.
@@ -163,10 +196,6 @@ impl Miner {
     }
 }
 
-fn seen(new_at: Timestamp) -> Seen {
-    if new_at == Timestamp::MIN { Seen::Before } else { Seen::NewAt(new_at) }
-}
-
 impl Message {
     /// In how many places one of its words is there, or any may be.
     fn agreeing(&self, words: &[u32]) -> usize {
@@ -211,7 +240,7 @@ mod tests {
     fn config() -> NewPattern {
         let nanos = |nanos: i64| Duration::from_nanos(nanos as u64);
         let (learn, reappear_after) = (nanos(LEARN), nanos(REAPPEAR));
-        NewPattern { by: Vec::new(), learn, reappear_after, window: Duration::from_nanos(1) }
+        NewPattern { by: Vec::new(), learn, reappear_after, window: Duration::from_nanos(1), max_new: usize::MAX }
     }
 
     fn observe(miner: &mut Miner, text: &str, at: i64) -> Seen {
@@ -292,6 +321,24 @@ mod tests {
         assert_eq!(observe(&mut miner, &text("shop"), 90), Seen::Before);
         (0..10).for_each(|at| _ = observe(&mut miner, &text("bank"), 90 + at * 10));
         assert_eq!(observe(&mut miner, &text("customer"), 180), Seen::Before);
+    }
+
+    #[test]
+    fn of_many_in_a_window_some_are_told_each_and_no_other_is_told_twice() {
+        let config = NewPattern { window: Duration::from_nanos(10), max_new: 2, ..config() };
+        let mut miner = Miner::new();
+        let mut at = |text: &str, at| {
+            let text = format!("T{BETWEEN_FRAMES}{text}");
+            miner.observe(&text, Timestamp(at), Timestamp(at), &config, Timestamp(0), PATTERNS_MAX)
+        };
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|text| at(text, 5)),
+            [Seen::NewAt(Timestamp(5)), Seen::NewAt(Timestamp(5)), Seen::OneMore, Seen::OneMore]
+        );
+        assert_eq!([at("a", 6), at("c", 6)], [Seen::NewAt(Timestamp(5)), Seen::Before]);
+        assert_eq!(at("e", 14), Seen::OneMore);
+        assert_eq!(at("f", 15), Seen::NewAt(Timestamp(15)), "there is room again");
+        assert_eq!([at("c", 16), at("e", 16)], [Seen::Before, Seen::Before]);
     }
 
     #[test]

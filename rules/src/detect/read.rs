@@ -16,7 +16,7 @@ use crate::yaml::reader::{Fields, Reader, missing, quoted};
 use crate::yaml::{Key, Node, NodeKind};
 
 const KINDS: &[&str] = &["new_pattern", "spike", "flatline", "burn_rate", "distinct", "sequence"];
-const NEW_PATTERN_FIELDS: &[&str] = &["where", "by", "learn", "reappear_after", "window"];
+const NEW_PATTERN_FIELDS: &[&str] = &["where", "by", "learn", "reappear_after", "window", "max_new"];
 const SPIKE_FIELDS: &[&str] = &["where", "by", "window", "baseline", "season", "factor", "at_least", "direction"];
 const FLATLINE_FIELDS: &[&str] = &["where", "by", "window", "forget_after"];
 const BURN_RATE_FIELDS: &[&str] = &["bad", "total", "by", "objective", "min_bad", "windows"];
@@ -24,6 +24,21 @@ const BURN_WINDOW_FIELDS: &[&str] = &["long", "short", "factor"];
 const DISTINCT_FIELDS: &[&str] = &["where", "by", "label", "window", "more_than"];
 
 const SEQUENCE_FIELDS: &[&str] = &["first", "then", "without", "by", "within", "window"];
+
+/// Fields of a rule, which are looked for here where they stand one step too far in.
+const BESIDE: &[(&str, &str)] = &[
+    ("for", "`for` stands beside `detect`, not in it"),
+    ("keep_firing_for", "`keep_firing_for` stands beside `detect`, not in it"),
+    ("labels", "`labels` stand beside `detect`, not in it"),
+    ("annotations", "`annotations` stand beside `detect`, not in it"),
+    ("watchbell", "`watchbell` stands beside `detect`, not in it"),
+];
+
+/// New patterns of a group that are told each in a `window`: as many as a person reads.
+const MAX_NEW: usize = 10;
+
+/// So many bad records tell their rate to within a third; one tells nothing, however large a share it is.
+const MIN_BAD: f64 = 10.0;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -34,6 +49,13 @@ const PAGE_WINDOWS: [BurnWindow; 2] = [
     BurnWindow { long: HOUR, short: Duration::from_secs(5 * 60), factor: 14.4 },
     BurnWindow { long: Duration::from_secs(6 * 60 * 60), short: Duration::from_secs(30 * 60), factor: 6.0 },
 ];
+
+/// What a detector becomes.
+struct Detector {
+    expression: Expression,
+    gate: Option<Gate>,
+    longest: Option<(Duration, &'static str)>,
+}
 
 /// A detector with the expression that it stands for, and where the file names its kind.
 pub(crate) struct Read {
@@ -46,44 +68,58 @@ pub(crate) struct Read {
 // From the outside in.
 impl Reader {
     pub(crate) fn detect(&mut self, node: &Node) -> Option<Read> {
-        let fields = self.fields(node, "`detect`", KINDS)?;
-        let [(key, node)] = fields.fields[..] else {
-            let message = format!("`detect` has one kind, this one {}", fields.fields.len());
-            let place = fields.fields.get(1).map_or(node.span.clone(), |(key, _)| key.span.clone());
+        let fields = self.fields_known(node, "`detect`", KINDS, BESIDE)?;
+        let is_kind = |(key, _): &&(&Key, &Node)| KINDS.contains(&&*key.name);
+        let kinds: Vec<_> = fields.fields.iter().filter(is_kind).collect();
+        let [(key, node)] = kinds[..] else {
+            if kinds.is_empty() && !fields.fields.is_empty() {
+                return None; // what stands there was told to be none
+            }
+            let message = format!("`detect` has one kind, this one {}", kinds.len());
+            let place = kinds.get(1).map_or(node.span.clone(), |(key, _)| key.span.clone());
             let mistake = Diagnostic::error(codes::VALUE, place, message);
             self.mistakes.push(mistake.help(format!("kinds are {}", quoted(KINDS))));
             return None;
         };
         let kind = *KINDS.iter().find(|kind| **kind == key.name)?;
         let before = self.mistakes.len();
-        let (expression, gate) = self.detector(kind, key, node)?;
+        let detector = self.detector(kind, key, node)?;
         if self.mistakes.len() > before {
             return None;
         }
-        self.detected(kind, key, expression, gate)
+        self.detected(kind, key, detector)
     }
 
-    fn detector(&mut self, kind: &str, key: &Key, node: &Node) -> Option<(Expression, Option<Gate>)> {
+    fn detector(&mut self, kind: &str, key: &Key, node: &Node) -> Option<Detector> {
+        let of_expression = |expression| Detector { expression, gate: None, longest: None };
         Some(match kind {
             "new_pattern" => {
                 let (records, gate) = self.new_pattern(key, node)?;
-                (gate.expression(&records), Some(Gate::NewPattern(gate)))
+                // It is new for a `window`, and a record of that counts for as long.
+                let longest = Some((2 * gate.window, "`window`, which a pattern is new for and a record counts for"));
+                Detector { expression: gate.expression(&records), gate: Some(Gate::NewPattern(gate)), longest }
             }
             "sequence" => {
                 let sequence = self.sequence_of_two(key, node)?;
-                (sequence.expression(), Some(Gate::Sequence(sequence.pairing)))
+                let expression = sequence.expression();
+                Detector { expression, gate: Some(Gate::Sequence(sequence.pairing)), longest: None }
             }
-            "spike" => (self.spike(key, node)?.expression(), None),
-            "flatline" => (self.flatline(key, node)?.expression(), None),
-            "burn_rate" => (self.burn_rate(key, node)?.expression(), None),
-            _ => (self.distinct(key, node)?.expression(), None),
+            "flatline" => {
+                let flatline = self.flatline(key, node)?;
+                let longest = flatline.forget_after.saturating_sub(flatline.window);
+                let longest = Some((longest, "`forget_after` less `window`"));
+                Detector { longest, ..of_expression(flatline.expression()) }
+            }
+            "spike" => of_expression(self.spike(key, node)?.expression()),
+            "burn_rate" => of_expression(self.burn_rate(key, node)?.expression()),
+            _ => of_expression(self.distinct(key, node)?.expression()),
         })
     }
 
     /// Reads the expression as if the file had it; mistakes in it are those of the selectors.
-    fn detected(&mut self, kind: &'static str, key: &Key, expression: Expression, gate: Option<Gate>) -> Option<Read> {
-        let Expression { text, places } = expression;
-        let detect = Detect { kind, gate, places, waits_warm: kind == "spike" };
+    fn detected(&mut self, kind: &'static str, key: &Key, detector: Detector) -> Option<Read> {
+        let Detector { expression: Expression { text, places }, gate, longest } = detector;
+        let detect = Detect { kind, gate, places, waits_warm: kind == "spike", longest };
         match logql::parse(&text) {
             Ok(ast::Expr::Metric(expr)) => Some(Read { detect, expr, expr_text: text.into(), kind: key.span.clone() }),
             Ok(ast::Expr::Log(_)) => None,
@@ -104,6 +140,17 @@ impl Reader {
         let learn = fields.get("learn").map_or(Some(HOUR), |_| self.duration(&fields, "learn"));
         let reappear_after = self.duration_or(&fields, "reappear_after", 7 * DAY);
         let window = self.duration_or(&fields, "window", 10 * MINUTE);
+        let max_new = fields.get("max_new").map_or(Some(MAX_NEW), |_| self.count(&fields, "max_new"));
+        if max_new == Some(0) {
+            let help = "it is how many are told each; the further ones of a `window` are told together";
+            self.refuse(&fields, "max_new", key, "`max_new` is to be 1 or more", help);
+        }
+        let both = reappear_after.zip(window);
+        if both.is_some_and(|(reappear_after, window)| !reappear_after.is_zero() && reappear_after < window) {
+            let field = if fields.get("reappear_after").is_some() { "reappear_after" } else { "window" };
+            let message = "a pattern would be forgotten (`reappear_after`) while it is still new (`window`)";
+            self.refuse(&fields, field, key, message, "make `reappear_after` longer than `window`: some days, `7d`");
+        }
         let by = by?;
         if by.iter().any(|name| name == PATTERN_LABEL) {
             let message = format!("the alerts have a label `{PATTERN_LABEL}` already: the pattern");
@@ -115,7 +162,8 @@ impl Reader {
                 "leave it out of `by`, or give it another name by `label_format`",
             );
         }
-        Some((records?, NewPattern { by, learn: learn?, reappear_after: reappear_after?, window: window? }))
+        let (learn, reappear_after, window, max_new) = (learn?, reappear_after?, window?, max_new?);
+        Some((records?, NewPattern { by, learn, reappear_after, window, max_new }))
     }
 
     fn sequence_of_two(&mut self, key: &Key, node: &Node) -> Option<Sequence> {
@@ -127,15 +175,13 @@ impl Reader {
                 let message = "`sequence` has either `then` or `without`";
                 let place = then.and(without).map_or(key.span.clone(), |key| key.span.clone());
                 let help = "`then` fires where a second record comes in time, `without` where none does";
+                self.missing_records("first", key, &fields);
                 self.mistakes.push(Diagnostic::error(codes::VALUE, place, message).help(help));
                 return None;
             }
         };
-        for field in ["first", second] {
-            if fields.get(field).is_none() {
-                self.mistakes.push(missing(field, "`sequence`", &fields).help("write a selector with its filters"));
-            }
-        }
+        self.missing_records("first", key, &fields);
+        self.missing_records(second, key, &fields);
         let (first, second) = (self.records(&fields, "first", key, ALL), self.records(&fields, second, key, ALL));
         let by = self.by(&fields);
         let within = self.duration_or(&fields, "within", 5 * MINUTE);
@@ -158,6 +204,14 @@ impl Reader {
         }
         let pairing = Pairing { by, wanted, within: within?, window: window? };
         Some(Sequence { first, second, pairing })
+    }
+
+    fn missing_records(&mut self, field: &str, key: &Key, fields: &Fields<'_>) {
+        if fields.get(field).is_none() {
+            let what = missing(field, "`sequence`", fields).help("write a selector with its filters");
+            let span = if fields.fields.is_empty() { key.span.clone() } else { what.span.clone() };
+            self.mistakes.push(Diagnostic { span, ..what });
+        }
     }
 
     fn spike(&mut self, key: &Key, node: &Node) -> Option<Spike> {
@@ -223,27 +277,35 @@ impl Reader {
         let fields = self.detector_fields(key, node, BURN_RATE_FIELDS)?;
         let bad = self.records(&fields, "bad", key, ERRORS);
         let (total, by) = (self.records(&fields, "total", key, ALL), self.by(&fields));
-        let min_bad = self.number_or(&fields, "min_bad", 0.0);
-        let windows = self.burn_windows(&fields);
+        let min_bad = self.number_or(&fields, "min_bad", MIN_BAD);
         let objective = self.number_or(&fields, "objective", 0.999)?;
         if objective <= 0.0 || objective >= 1.0 {
             let message = format!("`objective` lies between 0 and 1, `{objective}` does not");
             self.refuse(&fields, "objective", key, &message, "three nines are `objective: 0.999` or `99.9%`");
+            return None;
         }
+        let windows = self.burn_windows(&fields, key, objective);
         Some(BurnRate { bad: bad?, total: total?, by: by?, objective, min_bad: min_bad?, windows })
     }
 
-    fn burn_windows(&mut self, fields: &Fields<'_>) -> Vec<BurnWindow> {
-        let Some(node) = fields.get("windows") else { return PAGE_WINDOWS.to_vec() };
+    fn burn_windows(&mut self, fields: &Fields<'_>, key: &Key, objective: f64) -> Vec<BurnWindow> {
+        let Some(node) = fields.get("windows") else {
+            let [BurnWindow { factor, .. }, _] = PAGE_WINDOWS;
+            if let Some(message) = never_burns(factor, objective) {
+                let help = "write `windows` of your own: `windows: [{long: 6h, short: 30m, factor: 6}]`";
+                self.refuse(fields, "objective", key, &format!("{message}, that of the default `windows`"), help);
+            }
+            return PAGE_WINDOWS.to_vec();
+        };
         let items = self.sequence(node, "`windows`");
         if matches!(&node.kind, NodeKind::Sequence(items) if items.is_empty()) {
             let mistake = Diagnostic::error(codes::VALUE, node.span.clone(), "`windows` has no pair of windows");
             self.mistakes.push(mistake.help("leave it out for those of the SRE workbook"));
         }
-        items.iter().filter_map(|item| self.burn_window(item)).collect()
+        items.iter().filter_map(|item| self.burn_window(item, objective)).collect()
     }
 
-    fn burn_window(&mut self, node: &Node) -> Option<BurnWindow> {
+    fn burn_window(&mut self, node: &Node, objective: f64) -> Option<BurnWindow> {
         let fields = self.fields(node, "a pair of windows", BURN_WINDOW_FIELDS)?;
         for field in BURN_WINDOW_FIELDS {
             if fields.get(field).is_none() {
@@ -257,7 +319,16 @@ impl Reader {
             let help = "a twelfth is usual, `{long: 1h, short: 5m, factor: 14.4}`";
             self.mistakes.push(Diagnostic::error(codes::VALUE, place, message).help(help));
         }
-        let factor = fields.get("factor").and_then(|node| self.number(node, "factor"))?;
+        let node = fields.get("factor")?;
+        let factor = self.number(node, "factor")?;
+        let mut refuse = |message: &str, help: &str| {
+            self.mistakes.push(Diagnostic::error(codes::VALUE, node.span.clone(), message).help(help));
+        };
+        if factor == 0.0 {
+            refuse("`factor` is to be more than 0: any bad record would fire", "1 uses the budget up just in its time");
+        } else if let Some(message) = never_burns(factor, objective) {
+            refuse(&message, "make `factor` smaller, or the objective stricter");
+        }
         Some(BurnWindow { long, short, factor })
     }
 
@@ -279,6 +350,15 @@ impl Reader {
         }
         Some(Distinct { records: records?, by, label, window: window?, more_than: more_than? })
     }
+}
+
+/// That no share of bad records burns an objective's budget so fast.
+fn never_burns(factor: f64, objective: f64) -> Option<String> {
+    let most = 1.0 / (1.0 - objective);
+    let shown = (most * 100.0).round() / 100.0;
+    (factor >= most).then(|| {
+        format!("where all records are bad, an objective of {objective} burns at {shown}: never above a `factor` of {factor}")
+    })
 }
 
 /// Whether two selectors ask for different values of a label.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::groups::Group;
 use super::{Due, Engine, LeafState, Output, edge};
 use crate::alert::{self, Patience, Phase};
-use crate::detect::{PATTERNS_MAX, PATTERNS_PER_GROUP_MAX};
+use crate::detect::{MORE, NewPattern, PATTERN_LABEL, PATTERNS_MAX, PATTERNS_PER_GROUP_MAX};
 use crate::labels::Labels;
 use crate::matcher::Failure;
 use crate::plan::{Edge, Eval, Gate, Rule, RuleKind, Texts};
@@ -224,7 +224,7 @@ impl Engine {
         value: Option<f64>,
         cause: Option<Timestamp>,
     ) {
-        let patience = self.plan.rules[rule].patience();
+        let patience = self.patience(rule, labels);
         while let Some(entry) = self.state.rules[rule].alerts.get(labels) {
             let to = alert::next(entry.phase, patience, judged);
             if to == entry.phase.state {
@@ -309,9 +309,9 @@ impl Engine {
     }
 
     fn arm(&mut self, rule: usize, labels: &Labels, judged: Timestamp) {
-        let planned = &self.plan.rules[rule];
+        let patience = self.patience(rule, labels);
         let Some(entry) = self.state.rules[rule].alerts.get(labels) else { return };
-        if let (Eval::Edge(_), Some(due)) = (&planned.eval, alert::due(entry.phase, planned.patience(), judged)) {
+        if let Some(due) = alert::due(entry.phase, patience, judged).filter(|_| self.is_edge(rule)) {
             self.timers.insert((due, Due::Alert(rule, labels.clone())));
         }
     }
@@ -321,13 +321,12 @@ impl Engine {
         self.timers.clear();
         let now = self.state.clock;
         for rule in 0..self.plan.rules.len() {
-            let patience = self.plan.rules[rule].patience();
             let alerts = self.state.rules[rule].alerts.iter();
             let alerts = alerts.map(|(labels, entry)| (labels.clone(), entry.phase));
             let alerts: Vec<_> = alerts.collect();
             for (labels, phase) in &alerts {
                 self.arm(rule, labels, now);
-                if self.is_edge(rule) && alert::next(*phase, patience, now) != phase.state {
+                if self.is_edge(rule) && alert::next(*phase, self.patience(rule, labels), now) != phase.state {
                     self.timers.insert((now, Due::Alert(rule, labels.clone())));
                 }
             }
@@ -471,12 +470,35 @@ impl Engine {
         Labels::new(own.chain(given).chain(name))
     }
 
-    /// The rule's, and a word on clocks; one of the same name that the rule has stands.
+    /// The rule's, and a word on clocks and on what is told together; one of the same name that the rule has stands.
     fn annotations(&self, rule: usize, labels: &Labels, alert: &Alert, skew: Option<String>) -> Labels {
         let RuleKind::Alert { annotations, .. } = &self.plan.rules[rule].kind else { return Labels::default() };
         let skew = skew.map(|text| (CLOCK_SKEW.to_owned(), text));
+        let more = self.more_patterns(rule, labels, alert.value).map(|text| (NEW_PATTERNS.to_owned(), text));
         let own = self.expand(annotations, labels, alert.value, &alert.samples);
-        Labels::new(skew.into_iter().chain(own))
+        Labels::new(skew.into_iter().chain(more).chain(own))
+    }
+
+    /// Of the alert that stands for several new patterns: how many.
+    fn more_patterns(&self, rule: usize, labels: &Labels, value: f64) -> Option<String> {
+        let NewPattern { window, max_new, .. } = self.told_together(rule, labels)?;
+        let more = if value == 1.0 { "1 more new pattern".to_owned() } else { format!("{value} more new patterns") };
+        Some(format!("{more} in {}; no more than {max_new} are told each (`max_new`)", format_duration(*window)))
+    }
+
+    /// The detector, where the alert stands for several new patterns.
+    fn told_together(&self, rule: usize, labels: &Labels) -> Option<&NewPattern> {
+        let leaf = *self.plan.rules[rule].leaves.keys().next()?;
+        let Some(Gate::NewPattern(config)) = &self.plan.leaves[leaf].gate else { return None };
+        (labels.get(PATTERN_LABEL) == Some(MORE)).then_some(config)
+    }
+
+    /// How long an alert waits. One that stands for several new patterns waits for the first of them to have company: it tells how many.
+    fn patience(&self, rule: usize, labels: &Labels) -> Patience {
+        let planned = &self.plan.rules[rule];
+        let patience = planned.patience();
+        let Some(config) = self.told_together(rule, labels) else { return patience };
+        Patience { hold: patience.hold.max(planned.interval.min(config.window / 2)), ..patience }
     }
 
     fn expand(
@@ -586,6 +608,9 @@ fn furthest_value(edge: &Edge, groups: &[Terms<'_>], time: Timestamp) -> Option<
 
 /// Name of the annotation that tells of a service whose clock is ahead.
 const CLOCK_SKEW: &str = "clock_skew";
+
+/// Name of the annotation that tells how many new patterns an alert stands for.
+const NEW_PATTERNS: &str = "new_patterns";
 
 fn state_name(state: AlertState) -> &'static str {
     match state {

@@ -1,11 +1,11 @@
 //! Leaves whose windows count what a gate finds: new patterns, and records that follow one another or do not.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::Engine;
 use super::evidence::Batch;
 use super::groups::GroupWindow;
+use super::patterns::Counted;
 use crate::detect::Wanted;
 use crate::matcher::{Matched, Run};
 use crate::plan::{Gate, SequenceGate};
@@ -20,34 +20,27 @@ impl Engine {
         let (state, groups_max) = (&mut self.state.leaves[leaf], plan.config.groups_per_rule_max);
         let learns_until = state.since + config.learn;
         let new = state.patterns.observe(run, config, learns_until, groups_max, self.state.clock);
-        if let Some((key, is_new)) = new {
-            self.fold_pattern(leaf, &key, is_new, run, batch, is_past);
+        if let Some(counted) = new {
+            self.fold_pattern(leaf, &counted, run, batch, is_past);
         }
     }
 
-    /// Counts the records of a new pattern. `run` is the group's as it was matched, `key` the one that is told.
-    fn fold_pattern(
-        &mut self,
-        leaf: usize,
-        key: &[u8],
-        is_new: Range<Timestamp>,
-        run: &Run,
-        batch: &mut Batch<'_>,
-        is_past: bool,
-    ) {
+    /// Counts a new pattern. `run` is its group's as it was matched.
+    fn fold_pattern(&mut self, leaf: usize, counted: &Counted, run: &Run, batch: &mut Batch<'_>, is_past: bool) {
         let plan = self.plan.clone();
         let planned = &plan.leaves[leaf];
         let oldest = self.state.clock - planned.retention;
         let exact = run.is_cut().then(|| batch.exact(&plan, planned.feed));
         let run = exact.as_ref().and_then(|runs| runs.get(&run.key)).unwrap_or(run);
-        let is_counted = |at: Timestamp| is_new.contains(&at) && at > oldest;
-        if !run.times().any(is_counted) {
-            return;
-        }
-        let Some(group) = self.group(leaf, key) else { return };
+        let is_counted = |at: Timestamp| counted.times.contains(&at) && at > oldest;
+        let Some(first) = run.times().find(|at| is_counted(*at)) else { return };
+        let Some(group) = self.group(leaf, &counted.key) else { return };
         let (key, cells_before) = (group.key.clone(), group.window.len());
         group.window.evict(oldest);
-        group.window.insert(run, is_counted);
+        match &mut group.window {
+            GroupWindow::Counts(window) if counted.as_one => window.insert(Cell { at: first, weight: 1 }),
+            window => window.insert(run, is_counted),
+        }
         if is_past {
             self.keep_evidence(leaf, &key, run.last_records(), batch, false);
         } else {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::groups::OVERFLOW;
 use crate::detect::miner::{Miner, Seen};
-use crate::detect::{NewPattern, PATTERNS_MAX};
+use crate::detect::{MORE, NewPattern, PATTERNS_MAX};
 use crate::matcher::Run;
 use crate::plan::KEY_SEPARATOR;
 use crate::time::Timestamp;
@@ -22,16 +23,28 @@ pub(crate) struct Patterns {
     oldest: Timestamp,
     /// When there was last no room for one.
     pub(super) refused_at: Timestamp,
+    /// How many new ones were told together with others, for `max_new`.
+    pub(super) withheld: u64,
+}
+
+/// What is to be counted of a pattern.
+pub(super) struct Counted {
+    /// The group that counts it.
+    pub(super) key: Box<[u8]>,
+    /// Its records in these times.
+    pub(super) times: Range<Timestamp>,
+    /// They count as one: it is patterns that are counted.
+    pub(super) as_one: bool,
 }
 
 impl Default for Patterns {
     fn default() -> Self {
-        Self { groups: BTreeMap::new(), len: 0, oldest: Timestamp::MIN, refused_at: Timestamp::MIN }
+        Self { groups: BTreeMap::new(), len: 0, oldest: Timestamp::MIN, refused_at: Timestamp::MIN, withheld: 0 }
     }
 }
 
 impl Patterns {
-    /// Takes note of a pattern's records; yields the key that they are told under and when they are new, if they are.
+    /// Takes note of a pattern's records; yields what is to be counted, if it is new.
     pub(super) fn observe(
         &mut self,
         run: &Run,
@@ -39,7 +52,7 @@ impl Patterns {
         learns_until: Timestamp,
         groups_max: usize,
         now: Timestamp,
-    ) -> Option<(Box<[u8]>, Range<Timestamp>)> {
+    ) -> Option<Counted> {
         let (group, text) = parts(&run.key);
         let (first, last) = (run.earliest(), run.times().last()?);
         if !self.groups.contains_key(group) {
@@ -57,15 +70,21 @@ impl Patterns {
         let room = before + PATTERNS_MAX.saturating_sub(self.len);
         let seen = miner.observe(&String::from_utf8_lossy(text), first, last, config, learns_until, room);
         self.len = self.len + miner.len() - before;
-        match seen {
-            Seen::Before => None,
-            Seen::NewAt(at) => Some((run.key.clone(), Timestamp::MIN..at + config.window)),
+        let together = |text: &str| -> Box<[u8]> { [group, text.as_bytes(), &[KEY_SEPARATOR]].concat().into() };
+        Some(match seen {
+            Seen::Before => return None,
+            Seen::NewAt(at) => {
+                Counted { key: run.key.clone(), times: Timestamp::MIN..at + config.window, as_one: false }
+            }
+            Seen::OneMore => {
+                self.withheld += 1;
+                Counted { key: together(MORE), times: first..first + Duration::from_nanos(1), as_one: true }
+            }
             Seen::NoRoom => {
                 self.refused_at = now;
-                let key = [group, OVERFLOW.as_bytes(), &[KEY_SEPARATOR]].concat();
-                Some((key.into(), Timestamp::MIN..Timestamp::MAX))
+                Counted { key: together(OVERFLOW), times: Timestamp::MIN..Timestamp::MAX, as_one: false }
             }
-        }
+        })
     }
 
     /// Forgets groups that were not heard of since.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::alerts::next_multiple;
 use super::{Engine, LeafState};
-use crate::plan::{Eval, RuleKind};
+use crate::plan::{Eval, RuleKind, STEP};
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState};
 use crate::watermark::Watermark;
@@ -32,8 +33,11 @@ pub struct RuleStatus {
     pub health: Health,
     /// Why not.
     pub last_error: Option<String>,
-    /// Until when its windows are not known whole, because the log did not reach back so far when the rule came: no absence is told before.
+    /// Until when it tells nothing, because what it tells of (an absence, too few records, a change) hangs on the whole of its windows, and the
+    /// log did not reach back so far when the rule came.
     pub warming_until: Option<Timestamp>,
+    /// Until when its windows hold less than their ranges, for the same reason, though it tells what it finds in them.
+    pub partial_until: Option<Timestamp>,
     /// When it was last evaluated: for a rule that is judged at each record, the clock.
     pub last_evaluation: Option<Timestamp>,
 }
@@ -77,11 +81,13 @@ pub struct EngineStats {
     pub evidence_bytes: usize,
     /// Patterns that rules remember; of one at most [`PATTERNS_MAX`](crate::detect::PATTERNS_MAX).
     pub patterns: usize,
+    /// New patterns that were told together with others for `max_new`, since the rules were loaded.
+    pub patterns_withheld: u64,
     /// Sources that the watermark waits for; at most [`SOURCES_MAX`](crate::watermark::SOURCES_MAX).
     pub sources: usize,
     /// The event time that every active source has reached; the clock where no rule waits for it.
     pub watermark: Timestamp,
-    /// Rules whose windows are not known whole yet.
+    /// Rules that tell nothing yet, because their windows are not known whole.
     pub warming: usize,
     /// Rules that could not be evaluated, or only in part.
     pub failing: usize,
@@ -103,9 +109,10 @@ impl Engine {
             window_cells: self.cells,
             evidence_bytes: self.state.evidence_bytes,
             patterns: leaves.iter().map(|leaf| leaf.patterns.len()).sum(),
+            patterns_withheld: leaves.iter().map(|leaf| leaf.patterns.withheld).sum(),
             sources: self.state.watermarks.iter().map(Watermark::sources).max().unwrap_or_default(),
             watermark: self.state.watermarks.iter().map(Watermark::low).min().unwrap_or(self.state.clock),
-            warming: (0..self.plan.rules.len()).filter(|rule| self.warm_at(*rule) > self.state.clock).count(),
+            warming: (0..self.plan.rules.len()).filter(|rule| self.tells_at(*rule) > self.state.clock).count(),
             failing: (0..self.plan.rules.len()).filter(|rule| self.rule_error(*rule).is_some()).count(),
             pending: alerts.count() - firing,
             firing,
@@ -120,6 +127,8 @@ impl Engine {
     fn rule_status(&self, rule: usize) -> RuleStatus {
         let (planned, state) = (&self.plan.rules[rule], &self.state.rules[rule]);
         let last_error = self.rule_error(rule);
+        let later = |at: Timestamp| Some(whole_second(at)).filter(|_| at > self.state.clock);
+        let warming_until = later(self.tells_at(rule));
         let last_evaluation = match planned.eval {
             Eval::Edge(_) => Some(self.state.clock),
             Eval::Steps { .. } => state.last_evaluation,
@@ -139,7 +148,8 @@ impl Engine {
                 (None, None) => Health::Unknown,
             },
             last_error,
-            warming_until: Some(self.warm_at(rule)).filter(|at| *at > self.state.clock),
+            partial_until: later(self.warm_at(rule)).filter(|_| warming_until.is_none()),
+            warming_until,
             last_evaluation,
         }
     }
@@ -156,4 +166,9 @@ impl Engine {
             alerts,
         })
     }
+}
+
+/// What waits for a time is judged at the next whole second.
+fn whole_second(at: Timestamp) -> Timestamp {
+    next_multiple(at - Duration::from_nanos(1), STEP)
 }

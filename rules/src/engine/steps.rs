@@ -104,13 +104,26 @@ impl Engine {
         leaves.keys().all(|leaf| self.state.leaves[*leaf].is_empty_after(time - self.plan.leaves[*leaf].retention))
     }
 
-    /// From when on an absence can be told.
+    /// From when on all of a rule's windows are known whole.
     pub(super) fn warm_at(&self, rule: usize) -> Timestamp {
         let leaves = self.plan.rules[rule].leaves.iter();
-        leaves
-            .map(|(leaf, offset)| self.state.leaves[*leaf].since + self.plan.leaves[*leaf].range + *offset)
-            .max()
-            .unwrap_or(Timestamp::MIN)
+        leaves.map(|(leaf, offset)| self.whole_at(*leaf, *offset)).max().unwrap_or(Timestamp::MIN)
+    }
+
+    /// From when on a rule tells what it tells: one that does not wait does from the start.
+    pub(super) fn tells_at(&self, rule: usize) -> Timestamp {
+        match &self.plan.rules[rule].eval {
+            Eval::Steps { waits_warm: true, .. } => self.warm_at(rule),
+            Eval::Steps { absent, .. } => {
+                let whole = absent.iter().map(|(leaf, offset)| self.whole_at(*leaf, *offset));
+                whole.max().unwrap_or(Timestamp::MIN)
+            }
+            Eval::Edge(_) => Timestamp::MIN,
+        }
+    }
+
+    fn whole_at(&self, leaf: usize, offset: Duration) -> Timestamp {
+        self.state.leaves[leaf].since + self.plan.leaves[leaf].range + offset
     }
 
     fn evaluate(&mut self, rule: usize, node: &Node, time: Timestamp) {

@@ -50,7 +50,13 @@ impl Explainer<'_> {
         if let Some(until) = standing.warming_until {
             let _ = writeln!(
                 out,
-                "  warming until {until}: what was before the first record is not known, and no absence is told before"
+                "  warming until {until}: what was before the first record is not known, and nothing is told before"
+            );
+        }
+        if let Some(until) = standing.partial_until {
+            let _ = writeln!(
+                out,
+                "  its windows are whole from {until} on: until then they hold what came from the first record on, and it is judged by that"
             );
         }
     }

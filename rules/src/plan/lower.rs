@@ -269,11 +269,15 @@ impl Compiler {
         bound: Option<(CompareOp, f64)>,
         interval: Duration,
     ) -> Eval {
+        let absent = absent_leaves(&node);
         let rule_file::RuleKind::Alert { keep_firing_for, .. } = rule.kind else {
-            return Eval::Steps { node, step: interval, quiet: Duration::ZERO, waits_warm: false, is_tick: false };
+            let (step, quiet) = (interval, Duration::ZERO);
+            return Eval::Steps { node, step, quiet, waits_warm: false, absent, is_tick: false };
         };
+        let is_of_before = rule.detect.as_ref().is_some_and(|detect| detect.waits_warm);
         if rule.options.eval == Some(EvalMode::Tick) {
-            return Eval::Steps { node, step: interval, quiet: keep_firing_for, waits_warm: false, is_tick: true };
+            let (step, quiet, waits_warm) = (interval, keep_firing_for, is_of_before);
+            return Eval::Steps { node, step, quiet, waits_warm, absent, is_tick: true };
         }
         match edge::edge(&self.plan, bound, &node) {
             Some(edge) => {
@@ -288,9 +292,9 @@ impl Compiler {
                 Eval::Edge(edge)
             }
             None => {
-                let is_of_before = rule.detect.as_ref().is_some_and(|detect| detect.waits_warm);
                 let waits_warm = is_of_before || edge::tells_of_too_little(&node);
-                Eval::Steps { node, step: STEP, quiet: interval.max(keep_firing_for), waits_warm, is_tick: false }
+                let quiet = interval.max(keep_firing_for);
+                Eval::Steps { node, step: STEP, quiet, waits_warm, absent, is_tick: false }
             }
         }
     }
@@ -495,6 +499,15 @@ impl Compiler {
             }
         }
     }
+}
+
+fn absent_leaves(node: &Node) -> Vec<(usize, Duration)> {
+    let mut absent = Vec::new();
+    node.for_each_leaf(&mut |reading| match reading {
+        Reading::Absent { leaf, offset, .. } => absent.push((*leaf, *offset)),
+        Reading::Count { .. } | Reading::Over { .. } => {}
+    });
+    absent
 }
 
 fn mistake(place: Range<usize>, unsupported: Unsupported) -> Diagnostic {

@@ -258,7 +258,6 @@ impl Runner<'_> {
             return None;
         }
         let time = |at: Timestamp| relative(at, self.start);
-        let now = self.backtest.clock();
         let pending = self.alerts(name, ExpectedState::Pending);
         let firing = self.alerts(name, ExpectedState::Firing);
         let resolved = self.alerts(name, ExpectedState::Resolved);
@@ -275,11 +274,11 @@ impl Runner<'_> {
         let rule = self.backtest.engine().rules().into_iter().find(|rule| name.is_of(&rule.group, &rule.name))?;
         match (rule.last_error, rule.warming_until) {
             (Some(error), _) => Some(error),
-            (None, Some(until)) if until > now => Some(format!(
-                "the rule is warming until {}: what was before the test's start is not known, and no absence is told before",
+            (None, Some(until)) => Some(format!(
+                "the rule is warming until {}: what was before the test's start is not known, and nothing is told before",
                 time(until)
             )),
-            _ => None,
+            (None, None) => None,
         }
     }
 

@@ -145,6 +145,20 @@ impl<L> Node<L> {
         })
     }
 
+    /// Visits the leaves.
+    pub fn for_each_leaf(&self, visit: &mut impl FnMut(&L)) {
+        match self {
+            Self::Leaf(leaf) => visit(leaf),
+            Self::Number(_) | Self::Vector(_) => {}
+            Self::Aggregate { expr, .. } | Self::LabelReplace { expr, .. } => expr.for_each_leaf(visit),
+            Self::Binary { lhs, rhs, .. } => {
+                lhs.for_each_leaf(visit);
+                rhs.for_each_leaf(visit);
+            }
+            Self::Variants(variants) => variants.iter().for_each(|variant| variant.for_each_leaf(visit)),
+        }
+    }
+
     /// Visits the names of labels that operators make: no record need have them.
     pub fn for_each_made_label(&self, visit: &mut impl FnMut(&str)) {
         match self {

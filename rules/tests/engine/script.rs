@@ -13,7 +13,8 @@
 //! - `restart`: the engine is made again from its snapshot.
 //! - `reload [since=TIME]`: as `rules`, but the engine goes on, and the new rules are filled from the records since TIME (else from all).
 //! - `errors`: what is wrong with rules.
-//! - `warming`: until when the rules are, those that are.
+//! - `warming`: until when the rules are, those that are; `telling` are those that are not, though their windows are not whole.
+//! - `withheld`: how many new patterns were told together with others.
 //!
 //! A record is `TIME [xCOUNT/GAP] SERVICE SEVERITY | BODY | key=value ...`; `TIME@RECEIVED` where it comes late.
 
@@ -101,10 +102,14 @@ impl Runner {
             "evidence" => return self.evidence(),
             "warming" => {
                 let rules = self.engine.as_ref().unwrap().rules();
-                let warming =
-                    rules.iter().filter_map(|rule| Some(format!("{} {}\n", rule.name, show(rule.warming_until?))));
-                return warming.collect();
+                let told = rules.iter().filter_map(|rule| match (rule.warming_until, rule.partial_until) {
+                    (Some(until), _) => Some(format!("{} {}\n", rule.name, show(until))),
+                    (None, Some(until)) => Some(format!("{} {}, telling\n", rule.name, show(until))),
+                    (None, None) => None,
+                });
+                return told.collect();
             }
+            "withheld" => return self.engine.as_ref().unwrap().stats().patterns_withheld.to_string(),
             "errors" => {
                 let rules = self.engine.as_ref().unwrap().rules();
                 return rules
