@@ -52,6 +52,8 @@ fn check_config(path: &Path) -> Result<Vec<RuleFileText>, ConfigError> {
 struct Findings {
     file: RuleFileText,
     rules: usize,
+    /// The kinds of their detectors, each once.
+    detectors: Vec<&'static str>,
     tests: usize,
     diagnostics: Vec<Diagnostic>,
 }
@@ -75,10 +77,14 @@ pub(crate) fn rule_files_at(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 
 fn check_file(file: RuleFileText, arguments: &CheckArguments) -> Findings {
     let (path, text) = (&file.path, &file.text);
-    let (mut rules, mut tests) = (0, 0);
+    let (mut rules, mut detectors, mut tests) = (0, Vec::new(), 0);
     let mut diagnostics = match rule_file::parse(path, text) {
         Ok(parsed) => {
             rules = parsed.groups.iter().map(|group| group.rules.len()).sum();
+            let all = parsed.groups.iter().flat_map(|group| &group.rules);
+            detectors = all.filter_map(|rule| Some(rule.detect.as_ref()?.kind)).collect();
+            detectors.sort_unstable();
+            detectors.dedup();
             let mut diagnostics = lint::lint(path, text, &parsed, lint::is_default_index_label);
             if parsed.tests.is_some() {
                 match rule_test::parse(path, text) {
@@ -100,7 +106,7 @@ fn check_file(file: RuleFileText, arguments: &CheckArguments) -> Findings {
         |found: &Diagnostic| found.severity == Severity::Warning && arguments.allow.contains(&found.code.to_string());
     diagnostics.retain(|found| !is_allowed(found));
     diagnostics.sort_by_key(|found| (found.span.start, found.code));
-    Findings { rules, tests, file, diagnostics }
+    Findings { rules, detectors, tests, file, diagnostics }
 }
 
 /// What tests name and no rule is called; and rule files that are not there. A rule file with mistakes has them told when it is checked

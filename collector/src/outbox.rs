@@ -463,6 +463,7 @@ mod tests {
             common_labels: Labels::default(),
             common_annotations: Labels::default(),
             alerts: Vec::new(),
+            told_before: Default::default(),
         }
     }
 

@@ -332,10 +332,11 @@ impl Alerting {
                 entry.delivered = Some(now.clone());
                 continue;
             }
-            let notification = notification(&route, &id, integration, reason, at, alerts);
-            entry.sent = Some((notification.key.clone(), now.clone()));
-            self.pending.insert(notification.key.clone(), key);
-            self.output.push_back(notification);
+            let told_before = entry.last().map(|told| told.firing.clone()).unwrap_or_default();
+            let message = Notification { told_before, ..notification(&route, &id, integration, reason, at, alerts) };
+            entry.sent = Some((message.key.clone(), now.clone()));
+            self.pending.insert(message.key.clone(), key);
+            self.output.push_back(message);
         }
         self.settle(&id, at);
     }
@@ -481,6 +482,7 @@ fn notification(
         common_labels: common(alerts.iter().map(|alert| &alert.labels)),
         common_annotations: common(alerts.iter().map(|alert| &alert.annotations)),
         alerts,
+        told_before: BTreeSet::new(),
     }
 }
 
@@ -513,16 +515,12 @@ mod tests {
         Alert {
             group: "g".into(),
             expr: "e".into(),
-            hold: Duration::ZERO,
-            keep_firing_for: Duration::ZERO,
             labels: Labels::new(labels.iter().copied()),
             annotations: Labels::new([("summary", "s")]),
             value: f64::NAN,
-            bound: None,
             active_at: at(0),
             fired_at: Some(at(0)),
-            resolved_at: None,
-            samples: Vec::new(),
+            ..Alert::default()
         }
     }
 

@@ -321,6 +321,8 @@ pub(crate) struct Rule {
     pub(crate) group: Arc<str>,
     pub(crate) name: Arc<str>,
     pub(crate) expr: Arc<str>,
+    /// The kind of its detector.
+    pub(crate) detector: Option<Arc<str>>,
     pub(crate) interval: Duration,
     pub(crate) limit: usize,
     pub(crate) lateness: Duration,

@@ -42,8 +42,11 @@ pub struct Transition {
 pub struct Alert {
     /// Name of the rule group.
     pub group: Arc<str>,
-    /// The rule's `expr`, as it stands in the file.
+    /// The rule's `expr`, as it stands in the file, or as it follows from `detect`.
     pub expr: Arc<str>,
+    /// The kind of the rule's detector (`flatline`), if it has one.
+    #[serde(default)]
+    pub detector: Option<Arc<str>>,
     /// The rule's `for`.
     pub hold: Duration,
     /// The rule's `keep_firing_for`.
@@ -61,6 +64,9 @@ pub struct Alert {
     pub active_at: Timestamp,
     /// When it began to fire, if it has.
     pub fired_at: Option<Timestamp>,
+    /// When the batch came in whose record made it fire; `None` where that was time.
+    #[serde(default)]
+    pub crossed_at: Option<Timestamp>,
     /// When it was resolved, if it is.
     pub resolved_at: Option<Timestamp>,
     /// The last records behind it, oldest first.

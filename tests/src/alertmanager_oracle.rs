@@ -88,16 +88,10 @@ fn firing(labels: &Labels) -> Alert {
     Alert {
         group: "g".into(),
         expr: "e".into(),
-        hold: Duration::ZERO,
-        keep_firing_for: Duration::ZERO,
         labels: labels.clone(),
-        annotations: Labels::default(),
         value: 1.0,
-        bound: None,
-        active_at: Timestamp(0),
         fired_at: Some(Timestamp(0)),
-        resolved_at: None,
-        samples: Vec::new(),
+        ..Alert::default()
     }
 }
 

@@ -108,6 +108,9 @@ struct AlertingRule {
     state: AlertState,
     name: Arc<str>,
     query: Arc<str>,
+    /// Ours: the kind of `detect`, which the query follows from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detector: Option<Arc<str>>,
     duration: f64,
     keep_firing_for: f64,
     labels: BTreeMap<String, String>,
@@ -186,6 +189,7 @@ fn rule(status: &RuleStatus, filter: &Filter) -> Rule {
             state: alerting.state,
             name,
             query,
+            detector: status.detector.clone(),
             duration: alerting.hold.as_secs_f64(),
             keep_firing_for: alerting.keep_firing_for.as_secs_f64(),
             labels,

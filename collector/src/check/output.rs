@@ -10,13 +10,15 @@ use super::{Findings, counts};
 
 pub(super) fn text(findings: &[Findings], styled: bool) -> String {
     let mut out = String::new();
-    for Findings { file, rules, tests, diagnostics } in findings {
+    for Findings { file, rules, detectors, tests, diagnostics } in findings {
         for diagnostic in diagnostics {
             let text = if styled { diagnostic.render_styled(&file.text) } else { diagnostic.render(&file.text) };
             let _ = writeln!(out, "{text}\n");
         }
         if diagnostics.is_empty() {
-            let rules = (*rules > 0 || *tests == 0).then(|| counted(*rules, "rule"));
+            let detectors =
+                if detectors.is_empty() { String::new() } else { format!(" (detectors: {})", detectors.join(", ")) };
+            let rules = (*rules > 0 || *tests == 0).then(|| counted(*rules, "rule") + &detectors);
             let tests = (*tests > 0).then(|| counted(*tests, "test"));
             let counts: Vec<String> = rules.into_iter().chain(tests).collect();
             let _ = writeln!(out, "{}: ok, {}", file.path, counts.join(", "));

@@ -1,10 +1,11 @@
 //! A message as text, evidence included: what stdout prints and mail carries.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::record::EvidenceRecord;
-use watchbell_rules::time::Timestamp;
+use watchbell_rules::time::{Timestamp, format_duration};
 use watchbell_rules::transition::Alert;
 
 use super::Links;
@@ -56,7 +57,8 @@ fn part(
 ) -> String {
     let mut page = String::new();
     for alert in notification.alerts.iter().take(alerts) {
-        let _ = write_alert(&mut page, alert, records, style, links, now);
+        let is_told_before = notification.is_told_before(alert);
+        let _ = write_alert(&mut page, alert, is_told_before, records, style, links, now);
     }
     let left_out = notification.alerts.len().saturating_sub(alerts);
     if left_out > 0 {
@@ -77,6 +79,7 @@ pub(super) fn evidence(alert: &Alert, links: &Links, now: Timestamp) -> String {
 fn write_alert(
     page: &mut String,
     alert: &Alert,
+    is_told_before: bool,
     records_max: usize,
     style: &Style,
     links: &Links,
@@ -97,11 +100,12 @@ fn write_alert(
         .collect();
     writeln!(page, "  {dim}labels   {reset} {}", labels.join(" "))?;
     write_value(page, alert, style)?;
-    write_times(page, alert, style, now)?;
+    write_times(page, alert, is_told_before, style, now)?;
     if alert.resolved_at.is_some() {
         return Ok(());
     }
-    writeln!(page, "  {dim}rule     {reset} {} in group {}: {}", name, alert.group, one_line(&alert.expr))?;
+    let detector = alert.detector.as_deref().map(|kind| format!(", detector {kind}")).unwrap_or_default();
+    writeln!(page, "  {dim}rule     {reset} {name} in group {}{detector}: {}", alert.group, one_line(&alert.expr))?;
     let records = &alert.samples[alert.samples.len().saturating_sub(records_max)..];
     match (alert.samples.len(), records.len()) {
         (all @ 1.., 0) => {
@@ -121,22 +125,40 @@ fn write_value(page: &mut String, alert: &Alert, style: &Style) -> std::fmt::Res
     }
 }
 
-fn write_times(page: &mut String, alert: &Alert, style: &Style, now: Timestamp) -> std::fmt::Result {
+fn write_times(
+    page: &mut String,
+    alert: &Alert,
+    is_told_before: bool,
+    style: &Style,
+    now: Timestamp,
+) -> std::fmt::Result {
     let Style { bold, dim, reset, .. } = style;
     write!(page, "  {dim}since    {reset} {}", alert.active_at)?;
     match (alert.resolved_at, alert.fired_at) {
         (Some(resolved_at), _) => {
             writeln!(page, ", resolved {resolved_at}, {:.1} s later", resolved_at.since(alert.active_at).as_secs_f64())
         }
+        (None, Some(fired_at)) if is_told_before => {
+            writeln!(page, ", told before, firing for {bold}{}{reset}", shown_time(now.since(fired_at)))
+        }
         (None, Some(fired_at)) => {
-            let after = if alert.hold.is_zero() { "the crossing record came in" } else { "`for` had passed" };
-            writeln!(
-                page,
-                ", this page left {bold}{:.1} ms{reset} after {after}",
-                now.since(fired_at).as_secs_f64() * 1e3
-            )
+            let after = match alert.crossed_at {
+                Some(_) => "the crossing record came in",
+                None if alert.hold.is_zero() => "that was known",
+                None => "`for` had passed",
+            };
+            writeln!(page, ", this page left {bold}{}{reset} after {after}", shown_time(now.since(fired_at)))
         }
         (None, None) => writeln!(page),
+    }
+}
+
+/// Milliseconds where these say something.
+fn shown_time(time: Duration) -> String {
+    match time.as_secs() {
+        ..10 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+        10..3600 => format!("{:.1} s", time.as_secs_f64()),
+        seconds => format_duration(Duration::from_secs(seconds)),
     }
 }
 
@@ -188,7 +210,6 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use watchbell_rules::alerting::notification::NotifyReason;
     use watchbell_rules::labels::Labels;
@@ -199,14 +220,13 @@ mod tests {
         Alert {
             group: "checkout".into(),
             expr: "sum by (upstream) (\n  count_over_time({service_name=\"checkout\"} [10s])\n) > 5".into(),
-            hold: Duration::ZERO,
-            keep_firing_for: Duration::ZERO,
             labels: Labels::new([("alertname", "Burst"), ("upstream", "payment eu")]),
             annotations: Labels::new([("summary", "6 errors\x1b[2J")]),
             value: 6.0,
             bound: Some((">".to_owned(), 5.0)),
             active_at: Timestamp(1_700_000_000_000_000_000),
             fired_at: Some(Timestamp(1_700_000_000_001_000_000)),
+            crossed_at: Some(Timestamp(1_700_000_000_001_000_000)),
             resolved_at,
             samples: vec![EvidenceRecord {
                 time: Timestamp(1_700_000_000_000_000_000),
@@ -217,10 +237,16 @@ mod tests {
                 trace_id: "4bf92f3577b34da6a3ce929d0e0e4736".to_owned(),
                 span_id: "00f067aa0ba902b7".to_owned(),
             }],
+            ..Alert::default()
         }
     }
 
     fn page_of(alert: Alert) -> String {
+        page_at(alert, Timestamp(1_700_000_000_003_500_000), false)
+    }
+
+    fn page_at(alert: Alert, now: Timestamp, is_told_before: bool) -> String {
+        let told_before = is_told_before.then(|| alert.labels.fingerprint()).into_iter().collect();
         let notification = Notification {
             key: "k".to_owned(),
             group_key: "g".to_owned(),
@@ -232,9 +258,27 @@ mod tests {
             common_labels: Labels::default(),
             common_annotations: Labels::default(),
             alerts: vec![Arc::new(alert)],
+            told_before,
         };
         let links = Links::new([("trace", "https://traces.example.com/{{ .TraceID }}")]).unwrap();
-        text(&notification, &Style::PLAIN, &links, Timestamp(1_700_000_000_003_500_000))
+        text(&notification, &Style::PLAIN, &links, now)
+    }
+
+    #[test]
+    fn a_page_tells_what_it_follows_from() {
+        let now = Timestamp(1_700_000_012_501_000_000);
+        let by_time = Alert { crossed_at: None, detector: Some("flatline".into()), ..alert(None) };
+        let held = Alert { hold: Duration::from_secs(60), ..by_time.clone() };
+        for (alert, is_told_before, said) in [
+            (alert(None), false, "this page left 12.5 s after the crossing record came in\n"),
+            (by_time.clone(), false, "this page left 12.5 s after that was known\n"),
+            (held, false, "this page left 12.5 s after `for` had passed\n"),
+            (alert(None), true, "since     2023-11-14T22:13:20Z, told before, firing for 12.5 s\n"),
+            (by_time, false, "  rule      Burst in group checkout, detector flatline: sum by"),
+        ] {
+            let page = page_at(alert, now, is_told_before);
+            assert!(page.contains(said), "{said}\n{page}");
+        }
     }
 
     #[test]

@@ -59,8 +59,6 @@ fn alert(resolved_at: Option<Timestamp>) -> Alert {
         group: "checkout".into(),
         expr: "sum by (service_name) (count_over_time({service_name=~\".+\"} | severity_number >= 17 [1m])) > 20"
             .into(),
-        hold: Duration::ZERO,
-        keep_firing_for: Duration::ZERO,
         labels: Labels::new([("alertname", "ErrorBurst"), ("service_name", "checkout"), ("severity", "page")]),
         annotations: Labels::new([("summary", "checkout: 21 errors in <a> minute"), ("runbook", "https://wiki/burst")]),
         value: 21.0,
@@ -72,6 +70,7 @@ fn alert(resolved_at: Option<Timestamp>) -> Alert {
             record(950, "payment failed: upstream 503", "4bf92f3577b34da6a3ce929d0e0e4736"),
             record(999, "timeout\n\x1b[2J", ""),
         ],
+        ..Alert::default()
     }
 }
 
@@ -88,6 +87,7 @@ fn notification(resolved_at: Option<Timestamp>) -> Arc<Notification> {
         common_labels: alert.labels.clone(),
         common_annotations: alert.annotations.clone(),
         alerts: vec![Arc::new(alert)],
+        told_before: Default::default(),
     })
 }
 

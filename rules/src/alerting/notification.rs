@@ -1,5 +1,6 @@
 //! What one contact point is to be told at one time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -32,9 +33,17 @@ pub struct Notification {
     pub common_annotations: Labels,
     /// The alerts, firing ones first, then by labels.
     pub alerts: Vec<Arc<Alert>>,
+    /// Fingerprints of the labels of those that the message before told to fire.
+    #[serde(default)]
+    pub told_before: BTreeSet<u64>,
 }
 
 impl Notification {
+    /// Whether the message before told that the alert fires.
+    pub fn is_told_before(&self, alert: &Alert) -> bool {
+        self.told_before.contains(&alert.labels.fingerprint())
+    }
+
     /// Whether any alert in it is firing (else all are resolved).
     pub fn is_firing(&self) -> bool {
         self.alerts.iter().any(|alert| alert.resolved_at.is_none())

@@ -253,6 +253,8 @@ impl Engine {
             _ => judged,
         };
         let (samples, skew) = self.samples(rule, labels, &entry, seen_at);
+        let is_end = (from, to) == (AlertState::Firing, AlertState::Inactive);
+        let forgotten = is_end.then(|| self.forgotten(rule, labels, judged)).flatten();
         let alert = Arc::make_mut(&mut entry.alert);
         alert.active_at = entry.phase.active_at;
         alert.value = value.unwrap_or(match (&self.plan.rules[rule].eval, to) {
@@ -263,11 +265,11 @@ impl Engine {
             alert.samples = samples;
         }
         match to {
-            AlertState::Firing => alert.fired_at = Some(at),
+            AlertState::Firing => (alert.fired_at, alert.crossed_at) = (Some(at), cause),
             AlertState::Inactive if from == AlertState::Firing => alert.resolved_at = Some(at),
             _ => {}
         }
-        alert.annotations = self.annotations(rule, labels, alert, skew);
+        alert.annotations = self.annotations(rule, labels, alert, [(CLOCK_SKEW, skew), (FORGOTTEN, forgotten)]);
         self.outputs.push_back(Output::Transition(Transition { from, to, alert: entry.alert.clone(), at, cause }));
         self.sample_change(rule, &mut entry, from);
         if to == AlertState::Inactive {
@@ -448,6 +450,7 @@ impl Engine {
         Alert {
             group: planned.group.clone(),
             expr: planned.expr.clone(),
+            detector: planned.detector.clone(),
             hold: *hold,
             keep_firing_for: *keep_firing_for,
             labels: self.alert_labels(rule, labels, seen.value),
@@ -456,6 +459,7 @@ impl Engine {
             bound: planned.bound.clone(),
             active_at: seen.held.start,
             fired_at: None,
+            crossed_at: None,
             resolved_at: None,
             samples: Vec::new(),
         }
@@ -470,13 +474,34 @@ impl Engine {
         Labels::new(own.chain(given).chain(name))
     }
 
-    /// The rule's, and a word on clocks and on what is told together; one of the same name that the rule has stands.
-    fn annotations(&self, rule: usize, labels: &Labels, alert: &Alert, skew: Option<String>) -> Labels {
+    /// The rule's, `words` of ours, and how many patterns are told together; one of the same name that the rule has stands.
+    fn annotations<const N: usize>(
+        &self,
+        rule: usize,
+        labels: &Labels,
+        alert: &Alert,
+        words: [(&'static str, Option<String>); N],
+    ) -> Labels {
         let RuleKind::Alert { annotations, .. } = &self.plan.rules[rule].kind else { return Labels::default() };
-        let skew = skew.map(|text| (CLOCK_SKEW.to_owned(), text));
-        let more = self.more_patterns(rule, labels, alert.value).map(|text| (NEW_PATTERNS.to_owned(), text));
+        let more = (NEW_PATTERNS, self.more_patterns(rule, labels, alert.value));
+        let words = words.into_iter().chain([more]).filter_map(|(name, text)| Some((name.to_owned(), text?)));
         let own = self.expand(annotations, labels, alert.value, &alert.samples);
-        Labels::new(skew.into_iter().chain(more).chain(own))
+        Labels::new(words.chain(own))
+    }
+
+    /// That a flatline has ended because its group is not missed any more: not because it is back.
+    fn forgotten(&self, rule: usize, labels: &Labels, judged: Timestamp) -> Option<String> {
+        let planned = &self.plan.rules[rule];
+        planned.detector.as_deref().filter(|kind| *kind == "flatline")?;
+        let range = |leaf: &usize| self.plan.leaves[*leaf].range;
+        let window = *planned.leaves.keys().min_by_key(|leaf| range(leaf))?;
+        let forget_after = planned.leaves.keys().map(range).max()?;
+        let key = self.plan.feeds[self.plan.leaves[window].feed].only_key(labels)?;
+        let group = self.state.leaves[window].get(&key);
+        let is_back = group.is_some_and(|group| group.window.last().is_some_and(|last| last > judged - range(&window)));
+        (!is_back).then(|| {
+            format!("it is not back: after {} of silence it is no longer missed", format_duration(forget_after))
+        })
     }
 
     /// Of the alert that stands for several new patterns: how many.
@@ -541,7 +566,7 @@ impl Engine {
         let alert = Arc::make_mut(&mut entry.alert);
         alert.value = value;
         let skew = alert.annotations.get(CLOCK_SKEW).map(str::to_owned);
-        alert.annotations = self.annotations(rule, labels, alert, skew);
+        alert.annotations = self.annotations(rule, labels, alert, [(CLOCK_SKEW, skew)]);
         if entry.phase.state == AlertState::Firing {
             let (from, to) = (AlertState::Firing, AlertState::Firing);
             let alert = entry.alert.clone();
@@ -608,6 +633,9 @@ fn furthest_value(edge: &Edge, groups: &[Terms<'_>], time: Timestamp) -> Option<
 
 /// Name of the annotation that tells of a service whose clock is ahead.
 const CLOCK_SKEW: &str = "clock_skew";
+
+/// Name of the annotation that tells of a group that did not come back.
+const FORGOTTEN: &str = "forgotten";
 
 /// Name of the annotation that tells how many new patterns an alert stands for.
 const NEW_PATTERNS: &str = "new_patterns";

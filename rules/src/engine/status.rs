@@ -23,8 +23,10 @@ pub struct RuleStatus {
     pub limit: usize,
     /// Name of the alert or the series.
     pub name: Arc<str>,
-    /// The expression as the file has it.
+    /// The expression as the file has it, or as it follows from `detect`.
     pub expr: Arc<str>,
+    /// The kind of its detector (`flatline`), if it has one.
+    pub detector: Option<Arc<str>>,
     /// As the file has them, the group's among them.
     pub labels: Vec<(String, String)>,
     /// What only alerting rules have.
@@ -140,6 +142,7 @@ impl Engine {
             limit: planned.limit,
             name: planned.name.clone(),
             expr: planned.expr.clone(),
+            detector: planned.detector.clone(),
             labels: planned.labels.raw(),
             alerting: self.alerting_status(rule),
             health: match (&last_error, last_evaluation) {

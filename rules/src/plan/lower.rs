@@ -199,6 +199,7 @@ impl Compiler {
             group: group.name.clone(),
             name: rule.name().into(),
             expr: rule.expr_text.clone(),
+            detector: rule.detect.as_ref().map(|detect| detect.kind.into()),
             interval,
             limit: group.limit,
             lateness,
