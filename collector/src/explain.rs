@@ -99,3 +99,34 @@ fn unknown(name: &str, known: &[&str]) -> String {
         None => format!("no alert is named `{name}`: there are {}", names.into_iter().collect::<Vec<_>>().join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::fs;
+    use std::path::Path;
+
+    use clap::Parser;
+    use watchbell_rules::time::Timestamp;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::clock::ManualClock;
+    use crate::pages;
+
+    /// Each line of `commands` is an alert and options: what is told of it stands in `expected.txt`; `UPDATE=1` writes that.
+    #[test]
+    fn what_detectors_know_is_told() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/explain/detectors");
+        let (rules, history) = (folder.join("rules.yaml"), folder.join("history.json"));
+        let given = ["--rules", rules.to_str().unwrap(), "--from", history.to_str().unwrap()];
+        let mut told = String::new();
+        for command in fs::read_to_string(folder.join("commands")).unwrap().lines() {
+            let line = ["watchbell", "explain"].into_iter().chain(given).chain(command.split_whitespace());
+            let Command::Explain(arguments) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
+            let clock: SharedClock = ManualClock::at(Timestamp(0));
+            let _ = writeln!(told, "$ {command}\n{}", explanation(&arguments, &clock).unwrap());
+        }
+        pages::compare(&folder.join("expected.txt"), &told);
+    }
+}

@@ -52,6 +52,10 @@ pub struct Detect {
     pub(crate) waits_warm: bool,
     /// How long the condition can hold, and by which fields; `None` where there is no end to it.
     pub(crate) longest: Option<(Duration, &'static str)>,
+    /// Labels that a record must have to be looked at.
+    pub(crate) keys: Vec<String>,
+    /// What a spike holds against what, to be shown.
+    pub(crate) comparison: Option<Comparison>,
 }
 
 impl Detect {
@@ -67,6 +71,18 @@ impl Detect {
         let Some((own, span)) = self.places.iter().find(is_around) else { return kind.clone() };
         yaml::place(file_text, span, &expr_text[own.clone()], part.start - own.start..part.end - own.start)
     }
+}
+
+/// What a spike holds against what.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Comparison {
+    /// An expression: the records in the window.
+    pub(crate) now: String,
+    /// And the mean of the baseline's windows.
+    pub(crate) baseline: String,
+    pub(crate) factor: f64,
+    pub(crate) at_least: f64,
+    pub(crate) direction: Direction,
 }
 
 /// What stands in front of a window and finds what it counts.
@@ -142,7 +158,7 @@ struct Spike {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Direction {
+pub(crate) enum Direction {
     Up,
     Down,
     Both,

@@ -254,6 +254,7 @@ pub mod codes {
         DEAD_GROUP = 210, "a group without rules";
         NO_SEVERITY = 211, "an alert without a severity";
         TEMPLATE_FAILS = 212, "a template that fails";
+        LABEL_NOT_MADE = 213, "a label that records must have and no stage makes";
         LOKI = 220, "what Loki refuses";
     }
 }

@@ -1,6 +1,7 @@
 //! Why an alert did or did not fire: what became of the records at each stage, what the window held, what the expression's parts were
 //! worth, and which states the alerts went through.
 
+mod detector;
 mod render;
 pub mod report;
 
@@ -22,6 +23,9 @@ use crate::query::{Limits, Query, When};
 use crate::rule_file::Rule;
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState, Transition};
+use detector::Gated;
+
+pub(crate) use detector::without_keys;
 
 /// Looks on while records pass, and tells at the end.
 #[derive(Debug)]
@@ -32,6 +36,7 @@ pub struct Explainer<'a> {
     at: Timestamp,
     backtest: Backtest,
     ranges: Vec<RangeWatch>,
+    gated: Gated,
     /// Records that a window at `at` may hold.
     entries: Vec<OwnedEntry>,
     path: Vec<Transition>,
@@ -100,8 +105,8 @@ impl<'a> Explainer<'a> {
         for range in log_ranges(&rule.expr) {
             ranges.push(RangeWatch::new(rule, range, at)?);
         }
-        let (entries, path, standing) = (Vec::new(), Vec::new(), None);
-        Ok(Self { rule, labels, at, backtest, ranges, entries, path, standing })
+        let (gated, entries, path, standing) = (Gated::default(), Vec::new(), Vec::new(), None);
+        Ok(Self { rule, labels, at, backtest, ranges, gated, entries, path, standing })
     }
 
     /// Takes in a batch.
@@ -123,6 +128,7 @@ impl<'a> Explainer<'a> {
     }
 
     fn watch(&mut self, batch: &[u8], received: Timestamp) {
+        self.gated.watch(self.rule, self.backtest.engine().plan(), batch, received);
         let earliest = self.ranges.iter().map(|range| range.window.0).min().unwrap_or(self.at);
         for entry in from_otlp(batch, &self.labels, received) {
             self.ranges.iter_mut().for_each(|range| range.watch(&entry));
@@ -147,6 +153,7 @@ impl<'a> Explainer<'a> {
             warming_until: status.warming_until,
             partial_until: status.partial_until,
         });
+        self.gated.stand(self.backtest.engine());
         self.entries.sort_by_key(|entry| entry.time);
     }
 
@@ -242,7 +249,7 @@ impl Step {
 }
 
 /// The ranges that an expression reads, each once.
-fn log_ranges(expr: &MetricExpr) -> Vec<&LogRange> {
+pub(crate) fn log_ranges(expr: &MetricExpr) -> Vec<&LogRange> {
     let mut ranges: Vec<&LogRange> = Vec::new();
     collect_ranges(expr, &mut ranges);
     ranges

@@ -2,6 +2,7 @@
 
 mod condition;
 mod contradiction;
+mod detector;
 mod join;
 mod regex;
 mod selector;
@@ -84,9 +85,12 @@ pub fn is_default_index_label(name: &str) -> bool {
 fn expression(rule: &Rule, text: &str, is_index_label: &impl Fn(&str) -> bool) -> Vec<Diagnostic> {
     let mut found = Found(Vec::new());
     lint_metric(&rule.expr, false, is_index_label, &mut found);
-    if rule.detect.is_none() {
-        condition::lint(rule, &mut found);
-        join::lint(&rule.expr, &mut found);
+    match &rule.detect {
+        None => {
+            condition::lint(rule, &mut found);
+            join::lint(&rule.expr, &mut found);
+        }
+        Some(detect) => detector::lint(rule, detect, is_index_label, &mut found),
     }
     let placed = |(span, warning): (Span, Diagnostic)| Diagnostic { span: rule.place(text, span), ..warning };
     let mut placed: Vec<Diagnostic> = found.0.into_iter().map(placed).collect();

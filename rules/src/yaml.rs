@@ -315,11 +315,11 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
-/// All of a sequence between brackets: the library tells the place of the first alone.
+/// All of a sequence between brackets in a line: the library tells the place of the first alone.
 fn flow_sequence(span: &Range<usize>, items: &[Node], text: &str) -> Option<Range<usize>> {
     let end = items.last().map_or(span.start, |item| item.span.end);
-    let is_flow = text[span.start..].starts_with('[');
-    is_flow.then_some(span.start..end + text[end..].find(']')? + 1)
+    let all = span.start..end + text[end..].find(']')? + 1;
+    (text[all.clone()].starts_with('[') && !text[all.clone()].contains('\n')).then_some(all)
 }
 
 /// The bytes of a place; one character where the library knows no bytes.
@@ -380,9 +380,10 @@ mod tests {
 
     #[test]
     fn sequences_are_where_their_brackets_are() {
-        for text in ["e: []", "e: [a, b]", "e: [ [a], [] ]", "e: [\n  a,\n  'b'\n]"] {
+        for text in ["e: []", "e: [a, b]", "e: [ [a], [] ]"] {
             assert_eq!(&text[expr(text).span], &text[3..], "{text:?}");
         }
+        assert_eq!(expr("e: [\n  a,\n  b\n]").span, 3..4, "the first bracket stands for many lines");
         let NodeKind::Sequence(items) = expr("e: [ [a], [] ]").kind else { panic!() };
         assert_eq!(items.iter().map(|item| item.span.clone()).collect::<Vec<_>>(), [5..8, 10..12]);
         assert_eq!(expr("e:\n  - a\n  - b\n").span.start, 5);

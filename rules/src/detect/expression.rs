@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::{
-    BurnRate, BurnWindow, Direction, Distinct, Flatline, NewPattern, PATTERN_LABEL, Pairing, Sequence, Spike, Wanted,
-    Where,
+    BurnRate, BurnWindow, Comparison, Direction, Distinct, Flatline, NewPattern, PATTERN_LABEL, Pairing, Sequence,
+    Spike, Wanted, Where,
 };
 use crate::time::format_duration;
 
@@ -54,6 +54,17 @@ impl Spike {
             expression.put([Text(" >= "), Number(*at_least)]);
         }
         expression
+    }
+
+    /// What is compared, each an expression of its own.
+    pub(super) fn comparison(&self) -> Comparison {
+        let Self { records, by, window, baseline, factor, at_least, direction, .. } = self;
+        let (mut now, mut earlier) = (Expression::default(), Expression::default());
+        now.put([Count(records, by, *window, NOW)]);
+        let windows = baseline.as_secs_f64() / window.as_secs_f64();
+        earlier.put([Count(records, by, *baseline, self.offset()), Text(" / "), Number(windows)]);
+        let (now, baseline) = (now.text, earlier.text);
+        Comparison { now, baseline, factor: *factor, at_least: *at_least, direction: *direction }
     }
 
     /// How long ago the baseline ended. Of a day or week before it is the time around the window's, so that what comes some minutes

@@ -133,6 +133,11 @@ impl Miner {
         }
     }
 
+    /// What was made of a pattern; `None` where it is a variant of a message that is known, or was forgotten.
+    pub(crate) fn news(&self, text: &str) -> Option<News> {
+        self.patterns.get(&xxh3_64(text.as_bytes())).map(|pattern| pattern.news)
+    }
+
     /// A group that says something else each time would page without end.
     fn tell(&mut self, at: Timestamp, config: &NewPattern) -> News {
         self.told.retain(|told| *told + config.window > at);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::expression::Expression;
 use super::{
-    ALL, BurnRate, BurnWindow, Detect, Direction, Distinct, ERRORS, Flatline, Gate, NewPattern, PATTERN_LABEL, Pairing,
-    Sequence, Spike, Wanted, Where,
+    ALL, BurnRate, BurnWindow, Comparison, Detect, Direction, Distinct, ERRORS, Flatline, Gate, NewPattern,
+    PATTERN_LABEL, Pairing, Sequence, Spike, Wanted, Where,
 };
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::{self, ast};
@@ -51,10 +51,13 @@ const PAGE_WINDOWS: [BurnWindow; 2] = [
 ];
 
 /// What a detector becomes.
+#[derive(Default)]
 struct Detector {
     expression: Expression,
     gate: Option<Gate>,
     longest: Option<(Duration, &'static str)>,
+    keys: Vec<String>,
+    comparison: Option<Comparison>,
 }
 
 /// A detector with the expression that it stands for, and where the file names its kind.
@@ -91,18 +94,26 @@ impl Reader {
     }
 
     fn detector(&mut self, kind: &str, key: &Key, node: &Node) -> Option<Detector> {
-        let of_expression = |expression| Detector { expression, gate: None, longest: None };
+        let of_expression = |expression| Detector { expression, ..Detector::default() };
         Some(match kind {
             "new_pattern" => {
                 let (records, gate) = self.new_pattern(key, node)?;
                 // It is new for a `window`, and a record of that counts for as long.
                 let longest = Some((2 * gate.window, "`window`, which a pattern is new for and a record counts for"));
-                Detector { expression: gate.expression(&records), gate: Some(Gate::NewPattern(gate)), longest }
+                Detector {
+                    longest,
+                    gate: Some(Gate::NewPattern(gate.clone())),
+                    ..of_expression(gate.expression(&records))
+                }
             }
             "sequence" => {
                 let sequence = self.sequence_of_two(key, node)?;
-                let expression = sequence.expression();
-                Detector { expression, gate: Some(Gate::Sequence(sequence.pairing)), longest: None }
+                let keys = sequence.pairing.by.clone();
+                Detector {
+                    keys,
+                    gate: Some(Gate::Sequence(sequence.pairing.clone())),
+                    ..of_expression(sequence.expression())
+                }
             }
             "flatline" => {
                 let flatline = self.flatline(key, node)?;
@@ -110,16 +121,22 @@ impl Reader {
                 let longest = Some((longest, "`forget_after` less `window`"));
                 Detector { longest, ..of_expression(flatline.expression()) }
             }
-            "spike" => of_expression(self.spike(key, node)?.expression()),
+            "spike" => {
+                let spike = self.spike(key, node)?;
+                Detector { comparison: Some(spike.comparison()), ..of_expression(spike.expression()) }
+            }
             "burn_rate" => of_expression(self.burn_rate(key, node)?.expression()),
-            _ => of_expression(self.distinct(key, node)?.expression()),
+            _ => {
+                let distinct = self.distinct(key, node)?;
+                Detector { keys: vec![distinct.label.clone()], ..of_expression(distinct.expression()) }
+            }
         })
     }
 
     /// Reads the expression as if the file had it; mistakes in it are those of the selectors.
     fn detected(&mut self, kind: &'static str, key: &Key, detector: Detector) -> Option<Read> {
-        let Detector { expression: Expression { text, places }, gate, longest } = detector;
-        let detect = Detect { kind, gate, places, waits_warm: kind == "spike", longest };
+        let Detector { expression: Expression { text, places }, gate, longest, keys, comparison } = detector;
+        let detect = Detect { kind, gate, places, waits_warm: kind == "spike", longest, keys, comparison };
         match logql::parse(&text) {
             Ok(ast::Expr::Metric(expr)) => Some(Read { detect, expr, expr_text: text.into(), kind: key.span.clone() }),
             Ok(ast::Expr::Log(_)) => None,

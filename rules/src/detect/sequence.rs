@@ -90,6 +90,11 @@ impl Sequence {
         Some(first.at + self.within)
     }
 
+    /// The first records that wait for a second one, or that one may still follow.
+    pub(crate) fn firsts(&self) -> impl Iterator<Item = Timestamp> {
+        self.firsts.iter().map(|first| first.at)
+    }
+
     /// Forgets what no record from `since` on, of either kind, can be of interest to.
     pub(crate) fn forget(&mut self, since: Timestamp) {
         if self.wanted == Wanted::Then {

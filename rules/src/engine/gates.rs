@@ -7,12 +7,28 @@ use super::evidence::Batch;
 use super::groups::GroupWindow;
 use super::patterns::Counted;
 use crate::detect::Wanted;
+use crate::detect::miner::News;
+use crate::detect::sequence::Sequence;
+use crate::labels::Labels;
 use crate::matcher::{Matched, Run};
 use crate::plan::{Gate, SequenceGate};
 use crate::time::Timestamp;
 use crate::window::Cell;
 
 impl Engine {
+    /// What was made of the pattern of a run's key, for who explains it.
+    pub(crate) fn news(&self, leaf: usize, key: &[u8]) -> Option<News> {
+        self.state.leaves[leaf].patterns.news(key)
+    }
+
+    /// The sequences of a leaf by their keys, for who explains them.
+    pub(crate) fn sequences(&self, leaf: usize) -> impl Iterator<Item = (&Labels, &Sequence)> {
+        self.state.leaves[leaf].iter().filter_map(|group| match &group.window {
+            GroupWindow::Sequence(sequence) => Some((&group.labels, &**sequence)),
+            GroupWindow::Counts(_) | GroupWindow::Samples(_) => None,
+        })
+    }
+
     /// Takes in the records of a group's pattern, and counts and judges them if it is new; of the past nothing is judged.
     pub(super) fn mine(&mut self, leaf: usize, run: &Run, batch: &mut Batch<'_>, is_past: bool) {
         let plan = self.plan.clone();

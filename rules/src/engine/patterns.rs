@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::groups::OVERFLOW;
-use crate::detect::miner::{Miner, Seen};
+use crate::detect::miner::{Miner, News, Seen};
 use crate::detect::{MORE, NewPattern, PATTERNS_MAX};
 use crate::matcher::Run;
 use crate::plan::KEY_SEPARATOR;
@@ -85,6 +85,12 @@ impl Patterns {
                 Counted { key: together(OVERFLOW), times: Timestamp::MIN..Timestamp::MAX, as_one: false }
             }
         })
+    }
+
+    /// What was made of the pattern of a run; `None` where it is a variant of a message that is known, or was forgotten.
+    pub(super) fn news(&self, key: &[u8]) -> Option<News> {
+        let (group, text) = parts(key);
+        self.groups.get(group)?.news(&String::from_utf8_lossy(text))
     }
 
     /// Forgets groups that were not heard of since.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Explainer, RangeWatch, Standing, Step};
-use crate::detect::{Gate, Wanted};
+use crate::detect::{Detect, Gate, Wanted};
 use crate::query::answer::value_text;
 use crate::rule_file::RuleKind;
 use crate::time::format_duration;
@@ -12,7 +12,11 @@ use crate::transition::AlertState;
 impl Explainer<'_> {
     /// All of it: the state first, then what led to it.
     pub fn render(&self) -> String {
-        let mut out = format!("{}\n  {}\n", self.rule.name(), self.rule.expr_text.trim().replace('\n', "\n  "));
+        let mut out = format!("{}\n", self.rule.name());
+        if let Some(detect) = &self.rule.detect {
+            let _ = writeln!(out, "  detector {}, as an expression:", detect.kind);
+        }
+        let _ = writeln!(out, "  {}", self.rule.expr_text.trim().replace('\n', "\n  "));
         let RuleKind::Alert { hold, keep_firing_for, .. } = &self.rule.kind else { return out };
         let mut patience = format!("for: {}", format_duration(*hold));
         if !keep_firing_for.is_zero() {
@@ -20,8 +24,13 @@ impl Explainer<'_> {
         }
         let _ = writeln!(out, "  {patience}\n\nat {}", self.at);
         self.standing.iter().for_each(|standing| self.put_standing(standing, &mut out));
+        self.put_detector(&mut out);
         self.ranges.iter().for_each(|range| range.put(&mut out));
-        self.put_values(&mut out);
+        // Of what stands behind a gate the expression knows nothing; what a spike compares was shown.
+        let is_told = |detect: &Detect| detect.gate.is_some() || detect.comparison.is_some();
+        if !self.rule.detect.as_ref().is_some_and(is_told) {
+            self.put_values(&mut out);
+        }
         self.put_path(&mut out);
         out
     }
@@ -64,12 +73,15 @@ impl Explainer<'_> {
     /// What the records and values say, in a sentence.
     pub(super) fn why_inactive(&self) -> String {
         let gate = self.rule.detect.as_ref().and_then(|detect| detect.gate.as_ref());
-        if let Some(Gate::Sequence(pairing)) = gate {
-            let within = format_duration(pairing.within);
-            return match pairing.wanted {
-                Wanted::Then => format!("of these records none followed one of the other kind within {within}"),
-                Wanted::Without => format!("each first record had a second one within {within}, or still has time"),
-            };
+        if let Some(said) = self.ranges.iter().find_map(|range| range.without_keys(self.rule)) {
+            return said;
+        }
+        // Of a sequence that a second record may fail to come to it is no reason that none did.
+        let is_of_failing = matches!(gate, Some(Gate::Sequence(pairing)) if pairing.wanted == Wanted::Without);
+        if let Some(said) =
+            self.why_gated_inactive().filter(|_| is_of_failing || self.ranges.iter().all(RangeWatch::has_any))
+        {
+            return said;
         }
         for range in &self.ranges {
             if let Some(step) = range.steps.iter().find(|step| step.left.in_window == 0) {
@@ -144,6 +156,11 @@ impl Explainer<'_> {
 }
 
 impl RangeWatch {
+    /// Whether a record in the window came through all stages.
+    fn has_any(&self) -> bool {
+        self.steps.last().is_some_and(|step| step.left.in_window > 0)
+    }
+
     fn put(&self, out: &mut String) {
         let (from, to) = self.window;
         let _ = writeln!(out, "\n{}\n  window ({from}, {to}]\n", self.text);
@@ -178,13 +195,13 @@ impl Step {
     }
 }
 
-fn put_more(len: usize, shown: usize, out: &mut String) {
+pub(super) fn put_more(len: usize, shown: usize, out: &mut String) {
     if len > shown {
         let _ = writeln!(out, "    and {} more", len - shown);
     }
 }
 
-fn shortened(line: &str) -> String {
+pub(super) fn shortened(line: &str) -> String {
     let one_line = line.replace(['\n', '\r', '\t'], " ");
     match one_line.char_indices().nth(LINE_CHARS_SHOWN_MAX) {
         Some((end, _)) => format!("{}…", &one_line[..end]),
@@ -200,7 +217,7 @@ const RECORDS_SHOWN_MAX: usize = 5;
 const STATES_SHOWN_MAX: usize = 10;
 
 /// Elements of a value that are shown.
-const VALUES_SHOWN_MAX: usize = 10;
+pub(super) const VALUES_SHOWN_MAX: usize = 10;
 
 /// Characters of a line that are shown.
 const LINE_CHARS_SHOWN_MAX: usize = 100;

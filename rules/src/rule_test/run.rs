@@ -15,6 +15,7 @@ use crate::backtest::records::Records;
 use crate::backtest::{Backtest, Event};
 use crate::diagnostic::{Diagnostic, codes};
 use crate::engine::AlertingStatus;
+use crate::explain::without_keys;
 use crate::labels::Labels;
 use crate::otlp_labels::LabelConfig;
 use crate::plan::{EngineConfig, Plan};
@@ -38,7 +39,8 @@ pub fn run(test: &Test, setting: &Setting<'_>, read: ReadFile<'_>) -> Result<Tes
     }
     let labels = config.labels;
     let backtest = Backtest::new(plan, setting.policy.clone(), start);
-    let mut runner = Runner { test, records: &records, labels, start, backtest, next: 0, seen: Seen::default() };
+    let (rules, seen) = (setting.rules, Seen::default());
+    let mut runner = Runner { test, rules, records: &records, labels, start, backtest, next: 0, seen };
     let mut expectations: Vec<&Expectation> = test.expectations.iter().collect();
     expectations.sort_by_key(|expectation| expectation.at.time(start));
     let mut failures = Vec::new();
@@ -102,6 +104,7 @@ pub fn unknown_names(test: &Test, rules: &[RuleFile], receivers: Option<&PolicyC
 
 struct Runner<'a> {
     test: &'a Test,
+    rules: &'a [RuleFile],
     records: &'a Records,
     labels: LabelConfig,
     start: Timestamp,
@@ -272,7 +275,7 @@ impl Runner<'_> {
             return Some(format!("it was resolved at {}", time(at)));
         }
         let rule = self.backtest.engine().rules().into_iter().find(|rule| name.is_of(&rule.group, &rule.name))?;
-        match (rule.last_error, rule.warming_until) {
+        match (rule.last_error.or_else(|| self.without_keys(name)), rule.warming_until) {
             (Some(error), _) => Some(error),
             (None, Some(until)) => Some(format!(
                 "the rule is warming until {}: what was before the test's start is not known, and nothing is told before",
@@ -280,6 +283,14 @@ impl Runner<'_> {
             )),
             (None, None) => None,
         }
+    }
+
+    /// That no record has a label that the rule's detector asks for.
+    fn without_keys(&self, name: &AlertName) -> Option<String> {
+        let groups = self.rules.iter().flat_map(|file| &file.groups);
+        let mut rules = groups.flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+        let (_, rule) = rules.find(|(group, rule)| name.is_of(&group.name, rule.name()) && rule.detect.is_some())?;
+        without_keys(rule, &self.records.entries(0..self.next, &self.labels))
     }
 
     fn alerts(&self, name: &AlertName, state: ExpectedState) -> Vec<Arc<Alert>> {

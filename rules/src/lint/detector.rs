@@ -1,0 +1,79 @@
+//! Labels that a detector asks of its records, and that nothing in the file makes.
+
+use super::Found;
+use crate::detect::Detect;
+use crate::diagnostic::{Diagnostic, codes};
+use crate::explain::log_ranges;
+use crate::logql::ast::{LabelFilter, LogExpr, Stage, StageKind};
+use crate::rule_file::Rule;
+
+pub(super) fn lint(rule: &Rule, detect: &Detect, is_index_label: &impl Fn(&str) -> bool, found: &mut Found) {
+    for range in log_ranges(&rule.expr) {
+        let log = &range.log;
+        // Behind the file's stages stand those that ask for the labels.
+        let own = &log.stages[..log.stages.len().saturating_sub(detect.keys.len())];
+        for key in detect.keys.iter().filter(|key| !is_index_label(key)) {
+            if let Some(warning) = unmade(own, key, detect.kind) {
+                found.push(selector_and_stages(log, own), warning);
+            }
+        }
+    }
+}
+
+fn selector_and_stages(log: &LogExpr, own: &[Stage]) -> crate::logql::ast::Span {
+    let mut span = log.selector.span;
+    span.end = own.last().map_or(span.end, |stage| stage.span.end);
+    span
+}
+
+fn unmade(stages: &[Stage], key: &str, kind: &str) -> Option<Diagnostic> {
+    let warning = |message: String, label: String, help: String| {
+        Some(Diagnostic::warning(codes::LABEL_NOT_MADE, 0..0, message).label(label).help(help))
+    };
+    match stages.iter().rev().find_map(|stage| speaks_of(&stage.kind, key)) {
+        Some(true) => None,
+        Some(false) => warning(
+            format!("no record has the label `{key}` here: a stage takes it away"),
+            format!("`{kind}` passes by all"),
+            format!("leave `{key}` to the records, or ask for another label"),
+        ),
+        None => warning(
+            format!("no stage makes the label `{key}`: only records with an attribute of that name have it"),
+            format!("`{kind}` passes by all others"),
+            format!(
+                "take it out of the line, `| logfmt` or `| json`; where it is an attribute say so, `| {key}!=\"\"`"
+            ),
+        ),
+    }
+}
+
+/// Whether records have the label behind a stage that says something of it; `None` where it leaves that as it was.
+fn speaks_of(stage: &StageKind, key: &str) -> Option<bool> {
+    let has = match stage {
+        StageKind::Json(labels) | StageKind::Logfmt { labels, .. } => {
+            labels.is_empty() || labels.iter().any(|label| label.name == key)
+        }
+        StageKind::Unpack => true,
+        StageKind::Regexp(text) => text.text.contains(&format!("<{key}>")),
+        StageKind::Pattern(text) => text.text.contains(&format!("<{key}>")),
+        StageKind::LabelFormat(formats) => formats.iter().any(|format| format.name == key),
+        StageKind::Label(filter) => asks_for(filter, key),
+        StageKind::Drop(dropped) => {
+            return dropped.iter().any(|one| one.name == key && one.matcher.is_none()).then_some(false);
+        }
+        StageKind::Keep(kept) => return (!kept.iter().any(|one| one.name == key)).then_some(false),
+        StageKind::Line(_) | StageKind::Decolorize | StageKind::LineFormat(_) | StageKind::Unwrap(_) => false,
+    };
+    has.then_some(true)
+}
+
+fn asks_for(filter: &LabelFilter, key: &str) -> bool {
+    match filter {
+        LabelFilter::String(matcher) => matcher.name == key,
+        LabelFilter::Number(filter) => filter.name == key,
+        LabelFilter::Duration(filter) => filter.name == key,
+        LabelFilter::Bytes(filter) => filter.name == key,
+        LabelFilter::Ip { name, .. } => name == key,
+        LabelFilter::And(a, b) | LabelFilter::Or(a, b) => asks_for(a, key) || asks_for(b, key),
+    }
+}
