@@ -2,16 +2,27 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{BatchConfigBuilder, BatchLogProcessor, LogBatch, LogExporter, SdkLoggerProvider};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Instrument;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use watchbell::opentelemetry::logs::AnyValue;
+use watchbell::opentelemetry::trace::TracerProvider;
 
-use super::child;
+use super::receiver::{Absent, Received, Receiver};
+use super::{child, command, run as run_case};
+
+/// What a process ends with whose shutdown hung for the five seconds that the stock SDK gives it.
+const HUNG: i32 = 5;
 
 /// Ours: `exit_sends_what_was_recorded`.
 #[test]
@@ -23,6 +34,86 @@ fn its_exit_loses_what_was_recorded() {
 #[test]
 fn so_does_dropping_its_provider() {
     assert_eq!(exported("stock drop"), (Some(0), String::new()));
+}
+
+/// Nor is the panic a record. Ours: `a_panic_is_a_record_in_its_trace`.
+#[test]
+fn so_does_a_panic() {
+    assert_eq!(exported("stock panic"), (Some(101), String::new()));
+}
+
+/// Ours: `on_a_current_thread_runtime`.
+#[test]
+fn its_shutdown_on_a_current_thread_runtime_hangs_and_delivers_nothing() {
+    let receiver = Receiver::grpc();
+    assert_eq!((run_case("stock current thread", &receiver).code(), receiver.logs().len()), (Some(HUNG), 0));
+}
+
+/// Ours: `within_a_task_of_a_one_worker_runtime`.
+#[test]
+fn so_it_does_in_a_task_of_a_one_worker_runtime() {
+    let receiver = Receiver::grpc();
+    assert_eq!((run_case("stock task", &receiver).code(), receiver.logs().len()), (Some(HUNG), 0));
+}
+
+/// Ours: `a_forked_child_ends_at_once_and_sends_nothing`.
+#[test]
+fn a_forked_childs_shutdown_hangs() {
+    let receiver = Receiver::grpc();
+    assert_eq!(run_case("stock fork", &receiver).code(), Some(HUNG));
+    assert_eq!(receiver.logs().iter().map(Received::body).collect::<Vec<_>>(), ["of the parent"]);
+}
+
+/// Ours: `its_own_stack_stays_silent_at_its_loudest`.
+#[test]
+fn its_own_exports_are_exported_for_ever() {
+    let receiver = Receiver::grpc();
+    assert_eq!(run_case("stock loop", &receiver).code(), Some(0));
+    let logs = receiver.logs();
+    let of_the_service = logs.iter().filter(|log| log.body() == "the only record of the service").count();
+    assert_eq!(of_the_service, 1);
+    assert!(logs.len() > 100, "{} records beside it", logs.len() - 1);
+}
+
+/// Ours: `a_collector_that_comes_later_gets_it_all`.
+#[test]
+fn while_the_collector_is_away_records_go_and_the_shutdown_says_ok() {
+    let absent = Absent::new();
+    let mut child = child("stock collector away");
+    let status = child.env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint()).status().expect("this program");
+    assert_eq!(status.code(), Some(0));
+    assert!(absent.come(true).logs().is_empty());
+}
+
+/// Ours: `at_the_cap_the_newest_records_are_dropped_and_counted`.
+#[test]
+fn its_drops_are_told_once_and_their_number_at_the_shutdown() {
+    let output = command("stock drops", &Receiver::grpc()).output().expect("this program");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (running, ending) = told.split_once("the shutdown begins").expect("a line of the case");
+    assert_eq!(running.matches("LogDroppingStarted").count(), 1, "{running}");
+    assert_eq!((running.matches("dropped_logs_count").count(), ending.matches("dropped_logs_count").count()), (0, 1));
+}
+
+/// Ours: the tests of `correlation`.
+#[test]
+fn a_record_has_no_trace_by_its_parent_nor_in_a_spawned_task() {
+    let traced = Traced::default();
+    let logs = SdkLoggerProvider::builder().with_simple_exporter(traced.clone()).build();
+    let tracer = SdkTracerProvider::builder().build().tracer("stock");
+    let spans = tracing_opentelemetry::layer().with_tracer(tracer).with_filter(filter_fn(|it| it.is_span()));
+    let subscriber = tracing_subscriber::registry().with(spans).with(OpenTelemetryTracingBridge::new(&logs));
+    let _default = tracing::subscriber::set_default(subscriber);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let span = tracing::info_span!("request");
+    tracing::info!(parent: &span, "by its parent");
+    let request = async {
+        tracing::info!("in the span");
+        tokio::spawn(async { tracing::info!("in a spawned task") }).await.expect("no panic");
+    };
+    runtime.block_on(request.instrument(span));
+    let expected = [("by its parent", false), ("in the span", true), ("in a spawned task", false)];
+    assert_eq!(*traced.0.lock().unwrap(), expected.map(|(body, is_traced)| (body.to_owned(), is_traced)));
 }
 
 /// Ours: `correlation` and `records` of the other tests, where a record has its time and no name.
@@ -59,6 +150,39 @@ pub(crate) fn run(case: &str) -> bool {
             std::process::exit(7);
         }
         "stock drop" => drop(log()),
+        "stock panic" => {
+            let _provider = log();
+            panic!("out of stock");
+        }
+        "stock current thread" => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async { end(log_by_grpc("last words")) });
+        }
+        "stock task" => {
+            let runtime = one_worker();
+            let task = runtime.spawn(async { end(log_by_grpc("last words")) });
+            runtime.block_on(task).expect("no panic");
+        }
+        "stock fork" => {
+            let runtime = one_worker();
+            let _entered = runtime.enter();
+            fork(log_by_grpc("of the parent"));
+        }
+        "stock loop" => {
+            let runtime = one_worker();
+            let _entered = runtime.enter();
+            let provider = log_by_grpc_with("the only record of the service", |_| true);
+            std::thread::sleep(Duration::from_secs(2));
+            end(provider);
+        }
+        "stock collector away" => {
+            let runtime = one_worker();
+            let _entered = runtime.enter();
+            let provider = log_by_grpc("last words");
+            let _ = provider.force_flush(); // until the batch has been tried
+            end(provider);
+        }
+        "stock drops" => drop_records(),
         "stock shutdown" => log().shutdown().expect("an exporter that takes all"),
         _ => return false,
     }
@@ -72,6 +196,100 @@ fn log() -> SdkLoggerProvider {
     tracing_subscriber::registry().with(OpenTelemetryTracingBridge::new(&provider)).init();
     tracing::info!("last words");
     provider
+}
+
+/// As [`log`], with the exporter over gRPC to where the environment tells, and a filter against its own records.
+fn log_by_grpc(message: &str) -> SdkLoggerProvider {
+    log_by_grpc_with(message, |metadata| metadata.target() == module_path!())
+}
+
+fn log_by_grpc_with(message: &str, filter: fn(&tracing::Metadata<'_>) -> bool) -> SdkLoggerProvider {
+    let endpoint = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").expect("an endpoint");
+    let exporter = opentelemetry_otlp::LogExporter::builder().with_tonic().with_endpoint(endpoint).build();
+    let config = BatchConfigBuilder::default().with_scheduled_delay(Duration::from_millis(100)).build();
+    let processor = BatchLogProcessor::builder(exporter.expect("an exporter")).with_batch_config(config).build();
+    let provider = SdkLoggerProvider::builder().with_log_processor(processor).build();
+    let bridge = OpenTelemetryTracingBridge::new(&provider).with_filter(filter_fn(filter));
+    tracing_subscriber::registry().with(bridge).init();
+    tracing::info!("{message}");
+    provider
+}
+
+fn one_worker() -> tokio::runtime::Runtime {
+    let builder = &mut tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().expect("a runtime")
+}
+
+/// Shuts the provider down and ends the process, by 0 if that went well, by [`HUNG`] if it took the time that it has.
+fn end(provider: SdkLoggerProvider) {
+    let started = Instant::now();
+    let is_shut_down = provider.shutdown().is_ok();
+    let has_hung = !is_shut_down && started.elapsed() >= Duration::from_secs(5);
+    std::process::exit(if is_shut_down {
+        0
+    } else if has_hung {
+        HUNG
+    } else {
+        1
+    });
+}
+
+/// The child logs and shuts down; the parent delivers its record and ends as the child did.
+#[expect(unsafe_code)] // the standard library does not fork
+fn fork(provider: SdkLoggerProvider) {
+    // SAFETY: as in the test of ours: the child ends soon, and its parent waits for it.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        tracing::info!("of the child");
+        end(provider);
+        return;
+    }
+    let mut status = -1;
+    // SAFETY: waits for the child, and writes its status.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    provider.force_flush().expect("a receiver that answers");
+    std::process::exit(libc::WEXITSTATUS(status));
+}
+
+/// More than a queue of two holds while an export hangs.
+#[allow(clippy::print_stderr)] // where the test looks
+fn drop_records() {
+    let config = BatchConfigBuilder::default().with_max_queue_size(2).with_max_export_batch_size(1).build();
+    let processor = BatchLogProcessor::builder(Slow).with_batch_config(config).build();
+    let provider = SdkLoggerProvider::builder().with_log_processor(processor).build();
+    let told = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let told = told.with_filter(filter_fn(|metadata| metadata.target().starts_with("opentelemetry")));
+    let bridge = OpenTelemetryTracingBridge::new(&provider);
+    let bridge = bridge.with_filter(filter_fn(|metadata| !metadata.target().starts_with("opentelemetry")));
+    tracing_subscriber::registry().with(bridge).with(told).init();
+    (0..1_000).for_each(|i| tracing::info!(i, "one of many"));
+    eprintln!("the shutdown begins");
+    let _ = provider.shutdown_with_timeout(Duration::from_millis(10));
+}
+
+/// Takes longer than the process lives.
+#[derive(Debug)]
+struct Slow;
+
+impl LogExporter for Slow {
+    async fn export(&self, _: LogBatch<'_>) -> OTelSdkResult {
+        std::thread::sleep(Duration::from_secs(60));
+        Ok(())
+    }
+}
+
+/// The text of each record, and whether it has a trace.
+#[derive(Clone, Debug, Default)]
+struct Traced(Arc<Mutex<Vec<(String, bool)>>>);
+
+impl LogExporter for Traced {
+    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+        for (record, _) in batch.iter() {
+            let Some(AnyValue::String(body)) = record.body() else { continue };
+            self.0.lock().expect("no panic").push((body.as_str().to_owned(), record.trace_context().is_some()));
+        }
+        Ok(())
+    }
 }
 
 /// Exports to the file that `EXPORTED` names.
