@@ -1,8 +1,8 @@
-.PHONY: demo peers test test-quick lint features msrv deny bench fmt fuzz miri image
+.PHONY: demo peers test test-quick lint instructions features msrv deny bench fmt fuzz miri image
 
 PEERS := $(or $(WATCHBELL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/watchbell)/peers
 
-test: peers lint features deny ## Everything. The first time installs the real servers and clients of the tests: about ten minutes.
+test: peers lint features deny instructions ## Everything. The first time installs the real servers and clients of the tests: about ten minutes.
 	cargo build --workspace
 	cargo test --workspace
 
@@ -29,6 +29,10 @@ msrv: ## The SDK compiles by the oldest compiler that it promises; rustup instal
 deny: ## Licences, banned crates, sources.
 	bash tests/peers/cargo-deny.sh
 	$(PEERS)/cargo-deny-0.20.2/bin/cargo-deny check licenses bans sources
+
+instructions: ## How many instructions a log call takes, against the recorded numbers. Needs valgrind.
+	@command -v valgrind >/dev/null || { echo "counting instructions needs valgrind: apt-get install valgrind" >&2; exit 1; }
+	cargo bench --package watchbell --bench instructions
 
 fmt:
 	cargo fmt --all
