@@ -94,6 +94,24 @@ pub enum Gate {
     Sequence(Pairing),
 }
 
+impl Gate {
+    /// Names what it finds, for the keys of rules.
+    pub(crate) fn meaning(&self) -> String {
+        match self {
+            Self::NewPattern(config) => config.meaning(),
+            Self::Sequence(pairing) => format!("{pairing:?}"),
+        }
+    }
+}
+
+impl NewPattern {
+    /// What is new to it; how many are told each is changed in a flood, and takes nothing from what is known.
+    pub(crate) fn meaning(&self) -> String {
+        let Self { by, learn, reappear_after, window, max_new: _ } = self;
+        format!("new_pattern {by:?} {learn:?} {reappear_after:?} {window:?}")
+    }
+}
+
 /// Which patterns are new.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewPattern {

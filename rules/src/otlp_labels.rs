@@ -320,6 +320,11 @@ const DISCOVER_SERVICE_NAME: &[&str] = &[
     "k8s_job_name",
 ];
 
+/// Whether the label is made of a record's or its scope's own fields, or of its level: no attribute and no parser need make it.
+pub(crate) fn is_of_every_record(label: &str) -> bool {
+    RECORD_FIELDS.contains(&label) || SCOPE_FIELDS.contains(&label) || label == "detected_level"
+}
+
 const RECORD_FIELDS: &[&str] = &[
     "observed_timestamp",
     "severity_number",

@@ -317,9 +317,11 @@ impl<'de> Visitor<'de> for RawVisitor {
 
 /// All of a sequence between brackets in a line: the library tells the place of the first alone.
 fn flow_sequence(span: &Range<usize>, items: &[Node], text: &str) -> Option<Range<usize>> {
-    let end = items.last().map_or(span.start, |item| item.span.end);
-    let all = span.start..end + text[end..].find(']')? + 1;
-    (text[all.clone()].starts_with('[') && !text[all.clone()].contains('\n')).then_some(all)
+    let line = text.get(span.start..)?.lines().next().filter(|line| line.starts_with('['))?;
+    // An alias stands where its anchor does.
+    let last = items.last().map_or(0, |item| item.span.end.saturating_sub(span.start));
+    let end = last + line.get(last..)?.find(']')? + 1;
+    Some(span.start..span.start + end)
 }
 
 /// The bytes of a place; one character where the library knows no bytes.
@@ -384,6 +386,9 @@ mod tests {
             assert_eq!(&text[expr(text).span], &text[3..], "{text:?}");
         }
         assert_eq!(expr("e: [\n  a,\n  b\n]").span, 3..4, "the first bracket stands for many lines");
+        for text in ["a: &x k\nb: [y]\nc: [*x]", "a: &x [k]\nb: [*x, *x]", "a: &x\n  - k\nb: [*x]", "a: [&x k, *x]"] {
+            assert!(parse(text).is_ok(), "{text:?}");
+        }
         let NodeKind::Sequence(items) = expr("e: [ [a], [] ]").kind else { panic!() };
         assert_eq!(items.iter().map(|item| item.span.clone()).collect::<Vec<_>>(), [5..8, 10..12]);
         assert_eq!(expr("e:\n  - a\n  - b\n").span.start, 5);

@@ -126,8 +126,9 @@ fn what_the_readers_refuse_the_schema_refuses() {
     for text in
         [rule("{spike: {window: 1.5h}}"), rule("{burn_rate: {objective: 99.9%}}"), rule("{spike: {factor: 2.5}}")]
             .into_iter()
-            .chain(["groups: [{name: 5, labels: {a: 1}, rules: [{alert: 404, expr: 1, annotations: {b: true}}]}]"
-                .to_owned()])
+            .chain([
+                "groups: [{name: g, labels: {a: 1}, rules: [{alert: A, expr: 1, annotations: {b: true}}]}]".to_owned()
+            ])
     {
         assert!(rule_file::parse("file", &text).is_ok(), "{text}");
         assert_eq!(mistakes(&text), Vec::<String>::new(), "{text}");

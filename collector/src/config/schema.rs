@@ -35,9 +35,10 @@ fn adapt(value: &mut Value) {
         properties.retain(|_, property| !is_refused(property));
     }
     object.values_mut().for_each(adapt);
-    if is_free_text(object) {
-        let null = object["type"].as_array().map(|_| "null");
-        object["type"] = TEXT.into_iter().chain(null).collect();
+    if let Some(Value::Object(values)) = object.get_mut("additionalProperties")
+        && is_free_text(values)
+    {
+        values.insert("type".to_owned(), json!(TEXT));
     }
     match object.get("type").and_then(Value::as_str) {
         Some("integer") => or_text(object, &format!("{SIZE}|{ENVIRONMENT}")),
@@ -49,11 +50,10 @@ fn adapt(value: &mut Value) {
     }
 }
 
-/// A text, or none, of which nothing is asked: a number or a truth value is one, too, as it is written.
+/// A text of which nothing is asked. Beside a name of the user's own a number or a truth value is one, too, as it is written; under a key of
+/// ours it is more likely a mistake.
 fn is_free_text(object: &Map<String, Value>) -> bool {
-    let is_text = object
-        .get("type")
-        .is_some_and(|kind| [json!("string"), json!(["string", "null"]), json!(["null", "string"])].contains(kind));
+    let is_text = object.get("type").is_some_and(|kind| kind == "string");
     is_text && ["pattern", "enum", "const"].iter().all(|asked| !object.contains_key(*asked))
 }
 
@@ -130,9 +130,7 @@ mod tests {
             "wal: {segment_bytes: 1048576}\nlimits: {record_bytes_max: 1.5 kB}",
             "drain_timeout: ${env:DRAIN}\nwal: {segment_bytes: '${env:BYTES}'}",
             "exporters: {otlp_grpc/eu: {endpoint: 'http://x:4317', timeout: 1m30s}, loki: {endpoint: 'http://x'}}",
-            "data_dir: 5\nexternal_labels: {a: 1, b: true}",
-            "external_url: 5\nrule_files: [1]\nlinks: {trace: 1.5}",
-            "alerting: {route: {receiver: 7}, receivers: [{name: 7}]}",
+            "external_labels: {a: 1, b: true}",
         ] {
             let variable = |name: &str| Some(if name == "DRAIN" { "30s" } else { "1048576" }.to_owned());
             Config::parse("c", text, variable).unwrap();

@@ -140,8 +140,10 @@ impl Miner {
 
     /// A group that says something else each time would page without end.
     fn tell(&mut self, at: Timestamp, config: &NewPattern) -> News {
-        self.told.retain(|told| *told + config.window > at);
-        if self.told.len() >= config.max_new {
+        self.told.retain(|told| *told + 2 * config.window > at);
+        // One that comes late is held against those around it.
+        let near = self.told.iter().filter(|told| at.since(**told).max(told.since(at)) < config.window);
+        if near.count() >= config.max_new {
             return News::Withheld(at);
         }
         self.told.push(at);

@@ -307,10 +307,17 @@ impl Reader {
 
     fn burn_windows(&mut self, fields: &Fields<'_>, key: &Key, objective: f64) -> Vec<BurnWindow> {
         let Some(node) = fields.get("windows") else {
-            let [BurnWindow { factor, .. }, _] = PAGE_WINDOWS;
+            // A lax objective leaves the slower pair to tell of it.
+            let factor = PAGE_WINDOWS.map(|window| window.factor).into_iter().fold(f64::INFINITY, f64::min);
             if let Some(message) = never_burns(factor, objective) {
-                let help = "write `windows` of your own: `windows: [{long: 6h, short: 30m, factor: 6}]`";
-                self.refuse(fields, "objective", key, &format!("{message}, that of the default `windows`"), help);
+                let help = "write `windows` of your own: `windows: [{long: 6h, short: 30m, factor: 2}]`";
+                self.refuse(
+                    fields,
+                    "objective",
+                    key,
+                    &format!("{message}, the smallest of the default `windows`"),
+                    help,
+                );
             }
             return PAGE_WINDOWS.to_vec();
         };

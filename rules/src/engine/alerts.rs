@@ -518,12 +518,13 @@ impl Engine {
         (labels.get(PATTERN_LABEL) == Some(MORE)).then_some(config)
     }
 
-    /// How long an alert waits. One that stands for several new patterns waits for the first of them to have company: it tells how many.
+    /// How long an alert waits. One that stands for several new patterns waits for the first of them to have company, so that it tells how
+    /// many, and not for the rule's `for`: each of them counts once, and would be gone before.
     fn patience(&self, rule: usize, labels: &Labels) -> Patience {
         let planned = &self.plan.rules[rule];
         let patience = planned.patience();
         let Some(config) = self.told_together(rule, labels) else { return patience };
-        Patience { hold: patience.hold.max(planned.interval.min(config.window / 2)), ..patience }
+        Patience { hold: planned.interval.min(config.window / 2), ..patience }
     }
 
     fn expand(

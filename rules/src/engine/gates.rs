@@ -49,12 +49,17 @@ impl Engine {
         let exact = run.is_cut().then(|| batch.exact(&plan, planned.feed));
         let run = exact.as_ref().and_then(|runs| runs.get(&run.key)).unwrap_or(run);
         let is_counted = |at: Timestamp| counted.times.contains(&at) && at > oldest;
-        let Some(first) = run.times().find(|at| is_counted(*at)) else { return };
+        // However late a record comes, it is now that its pattern is withheld.
+        let withheld_at = if is_past { run.earliest() } else { self.state.clock };
+        let is_any_counted = if counted.as_one { withheld_at > oldest } else { run.times().any(is_counted) };
+        if !is_any_counted {
+            return;
+        }
         let Some(group) = self.group(leaf, &counted.key) else { return };
         let (key, cells_before) = (group.key.clone(), group.window.len());
         group.window.evict(oldest);
         match &mut group.window {
-            GroupWindow::Counts(window) if counted.as_one => window.insert(Cell { at: first, weight: 1 }),
+            GroupWindow::Counts(window) if counted.as_one => window.insert(Cell { at: withheld_at, weight: 1 }),
             window => window.insert(run, is_counted),
         }
         if is_past {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +77,7 @@ impl Patterns {
             }
             Seen::OneMore => {
                 self.withheld += 1;
-                Counted { key: together(MORE), times: first..first + Duration::from_nanos(1), as_one: true }
+                Counted { key: together(MORE), times: Timestamp::MIN..Timestamp::MAX, as_one: true }
             }
             Seen::NoRoom => {
                 self.refused_at = now;

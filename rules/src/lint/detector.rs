@@ -5,15 +5,22 @@ use crate::detect::Detect;
 use crate::diagnostic::{Diagnostic, codes};
 use crate::explain::log_ranges;
 use crate::logql::ast::{LabelFilter, LogExpr, Stage, StageKind};
+use crate::otlp_labels::is_of_every_record;
+use crate::pipeline::Pipeline;
 use crate::rule_file::Rule;
 
 pub(super) fn lint(rule: &Rule, detect: &Detect, is_index_label: &impl Fn(&str) -> bool, found: &mut Found) {
-    for range in log_ranges(&rule.expr) {
+    // Behind the file's stages stand those that ask for the labels.
+    let own = |log: &LogExpr| log.stages.len().saturating_sub(detect.keys.len());
+    let ranges = log_ranges(&rule.expr);
+    // Attributes are labels without a parser: one somewhere in the rule shows that the lines are what is read.
+    let reads_lines = ranges.iter().any(|range| Pipeline::has_parser(&range.log.stages));
+    let is_asked = |key: &&String| !is_index_label(key) && !is_of_every_record(key);
+    for range in &ranges {
         let log = &range.log;
-        // Behind the file's stages stand those that ask for the labels.
-        let own = &log.stages[..log.stages.len().saturating_sub(detect.keys.len())];
-        for key in detect.keys.iter().filter(|key| !is_index_label(key)) {
-            if let Some(warning) = unmade(own, key, detect.kind) {
+        let own = &log.stages[..own(log)];
+        for key in detect.keys.iter().filter(is_asked) {
+            if let Some(warning) = unmade(own, key, detect.kind, reads_lines) {
                 found.push(selector_and_stages(log, own), warning);
             }
         }
@@ -26,12 +33,13 @@ fn selector_and_stages(log: &LogExpr, own: &[Stage]) -> crate::logql::ast::Span 
     span
 }
 
-fn unmade(stages: &[Stage], key: &str, kind: &str) -> Option<Diagnostic> {
+fn unmade(stages: &[Stage], key: &str, kind: &str, reads_lines: bool) -> Option<Diagnostic> {
     let warning = |message: String, label: String, help: String| {
         Some(Diagnostic::warning(codes::LABEL_NOT_MADE, 0..0, message).label(label).help(help))
     };
     match stages.iter().rev().find_map(|stage| speaks_of(&stage.kind, key)) {
         Some(true) => None,
+        None if !reads_lines => None,
         Some(false) => warning(
             format!("no record has the label `{key}` here: a stage takes it away"),
             format!("`{kind}` passes by all"),

@@ -256,7 +256,7 @@ impl Compiler {
         };
         let (group, name, text) = (&group.name, rule.name(), &rule.expr_text);
         let gate = rule.detect.as_ref().and_then(|detect| detect.gate.as_ref());
-        let gate = gate.map(|gate| format!(" {gate:?}")).unwrap_or_default();
+        let gate = gate.map(|gate| format!(" {}", gate.meaning())).unwrap_or_default();
         let meaning = format!("{group:?} {name:?} {timing} {:?} {:?} {text}{gate}", rule.labels, rule.options);
         let count = self.known.rules.entry(meaning.clone()).or_default();
         let before = std::mem::replace(count, *count + 1);

@@ -29,7 +29,11 @@ impl Compiler {
     fn new_pattern(&mut self, config: &NewPattern, context: &mut Context<'_>) -> Result<usize, Unsupported> {
         let names = config.by.iter().cloned().chain([PATTERN_LABEL.to_owned()]).collect();
         let feed = self.feed(first_log(context)?, LabelSet::Only(names), Measure::Patterns, context)?;
-        let key = format!("{} {config:?}", self.filter_text(feed));
+        let mut key = format!("{} {}", self.filter_text(feed), config.meaning());
+        // Two rules that differ in it alone have each their own; a rule that changes it keeps what it knows.
+        if self.known.gated.get(&key).is_some_and(|leaf| !self.has_max_new(*leaf, config.max_new)) {
+            key = format!("{key} max_new {}", config.max_new);
+        }
         let gate = Gate::NewPattern(config.clone());
         Ok(self.gated_leaf(key, feed, (config.window, Duration::ZERO), gate, context))
     }
@@ -79,6 +83,10 @@ impl Compiler {
         }
         context.leaves.insert(at, back);
         at
+    }
+
+    fn has_max_new(&self, leaf: usize, max_new: usize) -> bool {
+        matches!(&self.plan.leaves[leaf].gate, Some(Gate::NewPattern(config)) if config.max_new == max_new)
     }
 
     fn filter_text(&self, feed: usize) -> &str {
