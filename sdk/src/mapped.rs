@@ -11,7 +11,7 @@
 //! | | zeros up to 4 KiB |
 //! | 16 for each unit | the order of the run that begins there (above two bits for its signal: 0 logs, 1 traces), and how many of its bytes count |
 //! | | zeros up to a multiple of 4 KiB |
-//! | 4 KiB for each unit | runs: entries one after the other, each its head, the CRC-32 of head and record (4 bytes), the record |
+//! | 4 KiB for each unit | runs: entries one after the other, each its head, the CRC-32 of the run's order, head and record (4 bytes), the record |
 //! | | the table: what the records of the file have in common, appended by `write` |
 //!
 //! An entry's head is the record's length (4 bytes), how many it counts as (2) and its scope's number (2). An entry of the table is the
@@ -82,14 +82,15 @@ impl Arena {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.read(true).append(true).create_new(true).open(&path)?;
+        // From the creation to the lock another may have found it with nothing in it, and removed it.
+        if !crate::spool::try_lock(&file)? || !crate::spool::is_at(&file, &path) {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process took the file over"));
+        }
         let this = Self::begin_file(file, path.clone(), bytes, resource);
         this.inspect_err(|_| drop(fs::remove_file(path))) // the error that counts is the first
     }
 
     fn begin_file(file: File, path: PathBuf, bytes: usize, resource: &[u8]) -> io::Result<Self> {
-        if !crate::spool::try_lock(&file)? {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another process took the file over"));
-        }
         let units = bytes / UNIT_BYTES;
         let map = Map::new(&file, layout(units))?;
         let known = std::array::from_fn(|_| AtomicU64::new(0));
@@ -106,7 +107,7 @@ impl Arena {
             self.note(scope).ok()?;
         }
         let order = (self.runs_begun.fetch_add(1, Ordering::Relaxed) + 1) << 2 | signal as u64;
-        Some(Mapped { run: self.map.begin(order, bytes)?, arena: Arc::clone(self) })
+        Some(Mapped { run: self.map.begin(order, bytes)?, order, arena: Arc::clone(self) })
     }
 
     /// Removes the file: all that was in it has ended otherwise. A forked child leaves its parent's alone.
@@ -146,6 +147,13 @@ impl Arena {
     }
 }
 
+/// A process that is killed leaves the file, one that could not begin its export does not.
+impl Drop for Arena {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 fn layout(units: usize) -> Layout {
     let numbers_bytes = (units * UNIT_NUMBERS_BYTES).next_multiple_of(UNIT_BYTES);
     Layout { units, numbers_at: HEADER_BYTES, units_at: HEADER_BYTES + numbers_bytes }
@@ -158,6 +166,7 @@ fn table_at(layout: Layout) -> u64 {
 /// Where a chunk's records are.
 pub(crate) struct Mapped {
     run: Run,
+    order: u64,
     arena: Arc<Arena>,
 }
 
@@ -171,7 +180,7 @@ impl Mapped {
         let mut head = [0; ENTRY_HEAD_BYTES + CHECKSUM_BYTES];
         let (entry, checked) = head.split_at_mut(ENTRY_HEAD_BYTES);
         entry.copy_from_slice(&entry_head(scope, records, record.len()));
-        checked.copy_from_slice(&checksum(entry, record));
+        checked.copy_from_slice(&checksum(self.order, entry, record));
         self.run.push(&head, record)
     }
 
@@ -188,8 +197,10 @@ impl Mapped {
     }
 }
 
-fn checksum(head: &[u8], record: &[u8]) -> [u8; CHECKSUM_BYTES] {
+/// Of the run's order, too: what an earlier run has left at the same place is whole, and not this one's.
+fn checksum(order: u64, head: &[u8], record: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&order.to_le_bytes());
     hasher.update(head);
     hasher.update(record);
     hasher.finalize().to_le_bytes()

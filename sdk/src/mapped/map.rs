@@ -10,7 +10,7 @@
 //! - Other processes are kept away by the file's lock and its permissions, not by the language: as with any mapped file, somebody who is allowed to and
 //!   writes to it all the same, or cuts it off, breaks this process.
 //! - A store never finds the disk full, which would be a SIGBUS: all blocks are reserved before the file is mapped, and only on file systems that keep
-//!   such a reservation (`is_keeping_reservations`). A disk that breaks beneath the file may still end the process so.
+//!   such a reservation (`is_keeping_reservations`; a snapshot or copy by reflink that somebody takes of the file breaks it). A disk that breaks beneath the file may still end the process so.
 
 #![allow(unsafe_code)]
 
@@ -69,7 +69,7 @@ impl Map {
         }
         let units = bytes.div_ceil(UNIT_BYTES);
         let unit = lock(&self.taken).take(units)?;
-        self.number(unit, 0).store(order, Ordering::Release);
+        self.number(unit, 0).store(order.to_le(), Ordering::Release);
         Some(Run { map: Arc::clone(self), unit, units, len: 0 })
     }
 
@@ -136,7 +136,7 @@ impl Run {
             start.add(self.len + head.len()).copy_from_nonoverlapping(NonNull::from(body).cast(), body.len());
         }
         self.len = end;
-        self.map.number(self.unit, 1).store(end as u64, Ordering::Release);
+        self.map.number(self.unit, 1).store((end as u64).to_le(), Ordering::Release);
         true
     }
 

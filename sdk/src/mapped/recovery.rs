@@ -97,21 +97,21 @@ impl Left {
             self.runs.pop_if(|run| run.signal == first.signal && (bytes == 0 || bytes + run.bytes <= READ_BYTES))
         {
             bytes += run.bytes;
-            runs.push(read_at(&mut self.file, run.at, run.bytes)?);
+            runs.push((run.order, read_at(&mut self.file, run.at, run.bytes)?));
         }
         let mut chunk = Chunk::with_capacity(bytes);
-        runs.iter().for_each(|run| self.take_entries(run, &mut chunk));
+        runs.iter().for_each(|(order, run)| self.take_entries(*order, run, &mut chunk));
         let signal = if first.signal == Signal::Traces as usize { Signal::Traces } else { Signal::Logs };
         Ok(Some((signal, chunk)))
     }
 
     /// Takes a run's records up to the first that is not whole.
-    fn take_entries(&mut self, mut run: &[u8], chunk: &mut Chunk) {
+    fn take_entries(&mut self, order: u64, mut run: &[u8], chunk: &mut Chunk) {
         while let Some((head, rest)) = run.split_first_chunk::<ENTRY_HEAD_BYTES>()
             && let Some((expected, rest)) = rest.split_first_chunk::<CHECKSUM_BYTES>()
         {
             let (scope, records, len) = read_entry_head(head);
-            let record = rest.get(..len).filter(|record| checksum(head, record) == *expected);
+            let record = rest.get(..len).filter(|record| checksum(order, head, record) == *expected);
             let Some((record, scope)) = record.zip(self.scopes.get(&scope.to_u16())) else { break };
             chunk.push(*scope, records, record);
             run = &rest[len..];

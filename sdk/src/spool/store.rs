@@ -360,7 +360,8 @@ pub(super) fn service_folder(folder: &Path, service_name: &str) -> PathBuf {
 /// A name in it that no other file has, and the greater the later.
 pub(super) fn new_path(folder: &Path, extension: &str) -> PathBuf {
     let millis = unix_nano(SystemTime::now()) / 1_000_000;
-    folder.join(format!("{millis:015}-{:08x}.{extension}", fastrand::u32(..)))
+    let process = std::process::id(); // a forked child has its parent's random numbers
+    folder.join(format!("{millis:015}-{process:07}-{:08x}.{extension}", fastrand::u32(..)))
 }
 
 /// For this user alone, with the folders above it as the process's umask wants them.

@@ -29,7 +29,7 @@ fn is_ready(stderr: &File) -> bool {
     let timeout = if IS_STUCK.load(Ordering::Relaxed) { Duration::ZERO } else { TIMEOUT };
     let mut asked = libc::pollfd { fd: stderr.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: it is one such structure, borrowed for the call.
-    let is_ready = unsafe { libc::poll(&raw mut asked, 1, timeout.as_millis() as libc::c_int) } != 0; // an error comes again from `write`
+    let is_ready = unsafe { libc::poll(&raw mut asked, 1, timeout.as_millis() as libc::c_int) } > 0;
     IS_STUCK.store(!is_ready, Ordering::Relaxed);
     is_ready
 }
