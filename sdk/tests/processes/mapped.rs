@@ -43,7 +43,7 @@ fn kill_9_at_any_moment_loses_no_record_whose_call_had_returned() {
         let begun: usize = returned.iter().map(|returned| returned + 1).sum();
         assert!(came.len() <= begun, "seed {seed}: {} records of at most {begun}", came.len());
         if is_away {
-            assert_eq!(taken_over.taken_over.found as usize, came.values().sum(), "seed {seed}: {taken_over}");
+            assert_eq!(taken_over.taken_over.found as usize, came.values().sum::<usize>(), "seed {seed}: {taken_over}");
         }
         assert_eq!(files(folder.path()), Vec::<PathBuf>::new(), "seed {seed}");
     }
