@@ -29,8 +29,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A run, with the records that are in it.
 type Live = (Signal, Mapped, Vec<Vec<u8>>);
 
-/// Does the steps in a new file of 64 KiB: what lives at the end.
-fn done(path: PathBuf, steps: Vec<Step>) -> Vec<Live> {
+/// Does the steps in a new file of 64 KiB: what lives at the end, with the file, which goes with its owner.
+fn done(path: PathBuf, steps: Vec<Step>) -> (Arc<Arena>, Vec<Live>) {
     let arena = Arc::new(Arena::create(path, 64 * 1024, b"resource").unwrap());
     let mut live: Vec<Live> = Vec::new();
     for (number, step) in (0u64..).zip(steps) {
@@ -56,7 +56,7 @@ fn done(path: PathBuf, steps: Vec<Step>) -> Vec<Live> {
             Step::Push(..) | Step::End(_) => {}
         }
     }
-    live
+    (arena, live)
 }
 
 fn read(path: &std::path::Path) -> (Left, Vec<(Signal, Chunk)>) {
@@ -79,7 +79,7 @@ proptest! {
     fn what_counts_is_found_and_nothing_else(steps in steps()) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.chunks");
-        let live = done(path.clone(), steps);
+        let (_arena, live) = done(path.clone(), steps);
         let (left, chunks) = read(&path); // as if the process had ended here
         prop_assert_eq!((&left.resource[..], left.torn_bytes), (&b"resource"[..], 0));
         let mut expected = BTreeMap::<usize, Vec<Vec<u8>>>::new();
@@ -99,7 +99,7 @@ proptest! {
     fn a_changed_byte_costs_records_and_never_gives_another(steps in steps(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.chunks");
-        let live = done(path.clone(), steps);
+        let (_arena, live) = done(path.clone(), steps);
         let mut bytes = std::fs::read(&path).unwrap();
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
