@@ -42,7 +42,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use opentelemetry::{KeyValue, Value as OtelValue};
+use opentelemetry::trace::Status;
+use opentelemetry::{Array, KeyValue, Value as OtelValue};
 use opentelemetry_sdk::trace::SpanData;
 use watchbell_proto::wire::{
     Fields, Value as Wire, put_bytes_field, put_fixed32_field, put_fixed64_field, put_varint_field,
@@ -294,12 +295,20 @@ impl Redaction {
         self.redact_attributes(&mut span.attributes);
         for event in &mut span.events.events {
             self.redact_attributes(&mut event.attributes);
+            self.scrub(&mut event.name);
         }
         for link in &mut span.links.links {
             self.redact_attributes(&mut link.attributes);
         }
-        if let Some(name) = self.scrubbed(&span.name) {
-            span.name = name.into();
+        self.scrub(&mut span.name);
+        if let Status::Error { description } = &mut span.status {
+            self.scrub(description);
+        }
+    }
+
+    fn scrub(&self, text: &mut Cow<'static, str>) {
+        if let Some(scrubbed) = self.scrubbed(text) {
+            *text = scrubbed.into();
         }
     }
 
@@ -309,10 +318,17 @@ impl Redaction {
             if self.fate(key.as_str()).is_some() {
                 let shown = self.shown(key.as_str(), &value.as_str()).map(Cow::into_owned);
                 *value = shown.unwrap_or_default().into();
-            } else if let OtelValue::String(text) = value
-                && let Some(scrubbed) = self.scrubbed(text.as_str())
-            {
-                *value = scrubbed.into();
+                continue;
+            }
+            let texts = match value {
+                OtelValue::String(text) => std::slice::from_mut(text),
+                OtelValue::Array(Array::String(texts)) => texts.as_mut_slice(),
+                _ => continue,
+            };
+            for text in texts {
+                if let Some(scrubbed) = self.scrubbed(text.as_str()) {
+                    *text = scrubbed.into();
+                }
             }
         }
     }

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
-use opentelemetry::trace::{Span, Tracer, TracerProvider};
+use opentelemetry::trace::{Span, Status, Tracer, TracerProvider};
+use opentelemetry::{KeyValue, StringValue, Value as OtelValue};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use tracing::dispatcher::with_default;
 use watchbell::redact::{Redaction, Secret};
@@ -38,7 +38,10 @@ fn say_it(guard: &watchbell::Guard) {
     logger.emit(record);
     let mut span = guard.tracer_provider().unwrap().tracer("test").start("by the API");
     span.set_attribute(KeyValue::new("user.password", CANARY));
+    span.set_attribute(KeyValue::new("said", OtelValue::Array(vec![StringValue::from(CARD)].into())));
     span.add_event("event", vec![KeyValue::new("request.body", CANARY), KeyValue::new("said", CARD)]);
+    span.add_event(format!("{CARD} tried"), vec![]);
+    span.set_status(Status::error(format!("{CARD} declined")));
     span.end();
 }
 
