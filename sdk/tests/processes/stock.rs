@@ -19,7 +19,7 @@ use watchbell::opentelemetry::logs::AnyValue;
 use watchbell::opentelemetry::trace::TracerProvider;
 
 use super::receiver::{Absent, Received, Receiver};
-use super::{child, command, run as run_case};
+use super::{child, run as run_case};
 
 /// What a process ends with whose shutdown hung for the five seconds that the stock SDK gives it.
 const HUNG: i32 = 5;
@@ -83,16 +83,6 @@ fn while_the_collector_is_away_records_go_and_the_shutdown_says_ok() {
     let status = child.env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint()).status().expect("this program");
     assert_eq!(status.code(), Some(0));
     assert!(absent.come(true).logs().is_empty());
-}
-
-/// Ours: `at_the_cap_the_newest_records_are_dropped_and_counted`.
-#[test]
-fn its_drops_are_told_once_and_their_number_at_the_shutdown() {
-    let output = command("stock drops", &Receiver::grpc()).output().expect("this program");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let (running, ending) = told.split_once("the shutdown begins").expect("a line of the case");
-    assert_eq!(running.matches("LogDroppingStarted").count(), 1, "{running}");
-    assert_eq!((running.matches("dropped_logs_count").count(), ending.matches("dropped_logs_count").count()), (0, 1));
 }
 
 /// Ours: the tests of `correlation`.
@@ -182,7 +172,6 @@ pub(crate) fn run(case: &str) -> bool {
             let _ = provider.force_flush(); // until the batch has been tried
             end(provider);
         }
-        "stock drops" => drop_records(),
         "stock shutdown" => log().shutdown().expect("an exporter that takes all"),
         _ => return false,
     }
@@ -249,33 +238,6 @@ fn fork(provider: SdkLoggerProvider) {
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     provider.force_flush().expect("a receiver that answers");
     std::process::exit(libc::WEXITSTATUS(status));
-}
-
-/// More than a queue of two holds while an export hangs.
-#[allow(clippy::print_stderr)] // where the test looks
-fn drop_records() {
-    let config = BatchConfigBuilder::default().with_max_queue_size(2).with_max_export_batch_size(1).build();
-    let processor = BatchLogProcessor::builder(Slow).with_batch_config(config).build();
-    let provider = SdkLoggerProvider::builder().with_log_processor(processor).build();
-    let told = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let told = told.with_filter(filter_fn(|metadata| metadata.target().starts_with("opentelemetry")));
-    let bridge = OpenTelemetryTracingBridge::new(&provider);
-    let bridge = bridge.with_filter(filter_fn(|metadata| !metadata.target().starts_with("opentelemetry")));
-    tracing_subscriber::registry().with(bridge).with(told).init();
-    (0..1_000).for_each(|i| tracing::info!(i, "one of many"));
-    eprintln!("the shutdown begins");
-    let _ = provider.shutdown_with_timeout(Duration::from_millis(10));
-}
-
-/// Takes longer than the process lives.
-#[derive(Debug)]
-struct Slow;
-
-impl LogExporter for Slow {
-    async fn export(&self, _: LogBatch<'_>) -> OTelSdkResult {
-        std::thread::sleep(Duration::from_secs(60));
-        Ok(())
-    }
 }
 
 /// The text of each record, and whether it has a trace.
