@@ -11,7 +11,7 @@ mod text;
 use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, codes};
-use crate::logql::ast::{MetricExpr, MetricKind, RangeAggregation, RangeOp, Span, StageKind, VectorOp};
+use crate::logql::ast::{BinaryExpr, MetricExpr, MetricKind, RangeAggregation, RangeOp, Span, StageKind, VectorOp};
 use crate::otlp_labels::LabelConfig;
 use crate::rule_file::{Rule, RuleFile, RuleKind};
 use crate::rule_test::is_test_file;
@@ -162,6 +162,20 @@ fn items<'n>(node: &'n Node, name: &str) -> &'n [Node] {
     match field(node, name) {
         Some(Node { kind: NodeKind::Sequence(items), .. }) => items,
         _ => &[],
+    }
+}
+
+/// Calls `visit` with each operation of two operands and the expression that it is, the inner ones first.
+fn for_each_operation(expr: &MetricExpr, visit: &mut impl FnMut(&BinaryExpr, &MetricExpr)) {
+    match &expr.kind {
+        MetricKind::Vector(vector) => for_each_operation(&vector.expr, visit),
+        MetricKind::LabelReplace { expr, .. } => for_each_operation(expr, visit),
+        MetricKind::Binary(binary) => {
+            for_each_operation(&binary.lhs, visit);
+            for_each_operation(&binary.rhs, visit);
+            visit(binary, expr);
+        }
+        _ => {}
     }
 }
 

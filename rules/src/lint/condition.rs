@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Found;
+use super::{Found, for_each_operation};
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::ast::{BinaryExpr, BinaryOp, CompareOp, MetricExpr, MetricKind, RangeOp, VectorOp};
 use crate::rule_file::{Rule, RuleKind};
@@ -20,7 +20,11 @@ struct Bounds {
 }
 
 pub(super) fn lint(rule: &Rule, found: &mut Found) {
-    lint_metric(&rule.expr, found);
+    for_each_operation(&rule.expr, &mut |binary, whole| {
+        if let (BinaryOp::Compare(op), false) = (binary.op, binary.return_bool) {
+            lint_comparison(binary, op, whole, found);
+        }
+    });
     if rule.is_alert() {
         lint_alert(&rule.expr, found);
     }
@@ -58,21 +62,6 @@ fn always_has_value(expr: &MetricExpr) -> bool {
             _ => binary.rhs.is_scalar() && always_has_value(&binary.lhs),
         },
         _ => false,
-    }
-}
-
-fn lint_metric(expr: &MetricExpr, found: &mut Found) {
-    match &expr.kind {
-        MetricKind::Vector(vector) => lint_metric(&vector.expr, found),
-        MetricKind::LabelReplace { expr, .. } => lint_metric(expr, found),
-        MetricKind::Binary(binary) => {
-            lint_metric(&binary.lhs, found);
-            lint_metric(&binary.rhs, found);
-            if let (BinaryOp::Compare(op), false) = (binary.op, binary.return_bool) {
-                lint_comparison(binary, op, expr, found);
-            }
-        }
-        _ => {}
     }
 }
 

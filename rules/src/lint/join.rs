@@ -2,22 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::Found;
 use super::text::labels_of;
+use super::{Found, for_each_operation};
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::ast::{BinaryExpr, BinaryOp, MetricExpr, MetricKind};
 
 pub(super) fn lint(expr: &MetricExpr, found: &mut Found) {
-    match &expr.kind {
-        MetricKind::Vector(vector) => lint(&vector.expr, found),
-        MetricKind::LabelReplace { expr, .. } => lint(expr, found),
-        MetricKind::Binary(binary) => {
-            lint(&binary.lhs, found);
-            lint(&binary.rhs, found);
-            unjoined(binary).into_iter().for_each(|warning| found.push(binary.op_span, warning));
-        }
-        _ => {}
-    }
+    for_each_operation(expr, &mut |binary, _| {
+        unjoined(binary).into_iter().for_each(|warning| found.push(binary.op_span, warning));
+    });
 }
 
 fn unjoined(binary: &BinaryExpr) -> Option<Diagnostic> {
