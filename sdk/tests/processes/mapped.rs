@@ -20,6 +20,7 @@ const THREADS: usize = 3;
 /// It is killed after some milliseconds, at whatever it is doing then. Where its collector answers, what had been answered may come twice.
 #[test]
 fn kill_9_at_any_moment_loses_no_record_whose_call_had_returned() {
+    let mut all_returned = 0;
     for seed in 0..16u64 {
         let folder = tempfile::tempdir().expect("a folder");
         let (absent, receiver) = (Absent::new(), Receiver::http());
@@ -31,6 +32,7 @@ fn kill_9_at_any_moment_loses_no_record_whose_call_had_returned() {
             killed.env("OTEL_BLRP_SCHEDULE_DELAY", "15"); // it collects, sends and spools all the time
         }
         let returned = kill_after(&mut killed, folder.path(), Duration::from_millis(1 + seed * 37 % 101));
+        all_returned += returned.iter().sum::<usize>();
         let taken_over = take_over(folder.path(), &receiver);
         let came = numbers(&receiver);
         for (thread, returned) in returned.iter().enumerate() {
@@ -47,18 +49,14 @@ fn kill_9_at_any_moment_loses_no_record_whose_call_had_returned() {
         }
         assert_eq!(files(folder.path()), Vec::<PathBuf>::new(), "seed {seed}");
     }
+    assert!(all_returned > 0, "each was killed before its first call had returned");
 }
 
 /// Both have written when they are killed, and two start anew at the same time.
 #[test]
 fn two_processes_have_files_of_their_own() {
     let (folder, absent, receiver) = (tempfile::tempdir().expect("a folder"), Absent::new(), Receiver::http());
-    let away = || {
-        let mut command = child("mapped");
-        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint());
-        spawn(&mut command, folder.path())
-    };
-    let mut both = [away(), away()];
+    let mut both = [0, 1].map(|_| spawn_away("mapped", &absent, folder.path()));
     let begun = both.each_mut().map(|child| counted(child, 200));
     both.iter_mut().for_each(|child| child.kill().expect("a process"));
     let returned: usize =
@@ -75,9 +73,7 @@ fn two_processes_have_files_of_their_own() {
 fn a_forked_child_leaves_its_parents_chunks_alone() {
     let (folder, receiver) = (tempfile::tempdir().expect("a folder"), Receiver::http());
     let absent = Absent::new();
-    let mut parent = child("mapped, forked");
-    parent.env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint());
-    let mut parent = spawn(&mut parent, folder.path());
+    let mut parent = spawn_away("mapped, forked", &absent, folder.path());
     counted(&mut parent, 1);
     parent.kill().expect("a process");
     parent.wait().expect("its end");
@@ -90,9 +86,7 @@ fn a_forked_child_leaves_its_parents_chunks_alone() {
 fn what_looks_like_a_secret_never_reaches_the_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let absent = Absent::new();
-    let mut killed = child("mapped");
-    killed.env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint());
-    let mut killed = spawn(&mut killed, folder.path());
+    let mut killed = spawn_away("mapped", &absent, folder.path());
     assert_eq!(counted(&mut killed, 50), 50);
     killed.kill().expect("a process");
     killed.wait().expect("its end");
@@ -106,9 +100,7 @@ fn what_looks_like_a_secret_never_reaches_the_disk() {
 fn a_file_with_damage_is_sent_up_to_there_and_told() {
     let (folder, receiver) = (tempfile::tempdir().expect("a folder"), Receiver::http());
     let absent = Absent::new();
-    let mut killed = child("mapped, forked");
-    killed.env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint());
-    let mut killed = spawn(&mut killed, folder.path());
+    let mut killed = spawn_away("mapped, forked", &absent, folder.path());
     counted(&mut killed, 1);
     killed.kill().expect("a process");
     killed.wait().expect("its end");
@@ -168,6 +160,11 @@ pub(crate) fn log_and_fork() {
     (2..4).for_each(|i| tracing::info!("parent {i}"));
     report(0);
     std::thread::sleep(LONG);
+}
+
+/// A case whose collector is not there.
+fn spawn_away(case: &str, absent: &Absent, folder: &Path) -> Child {
+    spawn(child(case).env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint()), folder)
 }
 
 fn spawn(command: &mut Command, folder: &Path) -> Child {
