@@ -1,1 +1,1 @@
-//! Programs to copy from: `quickstart`, the shortest service, and `checkout`, three services with a load and a fault.
+//! Programs to copy from; the page beside them, README.md, says which is for what.
