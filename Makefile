@@ -2,7 +2,7 @@
 
 PEERS := $(or $(WATCHBELL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/watchbell)/peers
 
-test: peers lint features deny ## Everything. The first time installs the real servers and clients of the tests: about ten minutes.
+test: peers lint features deny instructions ## Everything. The first time installs the real servers and clients of the tests: about ten minutes.
 	cargo build --workspace
 	cargo test --workspace
 

@@ -1,6 +1,6 @@
 //! How many instructions a log call takes, which no other load on the machine changes: valgrind counts them.
 //!
-//! Run: `cargo bench -p watchbell --bench instructions`. It fails where a call takes more than the recorded number and a tenth
+//! Run: `make instructions`. It fails where a call of ours takes more than the recorded number and a tenth
 //! ([`RECORDED`]), and where ours takes more than six tenths of what the stock appender does.
 
 #[allow(dead_code)] // of other benchmarks
@@ -15,14 +15,14 @@ use tracing::Dispatch;
 const WARM_UP: u64 = 1_000;
 const CALLS: u64 = 1_000;
 
-/// Name, call, and instructions a call as last recorded.
-type Row = (&'static str, fn() -> Dispatch, fn(u64), u64);
+/// Name, call, and instructions a call as last recorded; none for a stack that is not ours, and differs from run to run.
+type Row = (&'static str, fn() -> Dispatch, fn(u64), Option<u64>);
 
 const RECORDED: [Row; 4] = [
-    ("watchbell, in a span", ours, call, 1877),
-    ("watchbell, without attributes", ours, |_| tracing::info!("order placed"), 1062),
-    ("watchbell, disabled level", ours, |i| tracing::debug!(i, "order {}", i), 14),
-    (STOCK, || stacks::stock(stacks::Discard, 65_536).0, call, 3382),
+    ("watchbell, in a span", ours, call, Some(1877)),
+    ("watchbell, without attributes", ours, |_| tracing::info!("order placed"), Some(1062)),
+    ("watchbell, disabled level", ours, |i| tracing::debug!(i, "order {}", i), Some(14)),
+    (STOCK, || stacks::stock(stacks::Discard, 65_536).0, call, None),
 ];
 const STOCK: &str = "stock appender and batch processor, in a span";
 
@@ -60,7 +60,8 @@ fn table() {
     let mut is_more = false;
     let counts = RECORDED.map(|(name, _, _, recorded)| {
         let count = instructions(name);
-        is_more |= count * 10 > recorded * 11;
+        is_more |= recorded.is_some_and(|recorded| count * 10 > recorded * 11);
+        let recorded = recorded.map(|recorded| recorded.to_string()).unwrap_or_default();
         text += &format!("| {name} | {count} | {recorded} |\n");
         count
     });
