@@ -2,7 +2,7 @@
 //! engine, the alerting policy and the outbox, which a thread, a replay and a simulation drive alike.
 //!
 //! What happened is decided by the log's frames alone: a batch, a clock frame when a timer was due and nothing arrived, a change of
-//! rules, the outcome of a send. Judging may run ahead of durability, its outputs may not: each waits here until the log is durable
+//! rules, the outcome of a send, a start. Judging may run ahead of durability, its outputs may not: each waits here until the log is durable
 //! up to the frame that caused it.
 
 mod fullness;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use watchbell_rules::alerting::Alerting;
 use watchbell_rules::alerting::notification::Notification;
-use watchbell_rules::engine::{Engine, EngineStats, Output as Judged, RuleStatus};
+use watchbell_rules::engine::{Engine, EngineStats, Gap, Output as Judged, RuleStatus};
 use watchbell_rules::matcher::Matched;
 use watchbell_rules::plan::Plan;
 use watchbell_rules::time::Timestamp;
@@ -143,6 +143,11 @@ impl Evaluator {
         self.engine.stats()
     }
 
+    /// The last time that nobody listened.
+    pub fn last_gap(&self) -> Option<Gap> {
+        self.engine.last_gap()
+    }
+
     /// The alerting policy, to look into.
     pub fn alerting(&self) -> &Alerting {
         &self.alerting
@@ -167,10 +172,24 @@ impl Evaluator {
                 return self.handle_batch(frame, matched);
             }
             FrameKind::Clock => self.engine.handle_timeout(frame.received),
+            FrameKind::Started => self.handle_started(frame.received),
             FrameKind::Rules => self.handle_rules(frame),
             FrameKind::Outcome => self.handle_outcome(frame),
         }
         self.settle(frame);
+    }
+
+    /// Since the last frame nobody listened. Of what was before the first one nothing is known.
+    fn handle_started(&mut self, now: Timestamp) {
+        if self.clock == Timestamp::default() {
+            return self.engine.handle_timeout(now);
+        }
+        let before = self.engine.last_gap();
+        self.engine.handle_gap(self.clock, now);
+        if let Some(gap) = self.engine.last_gap().filter(|gap| Some(*gap) != before) {
+            let (from, until, seconds) = (gap.from, gap.until, gap.duration().as_secs_f64());
+            tracing::warn!(%from, %until, seconds, "nobody listened: what is missing from that time is no silence, alerts are held until enough has been seen again");
+        }
     }
 
     /// A frame that this version cannot read leaves the rules as they are: it was checked before it was appended.

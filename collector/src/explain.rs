@@ -50,7 +50,10 @@ pub(crate) fn explanation(arguments: &ExplainArguments, clock: &SharedClock) -> 
         let backtest = Backtest::new(plan, setting.policy.clone(), history.start()?);
         let explainer = Explainer::new(rule, config.labels.clone(), at.unwrap_or(end), backtest);
         let mut explainer = explainer.map_err(|unsupported| unsupported.message)?;
-        history.for_each(&mut |batch| explainer.handle_batch(batch.bytes, batch.received))?;
+        history.for_each(&mut |batch| match batch.is_start {
+            true => explainer.handle_gap(batch.received),
+            false => explainer.handle_batch(batch.bytes, batch.received),
+        })?;
         explainer.finish(end);
         match arguments.format {
             ExplainFormat::Text => told.push(explainer.render()),

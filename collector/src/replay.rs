@@ -174,7 +174,11 @@ impl Lane {
     }
 
     fn handle(&mut self, batch: &Batch<'_>) {
-        self.backtest.handle_batch(batch.bytes, batch.received);
+        if batch.is_start {
+            self.backtest.handle_gap(batch.received);
+        } else {
+            self.backtest.handle_batch(batch.bytes, batch.received);
+        }
         self.collect();
     }
 

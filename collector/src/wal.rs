@@ -57,7 +57,7 @@
 //! | 48 | 16 | least and greatest event time (`i64::MAX` and `i64::MIN` where there is none) |
 //!
 //! The salt in the checksum means that neither a frame of the segment's former life nor one that a client put into a payload
-//! is ever taken for a frame. The header has a checksum of its own, so that headers can be walked without reading payloads.
+//! is ever taken for a frame. A frame of a kind that this version does not know is damage to it, and passed over. The header has a checksum of its own, so that headers can be walked without reading payloads.
 //!
 //! # Write
 //!
@@ -133,6 +133,8 @@ pub enum FrameKind {
     Rules = 3,
     /// How sending a notification ended.
     Outcome = 4,
+    /// Nothing: a collector has started, and since the frame before nobody listened.
+    Started = 5,
 }
 
 /// A frame to append. The log gives it its position and its receive time.

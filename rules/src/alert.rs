@@ -15,6 +15,8 @@ pub struct Patience {
     pub quiet: Duration,
     /// How long a late record may still make an instant true that looked false.
     pub settle: Duration,
+    /// Until when it is not known whether the condition is false: nobody listened for a while.
+    pub blind_until: Timestamp,
 }
 
 /// An alert's state, and the time in which its condition holds without a gap.
@@ -28,16 +30,23 @@ pub struct Phase {
     pub until: Timestamp,
 }
 
+impl Patience {
+    /// When an alert has ended whose condition has been false for so long.
+    fn ends(self, phase: Phase, after: Duration) -> Timestamp {
+        (phase.until + after).max(self.blind_until)
+    }
+}
+
 /// Decides what becomes of an alert at `now`; the same state means that nothing changes.
 pub fn next(phase: Phase, patience: Patience, now: Timestamp) -> AlertState {
     let held = phase.until > phase.active_at + patience.hold;
     match phase.state {
         AlertState::Inactive if !patience.hold.is_zero() => AlertState::Pending,
-        AlertState::Firing if now >= phase.until + patience.quiet => AlertState::Inactive,
+        AlertState::Firing if now >= patience.ends(phase, patience.quiet) => AlertState::Inactive,
         AlertState::Inactive | AlertState::Pending if held && now >= phase.active_at + patience.hold => {
             AlertState::Firing
         }
-        AlertState::Pending if now >= phase.until + patience.settle => AlertState::Inactive,
+        AlertState::Pending if now >= patience.ends(phase, patience.settle) => AlertState::Inactive,
         state => state,
     }
 }
@@ -46,8 +55,8 @@ pub fn next(phase: Phase, patience: Patience, now: Timestamp) -> AlertState {
 pub fn due(phase: Phase, patience: Patience, now: Timestamp) -> Option<Timestamp> {
     let times = match phase.state {
         AlertState::Inactive => return None,
-        AlertState::Pending => [phase.active_at + patience.hold, phase.until, phase.until + patience.settle],
-        AlertState::Firing => [phase.until, phase.until, phase.until + patience.quiet],
+        AlertState::Pending => [phase.active_at + patience.hold, phase.until, patience.ends(phase, patience.settle)],
+        AlertState::Firing => [phase.until, phase.until, patience.ends(phase, patience.quiet)],
     };
     times.into_iter().filter(|time| *time > now && *time < Timestamp::MAX).min()
 }
@@ -57,8 +66,12 @@ mod tests {
     use super::*;
     use AlertState::{Firing, Inactive, Pending};
 
-    const PATIENCE: Patience =
-        Patience { hold: Duration::from_nanos(10), quiet: Duration::from_nanos(60), settle: Duration::from_nanos(5) };
+    const PATIENCE: Patience = Patience {
+        hold: Duration::from_nanos(10),
+        quiet: Duration::from_nanos(60),
+        settle: Duration::from_nanos(5),
+        blind_until: Timestamp(0),
+    };
 
     fn at(state: AlertState, until: i64, now: i64) -> AlertState {
         next(Phase { state, active_at: Timestamp(100), until: Timestamp(until) }, PATIENCE, Timestamp(now))
@@ -91,6 +104,17 @@ mod tests {
         assert_eq!(at(Firing, 150, 209), Firing);
         assert_eq!(at(Firing, 150, 210), Inactive);
         assert_eq!(at(Firing, i64::MAX, i64::MAX - 1), Firing);
+    }
+
+    #[test]
+    fn it_does_not_end_while_it_is_not_known_whether_it_holds() {
+        let patience = Patience { blind_until: Timestamp(300), ..PATIENCE };
+        for (state, until) in [(Firing, 150), (Pending, 105)] {
+            let phase = Phase { state, active_at: Timestamp(100), until: Timestamp(until) };
+            assert_eq!(next(phase, patience, Timestamp(299)), state);
+            assert_eq!(next(phase, patience, Timestamp(300)), Inactive);
+            assert_eq!(due(phase, patience, Timestamp(200)), Some(Timestamp(300)));
+        }
     }
 
     #[test]

@@ -81,6 +81,12 @@ impl Backtest {
         self.settle(received);
     }
 
+    /// Nobody listened until now, since what was last told of.
+    pub fn handle_gap(&mut self, until: Timestamp) {
+        self.engine.handle_gap(self.clock(), until);
+        self.settle(until);
+    }
+
     /// Lets time pass without records; what falls due meanwhile happens when it is due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         while let Some(due) = self.poll_timeout().filter(|due| *due < now) {

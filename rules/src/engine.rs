@@ -27,6 +27,7 @@
 mod alerts;
 mod evidence;
 mod fill;
+mod gaps;
 mod gates;
 mod groups;
 mod patterns;
@@ -53,6 +54,7 @@ pub(crate) use fill::Fill;
 use groups::Group;
 pub(crate) use groups::{GroupWindow, LeafState};
 
+pub use gaps::{GAP_MIN, GAPS_MAX, Gap};
 pub use status::{AlertingStatus, EngineStats, Health, RuleStatus};
 
 /// What the engine says.
@@ -89,6 +91,8 @@ pub(crate) struct State {
     pub(crate) evidence_bytes: usize,
     pub(crate) leaves: Vec<LeafState>,
     pub(crate) rules: Vec<RuleState>,
+    /// When nobody listened, oldest first.
+    pub(crate) gaps: VecDeque<Gap>,
 }
 
 /// What is due at a time.
@@ -112,6 +116,7 @@ impl Engine {
             evidence_bytes: 0,
             leaves: plan.leaves.iter().map(|leaf| LeafState::new(leaf, now)).collect(),
             rules: plan.rules.iter().map(|rule| RuleState::new(rule, now)).collect(),
+            gaps: VecDeque::new(),
         };
         Self::with_state(plan, state)
     }

@@ -120,6 +120,15 @@ impl<'a> Explainer<'a> {
         self.collect();
     }
 
+    /// Nobody listened until now.
+    pub fn handle_gap(&mut self, until: Timestamp) {
+        if until > self.at {
+            self.stand();
+        }
+        self.backtest.handle_gap(until);
+        self.collect();
+    }
+
     /// Ends at the last record.
     pub fn finish(&mut self, end: Timestamp) {
         self.stand();

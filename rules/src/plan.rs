@@ -5,6 +5,7 @@
 //! is a tree over leaves.
 
 mod dispatch;
+mod doubt;
 mod edge;
 mod lower;
 
@@ -30,6 +31,7 @@ use crate::time::{Timestamp, deserialize_duration, serialize_duration};
 use crate::vector::{self, LabelSet};
 use crate::window::bucket;
 pub(crate) use dispatch::Dispatch;
+pub(crate) use doubt::{Doubt, Need};
 
 /// How the engine judges; every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -332,6 +334,8 @@ pub(crate) struct Rule {
     pub(crate) labels: Texts,
     pub(crate) kind: RuleKind,
     pub(crate) eval: Eval,
+    /// Windows that it is not sure of while records may be missing from them; none of a recording rule, which writes what there is.
+    pub(crate) doubts: Vec<Doubt>,
     /// Leaves that it reads, and the largest `offset` by which it reads each.
     pub(crate) leaves: BTreeMap<usize, Duration>,
     /// Labels that the expression's operators make: no record need have them.

@@ -1,16 +1,16 @@
 //! The engine's state as bytes, and how it passes from one set of rules to the next.
 //!
-//! A snapshot is `WBE7`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
+//! A snapshot is `WBE8`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
 //! go by their keys: what the new rules have too keeps its state, an alert whose rule is gone resolves. The keys hold types of the
 //! plan as `Debug` prints them: who changes one of these, or the state, counts the magic up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, Fill, LeafState, RuleState, State};
+use crate::engine::{Engine, Fill, Gap, LeafState, RuleState, State};
 use crate::plan::{Leaf, Plan};
 use crate::time::Timestamp;
 use crate::watermark::Watermark;
@@ -42,6 +42,7 @@ struct Keyed {
     watermarks: Vec<Watermark>,
     leaves: BTreeMap<String, LeafState>,
     rules: BTreeMap<String, RuleState>,
+    gaps: VecDeque<Gap>,
 }
 
 /// The same, to be written: it may be much, and is not copied for that.
@@ -51,6 +52,7 @@ struct KeyedRef<'a> {
     watermarks: &'a [Watermark],
     leaves: BTreeMap<&'a str, &'a LeafState>,
     rules: BTreeMap<&'a str, &'a RuleState>,
+    gaps: &'a VecDeque<Gap>,
 }
 
 impl Engine {
@@ -96,6 +98,7 @@ impl Engine {
             evidence_bytes: 0,
             leaves: leaves.map(|(fresh, leaf)| keyed.leaves.remove(&leaf.key).unwrap_or(fresh)).collect(),
             rules: rules.map(|(fresh, rule)| taken_over_rule(keyed.rules.remove(&rule.key), fresh)).collect(),
+            gaps: keyed.gaps,
         };
         state.evidence_bytes = state.leaves.iter().map(LeafState::evidence_bytes).sum();
         let mut engine = Self::with_state(plan, state).with_fill(fill);
@@ -140,6 +143,7 @@ fn keyed_ref<'a>(plan: &'a Plan, state: &'a State) -> KeyedRef<'a> {
         watermarks: &state.watermarks,
         leaves: plan.leaves.iter().map(|leaf| leaf.key.as_str()).zip(&state.leaves).collect(),
         rules: plan.rules.iter().map(|rule| rule.key.as_str()).zip(&state.rules).collect(),
+        gaps: &state.gaps,
     }
 }
 
@@ -149,7 +153,8 @@ fn keyed(plan: &Plan, state: State) -> Keyed {
         watermarks: state.watermarks,
         leaves: plan.leaves.iter().map(|leaf| leaf.key.clone()).zip(state.leaves).collect(),
         rules: plan.rules.iter().map(|rule| rule.key.clone()).zip(state.rules).collect(),
+        gaps: state.gaps,
     }
 }
 
-const MAGIC: &[u8] = b"WBE7";
+const MAGIC: &[u8] = b"WBE8";

@@ -16,6 +16,7 @@ mod loki_api;
 mod mailpit;
 mod one_trace;
 mod otelcol;
+mod outage;
 mod prometheus;
 mod promtool_oracle;
 mod python_service;

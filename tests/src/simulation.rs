@@ -233,9 +233,11 @@ impl World {
         self.start();
     }
 
+    /// Nobody listens for a while, now and then.
     fn stop(&mut self) {
         self.told.crashes += 1;
         self.process = None;
+        self.clock.advance(Duration::from_secs(self.random.u64(..2) * self.random.u64(..AWAY_SECONDS)));
         self.series.fold_again();
         self.disk.fail_nothing();
         self.network.lose_answers();
@@ -384,6 +386,8 @@ impl World {
     }
 }
 
+/// Long enough for a gap, and short enough that a story stays within the rules' windows.
+const AWAY_SECONDS: u64 = 120;
 /// It takes some 2,000.
 const HEALING_ROUNDS_MAX: u32 = 20_000;
 /// Requests that the clients send in all.

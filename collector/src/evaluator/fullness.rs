@@ -21,6 +21,8 @@ pub(super) struct Fullness {
     sources: Gauge,
     watermark: Gauge<f64, AtomicU64>,
     warming: Gauge,
+    gap_seconds: Gauge<f64, AtomicU64>,
+    gap_end: Gauge<f64, AtomicU64>,
     rules_failing: Gauge,
     pending: Gauge,
     firing: Gauge,
@@ -48,7 +50,11 @@ impl Fullness {
         );
         gauge("patterns", "Patterns that the rules with `new_pattern` remember", &fullness.patterns);
         gauge("sources", "Sources that the watermark waits for", &fullness.sources);
-        gauge("rules_warming", "Rules that tell nothing yet: their windows are not known whole", &fullness.warming);
+        gauge(
+            "rules_warming",
+            "Rules that tell nothing yet: their windows are not known whole, or nobody listened for a part of them",
+            &fullness.warming,
+        );
         gauge(
             "rules_failing",
             "Rules that could not be evaluated, or only in part; /api/v1/rules has the reasons",
@@ -60,6 +66,10 @@ impl Fullness {
         gauge("requests", "Questions that wait for the evaluator", &fullness.requests);
         let help = "Event time that all active sources have reached, in Unix time";
         registry.register("watermark_timestamp_seconds", help, fullness.watermark.clone());
+        let help = "How long nobody listened before the last start that came later than in a moment";
+        registry.register("last_gap_seconds", help, fullness.gap_seconds.clone());
+        let help = "When that ended, in Unix time";
+        registry.register("last_gap_end_timestamp_seconds", help, fullness.gap_end.clone());
         let help = "New patterns told together with others because their group had more than max_new in a window";
         registry.register("patterns_withheld", help, fullness.patterns_withheld.clone());
         let help = "Times a group found no place under groups_per_rule_max, since the rules were loaded";
@@ -83,6 +93,10 @@ impl Fullness {
         self.sources.set(engine.sources as i64);
         self.watermark.set(engine.watermark.nanos() as f64 / 1e9);
         self.warming.set(engine.warming as i64);
+        if let Some(gap) = evaluator.last_gap() {
+            self.gap_seconds.set(gap.duration().as_secs_f64());
+            self.gap_end.set(gap.until.seconds());
+        }
         self.rules_failing.set(engine.failing as i64);
         self.pending.set(engine.pending as i64);
         self.firing.set(engine.firing as i64);

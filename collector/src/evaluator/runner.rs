@@ -20,7 +20,7 @@ use super::fullness::Fullness;
 use super::losses::Losses;
 use super::skew::Skew;
 use super::snapshot::{Frozen, SnapshotStore};
-use super::{Evaluator, Output};
+use super::{Evaluator, Output, frame_of};
 use crate::clock::SharedClock;
 use crate::notify::alertmanager::Feed;
 use crate::notify::{CurrentNotifiers, DeliveryError, DeliveryResult, Notifier};
@@ -98,7 +98,7 @@ impl Metrics {
     }
 }
 
-/// Restores the evaluator from the newest snapshot and starts its thread.
+/// Restores the evaluator from the newest snapshot, says in the log that a collector has started, and starts the thread.
 ///
 /// # Errors
 /// The cursor cannot be opened, the snapshots not be read, or the thread not started.
@@ -107,6 +107,8 @@ pub fn start(parts: Parts) -> io::Result<thread::JoinHandle<()>> {
     cursor.hold();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let evaluator = restore(&parts)?;
+    // Before anything else of this life, as the queue is in order.
+    drop(parts.log.append(frame_of(FrameKind::Started, Vec::new())));
     thread::Builder::new().name("evaluator".to_owned()).spawn(move || {
         let _guard = AbortOnPanic;
         runtime.block_on(Runner::new(parts, cursor, evaluator).run());
@@ -407,6 +409,8 @@ impl Runner {
     }
 
     async fn finish(mut self) {
+        // Up to now somebody has listened, though nothing may have come for long.
+        drop(self.parts.log.append(frame_of(FrameKind::Clock, Vec::new())));
         self.wait_stored().await;
         if self.evaluator.position() <= self.durable() {
             self.store(self.evaluator.freeze());

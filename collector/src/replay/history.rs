@@ -62,6 +62,8 @@ pub struct Batch<'a> {
     pub received: Timestamp,
     /// Records in it.
     pub records: u64,
+    /// Whether a collector has started here, and nobody listened before.
+    pub is_start: bool,
     /// How much of the history has been shown with this, from 0 to 1.
     pub progress: f64,
 }
@@ -141,13 +143,13 @@ fn for_each_of_log(wal: &Wal, span: Span, visit: &mut dyn FnMut(Batch<'_>)) -> R
         let frames = wal.read(from, READ_BYTES_MAX).map_err(unreadable)?;
         let Some(last) = frames.last() else { break };
         from = last.next;
-        let is_shown =
-            |frame: &&Frame| matches!(frame.kind, FrameKind::Batch | FrameKind::Clock) && span.contains(frame.received);
+        let is_shown = |frame: &&Frame| SHOWN.contains(&frame.kind) && span.contains(frame.received);
         for frame in frames.iter().filter(is_shown) {
             visit(Batch {
                 bytes: &frame.payload,
                 received: frame.received,
                 records: frame.records.into(),
+                is_start: frame.kind == FrameKind::Started,
                 progress: part(start, from, end),
             });
         }
@@ -210,6 +212,9 @@ fn check_span((first, last): (Timestamp, Timestamp)) -> Result<(), String> {
 
 /// Ten years; see [`check_span`].
 const SPAN_NANOS_MAX: i64 = 10 * 366 * 24 * 60 * 60 * 1_000_000_000;
+
+/// The frames of a log that make a difference to other rules than its own.
+const SHOWN: [FrameKind; 3] = [FrameKind::Batch, FrameKind::Clock, FrameKind::Started];
 
 /// Payload of the log that is read at once.
 const READ_BYTES_MAX: usize = 4 << 20;

@@ -240,6 +240,7 @@ impl<'v> Gathered<'v> {
             bytes: &self.bytes,
             received: self.received,
             records: self.count as u64,
+            is_start: false,
             progress: self.shown as f64 / self.total as f64,
         });
         self.bytes.clear();

@@ -6,6 +6,7 @@
 //! known.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -160,6 +161,14 @@ impl Miner {
         self.patterns.len().max(self.messages.len())
     }
 
+    /// Nobody listened for so long: what was seen before is no older for that.
+    pub(crate) fn handle_gap(&mut self, time: Duration) {
+        let patterns = self.patterns.values_mut().map(|pattern| &mut pattern.last);
+        let messages = self.messages.values_mut().map(|message| &mut message.last);
+        let times = patterns.chain(messages).chain([&mut self.last, &mut self.oldest]);
+        times.for_each(|at| *at = *at + time);
+    }
+
     /// Forgets what was not seen since.
     pub(crate) fn forget(&mut self, before: Timestamp) {
         if before <= self.oldest {
@@ -229,8 +238,6 @@ fn word_hash(word: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::collection::vec;
     use proptest::prelude::*;
 

@@ -103,9 +103,10 @@ impl Rule {
         let RuleKind::Alert { hold, keep_firing_for, .. } = &self.kind else { return Patience::default() };
         match &self.eval {
             Eval::Edge(_) => {
-                Patience { hold: *hold, quiet: self.interval.max(*keep_firing_for), settle: self.lateness }
+                let (quiet, settle) = (self.interval.max(*keep_firing_for), self.lateness);
+                Patience { hold: *hold, quiet, settle, blind_until: Timestamp::MIN }
             }
-            Eval::Steps { quiet, .. } => Patience { hold: *hold, quiet: *quiet, settle: Duration::ZERO },
+            Eval::Steps { quiet, .. } => Patience { hold: *hold, quiet: *quiet, ..Patience::default() },
         }
     }
 }
@@ -167,10 +168,11 @@ impl Engine {
 
     /// The condition of a rule holds for an element.
     pub(super) fn raise(&mut self, rule: usize, labels: &Labels, seen: &Observation<'_>) {
-        let limit = self.plan.rules[rule].limit;
+        let (limit, blind_until) = (self.plan.rules[rule].limit, self.holds_until(rule));
         let state = &mut self.state.rules[rule];
         if let Some(entry) = state.alerts.get_mut(labels) {
-            if entry.phase.state == AlertState::Pending && seen.held.start > entry.phase.until {
+            let is_known = seen.held.start >= blind_until;
+            if entry.phase.state == AlertState::Pending && seen.held.start > entry.phase.until && is_known {
                 entry.phase.active_at = seen.held.start; // there was a gap: `for` begins anew
             }
             entry.phase.until = entry.phase.until.max(seen.held.end);
@@ -522,9 +524,14 @@ impl Engine {
     /// many, and not for the rule's `for`: each of them counts once, and would be gone before.
     fn patience(&self, rule: usize, labels: &Labels) -> Patience {
         let planned = &self.plan.rules[rule];
-        let patience = planned.patience();
+        let patience = Patience { blind_until: self.holds_until(rule), ..planned.patience() };
         let Some(config) = self.told_together(rule, labels) else { return patience };
         Patience { hold: planned.interval.min(config.window / 2), ..patience }
+    }
+
+    /// Until when no alert of a rule that is judged at the record ends; of others it is seen to where they are evaluated.
+    fn holds_until(&self, rule: usize) -> Timestamp {
+        if self.is_edge(rule) { self.sees_at(rule) } else { Timestamp::MIN }
     }
 
     fn expand(

@@ -134,11 +134,12 @@ impl Engine {
         for leaf in plan.waiting.iter().copied() {
             let Some(Gate::Sequence(gate)) = &plan.leaves[leaf].gate else { continue };
             let passed = self.state.watermarks[gate.watermark].low() - gate.lateness;
-            if self.state.leaves[leaf].deadline > passed {
+            let waits_until = self.waits_until(gate);
+            if self.state.leaves[leaf].deadline.max(waits_until) > passed {
                 continue;
             }
             let cells_before = self.state.leaves[leaf].cells;
-            let found = self.state.leaves[leaf].handle_passed(passed);
+            let found = self.state.leaves[leaf].handle_passed(passed, waits_until);
             self.cells = self.cells + self.state.leaves[leaf].cells - cells_before;
             for (key, found) in found {
                 self.judge_found(leaf, &key, &found, None);
@@ -151,6 +152,7 @@ impl Engine {
         let next = self.plan.waiting.iter().filter_map(|leaf| {
             let Some(Gate::Sequence(gate)) = &self.plan.leaves[*leaf].gate else { return None };
             let deadline = Some(self.state.leaves[*leaf].deadline).filter(|deadline| *deadline < Timestamp::MAX)?;
+            let deadline = deadline.max(self.waits_until(gate));
             Some(self.state.watermarks[gate.watermark].reaches(deadline + gate.lateness))
         });
         next.min()

@@ -202,13 +202,14 @@ impl LeafState {
         self.groups.values()
     }
 
-    /// The first records that have waited up to `passed` in vain, by their groups.
-    pub(super) fn handle_passed(&mut self, passed: Timestamp) -> Vec<(Box<[u8]>, Vec<Cell>)> {
+    /// The first records that have waited up to `passed` in vain, by their groups; none is told of before `earliest`.
+    pub(super) fn handle_passed(&mut self, passed: Timestamp, earliest: Timestamp) -> Vec<(Box<[u8]>, Vec<Cell>)> {
         let mut all = Vec::new();
         self.deadline = Timestamp::MAX;
         for group in self.groups.values_mut() {
             let GroupWindow::Sequence(sequence) = &mut group.window else { continue };
-            let (found, before) = (sequence.handle_passed(passed), sequence.len());
+            let (mut found, before) = (sequence.handle_passed(passed), sequence.len());
+            found.iter_mut().for_each(|cell| cell.at = cell.at.max(earliest));
             found.iter().for_each(|cell| sequence.found.insert(*cell));
             self.cells = self.cells + sequence.len() - before - found.len();
             self.deadline = self.deadline.min(sequence.deadline().unwrap_or(Timestamp::MAX));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +101,12 @@ impl Patterns {
         self.groups.retain(|_, miner| miner.last() >= before);
         self.oldest = self.groups.values().map(Miner::last).min().unwrap_or(before);
         self.len = self.groups.values().map(Miner::len).sum();
+    }
+
+    /// Nobody listened for so long: it does not make anything old.
+    pub(super) fn handle_gap(&mut self, time: Duration) {
+        self.groups.values_mut().for_each(|miner| miner.handle_gap(time));
+        self.oldest = self.oldest + time;
     }
 
     /// How many patterns all groups remember.

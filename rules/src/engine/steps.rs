@@ -93,7 +93,7 @@ impl Engine {
             |phase: crate::alert::Phase| phase.state == AlertState::Firing && phase.until == Timestamp::MAX;
         state.seen_empty
             && state.series.is_empty()
-            && state.last_evaluation.is_some_and(|last| last >= self.warm_at(rule))
+            && state.last_evaluation.is_some_and(|last| last >= self.warm_at(rule).max(self.sees_at(rule)))
             && state.alerts.values().all(|entry| is_settled(entry.phase))
             && self.has_no_records(rule, state.next_step)
     }
@@ -112,14 +112,15 @@ impl Engine {
 
     /// From when on a rule tells what it tells: one that does not wait does from the start.
     pub(super) fn tells_at(&self, rule: usize) -> Timestamp {
-        match &self.plan.rules[rule].eval {
+        let warm_at = match &self.plan.rules[rule].eval {
             Eval::Steps { waits_warm: true, .. } => self.warm_at(rule),
             Eval::Steps { absent, .. } => {
                 let whole = absent.iter().map(|(leaf, offset)| self.whole_at(*leaf, *offset));
                 whole.max().unwrap_or(Timestamp::MIN)
             }
-            Eval::Edge(_) => Timestamp::MIN,
-        }
+            Eval::Edge(_) => return Timestamp::MIN,
+        };
+        self.is_blind_until(rule, self.state.clock).map_or(warm_at, |sees_at| sees_at.max(warm_at))
     }
 
     fn whole_at(&self, leaf: usize, offset: Duration) -> Timestamp {
@@ -151,13 +152,21 @@ impl Engine {
     }
 
     fn judge_vector(&mut self, rule: usize, vector: &Vector, time: Timestamp) {
-        let holding: BTreeMap<&Labels, f64> = vector.iter().map(|element| (&element.labels, element.value)).collect();
+        let is_blind = self.is_blind_until(rule, time).is_some();
+        let mut holding: BTreeMap<&Labels, f64> =
+            vector.iter().map(|element| (&element.labels, element.value)).collect();
         let known: Vec<Labels> = self.state.rules[rule].alerts.keys().cloned().collect();
         for labels in known.iter().filter(|labels| !holding.contains_key(labels)) {
+            if is_blind && !self.is_back(rule, labels) {
+                continue;
+            }
             if let Some(entry) = self.state.rules[rule].alerts.get_mut(labels) {
                 entry.phase.until = entry.phase.until.min(time);
             }
             self.proceed(rule, labels, time, None, None);
+        }
+        if is_blind {
+            holding.retain(|labels, _| self.is_firing(rule, labels));
         }
         if self.is_over_limit(rule, &holding) {
             return self.end_alerts(rule);
@@ -169,6 +178,10 @@ impl Engine {
         if self.plan.rules[rule].is_tick() {
             self.refresh_all(rule);
         }
+    }
+
+    fn is_firing(&self, rule: usize, labels: &Labels) -> bool {
+        self.state.rules[rule].alerts.get(labels).is_some_and(|entry| entry.phase.state == AlertState::Firing)
     }
 
     /// Whether there would be more alerts than a ruler allows: it then has none of the rule's.

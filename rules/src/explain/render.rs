@@ -59,7 +59,7 @@ impl Explainer<'_> {
         if let Some(until) = standing.warming_until {
             let _ = writeln!(
                 out,
-                "  warming until {until}: what was before the first record is not known, and nothing is told before"
+                "  warming until {until}: what was before the first record, or while nobody listened, is not known, and nothing is told before"
             );
         }
         if let Some(until) = standing.partial_until {

@@ -89,7 +89,7 @@ pub(super) fn bound(expr: &MetricExpr) -> Option<(CompareOp, f64)> {
     }
 }
 
-fn turned(op: CompareOp) -> CompareOp {
+pub(super) fn turned(op: CompareOp) -> CompareOp {
     match op {
         CompareOp::Greater => CompareOp::Less,
         CompareOp::GreaterEqual => CompareOp::LessEqual,
@@ -125,7 +125,7 @@ fn is_of_too_little(value: &Node, op: CompareOp) -> bool {
 }
 
 /// Whether a record can only lower the values of an expression, or add one.
-fn shrinks(node: &Node) -> bool {
+pub(super) fn shrinks(node: &Node) -> bool {
     match node {
         Node::Leaf(Reading::Over { function, .. }) => function.op == RangeOp::MinOverTime,
         Node::Aggregate { op: VectorOp::Min, expr, .. } | Node::LabelReplace { expr, .. } => shrinks(expr),

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::doubt::doubts;
 use super::{
     BATCH_CELLS, Dispatch, EngineConfig, Eval, FallibleStage, Feed, Filter, Gate, Keeps, Leaf, Measure, Node, Plan,
     Reading, Rule, RuleKind, STEP, Selector, Texts, edge,
@@ -191,6 +192,12 @@ impl Compiler {
         let mut made_labels = BTreeSet::new();
         node.for_each_made_label(&mut |name| _ = made_labels.insert(name.to_owned()));
         let eval = self.eval(rule, node, bound, interval);
+        let doubts = match rule.kind {
+            rule_file::RuleKind::Alert { .. } => {
+                doubts(&eval, rule.detect.as_ref().is_some_and(|detect| detect.waits_warm))
+            }
+            rule_file::RuleKind::Record { .. } => Vec::new(),
+        };
         let key = self.key(group, rule);
         let (labels, kind) = (self.texts(rule, &rule.labels), self.kind(rule));
         self.plan.rules.push(Rule {
@@ -208,6 +215,7 @@ impl Compiler {
             labels,
             kind,
             eval,
+            doubts,
             leaves: context.leaves,
             made_labels,
             bound: bound.map(|(op, value)| (op.name().to_owned(), value)),

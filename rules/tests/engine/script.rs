@@ -8,6 +8,7 @@
 //! - `batch TIME`: the same, all in one batch that is received at TIME.
 //! - `clock TIME`: nothing comes until then; timers run when they are due.
 //! - `jump TIME`: the same, but the clock is moved on once.
+//! - `away TIME`: nobody listens until then.
 //! - `evidence`: the records behind the alerts that there are.
 //! - `groups`: how many groups have a window.
 //! - `restart`: the engine is made again from its snapshot.
@@ -91,6 +92,10 @@ impl Runner {
             }
             "clock" => self.clock(time(argument)),
             "jump" => self.engine.as_mut().unwrap().handle_timeout(time(argument)),
+            "away" => {
+                let engine = self.engine.as_mut().unwrap();
+                engine.handle_gap(engine.clock(), time(argument));
+            }
             "restart" => {
                 let engine = self.engine.as_mut().unwrap();
                 *engine = Engine::restore(engine.plan().clone(), &engine.snapshot()).unwrap();

@@ -75,6 +75,7 @@ impl Process {
             delivered: BTreeSet::new(),
         };
         process.take_up_replay();
+        drop(process.log.append(frame_of(FrameKind::Started, Vec::new())));
         process
     }
 
