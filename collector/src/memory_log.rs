@@ -13,6 +13,7 @@ use crate::wal::{AppendError, BoxFuture, Cursor, Frame, Log, NewFrame, Position,
 pub(crate) struct MemoryLog(Arc<Inner>);
 
 struct Inner {
+    identity: Option<u64>,
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
 }
@@ -27,7 +28,11 @@ struct State {
 
 impl MemoryLog {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Inner { state: Mutex::default(), progress: watch::Sender::default() }))
+        Self::with_identity(None)
+    }
+
+    pub(crate) fn with_identity(identity: Option<u64>) -> Self {
+        Self(Arc::new(Inner { identity, state: Mutex::default(), progress: watch::Sender::default() }))
     }
 
     /// Answers appends so from now on.
@@ -95,6 +100,10 @@ impl Log for MemoryLog {
 
     fn oldest(&self) -> Position {
         Position(0)
+    }
+
+    fn identity(&self, _: Position) -> Option<u64> {
+        self.0.identity
     }
 
     fn read(&self, from: Position, bytes_max: usize) -> std::io::Result<Vec<Frame>> {

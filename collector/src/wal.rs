@@ -36,7 +36,8 @@
 //! | 64 | 8 | frames in it |
 //! | 72 | 16 | least and greatest event time in it (`i64::MAX` and `i64::MIN` where there is none) |
 //!
-//! A [`Position`] is `sequence << 32 | offset in the segment`.
+//! A [`Position`] is `sequence << 32 | offset in the segment`. The salt is also what tells this log from another that has a segment of the
+//! same number: who keeps a position elsewhere keeps its segment's salt with it ([`Log::identity`]).
 //!
 //! # Frame
 //!
@@ -265,6 +266,12 @@ pub trait Log: Send + Sync + 'static {
 
     /// Opens the durable cursor of that name, at its last committed position (a new one: at the oldest frame).
     fn cursor(&self, name: &str) -> std::io::Result<Box<dyn Cursor>>;
+
+    /// A random number that tells the log from others that have this position, too; `None` where it has nothing there.
+    fn identity(&self, position: Position) -> Option<u64> {
+        let _ = position;
+        None
+    }
 
     /// A position that no frame received at or after `since` stands before; as late as the log can tell without reading.
     fn seek(&self, since: Timestamp) -> Position {

@@ -26,6 +26,9 @@ use crate::wal::{Log, Position, make_folder};
 #[derive(Serialize, Deserialize)]
 struct State {
     position: Position,
+    /// Which log it is of, as that said at the position; not known of one that was written before it was asked.
+    #[serde(default)]
+    log: Option<u64>,
     clock: Timestamp,
     rules: RuleSet,
     #[serde(with = "base64_bytes")]
@@ -41,6 +44,7 @@ struct State {
 /// A copy of the evaluator's state, to be written while the evaluator goes on.
 pub struct Frozen {
     position: Position,
+    log: Option<u64>,
     clock: Timestamp,
     rules: RuleSet,
     engine: Engine,
@@ -59,6 +63,7 @@ impl Frozen {
     pub fn to_bytes(&self) -> Vec<u8> {
         let state = State {
             position: self.position,
+            log: self.log,
             clock: self.clock,
             rules: self.rules.clone(),
             engine: self.engine.snapshot(),
@@ -84,6 +89,7 @@ impl Evaluator {
         });
         Frozen {
             position: self.position,
+            log: self.log.identity(self.position),
             clock: self.clock,
             rules: self.rules.clone(),
             engine: self.engine.clone(),
@@ -96,12 +102,17 @@ impl Evaluator {
     /// An evaluator in the state of a snapshot.
     ///
     /// # Errors
-    /// The bytes are damaged, or of a version that this one cannot read.
-    pub fn restore(bytes: &[u8], log: Arc<dyn Log>, mut outbox: Outbox) -> Result<Self, String> {
-        let state: State = serde_json::from_slice(unseal(bytes)?).map_err(|error| error.to_string())?;
-        let compiled = state.rules.compile().map_err(|error| error.to_string())?;
-        let engine = Engine::restore(Arc::clone(&compiled.plan), &state.engine).map_err(|error| error.to_string())?;
-        let alerting = Alerting::restore(compiled.policy, &state.alerting).map_err(|error| error.to_string())?;
+    /// The bytes are damaged, of a version that this one cannot read, or of another log.
+    pub fn restore(bytes: &[u8], log: Arc<dyn Log>, mut outbox: Outbox) -> Result<Self, RestoreError> {
+        let state: State = serde_json::from_slice(unseal(bytes)?)?;
+        if let (Some(of), Some(here)) = (state.log, log.identity(state.position))
+            && of != here
+        {
+            return Err(RestoreError::OfAnotherLog);
+        }
+        let compiled = state.rules.compile()?;
+        let engine = Engine::restore(Arc::clone(&compiled.plan), &state.engine)?;
+        let alerting = Alerting::restore(compiled.policy, &state.alerting)?;
         for notification in state.undelivered {
             outbox.handle_notification(Arc::unwrap_or_clone(notification));
         }
@@ -115,6 +126,21 @@ impl Evaluator {
         evaluator.alerting = alerting;
         evaluator.clock = state.clock;
         Ok(evaluator)
+    }
+}
+
+/// Why an evaluator was not restored.
+#[derive(Debug)]
+pub enum RestoreError {
+    /// The log is another one than the snapshot was made of, such as one that was deleted or has come back from a backup.
+    OfAnotherLog,
+    /// The bytes cannot be used.
+    Unusable(String),
+}
+
+impl<E: ToString> From<E> for RestoreError {
+    fn from(error: E) -> Self {
+        Self::Unusable(error.to_string())
     }
 }
 
@@ -134,28 +160,33 @@ impl SnapshotStore {
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// The newest snapshot that can be read, restored by `restore`; a damaged one is said and passed over. So is one behind the log's
-    /// `end`: it is of another log, such as one that was deleted or has come back from a backup, and its evaluator would
-    /// take the frames up to there for frames that it had judged. It is put aside under another name.
+    /// The newest snapshot that can be read, restored by `restore`; a damaged one is said and passed over. One of another log, as one behind
+    /// the log's `end` is, too, is put aside under another name: its evaluator would take the frames up to there for frames that it had judged.
     ///
     /// # Errors
     /// The folder cannot be read, or a snapshot not be put aside.
     pub fn load(
         &self,
         end: Position,
-        restore: impl Fn(&[u8]) -> Result<Evaluator, String>,
+        restore: impl Fn(&[u8]) -> Result<Evaluator, RestoreError>,
     ) -> io::Result<Option<Evaluator>> {
         for position in self.positions()?.into_iter().rev() {
             let path = self.path(position);
-            if position > end {
-                let aside = path.with_extension(OF_ANOTHER_LOG);
-                tracing::error!(path = %path.display(), aside = %aside.display(), "a snapshot is not of this log, which ends before it: was the log deleted or taken from a backup? It is put aside; alerts begin anew from what the log holds");
-                fs::rename(&path, &aside)?;
-                continue;
-            }
-            match fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| restore(&bytes)) {
+            let restored = match fs::read(&path) {
+                _ if position > end => Err(RestoreError::OfAnotherLog),
+                Ok(bytes) => restore(&bytes),
+                Err(error) => Err(error.into()),
+            };
+            match restored {
                 Ok(evaluator) => return Ok(Some(evaluator)),
-                Err(error) => tracing::error!(path = %path.display(), %error, "a snapshot cannot be used"),
+                Err(RestoreError::Unusable(error)) => {
+                    tracing::error!(path = %path.display(), %error, "a snapshot cannot be used");
+                }
+                Err(RestoreError::OfAnotherLog) => {
+                    let aside = path.with_extension(OF_ANOTHER_LOG);
+                    tracing::error!(path = %path.display(), aside = %aside.display(), "a snapshot is not of this log: was the log deleted or taken from a backup? It is put aside; alerts begin anew from what the log holds");
+                    fs::rename(&path, &aside)?;
+                }
             }
         }
         Ok(None)

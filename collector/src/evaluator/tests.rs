@@ -132,6 +132,27 @@ fn a_snapshot_of_another_log_is_put_aside() {
     assert_eq!(names, ["00000000000000000002.of-another-log"]);
 }
 
+/// However long that has grown.
+#[test]
+fn a_snapshot_goes_with_the_log_that_it_was_made_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SnapshotStore::open(folder.path()).unwrap();
+    let log = |identity| Arc::new(MemoryLog::with_identity(identity));
+    let load = |identity| {
+        let restore = |bytes: &[u8]| Evaluator::restore(bytes, log(identity), outbox());
+        store.load(Position(9), restore).unwrap().map(|evaluator| evaluator.position())
+    };
+    let mut evaluator = Evaluator::new(Position(0), log(Some(7)), outbox());
+    evaluator.handle_frame(&frame(1, FrameKind::Clock, Bytes::new()));
+    store.store(Position(2), &evaluator.snapshot()).unwrap();
+    assert_eq!(load(Some(7)), Some(Position(2)));
+    assert_eq!(load(None), Some(Position(2)), "the log has nothing there any more");
+    assert_eq!(load(Some(8)), None);
+    assert_eq!(load(Some(7)), None, "it was put aside");
+    store.store(Position(2), &paging().0.snapshot()).unwrap();
+    assert_eq!(load(Some(8)), Some(Position(2)), "of which log it is was not asked yet");
+}
+
 #[test]
 fn the_log_says_how_its_rules_are_judged() {
     let files = vec![RuleFileText { path: "rules.yaml".to_owned(), text: RULES.to_owned() }];

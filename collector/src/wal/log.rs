@@ -152,6 +152,10 @@ impl<D: Disk> Log for Wal<D> {
         Ok(Box::new(WalCursor::open(Arc::clone(&self.shared), name)))
     }
 
+    fn identity(&self, position: Position) -> Option<u64> {
+        self.shared.segments().get(&position.sequence()).map(|segment| segment.header.salt)
+    }
+
     fn seek(&self, since: Timestamp) -> Position {
         self.shared.seek(since)
     }

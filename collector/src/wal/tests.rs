@@ -173,6 +173,19 @@ fn receive_times_go_on_over_steps_and_restarts() {
 }
 
 #[test]
+fn a_place_tells_its_log_from_others_that_have_it_too() {
+    let (mut machine, mut other) = (Machine::small(1), Machine::small(1));
+    let position = machine.append_all(["a"])[0];
+    let identity = machine.wal().identity(position);
+    assert!(identity.is_some());
+    machine.crash();
+    assert_eq!(machine.wal().identity(position), identity);
+    assert_eq!(other.append_all(["a"]), [position]);
+    assert_ne!(other.wal().identity(position), identity);
+    assert_eq!(machine.wal().identity(Position(u64::MAX)), None);
+}
+
+#[test]
 fn a_full_queue_refuses_and_recovers() {
     let mut machine = Machine::small(1);
     let large = "x".repeat(5000);
