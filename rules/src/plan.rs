@@ -200,7 +200,11 @@ impl Feed {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut parts = key.split(|byte| *byte == KEY_SEPARATOR);
         match &self.groups {
-            LabelSet::Only(names) => Labels::new(names.iter().map(String::as_str).zip(parts.map(text))),
+            LabelSet::Only(names) => {
+                let is_rest = key.iter().filter(|byte| **byte == KEY_SEPARATOR).count() > names.len();
+                let own = names.iter().map(String::as_str).zip(parts.map(text));
+                Labels::new(own.chain(is_rest.then(|| (REST_LABEL, "true".to_owned()))))
+            }
             LabelSet::AllBut(_) => Labels::new(std::iter::from_fn(|| Some((text(parts.next()?), text(parts.next()?))))),
         }
     }
@@ -219,12 +223,19 @@ impl Feed {
             key.extend_from_slice(labels.get(name)?.as_bytes());
             key.push(KEY_SEPARATOR);
         }
+        if labels.get(REST_LABEL).is_some() {
+            key.push(KEY_SEPARATOR);
+        }
         Some(key.into())
     }
 }
 
-/// Stands behind every part of a group's key; no UTF-8 text holds it.
+/// Stands behind every part of a group's key; no UTF-8 text holds it. One more of them stands behind the key of a group that takes what found
+/// no place among the others.
 pub(crate) const KEY_SEPARATOR: u8 = 0xFF;
+
+/// Tells such a group from one whose labels happen to have its values.
+pub(crate) const REST_LABEL: &str = "watchbell_overflow";
 
 /// What is added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -13,7 +13,7 @@ use crate::alert::{self, Patience, Phase};
 use crate::detect::{MORE, NewPattern, PATTERN_LABEL, PATTERNS_MAX, PATTERNS_PER_GROUP_MAX};
 use crate::labels::Labels;
 use crate::matcher::Failure;
-use crate::plan::{Edge, Eval, Gate, Rule, RuleKind, Texts};
+use crate::plan::{Edge, Eval, Gate, REST_LABEL, Rule, RuleKind, Texts};
 use crate::record::EvidenceRecord;
 use crate::template::{RuleData, Template, expand_annotation};
 use crate::time::{Timestamp, format_duration};
@@ -517,7 +517,8 @@ impl Engine {
     fn told_together(&self, rule: usize, labels: &Labels) -> Option<&NewPattern> {
         let leaf = *self.plan.rules[rule].leaves.keys().next()?;
         let Some(Gate::NewPattern(config)) = &self.plan.leaves[leaf].gate else { return None };
-        (labels.get(PATTERN_LABEL) == Some(MORE)).then_some(config)
+        let is_rest = labels.get(REST_LABEL).is_some();
+        (is_rest && labels.get(PATTERN_LABEL) == Some(MORE)).then_some(config)
     }
 
     /// How long an alert waits. One that stands for several new patterns waits for the first of them to have company, so that it tells how

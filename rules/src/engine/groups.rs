@@ -265,7 +265,7 @@ fn overflow_key(groups: &LabelSet) -> Option<Box<[u8]>> {
     match groups {
         LabelSet::Only(names) if !names.is_empty() => {
             let part = [OVERFLOW.as_bytes(), &[KEY_SEPARATOR]].concat();
-            Some(part.repeat(names.len()).into())
+            Some([part.repeat(names.len()), vec![KEY_SEPARATOR]].concat().into())
         }
         _ => None,
     }

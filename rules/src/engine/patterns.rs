@@ -70,7 +70,7 @@ impl Patterns {
         let room = before + PATTERNS_MAX.saturating_sub(self.len);
         let seen = miner.observe(&String::from_utf8_lossy(text), first, last, config, learns_until, room);
         self.len = self.len + miner.len() - before;
-        let together = |text: &str| -> Box<[u8]> { [group, text.as_bytes(), &[KEY_SEPARATOR]].concat().into() };
+        let together = |text: &str| -> Box<[u8]> { [group, text.as_bytes(), &[KEY_SEPARATOR; 2]].concat().into() };
         Some(match seen {
             Seen::Before => return None,
             Seen::NewAt(at) => {
