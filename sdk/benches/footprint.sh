@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # What a way of logging adds to a program: bytes of the stripped release build, crates, and processor seconds to compile them all.
-# Each program logs one event inside a span; the versions are those of this workspace. Run: bash sdk/benches/footprint.sh
+# Each program logs one event inside a span; the versions are those of this workspace. Run: bash sdk/benches/footprint.sh [PART_OF_THE_NAME]
 set -euo pipefail
+only=${1:-}
 workspace=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # program NAME DEPENDENCIES MAIN: builds it and prints its row.
 program() {
+  [[ $1 == *"$only"* ]] || return 0
   mkdir -p "$work/src"
   cp "$workspace/Cargo.lock" "$work/Cargo.lock"
   cat >"$work/Cargo.toml" <<TOML
@@ -52,7 +54,7 @@ program "stock OpenTelemetry, logs and spans over gRPC with TLS" "$tracing
 tokio = { version = \"1\", features = [\"rt-multi-thread\", \"macros\"] }
 opentelemetry = \"0.33.1\"
 opentelemetry_sdk = \"0.33.1\"
-opentelemetry-otlp = { version = \"0.33.1\", default-features = false, features = [\"grpc-tonic\", \"logs\", \"trace\", \"gzip-tonic\", \"tls-ring\", \"tls-native-roots\"] }
+opentelemetry-otlp = { version = \"0.33.1\", default-features = false, features = [\"grpc-tonic\", \"logs\", \"trace\", \"gzip-tonic\", \"tls-ring\", \"tls-roots\"] }
 opentelemetry-appender-tracing = \"0.33.1\"
 tracing-opentelemetry = \"0.34\"
 tracing-subscriber = \"0.3\"" "use opentelemetry::trace::TracerProvider;
