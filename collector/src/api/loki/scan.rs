@@ -4,6 +4,7 @@
 //! had come later; a segment's file is kept open, and not used again, for the one read that is under way.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use watchbell_proto::otlp::logs::LogsRequest;
 use watchbell_rules::otlp_labels::LabelConfig;
@@ -15,7 +16,7 @@ use watchbell_rules::time::Timestamp;
 use super::Failure;
 use super::metrics::Metrics;
 use super::work::Stop;
-use crate::wal::{Frame, FrameKind, Log, Part, Position};
+use crate::wal::{Frame, FrameKind, Log, Part, Position, Progress};
 
 /// A log as a query reads it.
 pub(super) struct Scan<'a> {
@@ -134,6 +135,7 @@ impl<'a> Scan<'a> {
                 at += 1;
                 continue;
             }
+            self.let_commit_pass()?;
             let run = together(&places[at..]);
             for frame in self.frames(&places[at..at + run])? {
                 self.count(&frame)?;
@@ -142,6 +144,20 @@ impl<'a> Scan<'a> {
                 take(target, &batch)?;
             }
             at += run;
+        }
+        Ok(())
+    }
+
+    /// Waits until what is being made durable now is: so a query makes the commit of a batch later by one read at most, however much it reads.
+    fn let_commit_pass(&self) -> Result<(), Failure> {
+        let progress = self.log.progress();
+        let before = *progress.borrow();
+        let passed = |now: Progress| now.durable >= before.appended || now.failures != before.failures;
+        while !passed(*progress.borrow()) {
+            if self.stop.is_set() {
+                return Err(QueryError::stopped().into());
+            }
+            std::thread::sleep(COMMIT_POLL);
         }
         Ok(())
     }
@@ -186,6 +202,9 @@ fn together(places: &[Place]) -> usize {
 fn overlaps(a: (Timestamp, Timestamp), b: (Timestamp, Timestamp)) -> bool {
     a.0 <= b.1 && b.0 <= a.1
 }
+
+/// How often it is looked whether a commit is through.
+const COMMIT_POLL: Duration = Duration::from_micros(500);
 
 /// Payload that is read at once.
 const READ_BYTES_MAX: usize = 1 << 20;

@@ -8,12 +8,14 @@ use tower::ServiceExt;
 use watchbell_rules::loki_push;
 use watchbell_rules::query::batches::record_time;
 use watchbell_rules::query::records::{self, Format, LineLabels};
+use watchbell_rules::query::series::{Counting, SeriesQuery};
 use watchbell_rules::query::{Direction, Limits, Query, When};
 use watchbell_rules::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::memory_log::MemoryLog;
 use crate::telemetry;
 use crate::wal::{self, DataDir, FrameKind, NewFrame, Wal, WalConfig};
 
@@ -309,4 +311,29 @@ fn no_more_queries_wait_than_may_and_none_takes_too_long() {
         assert_eq!(second.unwrap_err().status, StatusCode::GATEWAY_TIMEOUT);
         assert!(third.unwrap_err().message.contains("queries_waiting_max"));
     });
+}
+
+#[test]
+fn a_query_reads_nothing_while_a_commit_is_under_way() {
+    let log = MemoryLog::new();
+    let append = || {
+        let payload = loki_push::from_json(push_json(&[(1, 1_000_000_000, 1)]).as_bytes()).unwrap().request.into();
+        drop(log.append(NewFrame { kind: FrameKind::Batch, hash: 1, event_span: None, records: 1, payload }));
+    };
+    append();
+    log.hold(true);
+    append();
+    let (reader, metrics) = (log.clone(), Metrics::register(&mut prometheus_client::registry::Registry::default()));
+    let look = move || {
+        let (labels, stop) = (LabelConfig::default(), work::Stop::default());
+        let mut series = SeriesQuery::new(&[], (Timestamp::MIN, Timestamp::MAX), Counting::No, 10).unwrap();
+        let mut scan = scan::Scan::new(&reader, &labels, &stop, &metrics, u64::MAX);
+        scan.series(&mut series).map_err(|failure| failure.message).unwrap();
+        scan.batches
+    };
+    let thread = std::thread::spawn(look);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!thread.is_finished(), "it has read while the disk was busy with a commit");
+    log.hold(false);
+    assert_eq!(thread.join().unwrap(), 2);
 }
