@@ -159,7 +159,7 @@ fn write(
     }
     writer.context();
     if pipeline.baggage.is_wanted() {
-        pipeline.baggage.each_of_current(|key, value| writer.text(key, value));
+        pipeline.baggage.each_of_current(|key, value| writer.baggage(key, value));
     }
     writer.finish(span)
 }

@@ -17,7 +17,7 @@
 //! # Ok::<(), watchbell::InitError>(())
 //! ```
 
-mod value;
+pub(crate) mod value;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,7 +30,7 @@ use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 use opentelemetry::{InstrumentationScope, Key};
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::logs::SdkLogRecord;
-use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
+use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field, varint_len};
 
 use crate::callsite::{ScopeId, put_attribute};
 use crate::context;
@@ -188,10 +188,25 @@ impl Record {
         }
     }
 
+    fn has_attribute(&self, key: &str) -> bool {
+        let own = self.bytes.get(TIMES_BYTES..).unwrap_or_default();
+        view::key_values(own, view::ATTRIBUTES).any(|(known, _)| known == key)
+    }
+
+    /// Takes an attribute out whose name is given once more: the last value counts.
+    fn forget_attribute(&mut self, key: &str) {
+        let own = view::messages(&self.bytes[TIMES_BYTES..], view::ATTRIBUTES);
+        let Some(known) = own.into_iter().find(|raw| view::key_value(raw).0 == key) else { return };
+        let start = known.as_ptr() as usize - self.bytes.as_ptr() as usize;
+        let head = 1 + varint_len(known.len() as u64); // the field's number and its length
+        let range = start - head..start + known.len();
+        self.bytes.drain(range);
+        self.attributes -= 1;
+    }
+
     /// A field of the context, unless the record has it itself.
     fn put_of_context(&mut self, key: &str, value: view::Value<'_>) {
-        let own = self.bytes.get(TIMES_BYTES..).unwrap_or_default();
-        if view::key_values(own, view::ATTRIBUTES).any(|(known, _)| known == key) {
+        if self.has_attribute(key) {
             return;
         }
         let value = match value {
@@ -221,8 +236,11 @@ impl Record {
             view::key_values(attributes, view::ATTRIBUTES).for_each(|(key, value)| self.put_of_context(key, value));
         });
         if pipeline.baggage.is_wanted() {
-            let put = |key: &str, value: &str| self.put_attribute(key, &AnyValue::from(value.to_owned()));
-            pipeline.baggage.each_of_current(put);
+            pipeline.baggage.each_of_current(|key, value| {
+                if !self.has_attribute(key) {
+                    self.put_attribute(key, &AnyValue::from(value.to_owned()));
+                }
+            });
         }
         if self.dropped_attributes > 0 {
             put_varint_field(&mut self.bytes, 7, u64::from(self.dropped_attributes));
@@ -299,7 +317,9 @@ impl LogRecord for Record {
     }
 
     fn add_attribute<K: Into<Key>, V: Into<AnyValue>>(&mut self, key: K, value: V) {
-        self.put_attribute(key.into().as_str(), &value.into());
+        let key = key.into();
+        self.forget_attribute(key.as_str());
+        self.put_attribute(key.as_str(), &value.into());
     }
 
     fn set_trace_context(&mut self, trace_id: TraceId, span_id: SpanId, flags: Option<TraceFlags>) {

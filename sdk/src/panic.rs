@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::borrow::Cow;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,6 +23,7 @@ use crate::record::{SpanIds, put_time_fields};
 use crate::redact::Redaction;
 use crate::sink::Sinks;
 use crate::threads::Threads;
+use crate::view::{ATTRIBUTES, key_values};
 
 /// Records each panic, then does what was done before. Where a panic ends the process (`panic = "abort"`) all that was recorded is sent
 /// first, for at most `timeout`.
@@ -44,7 +46,7 @@ fn record(pipeline: &Pipeline, info: &PanicHookInfo<'_>) -> bool {
     });
     let Some(span) = span.unwrap_or(Some(SpanIds::NONE)) else { return false };
     let mut record = Vec::new();
-    put_panic(&mut record, info, &span, pipeline.redaction.as_deref());
+    put_panic(&mut record, info, &span, pipeline);
     let scope = ScopeId::of_target("panic");
     let consoles = pipeline.sinks.as_ref().map_or(Ways::NONE, Sinks::consoles_in_call); // the hook that was set before shows it there
     let ways = pipeline.ways(scope, Level::ERROR).without(consoles);
@@ -52,12 +54,14 @@ fn record(pipeline: &Pipeline, info: &PanicHookInfo<'_>) -> bool {
     true
 }
 
-fn put_panic(out: &mut Vec<u8>, info: &PanicHookInfo<'_>, span: &SpanIds, redaction: Option<&Redaction>) {
+fn put_panic(out: &mut Vec<u8>, info: &PanicHookInfo<'_>, span: &SpanIds, pipeline: &Pipeline) {
+    let redaction = pipeline.redaction.as_deref();
     put_time_fields(out, unix_nano(SystemTime::now()));
     put_varint_field(out, 2, 17);
     put_bytes_field(out, 3, b"ERROR");
     let mut put_text = |key: &str, text: &str| {
-        put_attribute(out, key, |out| put_bytes_field(out, 1, cut(text).as_bytes()));
+        let Some(text) = shown(redaction, key, text) else { return };
+        put_attribute(out, key, |out| put_bytes_field(out, 1, cut(&text).as_bytes()));
     };
     let message = message(info.payload());
     put_text("exception.type", "panic");
@@ -80,9 +84,22 @@ fn put_panic(out: &mut Vec<u8>, info: &PanicHookInfo<'_>, span: &SpanIds, redact
         put_text("code.file.path", location.file());
         put_attribute(out, "code.line.number", |out| put_varint_field(out, 3, u64::from(location.line())));
     }
-    put_message_field(out, 5, |out| put_bytes_field(out, 1, cut(message).as_bytes()));
+    let body = shown(redaction, "exception.message", message).unwrap_or(Cow::Borrowed("a panic"));
+    put_message_field(out, 5, |out| put_bytes_field(out, 1, cut(&body).as_bytes()));
     put_context(out, redaction);
+    if pipeline.baggage.is_wanted() {
+        pipeline.baggage.each_of_current(|key, value| {
+            let is_known = key_values(out, ATTRIBUTES).any(|(known, _)| known == key);
+            if let Some(value) = shown(redaction, key, value).filter(|_| !is_known) {
+                put_attribute(out, key, |out| put_bytes_field(out, 1, cut(&value).as_bytes()));
+            }
+        });
+    }
     span.put(out);
+}
+
+fn shown<'t>(redaction: Option<&Redaction>, key: &str, text: &'t str) -> Option<Cow<'t, str>> {
+    redaction.map_or(Some(Cow::Borrowed(text)), |redaction| redaction.shown(key, text))
 }
 
 /// The fields of the context that the thread panics in.

@@ -26,7 +26,7 @@ use crate::lane::map_current_context;
 use crate::limits::{Limits, VALUE_BYTES_MAX, cut_to};
 use crate::redact::{Fate, Redaction};
 use crate::severity;
-use crate::view::{ATTRIBUTES, Value, key_value};
+use crate::view::{ATTRIBUTES, Value, key_value, key_values};
 
 /// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
 pub(crate) const RECORD_BYTES_MAX: usize = 256 * 1024;
@@ -110,20 +110,33 @@ impl<'a> LogRecordWriter<'a> {
         context::with_current(|attributes, left_out| {
             self.dropped_attributes += left_out;
             let callsite = self.callsite;
-            self.encoded_but(attributes, |key| callsite.has_field(key));
+            self.encoded_but(attributes, |this, key| {
+                callsite.has_field(key) || callsite.is_log() && this.has_attribute(key)
+            });
         });
+    }
+
+    /// Appends an entry of the baggage, unless the record has an attribute of that name.
+    pub(crate) fn baggage(&mut self, key: &str, value: &str) {
+        if !self.has_attribute(key) {
+            self.text(key, value);
+        }
+    }
+
+    fn has_attribute(&self, key: &str) -> bool {
+        key_values(self.out.get(TIMES_BYTES..).unwrap_or_default(), ATTRIBUTES).any(|(known, _)| known == key)
     }
 
     /// Appends attributes that are encoded already, as fields of a `LogRecord`.
     #[cfg(feature = "log")]
     pub(crate) fn encoded(&mut self, attributes: &[u8]) {
-        self.encoded_but(attributes, |_| false);
+        self.encoded_but(attributes, |_, _| false);
     }
 
-    fn encoded_but(&mut self, attributes: &[u8], is_left_out: impl Fn(&str) -> bool) {
+    fn encoded_but(&mut self, attributes: &[u8], is_left_out: impl Fn(&Self, &str) -> bool) {
         for field in Fields::new(attributes) {
             if let (ATTRIBUTES, Wire::Bytes(attribute)) = field
-                && !is_left_out(key_value(attribute).0)
+                && !is_left_out(self, key_value(attribute).0)
             {
                 self.encoded_one(attribute);
             }
@@ -288,7 +301,7 @@ impl Visit for LogRecordWriter<'_> {
     }
 
     fn record_bytes(&mut self, field: &Field, value: &[u8]) {
-        self.attribute(field, |out, _| put_bytes_field(out, 7, &value[..value.len().min(VALUE_BYTES_MAX)]));
+        self.attribute(field, |out, max| put_bytes_field(out, 7, &value[..value.len().min(VALUE_BYTES_MAX).min(max)]));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {

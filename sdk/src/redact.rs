@@ -46,7 +46,7 @@ use opentelemetry::trace::Status;
 use opentelemetry::{Array, KeyValue, Value as OtelValue};
 use opentelemetry_sdk::trace::SpanData;
 use watchbell_proto::wire::{
-    Fields, Value as Wire, put_bytes_field, put_fixed32_field, put_fixed64_field, put_varint_field,
+    Fields, Value as Wire, put_bytes_field, put_fixed32_field, put_fixed64_field, put_message_field, put_varint_field,
 };
 
 use crate::callsite::put_attribute;
@@ -121,8 +121,8 @@ impl Redaction {
         Self { number: Self::new().number, ..self }
     }
 
-    /// What usually is: the keys `*password*`, `*passwd*`, `*secret*`, `*token`, `*api_key*`, `*apikey*`, `*private_key*`, `authorization`, `cookie`,
-    /// `set-cookie`, and of values [`Values::Cards`], [`Values::BearerTokens`] and [`Values::ProviderKeys`].
+    /// What usually is: the keys `*password*`, `*passwd*`, `pwd`, `*passphrase*`, `*secret*`, `*token`, `*credential`, `*credentials`, `*api_key*`, `*apikey*`, `*private_key*`,
+    /// `authorization`, `proxy_authorization`, `cookie`, `set_cookie`, and of values [`Values::Cards`], [`Values::BearerTokens`] and [`Values::ProviderKeys`].
     ///
     /// ```
     /// let redaction = watchbell::redact::Redaction::usual();
@@ -131,27 +131,32 @@ impl Redaction {
         let keys = [
             "*password*",
             "*passwd*",
+            "pwd",
+            "*passphrase*",
             "*secret*",
             "*token",
+            "*credential",
+            "*credentials",
             "*api_key*",
             "*apikey*",
             "*private_key*",
             "authorization",
+            "proxy_authorization",
             "cookie",
-            "set-cookie",
+            "set_cookie",
         ];
         let this = keys.into_iter().fold(Self::new(), Self::key);
         this.values(Values::Cards).values(Values::BearerTokens).values(Values::ProviderKeys)
     }
 
-    /// Masks fields of this name, as `[redacted]`. Case does not matter, `*` is anything, and a name without it is also found behind the last point of a
-    /// longer one: `password` is also `user.password`.
+    /// Masks fields of this name, as `[redacted]`, and entries of this name within values that are maps. Case does not matter, nor whether `-` or `_` joins words, `*` is
+    /// anything, and a name without it is also found behind the last point of a longer one: `api_key` is also `user.API-Key`.
     ///
     /// ```
     /// let redaction = watchbell::redact::Redaction::usual().key("iban").key("card.*");
     /// ```
     pub fn key(mut self, pattern: &str) -> Self {
-        self.keys.push((pattern.to_lowercase(), Fate::Masked));
+        self.keys.push((plain(pattern), Fate::Masked));
         self
     }
 
@@ -161,7 +166,7 @@ impl Redaction {
     /// let redaction = watchbell::redact::Redaction::usual().drop_key("*.body");
     /// ```
     pub fn drop_key(mut self, pattern: &str) -> Self {
-        self.keys.push((pattern.to_lowercase(), Fate::Dropped));
+        self.keys.push((plain(pattern), Fate::Dropped));
         self
     }
 
@@ -181,7 +186,7 @@ impl Redaction {
         if secret.is_empty() {
             return self.key(pattern);
         }
-        self.keys.push((pattern.to_lowercase(), Fate::Hashed(self.hashes.len())));
+        self.keys.push((plain(pattern), Fate::Hashed(self.hashes.len())));
         self.hashes.push(hash::Key::new(secret));
         self
     }
@@ -220,7 +225,7 @@ impl Redaction {
         if self.keys.is_empty() {
             return None;
         }
-        let key = key.to_lowercase();
+        let key = plain(key);
         let last = key.rsplit('.').next().unwrap_or_default();
         let fits = |pattern: &str| fits(pattern, &key) || fits(pattern, last);
         let found = self.keys.iter().filter(|(pattern, _)| fits(pattern)).map(|(_, fate)| *fate);
@@ -265,27 +270,47 @@ impl Redaction {
     /// The content of a `LogRecord` without what looks like a secret; `None` where there is nothing of that.
     pub(crate) fn scrubbed_record(&self, record: &[u8]) -> Option<Vec<u8>> {
         const BODY: u32 = 5;
-        if self.values.is_empty() {
+        if self.values.is_empty() && self.keys.is_empty() {
             return None;
         }
         rewritten(record, |number, bytes| match number {
-            BODY => self.scrubbed_value(bytes, VALUE_DEPTH),
-            ATTRIBUTES => self.scrubbed_key_value(bytes, VALUE_DEPTH),
+            BODY => self.scrubbed_value(bytes, VALUE_DEPTH).map(Change::Other),
+            ATTRIBUTES => self.scrubbed_key_value(bytes, VALUE_DEPTH).map(Change::Other),
             _ => None,
         })
     }
 
     fn scrubbed_key_value(&self, raw: &[u8], depth_left: u32) -> Option<Vec<u8>> {
-        rewritten(raw, |number, bytes| if number == 2 { self.scrubbed_value(bytes, depth_left) } else { None })
+        rewritten(raw, |number, bytes| match number {
+            2 => self.scrubbed_value(bytes, depth_left).map(Change::Other),
+            _ => None,
+        })
+    }
+
+    /// An entry of a map, whose key may say that it is secret. What is hidden already stays as it is.
+    fn scrubbed_entry(&self, raw: &[u8], depth_left: u32) -> Option<Change> {
+        let (key, value) = key_value(raw);
+        if self.fate(key).is_none() {
+            return self.scrubbed_key_value(raw, depth_left).map(Change::Other);
+        }
+        let value = value.to_string();
+        if value == REDACTED || is_hash(&value) {
+            return None;
+        }
+        let Some(shown) = self.shown(key, &value) else { return Some(Change::LeftOut) };
+        let mut out = Vec::new();
+        put_bytes_field(&mut out, 1, key.as_bytes());
+        put_message_field(&mut out, 2, |out| put_bytes_field(out, 1, shown.as_bytes()));
+        Some(Change::Other(out))
     }
 
     /// The content of an `AnyValue`.
     fn scrubbed_value(&self, raw: &[u8], depth_left: u32) -> Option<Vec<u8>> {
         let within = depth_left.checked_sub(1)?;
         rewritten(raw, |number, bytes| match number {
-            1 => self.scrubbed(str::from_utf8(bytes).ok()?).map(String::into_bytes),
-            5 => rewritten(bytes, |_, value| self.scrubbed_value(value, within)),
-            6 => rewritten(bytes, |_, entry| self.scrubbed_key_value(entry, within)),
+            1 => self.scrubbed(str::from_utf8(bytes).ok()?).map(|text| Change::Other(text.into_bytes())),
+            5 => rewritten(bytes, |_, value| self.scrubbed_value(value, within).map(Change::Other)).map(Change::Other),
+            6 => rewritten(bytes, |_, entry| self.scrubbed_entry(entry, within)).map(Change::Other),
             _ => None,
         })
     }
@@ -349,8 +374,15 @@ impl fmt::Debug for Redaction {
 /// Deepest nesting of values (32), which is as deep as they are made.
 const VALUE_DEPTH: u32 = 33;
 
-/// The message with those length-delimited fields changed for which `change` has other bytes; `None` if there are none.
-fn rewritten(raw: &[u8], change: impl Fn(u32, &[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+/// What becomes of a field.
+enum Change {
+    /// It has these bytes.
+    Other(Vec<u8>),
+    LeftOut,
+}
+
+/// The message with those length-delimited fields changed for which there is a change; `None` if there are none.
+fn rewritten(raw: &[u8], change: impl Fn(u32, &[u8]) -> Option<Change>) -> Option<Vec<u8>> {
     let mut changes = Vec::new(); // allocates nothing while it is empty
     for (i, (number, value)) in Fields::new(raw).enumerate() {
         if let Wire::Bytes(bytes) = value
@@ -364,7 +396,8 @@ fn rewritten(raw: &[u8], change: impl Fn(u32, &[u8]) -> Option<Vec<u8>>) -> Opti
     let mut out = Vec::with_capacity(raw.len());
     for (i, (number, value)) in Fields::new(raw).enumerate() {
         match (value, changes.next_if(|(at, _)| *at == i)) {
-            (_, Some((_, changed))) => put_bytes_field(&mut out, number, &changed),
+            (_, Some((_, Change::Other(changed)))) => put_bytes_field(&mut out, number, &changed),
+            (_, Some((_, Change::LeftOut))) => {}
             (Wire::Bytes(bytes), None) => put_bytes_field(&mut out, number, bytes),
             (Wire::Varint(value), None) => put_varint_field(&mut out, number, value),
             (Wire::Fixed64(value), None) => put_fixed64_field(&mut out, number, value),
@@ -387,6 +420,16 @@ fn masked(text: &str, find: &dyn Fn(&str) -> Option<Range<usize>>) -> Option<Str
         rest = after;
     }
     (!out.is_empty()).then(|| out + rest)
+}
+
+/// A key by which keys are compared.
+fn plain(key: &str) -> String {
+    key.to_lowercase().replace('-', "_")
+}
+
+/// Whether it is what a hash is shown as.
+fn is_hash(text: &str) -> bool {
+    text.strip_prefix("hmac:").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Whether a pattern of lower-case letters with `*` for anything fits all of the text.
@@ -465,6 +508,13 @@ mod tests {
             ("old_password_hash", Some(Fate::Masked)),
             ("access_token", Some(Fate::Masked)),
             ("tokens", None),
+            ("x-api-key", Some(Fate::Masked)),
+            ("Proxy-Authorization", Some(Fate::Masked)),
+            ("http.response.header.set-cookie", Some(Fate::Masked)),
+            ("db.pwd", Some(Fate::Masked)),
+            ("ssh.passphrase", Some(Fate::Masked)),
+            ("aws_credentials", Some(Fate::Masked)),
+            ("private-key", Some(Fate::Masked)),
             ("http.request.header.authorization", Some(Fate::Masked)),
             ("authorization_url", None),
             ("card.pin", Some(Fate::Masked)),
@@ -474,6 +524,27 @@ mod tests {
         ] {
             assert_eq!(redaction.fate(key), fate, "{key}");
         }
+    }
+
+    #[test]
+    fn a_key_within_a_map_is_found_once() {
+        use crate::logs::value;
+        use opentelemetry::logs::AnyValue;
+        let map = |entries: &[(&'static str, AnyValue)]| {
+            AnyValue::Map(Box::new(entries.iter().cloned().map(|(key, value)| (key.into(), value)).collect()))
+        };
+        let user = map(&[("password", "hunter2".into()), ("request.body", "x".into()), ("name", "ann".into())]);
+        let mut record = Vec::new();
+        put_message_field(&mut record, 5, |out| {
+            value::put(out, &AnyValue::ListAny(Box::new(vec![user.clone()])), usize::MAX)
+        });
+        put_attribute(&mut record, "user", |out| value::put(out, &map(&[("of", user)]), usize::MAX));
+        let redaction = Redaction::usual().drop_key("*.body");
+        let scrubbed = redaction.scrubbed_record(&record).unwrap();
+        let text = String::from_utf8_lossy(&scrubbed);
+        assert!(!text.contains("hunter2") && !text.contains("request.body"), "{text:?}");
+        assert_eq!((text.matches("ann").count(), text.matches(REDACTED).count()), (2, 2));
+        assert_eq!(redaction.scrubbed_record(&scrubbed), None);
     }
 
     proptest! {

@@ -284,6 +284,13 @@ impl Sink {
         matches!(self.target, Target::Stderr | Target::Stdout)
     }
 
+    fn is_file(&self) -> bool {
+        #[cfg(feature = "files")]
+        return matches!(self.target, Target::File(_));
+        #[cfg(not(feature = "files"))]
+        false
+    }
+
     pub(crate) fn directives(&self) -> Result<Option<Directives>, String> {
         let parsed = self.levels.as_deref().map(str::parse).transpose();
         parsed.map_err(|error: String| format!("the levels of the sink `{}` are not understood: {error}", self.name))
@@ -291,6 +298,10 @@ impl Sink {
 
     fn open(self, resource: &Arc<[KeyValue]>) -> Result<Open, String> {
         let wrong = |error: String| format!("the sink `{}` cannot be set up: {error}", self.name);
+        let writes_lines = self.is_console() || self.is_file();
+        if self.format.is_some() && !writes_lines {
+            return Err(wrong("it has a format of its own; leave `format` out".to_owned()));
+        }
         let has_colors = self.colors.unwrap_or_else(|| self.is_on_terminal() && !is_no_color_set());
         let is_file = !self.is_console();
         let format = self.format.clone().unwrap_or(if is_file { Format::Json } else { Format::Pretty });

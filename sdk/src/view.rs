@@ -388,7 +388,7 @@ pub(crate) fn level(severity_number: u8) -> Level {
     }
 }
 
-fn messages(raw: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn messages(raw: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
     Fields::new(raw).filter_map(move |field| match field {
         (number, Wire::Bytes(content)) if number == wanted => Some(content),
         _ => None,

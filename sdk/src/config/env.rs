@@ -293,10 +293,14 @@ impl Env {
         let name = format!("OTEL_{}_EXPORTER", signal.env_name());
         let has_console = signal == Signal::Logs && cfg!(feature = "console");
         let has_otlp = signal != Signal::Metrics || cfg!(feature = "metrics");
-        let Some(list) = self.get(&name) else { return Exporters { otlp: has_otlp, console: has_console } };
-        let mut exporters = Exporters { otlp: false, console: false };
+        let usual = Exporters { otlp: has_otlp, console: has_console };
+        let Some(list) = self.get(&name) else { return usual };
+        let (mut exporters, mut is_known) = (Exporters { otlp: false, console: false }, false);
         for exporter in list.split(',').map(str::trim) {
-            match exporter.to_ascii_lowercase().as_str() {
+            let exporter_name = exporter.to_ascii_lowercase();
+            // Another exporter is meant by the last three, which there is not here: no reason to send by OTLP.
+            is_known |= matches!(exporter_name.as_str(), "otlp" | "none" | "console" | "prometheus" | "zipkin");
+            match exporter_name.as_str() {
                 "otlp" if has_otlp => exporters.otlp = true,
                 "otlp" => self.ignored(&name, "this program is built without the feature `metrics` of `watchbell`"),
                 "console" if has_console => exporters.console = true,
@@ -307,12 +311,16 @@ impl Env {
                 }
             }
         }
-        exporters
+        // By the specification a value that is misspelt is as none at all.
+        if is_known { exporters } else { usual }
     }
 
     fn propagators(&mut self) -> Vec<Propagator> {
-        let list = self.get("OTEL_PROPAGATORS").unwrap_or_else(|| "tracecontext,baggage".to_owned());
-        let (propagators, unknown) = Propagator::listed(&list);
+        let list = self.get("OTEL_PROPAGATORS").unwrap_or_else(|| PROPAGATORS.to_owned());
+        let (mut propagators, unknown) = Propagator::listed(&list);
+        if propagators.is_empty() && !unknown.is_empty() {
+            propagators = Propagator::listed(PROPAGATORS).0; // as if it were not set
+        }
         let wanted = "write `tracecontext`, `baggage`, `b3`, `b3multi` or `none`";
         let told = unknown.into_iter().map(|name| format!("OTEL_PROPAGATORS: `{name}` is not known; {wanted}"));
         self.warnings.extend(told);
@@ -395,5 +403,6 @@ fn own_name(signal: Signal, what: &str) -> String {
     format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.env_name())
 }
 
+const PROPAGATORS: &str = "tracecontext,baggage";
 const ATTRIBUTE_COUNT: &str = "OTEL_ATTRIBUTE_COUNT_LIMIT";
 const VALUE_LENGTH: &str = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT";

@@ -166,6 +166,18 @@ fn exporters_and_switches() {
     assert!(config.export(Signal::Logs).is_some() && config.has_console());
 }
 
+/// As the specification has it of what is not known: as if it were not set.
+#[test]
+fn an_exporter_or_propagator_that_is_misspelt_turns_nothing_off() {
+    let (config, warnings) =
+        built(&[("OTEL_LOGS_EXPORTER", "oltp"), ("OTEL_TRACES_EXPORTER", "jaeger"), ("OTEL_PROPAGATORS", "jaeger")]);
+    assert!(config.export(Signal::Logs).is_some() && config.export(Signal::Traces).is_some() && config.has_console());
+    assert_eq!(config.propagators, [Propagator::TraceContext, Propagator::Baggage]);
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    let (config, _) = built(&[("OTEL_LOGS_EXPORTER", "none,kafka")]);
+    assert!(config.export(Signal::Logs).is_none() && !config.has_console());
+}
+
 #[test]
 fn limits() {
     let all = [("OTEL_ATTRIBUTE_COUNT_LIMIT", "5"), ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "7")];

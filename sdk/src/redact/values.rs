@@ -46,23 +46,25 @@ fn card(text: &str) -> Option<Range<usize>> {
     None
 }
 
-/// The end of the card's number that begins here: digits, or groups of them with the same mark between.
+/// The end of the card's number that begins here: digits, perhaps in groups with a blank or a dash between. What groups of digits follow (a date, a
+/// check number) may belong to it or not: the longest that is one counts.
 fn card_end(bytes: &[u8]) -> Option<usize> {
-    let (mut digits, mut end) = (Vec::new(), 0);
+    let (mut digits, mut found) = (Vec::new(), None);
     for (i, byte) in bytes.iter().enumerate() {
         match byte {
-            b'0'..=b'9' => {
-                digits.push(byte - b'0');
-                end = i + 1;
-            }
-            b' ' | b'-' if end == i && digits.len() < 19 => {}
+            b'0'..=b'9' => digits.push(byte - b'0'),
+            b' ' | b'-' if i > 0 && bytes[i - 1].is_ascii_digit() => continue,
             _ => break,
         }
         if digits.len() > 19 {
-            return None;
+            break;
+        }
+        let ends_group = bytes.get(i + 1).is_none_or(|next| !next.is_ascii_digit());
+        if ends_group && digits.len() >= 13 && is_luhn(&digits) {
+            found = Some(i + 1);
         }
     }
-    ((13..=19).contains(&digits.len()) && is_luhn(&digits)).then_some(end)
+    found
 }
 
 fn is_luhn(digits: &[u8]) -> bool {
@@ -175,6 +177,9 @@ mod tests {
             (Values::Cards, "paid with 4111111111111111.", Some("4111111111111111")),
             (Values::Cards, "5500-0000-0000-0004", Some("5500-0000-0000-0004")),
             (Values::Cards, "a 3782 822463 10005 b", Some("3782 822463 10005")),
+            (Values::Cards, "paid with 4111 1111 1111 1111 12/27", Some("4111 1111 1111 1111")),
+            (Values::Cards, "4111111111111111 2027 123", Some("4111111111111111")),
+            (Values::Cards, "12 4111 1111 1111 1111", Some("4111 1111 1111 1111")),
             (Values::Cards, "4111111111111112", None),
             (Values::Cards, "order 1795523696789012345678", None),
             (Values::Cards, "0000000000000000", None),

@@ -103,12 +103,21 @@ fn uuid() -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// Docker, containerd and CRI-O name a container's control group or its mounts by the container's id.
+/// Docker, containerd, CRI-O and Podman name a container's control group by its id, or the folder of the files that they put into its `/etc`.
 fn container_id() -> Option<String> {
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = mounts.lines().filter(|line| line.contains("/containers/"));
-    cgroup.lines().chain(mounts).find_map(id_in).map(str::to_owned)
+    let found = cgroup.lines().find_map(id_in).or_else(|| mounts.lines().find_map(id_in_mount));
+    found.map(str::to_owned)
+}
+
+/// The id in a line like `640 635 254:1 /docker/containers/{id}/hostname /etc/hostname rw`. What is mounted elsewhere may be a layer of an image, or,
+/// outside of containers, another's.
+fn id_in_mount(line: &str) -> Option<&str> {
+    let mut words = line.split(' ').skip(3);
+    let (root, mount) = (words.next()?, words.next()?);
+    let folder = mount.starts_with("/etc/").then(|| root.rsplit_once("containers/"))??.1;
+    id_in(folder.split('/').next()?)
 }
 
 /// The 64 hexadecimal digits of a line.
@@ -161,9 +170,22 @@ mod tests {
             format!("12:pids:/docker/{id}"),
             format!("0::/kubepods.slice/kubepods-burstable.slice/cri-containerd-{id}.scope"),
             format!("1:name=systemd:/crio-{id}.scope"),
-            format!("640 635 254:1 /docker/containers/{id}/hostname /etc/hostname rw - ext4 /dev/vda1 rw"),
         ];
         assert!(lines.iter().all(|line| id_in(line) == Some(id)));
+        let storage = "/var/lib/containers/storage";
+        let mounts = [
+            format!("640 635 254:1 /docker/containers/{id}/hostname /etc/hostname rw - ext4 /dev/vda1 rw"),
+            format!(
+                "640 635 0:25 {storage}/overlay-containers/{id}/userdata/hostname /etc/hostname rw - xfs /dev/sda rw"
+            ),
+        ];
+        assert!(mounts.iter().all(|line| id_in_mount(line) == Some(id)));
+        for other in [
+            format!("635 512 0:51 / / rw - overlay overlay rw,upperdir={storage}/overlay/{id}/diff"),
+            format!("640 29 0:52 / {storage}/overlay-containers/{id}/userdata/shm rw - tmpfs shm rw"),
+        ] {
+            assert_eq!(id_in_mount(&other), None);
+        }
         assert_eq!(id_in("0::/user.slice/user-1000.slice"), None);
         assert_eq!(id_in(&format!("0::/{}", id.to_uppercase())), None);
     }

@@ -10,7 +10,7 @@ use crate::levels::{is_above, parts, shown};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rules {
     limits: Targets<Rate>,
-    shares: Targets<(Level, Share)>,
+    shares: Vec<(Level, Targets<Share>)>,
     once: Targets<u64>,
     is_adaptive: bool,
 }
@@ -60,8 +60,13 @@ impl<T: Copy> Targets<T> {
     }
 
     fn of(&self, target: &str) -> Option<T> {
+        self.longest(target).map(|(_, value)| value)
+    }
+
+    /// How long the longest target above is, and what is set of it.
+    fn longest(&self, target: &str) -> Option<(usize, T)> {
         let found = self.0.iter().find(|(above, _)| above.is_empty() || is_above(above, target));
-        found.map(|(_, value)| *value)
+        found.map(|(above, value)| (above.len(), *value))
     }
 }
 
@@ -80,7 +85,24 @@ impl Rules {
     /// Of this target only records of sampled traces are let through, whatever their level.
     #[cfg(feature = "config-file")]
     pub(crate) fn take_sampled(&mut self, target: &str) {
-        self.shares.set(target, (Level::ERROR, Share::Sampled));
+        self.set_share(Level::ERROR, target, Share::Sampled);
+    }
+
+    /// Of records of this level and of those below.
+    fn set_share(&mut self, level: Level, target: &str, share: Share) {
+        if !self.shares.iter().any(|(known, _)| *known == level) {
+            self.shares.push((level, Targets::default()));
+            self.shares.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
+        }
+        self.shares.iter_mut().filter(|(known, _)| *known == level).for_each(|(_, shares)| shares.set(target, share));
+    }
+
+    /// The longest target decides; where it has shares for several levels, the nearest level that is the record's or above it.
+    fn share(&self, target: &str, level: Level) -> Option<Share> {
+        let of_level = self.shares.iter().filter(|(most_severe, _)| level >= *most_severe);
+        let found = of_level.filter_map(|(_, shares)| shares.longest(target));
+        // Of those with equally long targets `max_by_key` would take the last.
+        found.reduce(|nearest, other| if other.0 > nearest.0 { other } else { nearest }).map(|(_, share)| share)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -88,10 +110,9 @@ impl Rules {
     }
 
     pub(crate) fn of(&self, target: &str, level: Level) -> SiteRules {
-        let share = self.shares.of(target).filter(|(most_severe, _)| level >= *most_severe);
         SiteRules {
             limit: self.limits.of(target),
-            share: share.map(|(_, share)| share),
+            share: self.share(target, level),
             once: self.once.of(target),
             gives_way_at: self.is_adaptive.then(|| gives_way_at(level)).flatten(),
         }
@@ -103,10 +124,10 @@ impl Rules {
         let wrong = |what| (what, format!("`{what}` holds nothing back; {WANTED}"));
         match what.split_once(':').unwrap_or(("info", what)) {
             (_, "adaptive") if target.is_empty() => self.is_adaptive = true,
-            (level, "sampled") => self.shares.set(target, (named(level)?, Share::Sampled)),
+            (level, "sampled") => self.set_share(named(level)?, target, Share::Sampled),
             (level, share) if share.ends_with('%') => {
                 let share = below(share).ok_or_else(|| wrong(share))?;
-                self.shares.set(target, (named(level)?, share));
+                self.set_share(named(level)?, target, share);
             }
             _ => match what.strip_prefix("once/") {
                 Some(time) => self.once.set(target, nanos(time).ok_or_else(|| wrong(what))?),
@@ -202,6 +223,18 @@ mod tests {
         assert_eq!(rules.of("other", Level::INFO).share, None);
         assert_eq!(rules.of("other", Level::ERROR).gives_way_at, None);
         assert!(!rules.is_empty() && Rules::default().is_empty());
+    }
+
+    #[test]
+    fn each_level_has_a_share_of_its_own() {
+        let below = |percent: f64| Some(Share::Below((percent / 100.0 * (1u64 << 63) as f64) as u64));
+        for text in ["debug:5%,info:50%,a=info:10%", "a=info:10%,info:50%,debug:5%"] {
+            let rules: Rules = text.parse().unwrap();
+            let share = |target, level| rules.of(target, level).share;
+            assert_eq!([share("b", Level::WARN), share("b", Level::INFO)], [None, below(50.0)]);
+            assert_eq!([share("b", Level::DEBUG), share("b", Level::TRACE)], [below(5.0), below(5.0)]);
+            assert_eq!([share("a::c", Level::DEBUG), share("a::c", Level::INFO)], [below(10.0), below(10.0)]);
+        }
     }
 
     #[test]

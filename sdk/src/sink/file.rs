@@ -278,7 +278,7 @@ impl Rolling {
 
     /// A file that an earlier process left.
     fn rotate_what_is_old(&mut self) {
-        let now = crate::encode::unix_nano(std::time::SystemTime::now());
+        let now = now();
         if self.schedule.as_ref().is_some_and(|schedule| schedule.is_due(now)) {
             self.rotate(now);
         }
@@ -314,15 +314,20 @@ impl Rolling {
     }
 }
 
+fn now() -> u64 {
+    crate::encode::unix_nano(std::time::SystemTime::now())
+}
+
 impl Output for Rolling {
     fn prepare(&mut self, record: &Record<'_>) -> bool {
         self.line.clear();
         self.formatter.put_line(&mut self.line, record);
-        let now = record.time_unix_nano();
-        let is_due = self.schedule.as_ref().is_some_and(|schedule| schedule.is_due(now));
+        let is_due = |now| self.schedule.as_ref().is_some_and(|schedule| schedule.is_due(now));
+        let time = record.time_unix_nano();
+        let is_due = is_due(time) && is_due(now()); // a record's own time may be far in the future
         let before = self.current.as_ref().map_or(0, Current::bytes) + self.lines.len() as u64;
         let is_over = |max: u64| before > 0 && before + self.line.len() as u64 > max;
-        self.rotation = (is_due || self.file.bytes_max.is_some_and(is_over)).then_some(now);
+        self.rotation = (is_due || self.file.bytes_max.is_some_and(is_over)).then(now);
         self.rotation.is_some()
     }
 

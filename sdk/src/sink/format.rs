@@ -114,11 +114,12 @@ fn of_resource(resource: &[KeyValue], key: &str) -> Option<String> {
     resource.iter().find(|found| found.key.as_str() == key).map(|found| found.value.to_string())
 }
 
-/// syslog's severity.
+/// syslog's severity, as OpenTelemetry maps it; but FATAL is an alert: of an emergency a system may tell each of its users on their terminals.
 fn syslog_severity(record: &Record<'_>) -> u8 {
     match record.severity_number() {
-        21.. => 2,
-        17..=20 => 3,
+        19.. => 1,
+        18 => 2,
+        17 => 3,
         13..=16 => 4,
         10..=12 => 5,
         0 | 9 => 6,

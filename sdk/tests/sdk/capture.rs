@@ -26,6 +26,15 @@ fn fields_levels_and_traces() {
 }
 
 #[test]
+fn a_field_of_log_hides_that_of_the_context() {
+    let logs = capture();
+    watchbell::context!(order_id = 17, user_id = 3).in_scope(|| log::info!(order_id = 18; "order placed"));
+    let record = logs.expect("order placed");
+    assert_eq!((record.field("order_id"), record.field("user_id")), (Some(&18.into()), Some(&3.into())));
+    assert_eq!(record.fields.len(), 2, "{record}");
+}
+
+#[test]
 fn what_came_instead_is_shown() {
     let logs = capture();
     tracing::info!(order_id = 17, "order placed");

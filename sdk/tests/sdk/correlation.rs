@@ -183,6 +183,7 @@ fn baggage_becomes_attributes_by_a_list() {
         tracing::info!("without a span");
         tracing::info_span!("request").in_scope(|| {
             tracing::info!("in a span");
+            tracing::info!(tenant.id = "own", "with one of its own");
             let mut record = logger.create_log_record();
             record.set_body("by the logger".into());
             logger.emit(record);
@@ -197,6 +198,9 @@ fn baggage_becomes_attributes_by_a_list() {
             (acme.clone(), None, None)
         );
     }
+    let own = receiver.log("with one of its own").record.attributes;
+    let own: Vec<_> = own.iter().filter(|attribute| attribute.key == "tenant.id").collect();
+    assert_eq!(own.len(), 1, "each key once: {own:?}");
     let span = super::receiver::attributes(&receiver.span("request").attributes);
     assert_eq!((span.get("tenant.id"), span.get("password")), (acme.as_ref(), None));
 }

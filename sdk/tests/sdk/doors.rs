@@ -29,6 +29,25 @@ fn emit(logger: &impl Logger, body: &'static str, change: impl FnOnce(&mut dyn F
 }
 
 #[test]
+fn of_an_attribute_that_is_given_twice_the_last_value_counts() {
+    let receiver = Receiver::grpc();
+    let (_dispatch, guard) = pipeline(&receiver);
+    let logger = guard.logger_provider().expect("logs are exported").logger("legacy");
+    let _context = watchbell::context!(order_id = 17, user_id = 3).enter();
+    emit(&logger, "twice", |add| {
+        add("order_id", 18.into());
+        add("between", "x".repeat(300).into());
+        add("order_id", 19.into());
+    });
+    guard.shutdown(LONG);
+    let record = receiver.log("twice").record;
+    let mut keys: Vec<_> = record.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["between", "order_id", "user_id"]);
+    assert_eq!(receiver.log("twice").attribute("order_id"), Some(Value::IntValue(19)));
+}
+
+#[test]
 fn what_a_logger_takes_arrives() {
     let receiver = Receiver::grpc();
     let (_dispatch, guard) = pipeline(&receiver);

@@ -316,6 +316,15 @@ fn a_callback_may_log_and_panic() {
 }
 
 #[test]
+fn a_format_where_there_is_one_already_is_refused() {
+    for sink in [Sink::callback("told", |_| {}), Sink::syslog("/nowhere")] {
+        let built = watchbell::builder().sink(sink.format(Format::Json)).layer::<tracing_subscriber::Registry>();
+        let error = built.err().expect("an error").to_string();
+        assert!(error.contains("it has a format of its own; leave `format` out"), "{error}");
+    }
+}
+
+#[test]
 fn syslog_and_the_journal() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
