@@ -23,7 +23,10 @@ fn main() {
     println!("| rule | records a group | bytes a group |\n|---|---|---|");
     let rules = [
         ("a count over 5 m, bound 16", "sum by (k8s_pod_name) (count_over_time({service_name=\"shop\"}[5m])) > 16"),
-        ("a ratio of two counts", "sum by (k8s_pod_name) (rate({service_name=\"shop\"} |= \"refused\" [5m])) / sum by (k8s_pod_name) (rate({service_name=\"shop\"}[5m])) > 2"),
+        (
+            "a ratio of two counts",
+            "sum by (k8s_pod_name) (rate({service_name=\"shop\"} |= \"refused\" [5m])) / sum by (k8s_pod_name) (rate({service_name=\"shop\"}[5m])) > 2",
+        ),
         ("a sum of samples", "sum by (k8s_pod_name) (sum_over_time({service_name=\"shop\"} | unwrap took [5m])) > 1e9"),
         ("a quantile", "quantile_over_time(0.99, {service_name=\"shop\"} | unwrap took [5m]) by (k8s_pod_name) > 1e9"),
     ];
