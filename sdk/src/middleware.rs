@@ -125,6 +125,7 @@ pub struct ServerService<S> {
 impl<S, B, R> Service<Request<B>> for ServerService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
+    R: Body,
 {
     type Response = Response<ResponseBody<R>>;
     type Error = S::Error;
@@ -191,6 +192,7 @@ pub struct ClientService<S> {
 impl<S, B, R> Service<Request<B>> for ClientService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
+    R: Body,
 {
     type Response = Response<ResponseBody<R>>;
     type Error = S::Error;
@@ -232,6 +234,7 @@ pin_project! {
 impl<F, R, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
 {
     type Output = Result<Response<ResponseBody<R>>, E>;
 
@@ -241,7 +244,12 @@ where
         let result = ready!(this.future.poll(context));
         let mut exchange = this.exchange.take();
         match (&result, &mut exchange) {
-            (Ok(response), Some(exchange)) => exchange.handle_response(response),
+            (Ok(response), Some(exchange)) => {
+                exchange.handle_response(response);
+                if response.body().is_end_stream() {
+                    exchange.handle_end();
+                }
+            }
             (Err(_), Some(exchange)) => exchange.handle_failure(),
             (_, None) => {}
         }
@@ -276,15 +284,21 @@ impl<B: Body> Body for ResponseBody<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
+        let mut this = self.project();
         let _entered = this.exchange.as_ref().map(|exchange| exchange.span().clone().entered());
-        let frame = ready!(this.body.poll_frame(context));
+        let frame = ready!(this.body.as_mut().poll_frame(context));
         match (&frame, this.exchange.as_mut()) {
-            (None, _) => drop(this.exchange.take()),
+            (None, exchange) => {
+                exchange.map(Exchange::handle_end);
+                drop(this.exchange.take());
+            }
             (Some(Err(_)), Some(exchange)) => exchange.handle_failure(),
             (Some(Ok(frame)), Some(exchange)) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     exchange.handle_trailers(trailers);
+                }
+                if frame.is_trailers() || this.body.is_end_stream() {
+                    exchange.handle_end();
                 }
             }
             (_, None) => {}

@@ -1,10 +1,11 @@
 //! One request and its response, by OpenTelemetry's conventions for HTTP and RPC spans. Numbers are signed: `tracing-opentelemetry` makes text of
 //! others.
 
+use std::fmt;
 use std::time::Instant;
 
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, Request, Response, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tracing::{Span, field, info_span};
 
 use crate::propagation;
@@ -15,9 +16,37 @@ pub(super) struct Exchange {
     span: Span,
     started: Instant,
     is_server: bool,
-    /// What it is called in the record: `GET /cart/{id}`, `shop.Cart/Add`.
-    name: String,
+    kind: Kind,
     outcome: Outcome,
+    /// Whether the response has been sent, or read, to its end.
+    is_whole: bool,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+enum Kind {
+    Http { method: &'static str, route: Option<String> },
+    Rpc { service: String, method: String },
+}
+
+impl Kind {
+    fn of<B>(request: &Request<B>, route: Option<String>) -> Self {
+        match rpc(request) {
+            Some((service, method)) => Self::Rpc { service: service.to_owned(), method: method.to_owned() },
+            None => Self::Http { method: method(request), route },
+        }
+    }
+}
+
+/// What it is called: `GET /cart/{id}`, `shop.Cart/Add`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http { method, route: None } => f.write_str(method),
+            Self::Http { method, route: Some(route) } => write!(f, "{method} {route}"),
+            Self::Rpc { service, method } => write!(f, "{service}/{method}"),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -32,34 +61,28 @@ enum Outcome {
 
 impl Exchange {
     pub(super) fn of_server<B>(request: &Request<B>, route: Option<String>) -> Self {
-        let method = method(request);
-        let (span, name) = match rpc(request) {
-            Some((service, rpc_method)) => {
-                let name = format!("{service}/{rpc_method}");
-                (rpc_span("server", &name, service, rpc_method), name)
-            }
-            None => {
-                let name = route.as_ref().map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
-                (server_span(request, method, &name, route.as_deref()), name)
-            }
+        let kind = Kind::of(request, route);
+        let name = kind.to_string();
+        let span = match &kind {
+            Kind::Rpc { service, method } => rpc_span("server", &name, service, method),
+            Kind::Http { method, route } => server_span(request, method, &name, route.as_deref()),
         };
         propagation::set_parent(&span, request.headers());
-        Self { span, started: Instant::now(), is_server: true, name, outcome: Outcome::Cancelled }
+        let (started, is_whole) = (Instant::now(), request.method() == Method::HEAD);
+        Self { span, started, is_server: true, kind, outcome: Outcome::Cancelled, is_whole }
     }
 
     pub(super) fn of_client<B>(request: &Request<B>) -> Self {
-        let method = method(request);
-        let (span, name) = match rpc(request) {
-            Some((service, rpc_method)) => {
-                let name = format!("{service}/{rpc_method}");
-                (rpc_span("client", &name, service, rpc_method), name)
-            }
-            None => (client_span(request, method), method.to_owned()),
+        let kind = Kind::of(request, None);
+        let span = match &kind {
+            Kind::Rpc { service, method } => rpc_span("client", &kind.to_string(), service, method),
+            Kind::Http { method, .. } => client_span(request, method),
         };
         let (address, port) = server(request);
         span.record("server.address", address);
         span.record("server.port", port);
-        Self { span, started: Instant::now(), is_server: false, name, outcome: Outcome::Cancelled }
+        // Who wants the head alone reads no further: that is no fault.
+        Self { span, started: Instant::now(), is_server: false, kind, outcome: Outcome::Cancelled, is_whole: true }
     }
 
     pub(super) fn span(&self) -> &Span {
@@ -67,6 +90,7 @@ impl Exchange {
     }
 
     pub(super) fn handle_response<B>(&mut self, response: &Response<B>) {
+        self.is_whole |= matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.outcome = Outcome::Http(response.status().as_u16());
         self.span.record("http.response.status_code", i64::from(response.status().as_u16()));
         self.handle_trailers(response.headers()); // gRPC's status may come at once
@@ -80,6 +104,11 @@ impl Exchange {
         }
     }
 
+    /// There is no more of the response than there was.
+    pub(super) fn handle_end(&mut self) {
+        self.is_whole = true;
+    }
+
     pub(super) fn handle_failure(&mut self) {
         self.outcome = Outcome::Failed;
     }
@@ -87,8 +116,9 @@ impl Exchange {
     /// Why it counts as an error, by the conventions: of a server its own faults, of a client whatever did not succeed.
     fn error_type(&self) -> Option<String> {
         match self.outcome {
-            Outcome::Cancelled => Some("cancelled".to_owned()),
             Outcome::Failed => Some("_OTHER".to_owned()),
+            Outcome::Cancelled => Some("cancelled".to_owned()),
+            _ if !self.is_whole => Some("cancelled".to_owned()),
             Outcome::Http(status) => (status >= 500 || !self.is_server && status >= 400).then(|| status.to_string()),
             Outcome::Grpc(status) => {
                 let is_own_fault = matches!(status, 2 | 4 | 12 | 13 | 14 | 15);
@@ -106,20 +136,50 @@ impl Drop for Exchange {
             self.span.record("error.type", error);
             self.span.record("otel.status_code", "ERROR");
         }
-        let duration = self.started.elapsed().as_secs_f64();
-        let (name, error) = (&self.name, error.as_deref());
-        let status = match self.outcome {
+        let mut status = match self.outcome {
             Outcome::Cancelled => "cancelled".to_owned(),
             Outcome::Failed => "failed".to_owned(),
             Outcome::Http(status) => status.to_string(),
             Outcome::Grpc(status) => format!("gRPC status {status}"),
         };
-        self.span.in_scope(|| match error {
-            None => tracing::info!(target: "watchbell::access", duration, "{name} {status}"),
-            Some(error) => {
-                tracing::warn!(target: "watchbell::access", duration, error.r#type = error, "{name} {status}");
-            }
-        });
+        if !self.is_whole && !matches!(self.outcome, Outcome::Cancelled | Outcome::Failed) {
+            status += ", broken off";
+        }
+        self.span.in_scope(|| self.tell(&status, error.as_deref()));
+    }
+}
+
+impl Exchange {
+    fn tell(&self, status: &str, error: Option<&str>) {
+        let (kind, duration) = (&self.kind, self.started.elapsed().as_secs_f64());
+        let (method, route, service, rpc_method) = match kind {
+            Kind::Http { method, route } => (Some(*method), route.as_deref(), None, None),
+            Kind::Rpc { service, method } => (None, None, Some(service.as_str()), Some(method.as_str())),
+        };
+        let (http_status, grpc_status) = match self.outcome {
+            Outcome::Http(status) => (Some(i64::from(status)), None),
+            Outcome::Grpc(status) => (None, Some(i64::from(status))),
+            _ => (None, None),
+        };
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "watchbell::access",
+                    {
+                        http.request.method = method,
+                        http.route = route,
+                        http.response.status_code = http_status,
+                        rpc.service = service,
+                        rpc.method = rpc_method,
+                        rpc.grpc.status_code = grpc_status,
+                        error.r#type = error,
+                        duration
+                    },
+                    "{kind} {status}"
+                )
+            };
+        }
+        if error.is_some() { line!(warn) } else { line!(info) }
     }
 }
 

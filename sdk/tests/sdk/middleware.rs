@@ -112,6 +112,10 @@ fn an_axum_server_and_a_hyper_client_share_a_trace() {
     let line = receiver.log("GET /cart/{id} 200");
     assert_eq!((line.scope.as_str(), line.record.severity_number), ("watchbell::access", 9));
     assert_eq!(line.record.span_id, server.span_id);
+    assert_eq!(line.attribute("http.request.method"), Some(string("GET")));
+    assert_eq!(line.attribute("http.route"), Some(string("/cart/{id}")));
+    assert_eq!(line.attribute("http.response.status_code"), Some(Value::IntValue(200)));
+    assert_eq!(line.attribute("rpc.service"), None);
     assert!(matches!(line.attribute("duration"), Some(Value::DoubleValue(seconds)) if seconds > 0.0));
     assert_eq!(receiver.log("GET 200").record.span_id, client.span_id);
 }
@@ -196,6 +200,19 @@ fn a_tonic_pair_shares_a_trace_and_its_status_is_in_the_trailers() {
     let lines =
         |body: &str| receiver.logs().iter().filter(|log| log.body() == format!("{NAME} gRPC status {body}")).count();
     assert_eq!((lines("0"), lines("14")), (2, 2));
+}
+
+#[test]
+fn a_response_that_nobody_waits_for_the_end_of_is_told() {
+    let receiver = Receiver::http();
+    run(&receiver, async {
+        let app = Router::new().route("/numbers", get(|| async { "1 2 3" })).layer(ServerLayer::axum());
+        let request = http::Request::get("/numbers").body(axum::body::Body::empty()).unwrap();
+        drop(app.oneshot(request).await.unwrap()); // as a server does whose client is gone
+    });
+    let line = receiver.log("GET /numbers 200, broken off");
+    assert_eq!(line.attribute("error.type"), Some(string("cancelled")));
+    assert_eq!(line.attribute("http.response.status_code"), Some(Value::IntValue(200)));
 }
 
 #[test]
