@@ -9,10 +9,13 @@ use opentelemetry::global;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
+use crate::config::Propagator;
 use crate::exit;
 use crate::ledger::Ledger;
 use crate::levels::Levels;
+use crate::panic;
 use crate::pipeline::Pipeline;
+use crate::propagation;
 use crate::restraint::Withheld;
 use crate::sink::{SinkAccount, Sinks};
 use crate::threads::Threads;
@@ -25,8 +28,8 @@ const GRACE: Duration = Duration::from_millis(200);
 ///
 /// It works in and outside of any runtime, also within a task: the export has a thread of its own, and the guard waits for that.
 ///
-/// A forked child has no such thread: what it logs is never sent, a flush fails at once, and the guard's drop does not wait. A service that forks
-/// calls `init` afterwards.
+/// A forked child has no such thread: what it logs is never sent, a flush fails at once, and the guard's drop does not wait. A service that
+/// forks does so before `init`, which each process then calls.
 ///
 /// ```
 /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
@@ -40,7 +43,15 @@ pub struct Guard {
     pipeline: Arc<Pipeline>,
     threads: Threads,
     providers: Providers,
+    globals: Globals,
     shutdown_timeout: Duration,
+}
+
+/// What is made of the whole process.
+pub(crate) struct Globals {
+    pub(crate) propagators: Vec<Propagator>,
+    /// Whether panics become records.
+    pub(crate) panics: bool,
 }
 
 /// OpenTelemetry's providers of what is exported.
@@ -76,9 +87,40 @@ impl Guard {
         pipeline: Arc<Pipeline>,
         threads: Threads,
         providers: Providers,
+        globals: Globals,
         shutdown_timeout: Duration,
     ) -> Self {
-        Self { pipeline, threads, providers, shutdown_timeout }
+        Self { pipeline, threads, providers, globals, shutdown_timeout }
+    }
+
+    /// Does for the process what [`init`](crate::init) does beside the subscriber, for one of one's own: the global tracer and meter provider; the propagators
+    /// of `OTEL_PROPAGATORS`, without which [`middleware`](crate::middleware) and [`propagation`](crate::propagation) hand no trace on; panics as records;
+    /// and that what was recorded is sent when the process exits. To be called once.
+    ///
+    /// ```
+    /// use tracing_subscriber::layer::SubscriberExt;
+    /// use tracing_subscriber::util::SubscriberInitExt;
+    ///
+    /// let (layer, guard) = watchbell::builder().service_name("checkout").layer()?;
+    /// tracing_subscriber::registry().with(layer).init();
+    /// guard.install_globals();
+    ///
+    /// let mut request = http::Request::new(());
+    /// tracing::info_span!("upstream").in_scope(|| watchbell::propagation::inject(request.headers_mut()));
+    /// assert!(request.headers().contains_key("traceparent"));
+    /// # drop(guard.shutdown(std::time::Duration::ZERO));
+    /// # Ok::<(), watchbell::InitError>(())
+    /// ```
+    pub fn install_globals(&self) {
+        self.providers.set_global();
+        propagation::install(&self.globals.propagators);
+        let parts = || (Arc::clone(&self.pipeline), self.threads.clone(), self.shutdown_timeout);
+        let (pipeline, threads, timeout) = parts();
+        exit::flush_at_exit(pipeline, threads, timeout);
+        if self.globals.panics && self.pipeline.takes_logs() {
+            let (pipeline, threads, timeout) = parts();
+            panic::install(pipeline, threads, timeout);
+        }
     }
 
     /// Sends what was recorded before the call, and waits until the collector has answered, at most `timeout`.
@@ -158,18 +200,6 @@ impl Guard {
     /// ```
     pub fn withheld(&self) -> Withheld {
         self.pipeline.restraint.withheld()
-    }
-
-    pub(crate) fn threads(&self) -> &Threads {
-        &self.threads
-    }
-
-    pub(crate) fn pipeline(&self) -> &Arc<Pipeline> {
-        &self.pipeline
-    }
-
-    pub(crate) fn providers(&self) -> &Providers {
-        &self.providers
     }
 
     /// The provider of spans, for code that makes them by OpenTelemetry's own API; [`init`](crate::init) makes it the global one. None where

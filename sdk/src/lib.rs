@@ -14,9 +14,8 @@
 //! # What it promises
 //!
 //! - A call costs about as much as formatting its message, allocates nothing once its thread is warm, and never waits for the network. It takes its
-//!   thread's own lock, and every fifty records or so, when a chunk is full, one that all threads share. The console is another matter: it writes to
-//!   stderr at once, one thread at a time, and waits if a terminal or pipe does; [`Builder::console`] or `OTEL_LOGS_EXPORTER=otlp` switch it off, and
-//!   [`sink::Sink::stderr`] in its place writes in a thread of its own.
+//!   thread's own lock, and every fifty records or so, when a chunk is full, one that all threads share. Nor does it wait for the console, which has a thread
+//!   of its own, unless stderr is a terminal: there each line is written at once, one thread at a time. [`Builder::console`] or `OTEL_LOGS_EXPORTER=otlp` switch it off.
 //! - A record carries `trace_id`, `span_id` and flags whenever it belongs to a span: in spawned tasks that are instrumented, under
 //!   `parent: &span`, and also where the trace is not sampled.
 //! - The export has a thread of its own: [`Guard::flush`], [`Guard::shutdown`] and the guard's drop keep their deadline in every
@@ -73,11 +72,12 @@
 //! | how it ends | what is sent |
 //! |---|---|
 //! | the guard is dropped: `main` returns, or a panic unwinds it | all, for at most [`shutdown_timeout`](Builder::shutdown_timeout) |
-//! | `std::process::exit`; `main` returns while the guard is leaked or in a static | the same, after [`init`] (and not after [`Builder::layer`]) |
+//! | `std::process::exit`; `main` returns while the guard is leaked or in a static | the same, after [`init`] (after [`Builder::layer`] with [`Guard::install_globals`]) |
 //! | a panic with `panic = "abort"` | the same, and the panic, before the process is aborted |
 //! | `std::process::abort`, a signal that nobody handles, `kill -9` | what was sent until then: an ERROR leaves after some 10 ms, the rest after the schedule delay; and later what is in the [`spool`] by then, all of it with [mapped chunks](spool::Spool::mapped) |
 //!
-//! A forked child has no export thread: what it logs is counted, and never sent. A service that forks calls `init` afterwards.
+//! A forked child has no export thread: what it logs is counted, and never sent. A service that forks (a daemon, workers before
+//! they serve) forks first and calls [`init`] in each process: a second `init` in a child fails.
 //!
 //! A service that is stopped by SIGTERM handles it (`tokio::signal`) and returns from `main`.
 //!
@@ -281,7 +281,7 @@ pub use watchbell_macros::catch;
 
 use config::{Config, Signal};
 use export::ExportThread;
-use guard::Providers;
+use guard::{Globals, Providers};
 use pipeline::Pipeline;
 use sink::{SinkThread, Sinks};
 use span::PipelineSpanProcessor;
@@ -332,18 +332,13 @@ impl Builder {
         if !log_crate::install(levels.events_max()) {
             tell::warn(format_args!("the `log` crate has a logger already: its records are not exported"));
         }
-        guard.providers().set_global();
-        propagation::install(&config.propagators);
-        exit::flush_at_exit(Arc::clone(guard.pipeline()), guard.threads().clone(), config.shutdown_timeout);
-        if config.panics && guard.pipeline().takes_logs() {
-            panic::install(Arc::clone(guard.pipeline()), guard.threads().clone(), config.shutdown_timeout);
-        }
+        guard.install_globals();
         warnings.iter().for_each(|warning| tell::warn(format_args!("{warning}")));
         Ok(guard)
     }
 
     /// Starts the export and makes a layer for a subscriber of one's own. Levels (but for those set here) and the console are that subscriber's, sinks
-    /// that were added here are there; the `log` crate, the global tracer provider and propagators are left as they are.
+    /// that were added here are there; the `log` crate is left as it is, and so are the global tracer provider and the propagators until [`Guard::install_globals`].
     ///
     /// ```
     /// use tracing_subscriber::layer::SubscriberExt;
@@ -391,7 +386,8 @@ where
         #[cfg(feature = "metrics")]
         meter: meter_provider,
     };
-    Ok((layer, Guard::new(pipeline, threads, providers, config.shutdown_timeout)))
+    let globals = Globals { propagators: config.propagators.clone(), panics: config.panics };
+    Ok((layer, Guard::new(pipeline, threads, providers, globals, config.shutdown_timeout)))
 }
 
 /// The provider, and what the export thread calls to have its metrics.

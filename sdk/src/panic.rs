@@ -48,7 +48,7 @@ fn record(pipeline: &Pipeline, info: &PanicHookInfo<'_>) -> bool {
     let mut record = Vec::new();
     put_panic(&mut record, info, &span, pipeline);
     let scope = ScopeId::of_target("panic");
-    let consoles = pipeline.sinks.as_ref().map_or(Ways::NONE, Sinks::consoles_in_call); // the hook that was set before shows it there
+    let consoles = pipeline.sinks.as_ref().map_or(Ways::NONE, Sinks::consoles); // the hook that was set before shows it there
     let ways = pipeline.ways(scope, Level::ERROR).without(consoles);
     pipeline.emit(None, ways, scope, &record, Urgency::Hurry);
     true

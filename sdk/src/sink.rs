@@ -396,7 +396,7 @@ struct Open {
 pub(crate) struct Sinks {
     queued: Vec<Arc<Queued>>,
     in_call: Vec<(Ways, Mutex<Open>)>,
-    consoles_in_call: Ways,
+    consoles: Ways,
     /// In the order in which they were added, with the place among the queued.
     counted: Vec<(String, Arc<Counters>, Option<usize>)>,
 }
@@ -418,12 +418,11 @@ impl Sinks {
             return Ok(None);
         }
         let resource: Arc<[KeyValue]> = resource.into();
-        let mut this =
-            Self { queued: Vec::new(), in_call: Vec::new(), consoles_in_call: Ways::NONE, counted: Vec::new() };
+        let mut this = Self { queued: Vec::new(), in_call: Vec::new(), consoles: Ways::NONE, counted: Vec::new() };
         for (i, sink) in sinks.into_iter().enumerate() {
             let (way, is_in_call) = (Ways::sink(i), sink.in_call);
-            if is_in_call && sink.is_console() {
-                this.consoles_in_call = this.consoles_in_call.or(way);
+            if sink.is_console() {
+                this.consoles = this.consoles.or(way);
             }
             let open = sink.open(&resource)?;
             let queued = (!is_in_call).then_some(this.queued.len());
@@ -461,9 +460,8 @@ impl Sinks {
         !self.in_call.is_empty()
     }
 
-    /// The ways to consoles that are written at once.
-    pub(crate) fn consoles_in_call(&self) -> Ways {
-        self.consoles_in_call
+    pub(crate) fn consoles(&self) -> Ways {
+        self.consoles
     }
 
     pub(crate) fn accounts(&self) -> Vec<SinkAccount> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -165,7 +166,7 @@ impl Builder {
         self
     }
 
-    /// Whether records are also written to stderr, readable. On, unless `OTEL_LOGS_EXPORTER` is set and does not list `console`.
+    /// Whether records are also written to stderr, readable: in the call where that is a terminal, by a thread of its own where it is not. On, unless `OTEL_LOGS_EXPORTER` is set and does not list `console`.
     ///
     /// ```
     /// let builder = watchbell::builder().console(false);
@@ -430,7 +431,9 @@ impl Builder {
     fn wanted_sinks(&self, mut sinks: Vec<Sink>, has_console: bool) -> Result<Vec<Sink>, String> {
         sinks.extend(self.sinks.iter().cloned());
         if self.console.unwrap_or(has_console && !sinks.iter().any(Sink::is_console)) {
-            sinks.push(Sink::stderr().in_call().name("console"));
+            let console = Sink::stderr().name("console");
+            // A person sees each line at once; a pipe that nobody reads holds nobody up.
+            sinks.push(if io::stderr().is_terminal() { console.in_call() } else { console });
         }
         if sinks.len() > SINKS_MAX {
             return Err(format!("there are {} sinks; there can be {SINKS_MAX}", sinks.len()));
