@@ -1,5 +1,7 @@
 //! How much of a record or span is kept: the attribute limits of the OpenTelemetry specification.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use opentelemetry_sdk::trace::SpanLimits;
 
 /// What is beyond is dropped and counted in the record or span; a string's end is cut off.
@@ -44,8 +46,29 @@ pub(crate) fn cut_to(text: &str, bytes_max: usize, chars_max: usize) -> &str {
 
 #[cold]
 fn cut_long(text: &str, bytes_max: usize, chars_max: usize) -> &str {
+    if bytes_max > 0 && chars_max > 0 {
+        count_cut(); // else it is the rest of one that was
+    }
     let text = &text[..char_boundary_before(text, bytes_max.min(text.len()))];
     text.char_indices().nth(chars_max).map_or(text, |(end, _)| &text[..end])
+}
+
+static CUT: AtomicU64 = AtomicU64::new(0);
+
+/// A text was cut: the first is told, all are counted.
+#[cold]
+pub(crate) fn count_cut() {
+    if CUT.fetch_add(1, Ordering::Relaxed) == 0 {
+        crate::tell::warn(format_args!(
+            "a text was cut at 64 KiB, or at the length that an attribute may have; `watchbell.sdk.texts.cut` counts them"
+        ));
+    }
+}
+
+/// How many texts were cut.
+#[cfg(feature = "metrics")]
+pub(crate) fn cut_texts() -> u64 {
+    CUT.load(Ordering::Relaxed)
 }
 
 /// `str::floor_char_boundary`, which came with Rust 1.91.

@@ -37,6 +37,7 @@ use crate::context;
 use crate::encode::unix_nano;
 use crate::export::{Command, ExportThread};
 use crate::lane::{Local, Urgency};
+use crate::limits::count_cut;
 use crate::pipeline::Pipeline;
 use crate::record::{RECORD_BYTES_MAX, SpanIds, TIMES_BYTES, put_times};
 use crate::redact::Redaction;
@@ -223,6 +224,7 @@ impl Record {
         put_message_field(&mut self.bytes, 5, |out| value::put(out, body, usize::MAX));
         if self.bytes.len() > RECORD_BYTES_MAX {
             self.bytes.truncate(before);
+            count_cut();
             put_message_field(&mut self.bytes, 5, |out| {
                 put_bytes_field(out, 1, b"(a body larger than a record may be)")
             });

@@ -8,6 +8,7 @@ use opentelemetry::metrics::{AsyncInstrument, Meter};
 
 use crate::config::Signal;
 use crate::ledger::Account;
+use crate::limits::cut_texts;
 use crate::pipeline::Pipeline;
 use crate::sink::{SinkAccount, Sinks};
 
@@ -27,6 +28,14 @@ pub(super) fn observe(pipeline: &Arc<Pipeline>, meter: &Meter) {
             for (reason, count) in reasons.into_iter().filter(|(_, count)| *count > 0) {
                 out.observe(count, &[KeyValue::new("watchbell.reason", reason)]);
             }
+        })
+        .build();
+    meter
+        .u64_observable_counter("watchbell.sdk.texts.cut")
+        .with_description("Texts that were cut at 64 KiB, or at the length that an attribute may have.")
+        .with_unit("{text}")
+        .with_callback(|out| {
+            Some(cut_texts()).filter(|count| *count > 0).into_iter().for_each(|count| out.observe(count, &[]))
         })
         .build();
     let account = account(pipeline, Signal::Logs);
