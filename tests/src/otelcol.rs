@@ -1,12 +1,14 @@
 //! The OpenTelemetry Collector before us and behind us: what it sends us, it gets back.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::support::http;
 use crate::support::otlp::{self, attribute};
 use crate::support::peer::{self, Server};
 use crate::support::sink::Sink;
-use crate::support::watchbell::Watchbell;
+use crate::support::watchbell::{Watchbell, binary};
 use crate::support::{free_port, until};
 
 #[test]
@@ -21,6 +23,38 @@ fn all_signals_pass_by_http() {
     check("otlp_http", "none");
     check("otlp_http", "gzip");
     check("otlp_http", "zstd");
+}
+
+/// A service with our SDK and the Collector alone.
+#[test]
+fn what_our_sdk_sends_is_taken() {
+    let sink = Sink::start();
+    for (protocol, compression, port) in [
+        ("grpc", "gzip", sink.grpc),
+        ("grpc", "none", sink.grpc),
+        ("http/protobuf", "gzip", sink.http),
+        ("http/json", "none", sink.http),
+    ] {
+        let name = format!("shop by {protocol} {compression}");
+        let output = Command::new(binary().with_file_name("quickstart"))
+            .env("OTEL_SERVICE_NAME", &name)
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .env("OTEL_EXPORTER_OTLP_COMPRESSION", compression)
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{name}: {output:?}");
+        let of_service = |request: &Value, signal: &str| {
+            request[signal]
+                .as_array()
+                .is_some_and(|resources| resources.iter().any(|one| one.to_string().contains(&name)))
+        };
+        for signal in ["resourceLogs", "resourceSpans"] {
+            until(&format!("{signal} of {name}"), || {
+                sink.requests().iter().any(|request| of_service(request, signal)).then_some(())
+            });
+        }
+    }
 }
 
 /// Sends each signal to a first Collector, which sends it to us, and we to a second one, which writes it down.
