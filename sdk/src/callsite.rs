@@ -299,11 +299,14 @@ pub(crate) fn is_log(metadata: &Metadata<'_>) -> bool {
 /// The field by which a callsite sets its own rate.
 pub(crate) const LIMIT: &str = "watchbell.limit";
 
+/// The field by which a record sets its own severity.
+pub(crate) const SEVERITY: &str = "watchbell.severity";
+
 fn field_use(name: &'static str, is_log: bool) -> FieldUse {
     match name {
         "message" => FieldUse::Message,
         LIMIT => FieldUse::Limit,
-        "watchbell.severity" => FieldUse::Severity,
+        SEVERITY => FieldUse::Severity,
         "log.target" if is_log => FieldUse::LogTarget,
         "log.file" if is_log => FieldUse::Attribute(AttributeHead::new("code.file.path")),
         "log.line" if is_log => FieldUse::Attribute(AttributeHead::new("code.line.number")),

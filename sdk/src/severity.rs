@@ -24,6 +24,9 @@
 //! | `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR`, `FATAL` | 1, 5, 9, 13, 17, 21; with 2, 3 or 4 behind it as many more: `INFO2` is 10 |
 //! | `NOTICE`, `CRITICAL`, `ALERT`, `EMERGENCY` | 10, 18, 19, 21, as OpenTelemetry maps syslog's |
 
+use opentelemetry::Value;
+use tracing_core::Level;
+
 /// Logs at INFO with OpenTelemetry's severity 10, `NOTICE`: normal, and worth knowing. As `tracing::info!` otherwise.
 ///
 /// ```
@@ -53,6 +56,26 @@ pub(crate) fn named(text: &str) -> Option<(u8, &'static str)> {
 /// OpenTelemetry's short name of a number.
 pub(crate) fn name(number: u8) -> &'static str {
     NAMES[usize::from(number.clamp(1, 24)) - 1]
+}
+
+/// The number of a level.
+pub(crate) fn of_level(level: Level) -> u8 {
+    match level {
+        Level::TRACE => 1,
+        Level::DEBUG => 5,
+        Level::INFO => 9,
+        Level::WARN => 13,
+        Level::ERROR => 17,
+    }
+}
+
+/// The number that a field says, by name or by number; `None` where it says none.
+pub(crate) fn of_value(value: &Value) -> Option<u8> {
+    match value {
+        Value::I64(number @ 1..=24) => Some(*number as u8),
+        Value::String(text) => named(text.as_str()).map(|(number, _)| number),
+        _ => None,
+    }
 }
 
 const NAMES: [&str; 24] = [

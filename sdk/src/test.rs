@@ -34,11 +34,12 @@ use tracing_log::NormalizeEvent;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
-use crate::callsite::LIMIT;
+use crate::callsite::{LIMIT, SEVERITY};
 use crate::encode::ErrorChain;
 use crate::exception::{self, Place};
 use crate::lane::map_current_context;
 use crate::lock;
+use crate::severity;
 use crate::view;
 
 pub use canary::{Canary, canary};
@@ -169,6 +170,8 @@ impl fmt::Display for Capture {
 pub struct Record {
     /// Its level.
     pub level: Level,
+    /// OpenTelemetry's number of its severity, which is the level's unless [`notice!`](crate::notice), [`fatal!`](crate::fatal) or the field `watchbell.severity` says otherwise.
+    pub severity_number: u8,
     /// Where it comes from: the module, if nothing else was said.
     pub target: String,
     /// Its message; empty if it has none.
@@ -193,6 +196,40 @@ impl Record {
         self.fields.get(name)
     }
 
+    /// The same, where it is this one; panics with the record if it is another, or not there.
+    ///
+    /// ```
+    /// let logs = watchbell::test::capture();
+    /// tracing::info!(order_id = 17, user = "ada", "order placed");
+    /// logs.expect("order placed").expect_field("order_id", 17).expect_field("user", "ada");
+    /// ```
+    #[track_caller]
+    pub fn expect_field(&self, name: &str, value: impl Into<Value>) -> &Self {
+        let wanted = value.into();
+        match self.field(name) {
+            Some(found) if *found == wanted => self,
+            Some(found) => panic!("`{name}` is `{found}`, not `{wanted}`, in\n    {self}"),
+            None => panic!("there is no field `{name}` in\n    {self}"),
+        }
+    }
+
+    /// Panics with both records if this one is not of the trace that the other is of.
+    ///
+    /// ```
+    /// let logs = watchbell::test::capture();
+    /// tracing::info_span!("place_order").in_scope(|| {
+    ///     tracing::info!("order placed");
+    ///     tracing::info!("mail sent");
+    /// });
+    /// logs.expect("mail sent").expect_in_trace_of(&logs.expect("order placed"));
+    /// ```
+    #[track_caller]
+    pub fn expect_in_trace_of(&self, other: &Self) -> &Self {
+        let is_same = self.is_in_trace() && self.trace_id == other.trace_id;
+        assert!(is_same, "not of one trace:\n    {} {self}\n    {} {other}", self.trace_id, other.trace_id);
+        self
+    }
+
     /// Whether it was made inside a span.
     ///
     /// ```
@@ -207,8 +244,12 @@ impl Record {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { level, target, message, fields, .. } = self;
-        write!(f, "{level} {target}: {message}")?;
+        let Self { level, severity_number, target, message, fields, .. } = self;
+        match *severity_number {
+            usual if usual == severity::of_level(*level) => write!(f, "{level}")?,
+            other => f.write_str(severity::name(other))?,
+        }
+        write!(f, " {target}: {message}")?;
         fields.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))
     }
 }
@@ -230,7 +271,9 @@ impl<S: Subscriber> Layer<S> for CaptureLayer {
         let normalized: Option<Metadata<'_>> = None;
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         let (level, target) = (*metadata.level(), metadata.target().to_owned());
-        let mut record = Record { level, target, message: String::new(), fields: BTreeMap::new(), trace_id, span_id };
+        let severity_number = severity::of_level(level);
+        let (message, fields) = (String::new(), BTreeMap::new());
+        let mut record = Record { level, severity_number, target, message, fields, trace_id, span_id };
         let has_exception = event.fields().any(|field| field.name().starts_with("exception."));
         event.record(&mut RecordVisitor { record: &mut record, metadata: event.metadata(), has_exception });
         if normalized.is_some() {
@@ -269,10 +312,12 @@ struct RecordVisitor<'a> {
 
 impl RecordVisitor<'_> {
     fn set(&mut self, field: &Field, value: impl Into<Value>) {
-        if field.name() == LIMIT {
-            return;
+        let value = value.into();
+        match (field.name(), severity::of_value(&value)) {
+            (LIMIT, _) => {}
+            (SEVERITY, Some(number)) => self.record.severity_number = number,
+            (name, _) => drop(self.record.fields.insert(name.to_owned(), value)),
         }
-        self.record.fields.insert(field.name().to_owned(), value.into());
     }
 }
 

@@ -43,6 +43,23 @@ fn what_came_instead_is_shown() {
     assert_eq!(panic_of(&logs, |logs| logs.expect_none(Level::INFO)), expected("there is a record of level INFO"));
 }
 
+#[test]
+fn a_field_or_a_trace_that_is_another_is_shown() {
+    let logs = capture();
+    tracing::info_span!("request").in_scope(|| watchbell::fatal!(order_id = 17, "order lost"));
+    tracing::info!("apart");
+    let (lost, apart) = (logs.expect("order lost"), logs.expect("apart"));
+    assert_eq!((lost.severity_number, apart.severity_number, lost.fields.len()), (21, 9, 1));
+    lost.expect_field("order_id", 17).expect_in_trace_of(&lost);
+    let place = module_path!();
+    let shown = panic_of(&logs, |_| _ = lost.expect_field("order_id", 18));
+    assert_eq!(shown, format!("`order_id` is `17`, not `18`, in\n    FATAL {place}: order lost order_id=17"));
+    let shown = panic_of(&logs, |_| _ = lost.expect_field("user", "ada"));
+    assert_eq!(shown, format!("there is no field `user` in\n    FATAL {place}: order lost order_id=17"));
+    let shown = panic_of(&logs, |_| _ = apart.expect_in_trace_of(&lost));
+    assert!(shown.starts_with("not of one trace:\n    00000000000000000000000000000000 INFO"), "{shown}");
+}
+
 fn expected(head: &str) -> String {
     format!("{head} among 1:\n    INFO {}: order placed order_id=17", module_path!())
 }
