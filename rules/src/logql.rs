@@ -5,9 +5,7 @@
 //! arithmetic, `on` beside a number, an aggregation of a number, a range of 0, and a number with a word on its heels (`5or`).
 //! `variants`, which newer Lokis have no more, is read.
 
-use std::collections::BTreeMap;
-
-use crate::diagnostic::{Diagnostic, codes};
+use crate::diagnostic::Diagnostic;
 
 pub mod ast;
 pub mod check;
@@ -15,6 +13,7 @@ mod lexer;
 mod parser;
 pub(crate) mod printer;
 pub mod regexp;
+pub(crate) mod stream_labels;
 
 pub use parser::{EXPRESSION_BYTES_MAX, NESTING_DEPTH_MAX};
 
@@ -23,25 +22,6 @@ pub fn parse(text: &str) -> Result<ast::Expr, Vec<Diagnostic>> {
     let expr = parser::parse(text).map_err(|mistake| vec![mistake])?;
     let mistakes = check::check(&expr);
     if mistakes.is_empty() { Ok(expr) } else { Err(mistakes) }
-}
-
-/// Reads the labels of a stream, `{name="value", ...}`.
-pub(crate) fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, Diagnostic> {
-    let refused = |span: std::ops::Range<usize>, message: &str| Diagnostic::error(codes::SYNTAX, span, message);
-    let log = match parser::parse(text)? {
-        ast::Expr::Log(log) if log.stages.is_empty() => log,
-        _ => return Err(refused(0..text.len(), "these are no labels: write `{name=\"value\", ...}`")),
-    };
-    let mut labels = BTreeMap::new();
-    for matcher in log.selector.matchers {
-        if matcher.op != ast::MatchOp::Equal {
-            return Err(refused(matcher.span.range(), "a stream's label has one value: write `name=\"value\"`"));
-        }
-        if labels.insert(matcher.name, matcher.value).is_some() {
-            return Err(refused(matcher.span.range(), "the label is there twice"));
-        }
-    }
-    Ok(labels)
 }
 
 #[cfg(test)]
@@ -76,5 +56,24 @@ mod tests {
         }
         let too_long = format!("{{a=\"{}\"}}", "b".repeat(EXPRESSION_BYTES_MAX));
         assert_eq!(parse(&too_long).unwrap_err()[0].code, crate::diagnostic::codes::TOO_LONG);
+    }
+
+    #[test]
+    fn a_string_in_backticks_is_taken_as_it_is() {
+        let Ok(ast::Expr::Log(log)) = parse("{a=`b\r\n\\`}") else { panic!() };
+        assert_eq!(log.selector.matchers[0].value, "b\r\n\\");
+    }
+
+    #[test]
+    fn regular_expressions_share_a_limit() {
+        let hostile = |regex: &str, times: usize| format!("{{a=\"b\"}}{}", format!(" |~ {regex:?}").repeat(times));
+        assert_eq!(parse(&hostile("(ab+c|[^,]{10})", 500)).err(), None);
+        for (regex, times) in [("[a-z]{1000}", 4_000), ("a", 8_000), ("(a{10}){100}", 4_000)] {
+            let mistakes = parse(&hostile(regex, times)).unwrap_err();
+            let text = &mistakes[0].message;
+            assert!(mistakes.len() == 1 && text.contains("`REGEX_PROGRAMS_BYTES_MAX`"), "{regex}: {text}");
+        }
+        let mistakes = parse(&hostile("([a-z]{1000}){99}", 3_000)).unwrap_err();
+        assert!(mistakes[0].message.contains("`REGEX_REPEAT_MAX`"), "{}", mistakes[0].message);
     }
 }

@@ -24,7 +24,7 @@ use watchbell_proto::otlp::common::AnyValue;
 use watchbell_proto::otlp::encode::{self, LogRecordWriter};
 use watchbell_proto::wire::{put_bytes_field, put_message_field};
 
-use crate::logql;
+use crate::logql::stream_labels;
 use crate::query::records::{Push, json_error};
 
 /// Marks the resources that are streams of Loki's push API, as their `schema_url`. A client that sends it by OTLP gets the same labels.
@@ -77,9 +77,8 @@ pub fn from_protobuf(bytes: &[u8]) -> Result<Pushed, PushError> {
         PushRequest::validate(bytes).map_err(|error| PushError(format!("the body is no push request: {error}")))?;
     let mut pushed = Pushed::default();
     for stream in push.streams() {
-        let labels = logql::parse_labels(stream.labels()).map_err(|mistake| {
-            PushError(format!("the labels `{}` cannot be read: {}", stream.labels(), mistake.message))
-        })?;
+        let labels = stream_labels::parse(stream.labels())
+            .map_err(|why| PushError(format!("the labels `{}` cannot be read: {why}", stream.labels())))?;
         let entries = stream.entries().map(|entry| Entry {
             time: entry.time_unix_nano(),
             line: entry.line(),

@@ -210,8 +210,8 @@ pub enum LabelFilter {
     String(LabelMatcher),
     /// `name > 10`
     Number(NumberFilter<f64>),
-    /// `name > 10s`
-    Duration(NumberFilter<Duration>),
+    /// `name > 10s`, in nanoseconds
+    Duration(NumberFilter<i64>),
     /// `name > 10MB`
     Bytes(NumberFilter<u64>),
     /// `name = ip("10.0.0.0/8")`

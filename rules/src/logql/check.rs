@@ -1,7 +1,7 @@
 //! What the grammar allows and LogQL does not.
 
 use super::ast::*;
-use super::regexp;
+use super::regexp::{self, REGEX_PROGRAMS_BYTES_MAX};
 use crate::diagnostic::{Code, Diagnostic, codes};
 use crate::pipeline::ip::IpRange;
 use crate::pipeline::pattern::{Part, parts};
@@ -21,6 +21,8 @@ pub(crate) fn check(expr: &Expr) -> Vec<Diagnostic> {
 #[derive(Default)]
 struct Checker {
     mistakes: Vec<Diagnostic>,
+    /// Of all regular expressions so far.
+    program_bytes: usize,
 }
 
 impl Checker {
@@ -171,8 +173,8 @@ impl Checker {
     fn log(&mut self, log: &LogExpr) {
         let count_before = self.mistakes.len();
         log.selector.matchers.iter().for_each(|matcher| self.matcher(matcher));
-        let is_selective = log.selector.matchers.iter().any(|matcher| !matches_empty(matcher));
-        if !is_selective && self.mistakes.len() == count_before {
+        let is_selective = || log.selector.matchers.iter().any(|matcher| !matches_empty(matcher));
+        if self.mistakes.len() == count_before && !is_selective() {
             let message = "the selector needs a matcher that the empty value does not match";
             let help = "write `{service_name=~\".+\"}` to select every service";
             self.error_with_help(codes::MATCHER, log.selector.span, message, help);
@@ -231,17 +233,33 @@ impl Checker {
         }
     }
 
-    /// `span` is that of the string, quotes included.
+    /// Compiles nothing: an expression is large before it is long. `span` is that of the string, quotes included.
     fn regex(&mut self, expression: &str, span: Span) {
-        if let Err(error) = regexp::compile(expression) {
-            let message = format!("the regular expression `{expression}` cannot be compiled: {}", reason(&error));
-            self.error(codes::REGEX, span, message);
+        match regexp::estimate(expression) {
+            Ok(bytes) => self.count_program(bytes, span),
+            Err(error) => {
+                let message = format!("the regular expression `{expression}` cannot be compiled: {error}");
+                self.error(codes::REGEX, span, message);
+            }
+        }
+    }
+
+    /// Only the first that is too much is told.
+    fn count_program(&mut self, bytes: usize, span: Span) {
+        let fitted = self.program_bytes <= REGEX_PROGRAMS_BYTES_MAX;
+        self.program_bytes += bytes;
+        if fitted && self.program_bytes > REGEX_PROGRAMS_BYTES_MAX {
+            let message = format!(
+                "the programs of the regular expressions up to this one may need more than {REGEX_PROGRAMS_BYTES_MAX} \
+                 bytes (`REGEX_PROGRAMS_BYTES_MAX`)"
+            );
+            self.error_with_help(codes::REGEX, span, message, "write plain text, or fewer regular expressions");
         }
     }
 
     fn regexp_stage(&mut self, expression: &StringArg) {
-        let Ok(regex) = regexp::compile(&expression.text) else { return self.regex(&expression.text, expression.span) };
-        if regex.capture_names().flatten().next().is_none() {
+        self.regex(&expression.text, expression.span);
+        if regexp::capture_names(&expression.text).is_some_and(|names| names.is_empty()) {
             let message = "`| regexp` needs a group with a name, which becomes a label";
             self.error_with_help(codes::REGEX, expression.span, message, "write `(?P<name>...)`");
         }
@@ -333,13 +351,6 @@ impl Checker {
             self.error_with_help(codes::IP, span, message, help);
         }
     }
-}
-
-/// The last line of what the regex crate has to say, which is the reason.
-fn reason(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 /// Whether a record without the label passes.

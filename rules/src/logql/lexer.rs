@@ -118,7 +118,7 @@ struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     fn next(&mut self) -> Result<Token, Diagnostic> {
-        self.skip_blanks();
+        self.skip_blanks()?;
         let start = self.at;
         let kind = match self.rest().chars().next() {
             None => TokenKind::End,
@@ -136,15 +136,25 @@ impl<'a> Lexer<'a> {
         &self.text[self.at..]
     }
 
-    /// Skips white space and comments, which go from `#` to the end of the line.
-    fn skip_blanks(&mut self) {
+    /// Skips white space and comments: from `#` or `//` to the end of the line, and `/* ... */`.
+    fn skip_blanks(&mut self) -> Result<(), Diagnostic> {
         loop {
             self.at = self.text.len() - self.rest().trim_start().len();
-            if !self.rest().starts_with('#') {
-                return;
-            }
-            self.at += self.rest().find('\n').unwrap_or(self.rest().len());
+            let rest = self.rest();
+            let len = if rest.starts_with('#') || rest.starts_with("//") {
+                rest.find('\n').unwrap_or(rest.len())
+            } else if let Some(inside) = rest.strip_prefix("/*") {
+                inside.find("*/").ok_or_else(|| self.unclosed_comment())? + 4
+            } else {
+                return Ok(());
+            };
+            self.at += len;
         }
+    }
+
+    fn unclosed_comment(&self) -> Diagnostic {
+        let message = "the comment has no closing `*/`";
+        Diagnostic::error(codes::TOKEN, self.at..self.at + 2, message)
     }
 
     fn take_while(&mut self, belongs: impl Fn(char) -> bool) -> &'a str {
@@ -263,7 +273,7 @@ impl<'a> Lexer<'a> {
         let inner_start = self.at;
         self.at += len + 1;
         match quote {
-            '`' => Ok(TokenKind::String(inner.replace('\r', ""))),
+            '`' => Ok(TokenKind::String(inner.to_owned())),
             _ => unescape(inner, inner_start).map(TokenKind::String),
         }
     }
@@ -274,7 +284,7 @@ fn quote_name(quote: char) -> &'static str {
 }
 
 /// Where the string ends.
-fn closing_quote(text: &str, quote: char) -> Option<usize> {
+pub(super) fn closing_quote(text: &str, quote: char) -> Option<usize> {
     if quote == '`' {
         return text.find('`');
     }
@@ -283,7 +293,7 @@ fn closing_quote(text: &str, quote: char) -> Option<usize> {
         match c {
             _ if escaped => escaped = false,
             '\\' => escaped = true,
-            '"' => return Some(at),
+            _ if c == quote => return Some(at),
             '\n' => return None,
             _ => {}
         }
@@ -292,7 +302,7 @@ fn closing_quote(text: &str, quote: char) -> Option<usize> {
 }
 
 /// Go's escapes; `inner_start` is where the text stands in the expression.
-fn unescape(inner: &str, inner_start: usize) -> Result<String, Diagnostic> {
+pub(super) fn unescape(inner: &str, inner_start: usize) -> Result<String, Diagnostic> {
     let mut bytes = Vec::with_capacity(inner.len());
     let mut rest = inner;
     while let Some(at) = rest.find('\\') {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::ast::*;
 use super::lexer::{self, Token, TokenKind};
 use crate::diagnostic::{Code, Diagnostic, codes};
+use crate::pipeline::convert;
 
 /// An expression longer than this is an error; Loki's limit too.
 pub const EXPRESSION_BYTES_MAX: usize = 128 * 1024;
@@ -828,6 +829,16 @@ impl Parser<'_> {
         }
     }
 
+    /// As in Loki, which reads it by Go's rules: no blank behind the sign, and no units above hours.
+    fn negative_duration(&mut self) -> Parsed<i64> {
+        let span = self.advance().span.to(self.advance().span);
+        convert::duration(&self.text[span.range()]).map_err(|_| {
+            let message = format!("`{}` is no negative duration", &self.text[span.range()]);
+            let help = "write it without a blank, in units up to hours: `-1h30m`";
+            Diagnostic::error(codes::TOKEN, span, message).help(help).into()
+        })
+    }
+
     fn string_filter(&mut self, start: Span, name: String, op: MatchOp) -> Parsed<LabelFilter> {
         let value = self.string()?;
         let matcher = LabelMatcher { name, op, span: self.since(start), value: value.text, value_span: value.span };
@@ -841,6 +852,11 @@ impl Parser<'_> {
         match *self.peek() {
             TokenKind::Duration(value) => {
                 self.advance();
+                let value = i64::try_from(value.as_nanos()).unwrap_or(i64::MAX);
+                Ok(LabelFilter::Duration(NumberFilter { name, op, value, span: self.since(start) }))
+            }
+            TokenKind::Symbol("-") if matches!(self.peek_at(1), TokenKind::Duration(_)) => {
+                let value = self.negative_duration()?;
                 Ok(LabelFilter::Duration(NumberFilter { name, op, value, span: self.since(start) }))
             }
             TokenKind::Bytes(value) => {

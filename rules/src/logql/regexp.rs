@@ -4,22 +4,211 @@
 //! `[` is one inside a class and `--` no difference, `\Q...\E` quotes, `\101` is `A`, `\<` is `<`, and `\d \s \w \b` know ASCII
 //! alone. An expression is rewritten so that it means here what it means in Loki, Prometheus and Alertmanager.
 
+use std::fmt;
+
 use regex::{Regex, RegexBuilder};
+use regex_syntax::ast::{self, Ast, ClassSet, ClassSetItem};
+
+/// Bytes of an expression's program; one that may need more is refused. [`estimate`] tells, before anything is compiled.
+pub const REGEX_PROGRAM_BYTES_MAX: usize = 10 << 20;
+
+/// The same of all regular expressions of one LogQL expression together.
+pub const REGEX_PROGRAMS_BYTES_MAX: usize = 32 << 20;
+
+/// How often `{...}` repeats, also where it stands in another; what repeats oftener is refused, as by Go.
+pub const REGEX_REPEAT_MAX: u32 = 1000;
+
+/// Why an expression is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It is no expression; why, in a word or two.
+    Syntax(String),
+    /// More than [`REGEX_REPEAT_MAX`].
+    Repeat,
+    /// More than [`REGEX_PROGRAM_BYTES_MAX`], or than it was to have.
+    TooLarge(usize),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(reason) => f.write_str(reason),
+            Self::Repeat => write!(f, "invalid repeat count: more than {REGEX_REPEAT_MAX} (`REGEX_REPEAT_MAX`)"),
+            Self::TooLarge(max) if *max == REGEX_PROGRAM_BYTES_MAX => {
+                write!(f, "its program may need more than {max} bytes (`REGEX_PROGRAM_BYTES_MAX`)")
+            }
+            Self::TooLarge(max) => write!(f, "its program may need more than {max} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<regex::Error> for Error {
+    fn from(error: regex::Error) -> Self {
+        match error {
+            regex::Error::CompiledTooBig(max) => Self::TooLarge(max),
+            other => Self::Syntax(reason(&other.to_string())),
+        }
+    }
+}
+
+/// The last line of what the regex crate has to say, which is the reason.
+fn reason(text: &str) -> String {
+    let last = text.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}
 
 /// The expression, found anywhere in a text.
-pub fn compile(expression: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&translate(expression))
+pub fn compile(expression: &str) -> Result<Regex, Error> {
+    compile_within(expression, REGEX_PROGRAM_BYTES_MAX)
 }
 
 /// The same, where its program is no larger than that.
-pub fn compile_within(expression: &str, program_bytes_max: usize) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&translate(expression)).size_limit(program_bytes_max).build()
+pub fn compile_within(expression: &str, program_bytes_max: usize) -> Result<Regex, Error> {
+    let translated = translate(expression);
+    build(&translated, &translated, program_bytes_max)
 }
 
 /// The expression, matching a whole text; `.` matches line ends too, as in Prometheus's and Loki's label matchers.
-pub fn compile_anchored(expression: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&format!("^(?s:{})$", translate(expression)))
+pub fn compile_anchored(expression: &str) -> Result<Regex, Error> {
+    let translated = translate(expression);
+    build(&translated, &format!("^(?s:{translated})$"), REGEX_PROGRAM_BYTES_MAX)
 }
+
+/// The expression, matching a whole text; `.` matches no line end, as in Loki's label filters and `label_replace`.
+pub fn compile_whole(expression: &str) -> Result<Regex, Error> {
+    let translated = translate(expression);
+    build(&translated, &format!("^(?:{translated})$"), REGEX_PROGRAM_BYTES_MAX)
+}
+
+/// `wrapped` is `translated` with what goes around it.
+fn build(translated: &str, wrapped: &str, program_bytes_max: usize) -> Result<Regex, Error> {
+    if parse(translated)?.1 > program_bytes_max {
+        return Err(Error::TooLarge(program_bytes_max));
+    }
+    Ok(RegexBuilder::new(wrapped).size_limit(program_bytes_max).build()?)
+}
+
+/// Bytes that the expression's program has at most; what is none, or too large, is refused. Costs little, whatever the expression.
+pub fn estimate(expression: &str) -> Result<usize, Error> {
+    match parse(&translate(expression))?.1 {
+        bytes if bytes > REGEX_PROGRAM_BYTES_MAX => Err(Error::TooLarge(REGEX_PROGRAM_BYTES_MAX)),
+        bytes => Ok(bytes),
+    }
+}
+
+/// The names of its groups; `None` where it is no expression.
+pub(crate) fn capture_names(expression: &str) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    collect_names(&parse(&translate(expression)).ok()?.0, &mut names);
+    Some(names)
+}
+
+fn collect_names(ast: &Ast, names: &mut Vec<String>) {
+    if let Ast::Group(group) = ast
+        && let ast::GroupKind::CaptureName { name, .. } = &group.kind
+    {
+        names.push(name.name.clone());
+    }
+    parts(ast).iter().for_each(|part| collect_names(part, names));
+}
+
+/// What was translated, as a tree, and the bytes of its program.
+pub(crate) fn parse(translated: &str) -> Result<(Ast, usize), Error> {
+    let ast = ast::parse::Parser::new().parse(translated).map_err(|error| Error::Syntax(reason(&error.to_string())))?;
+    check_repeats(&ast, REGEX_REPEAT_MAX)?;
+    let bytes = program_bytes(&ast).saturating_add(PROGRAM_BYTES_MIN);
+    Ok((ast, bytes))
+}
+
+/// As Go's parser: a repetition may leave `times` for those in it.
+fn check_repeats(ast: &Ast, times: u32) -> Result<(), Error> {
+    let times = match ast {
+        Ast::Repetition(repetition) => match &repetition.op.kind {
+            ast::RepetitionKind::Range(range) if most(range) > times => return Err(Error::Repeat),
+            ast::RepetitionKind::Range(range) => times / most(range).max(1),
+            _ => times,
+        },
+        _ => times,
+    };
+    parts(ast).iter().try_for_each(|part| check_repeats(part, times))
+}
+
+/// The larger of its numbers.
+const fn most(range: &ast::RepetitionRange) -> u32 {
+    match range {
+        ast::RepetitionRange::Exactly(times) | ast::RepetitionRange::AtLeast(times) => *times,
+        ast::RepetitionRange::Bounded(_, max) => *max,
+    }
+}
+
+/// An upper bound, near enough: a test holds it against what the `regex` crate builds.
+fn program_bytes(ast: &Ast) -> usize {
+    let inside = parts(ast).iter().fold(0usize, |sum, part| sum.saturating_add(program_bytes(part)));
+    let own = match ast {
+        Ast::ClassUnicode(_) | Ast::ClassPerl(_) => UNICODE_CLASS_BYTES,
+        Ast::ClassBracketed(class) => class_bytes(class),
+        Ast::Dot(_) => DOT_BYTES,
+        Ast::Repetition(repetition) => {
+            let times = match &repetition.op.kind {
+                ast::RepetitionKind::Range(range) => most(range) as usize + 1,
+                _ => 1,
+            };
+            return inside.saturating_add(STATE_BYTES).saturating_mul(times);
+        }
+        _ => STATE_BYTES,
+    };
+    inside.saturating_add(own)
+}
+
+fn class_bytes(class: &ast::ClassBracketed) -> usize {
+    set_bytes(&class.kind).saturating_add(if class.negated { DOT_BYTES } else { STATE_BYTES })
+}
+
+fn set_bytes(set: &ClassSet) -> usize {
+    match set {
+        ClassSet::BinaryOp(op) => set_bytes(&op.lhs).saturating_add(set_bytes(&op.rhs)),
+        ClassSet::Item(item) => item_bytes(item),
+    }
+}
+
+fn item_bytes(item: &ClassSetItem) -> usize {
+    match item {
+        ClassSetItem::Unicode(_) | ClassSetItem::Perl(_) => UNICODE_CLASS_BYTES,
+        ClassSetItem::Bracketed(class) => class_bytes(class),
+        ClassSetItem::Union(union) => {
+            union.items.iter().fold(0, |sum: usize, item| sum.saturating_add(item_bytes(item)))
+        }
+        ClassSetItem::Range(range) if !range.end.c.is_ascii() => WIDE_RANGE_BYTES,
+        _ => STATE_BYTES,
+    }
+}
+
+fn parts(ast: &Ast) -> &[Ast] {
+    match ast {
+        Ast::Repetition(repetition) => std::slice::from_ref(&repetition.ast),
+        Ast::Group(group) => std::slice::from_ref(&group.ast),
+        Ast::Alternation(alternation) => &alternation.asts,
+        Ast::Concat(concat) => &concat.asts,
+        _ => &[],
+    }
+}
+
+/// What any program has: one with a single letter.
+const PROGRAM_BYTES_MIN: usize = 32 << 10;
+
+/// A letter in either case, an anchor or a group.
+const STATE_BYTES: usize = 256;
+
+/// `.`, which is all of UTF-8, and what is all but that.
+const DOT_BYTES: usize = 5 << 8;
+
+/// `[à-ɏ]`, with what differs from it in case.
+const WIDE_RANGE_BYTES: usize = 8 << 10;
+
+/// `\pL` and the like.
+const UNICODE_CLASS_BYTES: usize = 48 << 10;
 
 /// The expression in the syntax of the `regex` crate.
 pub(crate) fn translate(expression: &str) -> String {
@@ -161,6 +350,9 @@ const ASCII_CLASSES: &[(char, &str)] = &[('d', "0-9"), ('s', r"\t\n\f\r "), ('w'
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     #[test]
@@ -209,5 +401,54 @@ mod tests {
     fn anchored_expressions_match_the_whole() {
         let regex = compile_anchored("a|b.*").unwrap();
         assert!(regex.is_match("b\nc") && !regex.is_match("ac"));
+        let regex = compile_whole("a|b.*").unwrap();
+        assert!(regex.is_match("bc") && !regex.is_match("b\nc") && !regex.is_match("ac"));
+    }
+
+    #[test]
+    fn repetitions_are_limited_as_in_go() {
+        for expression in ["a{1000}", "(a{10}){100}", "(a{2}|b{500}){2}", "(a{1,}){1000}", "(a{1000})*", "a{0}"] {
+            assert_eq!(compile(expression).err(), None, "{expression}");
+        }
+        for expression in ["a{1001}", "a{2,1001}", "a{1001,}", "(a{10}){101}", "((a{10}b){10}c){11}", "(?:a{1001})?"] {
+            assert_eq!(compile(expression).err(), Some(Error::Repeat), "{expression}");
+        }
+    }
+
+    #[test]
+    fn programs_are_limited() {
+        let error = compile(r"(\pL{300})(\pN{300})").unwrap_err();
+        assert_eq!(error, Error::TooLarge(REGEX_PROGRAM_BYTES_MAX));
+        assert!(error.to_string().contains("REGEX_PROGRAM_BYTES_MAX"));
+        assert!(compile(&"[a-z]{1000}".repeat(100)).is_err());
+        assert_eq!(compile(".{1000}[^,]{1000}").err(), None, "what is used in earnest");
+    }
+
+    fn expressions() -> impl Strategy<Value = String> {
+        let letters = ["a", "K", "é", "ſ", "😀", ".", "^", "$", r"\b", r"\d", r"\W", r"\pL", r"\PN", r"\p{Greek}", ""];
+        let classes = ["[a-z]", "[^a]", "[ab_-]", "[^é]", "[à-ɏ]", "[^α-ωß]", "[[:alpha:]1]", r"[\pL\d]", r"[^\pL]"];
+        let leaf = select([letters.as_slice(), classes.as_slice()].concat()).prop_map(str::to_owned);
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 1..4).prop_map(|parts| parts.concat()),
+                prop::collection::vec(inner.clone(), 1..4).prop_map(|parts| format!("(?:{})", parts.join("|"))),
+                (inner.clone(), 0..9, 0..9).prop_map(|(part, min, more)| format!("(?:{part}){{{min},{}}}", min + more)),
+                (inner.clone(), 0..9).prop_map(|(part, min)| format!("(?:{part}){{{min},}}")),
+                (inner.clone(), select(vec!["*", "+?", "?"])).prop_map(|(part, op)| format!("({part}){op}")),
+                (inner, select(vec!["i", "s", "m"])).prop_map(|(part, flag)| format!("(?{flag}:{part})")),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_program_is_larger_than_was_estimated(expression in expressions()) {
+            let translated = translate(&expression);
+            if let Ok((_, bytes)) = parse(&translated) {
+                let wrapped = format!("^(?s:{translated})$");
+                let built = RegexBuilder::new(&wrapped).size_limit(bytes.min(1 << 30)).build();
+                prop_assert!(built.is_ok() || bytes > REGEX_PROGRAM_BYTES_MAX, "{expression}: {bytes} {built:?}");
+            }
+        }
     }
 }

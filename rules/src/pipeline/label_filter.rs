@@ -1,7 +1,6 @@
 //! `| level="error" and duration > 10s`: conditions on labels.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use super::extracted::{Extracted, Record};
 use super::ip::IpRange;
@@ -17,8 +16,8 @@ pub enum LabelFilter {
     Text(String, TextFilter),
     /// The label is a number that compares so; a missing label does not.
     Number(NumberFilter<f64>),
-    /// The same of a duration.
-    Duration(NumberFilter<Duration>),
+    /// The same of a duration, in nanoseconds.
+    Duration(NumberFilter<i64>),
     /// The same of a size.
     Bytes(NumberFilter<u64>),
     /// The label holds an address in a range, or does not.
@@ -91,10 +90,7 @@ impl LabelFilter {
                 LabelValue::Int(number) => Ok(number as f64),
                 other => convert::float(&other.into_text()),
             }),
-            // A negative duration is less than any literal, like zero.
-            Self::Duration(filter) => filter.holds(record, extracted, |value| {
-                convert::duration(&value.into_text()).map(|nanos| Duration::from_nanos(nanos.max(0) as u64))
-            }),
+            Self::Duration(filter) => filter.holds(record, extracted, |value| convert::duration(&value.into_text())),
             Self::Bytes(filter) => filter.holds(record, extracted, |value| convert::bytes(&value.into_text())),
         };
         holds.unwrap_or_else(|details| {

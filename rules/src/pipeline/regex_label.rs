@@ -34,11 +34,10 @@ pub(super) struct Text {
 }
 
 impl RegexLabel {
-    pub(super) fn compile(expression: &str) -> Result<Self, regex::Error> {
-        let translated = regexp::translate(expression);
-        let regex = Regex::new(&format!("^(?:{translated})$"))?;
-        let parsed = ast::parse::Parser::new().parse(&translated).ok();
-        Ok(parsed.and_then(|parsed| simplified(&node(&parsed, &mut false))).unwrap_or(Self::Regex(regex)))
+    pub(super) fn compile(expression: &str) -> Result<Self, regexp::Error> {
+        let (parsed, _) = regexp::parse(&regexp::translate(expression))?;
+        let regex = regexp::compile_whole(expression)?;
+        Ok(simplified(&node(&parsed, &mut false)).unwrap_or(Self::Regex(regex)))
     }
 
     pub(super) fn matches(&self, value: &str) -> bool {

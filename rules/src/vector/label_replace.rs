@@ -16,9 +16,9 @@ pub struct LabelReplace {
 }
 
 impl LabelReplace {
-    /// The arguments as in LogQL; the expression must match the whole of `src`, its dot a line's end too.
-    pub fn new(dst: &str, replacement: &str, src: &str, regex: &str) -> Result<Self, regex::Error> {
-        let regex = regexp::compile_anchored(regex)?;
+    /// The arguments as in LogQL; the expression must match the whole of `src`, its dot no line's end.
+    pub fn new(dst: &str, replacement: &str, src: &str, regex: &str) -> Result<Self, regexp::Error> {
+        let regex = regexp::compile_whole(regex)?;
         Ok(Self { dst: dst.to_owned(), replacement: replacement.to_owned(), src: src.to_owned(), regex })
     }
 
