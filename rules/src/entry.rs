@@ -24,6 +24,11 @@ pub trait LogEntry {
         false
     }
 
+    /// Whether there is a label of that name, where that is told sooner than its value.
+    fn has_label(&self, name: &str) -> bool {
+        self.label(name).is_some()
+    }
+
     /// The value of a label of either kind.
     fn label(&self, name: &str) -> Option<LabelValue<'_>> {
         match self.index_label(name) {

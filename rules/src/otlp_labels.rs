@@ -184,6 +184,10 @@ impl LogEntry for OtlpEntry<'_, '_> {
         self.own_metadata(name).or_else(|| self.own_metadata(renamed()?))
     }
 
+    fn has_label(&self, name: &str) -> bool {
+        name == "detected_level" || self.label(name).is_some()
+    }
+
     fn for_each_label(&self, visit: &mut dyn FnMut(&str, &str)) {
         let mut metadata: BTreeMap<String, String> = BTreeMap::new();
         for attribute in self.attributes {

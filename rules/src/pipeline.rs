@@ -114,12 +114,20 @@ impl Pipeline {
     /// The same for who does not look at the line in the end, as a range aggregation that counts no bytes: as in Loki, a `line_format`
     /// whose line no stage reads does not run.
     pub fn compile_without_line(stages: &[ast::Stage], wanted: Option<&[String]>) -> Result<Self, Unsupported> {
+        Self::compile_ordered(&in_order(&Self::without_idle(stages)), wanted)
+    }
+
+    /// The stages without the `line_format`s behind which no stage reads the line.
+    pub(crate) fn without_idle(stages: &[ast::Stage]) -> Vec<ast::Stage> {
         let reads_line = |stage: &ast::Stage| is_parser(&stage.kind) || matches!(stage.kind, StageKind::Line(_));
         let last_reader = stages.iter().rposition(reads_line).unwrap_or(0);
         let is_idle = |at: usize| at >= last_reader && matches!(stages[at].kind, StageKind::LineFormat(_));
-        let due: Vec<ast::Stage> =
-            stages.iter().enumerate().filter(|(at, _)| !is_idle(*at)).map(|(_, stage)| stage.clone()).collect();
-        Self::compile_ordered(&in_order(&due), wanted)
+        stages.iter().enumerate().filter(|(at, _)| !is_idle(*at)).map(|(_, stage)| stage.clone()).collect()
+    }
+
+    /// The labels that parsers extract; all where it is `None`.
+    pub(crate) fn required(&self) -> Option<&[String]> {
+        self.required.as_deref()
     }
 
     fn compile_ordered(ordered: &[&ast::Stage], wanted: Option<&[String]>) -> Result<Self, Unsupported> {
@@ -439,6 +447,27 @@ mod tests {
             }
             out
         });
+    }
+
+    /// A hostile line has 100,000 keys, and some of them again and again.
+    #[test]
+    fn what_a_label_costs_does_not_grow_with_their_number() {
+        let case = Case { metadata: vec![("a".to_owned(), "1".to_owned())], ..Case::default() };
+        let keys: String = (0..20_000).map(|n| format!(r#""k{n}":{n},"a":2,"#)).collect();
+        let line = format!("{{{}}}", keys.trim_end_matches(','));
+        let entry = Entry { case: &case, line: &line };
+        let record = Record::new(&entry, Timestamp(1), Timestamp(1));
+        let (pipeline, _) = compiled("| json | keep k7, k19999, a_extracted").unwrap();
+        let mut extracted = Extracted::default();
+        let before = extracted::COMPARED.get();
+        assert_eq!(pipeline.run(&record, &mut extracted), Verdict::Kept);
+        let shown = shown(&record, &extracted, None);
+        let labels = r#"{a_extracted="2", k19999="19999", k7="7"}"#;
+        assert!(shown.ends_with(labels), "{}", &shown[shown.len() - 100..]);
+        let compared = extracted::COMPARED.get() - before;
+        assert!((20_000..400_000).contains(&compared), "{compared} names were looked at for 20,000 labels");
+        extracted.clear();
+        assert_eq!(extracted.label(&record, "k7"), None);
     }
 
     #[derive(Default)]

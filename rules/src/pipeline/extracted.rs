@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::hash::BuildHasher;
 use std::ops::Range;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{ERROR_DETAILS_LABEL, ERROR_LABEL, Pipeline};
 use crate::entry::{LabelValue, LogEntry};
@@ -53,6 +56,10 @@ impl<'e, E: LogEntry> Record<'e, E> {
         };
         self.entry.label(name).or_else(|| clashing(name))
     }
+
+    fn has_label(&self, name: &str) -> bool {
+        self.entry.has_label(name) || self.label(name).is_some()
+    }
 }
 
 /// What the stages made of a record. Made once and used for many records: it keeps its buffers.
@@ -62,6 +69,9 @@ pub struct Extracted {
     is_touched: bool,
     text: String,
     labels: Vec<Label>,
+    /// Where each label is, once there are more than [`SCANNED_LABELS`]: a line of 1 MiB can hold 100,000.
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
     line: String,
     has_line: bool,
     error: Option<&'static str>,
@@ -171,6 +181,9 @@ impl Extracted {
         self.is_touched = false;
         self.text.clear();
         self.labels.clear();
+        if !self.index.is_empty() {
+            self.index = HashTable::new(); // to clear a large one would cost every small record after it
+        }
         self.has_line = false;
         self.error = None;
         self.details = None;
@@ -224,7 +237,7 @@ impl Extracted {
                 let start = self.text.len();
                 self.text.push_str(name);
                 let name_range = start..self.text.len();
-                self.labels.push(Label { name: name_range, value, was_set: true, was_deleted: false });
+                self.push(Label { name: name_range, value, was_set: true, was_deleted: false });
                 self.required_set += usize::from(pipeline.requires(name));
             }
         }
@@ -241,7 +254,7 @@ impl Extracted {
                 let start = self.text.len();
                 self.text.push_str(name);
                 let name = start..self.text.len();
-                self.labels.push(Label { name, value: None, was_set: false, was_deleted: true });
+                self.push(Label { name, value: None, was_set: false, was_deleted: true });
             }
         }
     }
@@ -280,19 +293,41 @@ impl Extracted {
     /// Whether a parser has to put `_extracted` behind the name: the record came with it, and no stage has changed it since.
     pub(super) fn clashes<E: LogEntry>(&self, record: &Record<'_, E>, name: &str) -> bool {
         record.entry.index_label(name).is_some_and(|value| !value.is_empty())
-            || self.find(name).is_none() && record.label(name).is_some()
+            || self.find(name).is_none() && record.has_label(name)
     }
 
     pub(super) fn was_set(&self, name: &str) -> bool {
         self.find(name).is_some_and(|label| label.was_set)
     }
 
-    fn find(&self, name: &str) -> Option<&Label> {
-        self.labels.iter().find(|label| self.text[label.name.clone()] == *name)
+    fn push(&mut self, label: Label) {
+        self.labels.push(label);
+        if self.labels.len() <= SCANNED_LABELS {
+            return;
+        }
+        let Self { labels, text, index, hasher, .. } = self;
+        let hash = |at: &u32| hasher.hash_one(&text[labels[*at as usize].name.clone()]);
+        for at in index.len() as u32..labels.len() as u32 {
+            index.insert_unique(hash(&at), at, hash);
+        }
     }
 
+    fn find(&self, name: &str) -> Option<&Label> {
+        self.position(name).map(|at| &self.labels[at])
+    }
+
+    #[inline]
     fn position(&self, name: &str) -> Option<usize> {
-        self.labels.iter().position(|label| self.text[label.name.clone()] == *name)
+        let is_it = |label: &Label| {
+            #[cfg(test)]
+            COMPARED.with(|compared| compared.set(compared.get() + 1));
+            self.text[label.name.clone()] == *name
+        };
+        if self.index.is_empty() {
+            return self.labels.iter().position(is_it);
+        }
+        let found = self.index.find(self.hasher.hash_one(name), |at| is_it(&self.labels[*at as usize]));
+        found.map(|at| *at as usize)
     }
 }
 
@@ -379,3 +414,12 @@ pub(super) fn push_label_name(out: &mut String, key: &str) {
 
 /// Behind a name that the record came with already.
 pub(super) const DUPLICATE_SUFFIX: &str = "_extracted";
+
+/// So many labels are found by looking at each.
+const SCANNED_LABELS: usize = 32;
+
+#[cfg(test)]
+thread_local! {
+    /// Names of labels that were looked at.
+    pub(super) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}

@@ -4,7 +4,7 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::entry::LogEntry;
 use crate::labels::Labels;
-use crate::logql::ast::{Grouping, LogExpr, LogRange, RangeAggregation, RangeOp, Stage, StageKind, Unwrap};
+use crate::logql::ast::{Grouping, LogExpr, LogRange, RangeAggregation, RangeOp, StageKind, Unwrap};
 use crate::otlp_labels::ResourceLabels;
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::pipeline::{Extracted, Pipeline, Record, Unsupported, Verdict};
@@ -72,7 +72,7 @@ impl Range {
         let groups = groups(grouping, no_labels, unwrapped);
         let mut log = log.clone();
         if !matches!(aggregation.op, RangeOp::BytesOverTime | RangeOp::BytesRate) {
-            log.stages = without_idle_line_formats(&log.stages);
+            log.stages = Pipeline::without_idle(&log.stages);
         }
         let source = Source::new(&log, wanted(&groups, unwrapped).as_deref())?;
         let reach = i64::try_from(range.as_nanos()).unwrap_or(i64::MAX);
@@ -233,16 +233,6 @@ impl Source {
             false => Verdict::Dropped,
         }
     }
-}
-
-/// The stages without the `line_format`s behind which no stage reads the line: where lines are only counted, Loki does not run them, and
-/// parsers need not extract what they read.
-fn without_idle_line_formats(stages: &[Stage]) -> Vec<Stage> {
-    let reads_line =
-        |stage: &Stage| matches!(stage.kind, StageKind::Line(_)) || Pipeline::has_parser(std::slice::from_ref(stage));
-    let last_reader = stages.iter().rposition(reads_line).unwrap_or(0);
-    let is_idle = |at: usize| at >= last_reader && matches!(stages[at].kind, StageKind::LineFormat(_));
-    stages.iter().enumerate().filter(|(at, _)| !is_idle(*at)).map(|(_, stage)| stage.clone()).collect()
 }
 
 /// `by ()`: all is one series.
