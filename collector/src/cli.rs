@@ -59,7 +59,7 @@ pub enum Command {
 
     /// Tell why an alert did or did not fire: stage by stage, record by record
     ///
-    /// For each range of the alert's expression it tells how many records entered and left each stage, with the first that was dropped there;
+    /// For each range of the alert's expression it tells how many records entered and left each stage, with the last that was dropped there;
     /// then what the window holds at --at, the value of the expression and of its parts, and the states that its alerts went through. The
     /// past comes from where `watchbell replay` takes it.
     ///

@@ -13,7 +13,9 @@ use serde::Serialize;
 use crate::backtest::{Backtest, Event};
 use crate::engine::AlertingStatus;
 use crate::labels::Labels;
-use crate::logql::ast::{LabelMatcher, LogRange, MetricExpr, MetricKind};
+use crate::logql::ast::{
+    LabelMatcher, LogRange, MetricExpr, MetricKind, RangeAggregation, RangeOp, StageKind, VectorAggregation, VectorOp,
+};
 use crate::otlp_labels::LabelConfig;
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::pipeline::{Extracted, Pipeline, Record, Unsupported, Verdict};
@@ -23,6 +25,7 @@ use crate::query::{Limits, Query, When};
 use crate::rule_file::Rule;
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState, Transition};
+use crate::vector::LabelSet;
 use detector::Gated;
 
 pub(crate) use detector::without_keys;
@@ -102,8 +105,8 @@ impl<'a> Explainer<'a> {
     /// The expression has a part that is not evaluated.
     pub fn new(rule: &'a Rule, labels: LabelConfig, at: Timestamp, backtest: Backtest) -> Result<Self, Unsupported> {
         let mut ranges = Vec::new();
-        for range in log_ranges(&rule.expr) {
-            ranges.push(RangeWatch::new(rule, range, at)?);
+        for read in reads_of(&rule.expr) {
+            ranges.push(RangeWatch::new(rule, &read, at)?);
         }
         let (gated, entries, path, standing) = (Gated::default(), Vec::new(), Vec::new(), None);
         Ok(Self { rule, labels, at, backtest, ranges, gated, entries, path, standing })
@@ -199,15 +202,19 @@ impl<'a> Explainer<'a> {
 }
 
 impl RangeWatch {
-    fn new(rule: &Rule, range: &LogRange, at: Timestamp) -> Result<Self, Unsupported> {
+    fn new(rule: &Rule, read: &Read<'_>, at: Timestamp) -> Result<Self, Unsupported> {
+        let range = read.range;
         let text = |span: crate::logql::ast::Span| rule.expr_text[span.range()].trim().to_owned();
         let log = &range.log;
         let matcher = |matcher: &LabelMatcher| Ok((matcher.name.clone(), TextMatcher::compile(matcher)?));
         let matchers = log.selector.matchers.iter().map(matcher).collect::<Result<_, Unsupported>>()?;
         let selector = Step::new(text(log.selector.span), Pipeline::compile(&[], None)?, matchers);
+        let due = if read.line { log.stages.clone() } else { Pipeline::without_idle(&log.stages) };
+        let whole = Pipeline::compile(&due, read.wanted.as_deref())?;
         let mut steps = vec![selector];
-        for (at, stage) in log.stages.iter().enumerate() {
-            steps.push(Step::new(text(stage.span), Pipeline::compile(&log.stages[..=at], None)?, Vec::new()));
+        for stage in &log.stages {
+            let up_to = due.partition_point(|other| other.span.start <= stage.span.start);
+            steps.push(Step::new(text(stage.span), Pipeline::compile(&due[..up_to], whole.required())?, Vec::new()));
         }
         let end = Timestamp(at.0.saturating_sub(range.offset));
         Ok(Self {
@@ -226,6 +233,7 @@ impl RangeWatch {
         self.records.add(in_window);
         let mut extracted = Extracted::default();
         let record = Record::new(entry, entry.time, entry.time);
+        let mut has_failed = false;
         for step in &mut self.steps {
             let is_selected =
                 step.matchers.iter().all(|(name, matcher)| matcher.matches(entry.stream.get(name).unwrap_or_default()));
@@ -234,11 +242,12 @@ impl RangeWatch {
                 return step.drop(entry, in_window);
             }
             step.left.add(in_window);
-            if verdict == Verdict::Failed {
+            has_failed = verdict == Verdict::Failed;
+            if has_failed {
                 step.failed.add(in_window);
             }
         }
-        if in_window {
+        if in_window && !has_failed {
             self.content.entry(entry.stream.to_string()).or_default().push((entry.time, entry.line.clone()));
         }
     }
@@ -257,30 +266,68 @@ impl Step {
     }
 }
 
-/// The ranges that an expression reads, each once.
-pub(crate) fn log_ranges(expr: &MetricExpr) -> Vec<&LogRange> {
-    let mut ranges: Vec<&LogRange> = Vec::new();
-    collect_ranges(expr, &mut ranges);
-    ranges
+/// A range, and what is wanted of its records: what the stages do hangs on it.
+struct Read<'e> {
+    range: &'e LogRange,
+    /// The labels; all where it is `None`.
+    wanted: Option<Vec<String>>,
+    /// Whether it is the line's length.
+    line: bool,
 }
 
-fn collect_ranges<'e>(expr: &'e MetricExpr, ranges: &mut Vec<&'e LogRange>) {
-    let mut add = |range: &'e LogRange| {
-        if !ranges.iter().any(|other| other.to_string() == range.to_string()) {
-            ranges.push(range);
-        }
-    };
+/// The ranges that an expression reads, each once.
+pub(crate) fn log_ranges(expr: &MetricExpr) -> Vec<&LogRange> {
+    reads_of(expr).into_iter().map(|read| read.range).collect()
+}
+
+fn reads_of(expr: &MetricExpr) -> Vec<Read<'_>> {
+    let mut reads = Vec::new();
+    collect_reads(expr, None, &mut reads);
+    reads
+}
+
+/// `sum` is the one right around the expression.
+fn collect_reads<'e>(expr: &'e MetricExpr, sum: Option<&VectorAggregation>, reads: &mut Vec<Read<'e>>) {
+    let mut add =
+        |read: Read<'e>| match reads.iter_mut().find(|other| other.range.to_string() == read.range.to_string()) {
+            Some(other) => {
+                other.wanted = other.wanted.take().zip(read.wanted).map(|(a, b)| a.into_iter().chain(b).collect());
+                other.line |= read.line;
+            }
+            None => reads.push(read),
+        };
     match &expr.kind {
-        MetricKind::Range(range) => add(&range.range),
-        MetricKind::Variants { of, .. } => add(of),
-        MetricKind::Vector(vector) => collect_ranges(&vector.expr, ranges),
-        MetricKind::LabelReplace { expr, .. } => collect_ranges(expr, ranges),
+        MetricKind::Range(range) => {
+            let line = matches!(range.op, RangeOp::BytesOverTime | RangeOp::BytesRate);
+            add(Read { range: &range.range, wanted: wanted(range, sum), line });
+        }
+        MetricKind::Variants { of, .. } => add(Read { range: of, wanted: None, line: true }),
+        MetricKind::Vector(vector) => {
+            collect_reads(&vector.expr, (vector.op == VectorOp::Sum).then_some(vector), reads);
+        }
+        MetricKind::LabelReplace { expr, .. } => collect_reads(expr, None, reads),
         MetricKind::Binary(binary) => {
-            collect_ranges(&binary.lhs, ranges);
-            collect_ranges(&binary.rhs, ranges);
+            collect_reads(&binary.lhs, None, reads);
+            collect_reads(&binary.rhs, None, reads);
         }
         MetricKind::Number(_) | MetricKind::VectorFn(_) => {}
     }
+}
+
+/// The labels by which records are grouped, and the one that is unwrapped.
+fn wanted(aggregation: &RangeAggregation, sum: Option<&VectorAggregation>) -> Option<Vec<String>> {
+    let grouping = sum.map_or(aggregation.grouping.as_ref(), |sum| sum.grouping.as_ref());
+    let is_one_series = sum.is_some() || aggregation.op == RangeOp::AbsentOverTime;
+    let names = match grouping.map(|grouping| LabelSet::from(Some(grouping))) {
+        Some(LabelSet::Only(names)) => names,
+        None if is_one_series => Vec::new(),
+        _ => return None,
+    };
+    let unwrapped = aggregation.range.log.stages.iter().filter_map(|stage| match &stage.kind {
+        StageKind::Unwrap(unwrap) => Some(unwrap.label.clone()),
+        _ => None,
+    });
+    Some(names.into_iter().chain(unwrapped).collect())
 }
 
 /// The operands of operators, innermost first, and the whole: what one looks at to see where a value went. Numbers say it themselves.

@@ -33,6 +33,7 @@ pub fn lint(file: &str, text: &str, rule_file: &RuleFile, is_index_label: impl F
         if group.rules.is_empty() {
             warnings.push(dead_group(&group.name, node, text));
         }
+        warnings.extend(text::lint_group(group, node, text));
         for (rule, node) in group.rules.iter().zip(items(node, "rules")) {
             warnings.extend(rule.is_alert().then(|| alert(rule, node, text)).into_iter().flatten());
         }
@@ -190,8 +191,10 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
             }
         }
         MetricKind::Vector(vector) => {
-            let keeps_series =
-                matches!(vector.op, VectorOp::Topk | VectorOp::Bottomk | VectorOp::Sort | VectorOp::SortDesc);
+            let keeps_series = matches!(
+                vector.op,
+                VectorOp::Topk | VectorOp::Bottomk | VectorOp::ApproxTopk | VectorOp::Sort | VectorOp::SortDesc
+            );
             lint_metric(&vector.expr, is_folded || !keeps_series, is_index_label, found);
         }
         MetricKind::Binary(binary) => {

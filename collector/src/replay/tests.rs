@@ -91,9 +91,24 @@ fn an_explanation_for_programs_says_the_same() {
         range["steps"][2],
         serde_json::json!({"step": "| json", "left": {"all": 3, "in_window": 3}, "failed": {"all": 3, "in_window": 3}, "dropped": null})
     );
+    assert_eq!(range["content"], serde_json::json!({}), "what failed is not counted");
+}
+
+/// A sum without grouping asks a parser for nothing: it does not run, and cannot fail.
+#[test]
+fn the_stages_are_explained_as_the_rule_runs_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "groups: [{name: g, rules: [{alert: A, expr: 'sum(count_over_time({app=\"a\"} | json [1m])) > 0'}]}]";
+    fs::write(folder.path().join("rules.yaml"), rules).unwrap();
+    fs::write(folder.path().join("push"), push(0, "plain")).unwrap();
+    let told = explained(folder.path(), &["A", "--rules", "rules.yaml", "--from", "push", "--format", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let range = &told[0]["ranges"][0];
+    let none = serde_json::json!({"all": 0, "in_window": 0});
+    assert_eq!((&range["steps"][1]["step"], &range["steps"][1]["failed"]), (&"| json".into(), &none));
     assert_eq!(
         range["content"]["{app=\"a\", service_name=\"a\"}"][0],
-        serde_json::json!({"time": "2025-11-24T16:00:00Z", "line": "x"})
+        serde_json::json!({"time": "2025-11-24T16:00:00Z", "line": "plain"})
     );
 }
 

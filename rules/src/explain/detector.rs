@@ -222,8 +222,8 @@ fn rounded(value: f64) -> String {
 /// That no record has a label that the rule's detector asks for, though records came so far.
 pub(crate) fn without_keys(rule: &Rule, entries: &[OwnedEntry]) -> Option<String> {
     let at = entries.iter().map(|entry| entry.time).max()?;
-    for range in super::log_ranges(&rule.expr) {
-        let mut range = RangeWatch::new(rule, range, at).ok()?;
+    for read in super::reads_of(&rule.expr) {
+        let mut range = RangeWatch::new(rule, &read, at).ok()?;
         entries.iter().for_each(|entry| range.watch(entry));
         if let Some(said) = range.without_keys(rule) {
             return Some(said);

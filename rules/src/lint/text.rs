@@ -7,27 +7,39 @@ use crate::diagnostic::{Diagnostic, codes};
 use crate::labels::Labels;
 use crate::logql::ast::{BinaryOp, Grouping, MatchCardinality, MatchOp, MetricExpr, MetricKind, RangeOp, VectorOp};
 use crate::record::EvidenceRecord;
-use crate::rule_file::Rule;
+use crate::rule_file::{Rule, RuleGroup};
 use crate::template::{Links, RuleData, Template, expand_rule};
 use crate::time::Timestamp;
 use crate::yaml::{self, Node, NodeKind};
 
 pub(super) fn lint(rule: &Rule, node: &Node, file_text: &str) -> Vec<Diagnostic> {
+    ["labels", "annotations"].into_iter().flat_map(|part| lint_part(rule, node, part, file_text)).collect()
+}
+
+/// The labels that a group gives to all of its alerts; of what is wrong with one for several of them, the first is told.
+pub(super) fn lint_group(group: &RuleGroup, node: &Node, file_text: &str) -> Vec<Diagnostic> {
+    let alerts = group.rules.iter().filter(|rule| rule.is_alert());
+    let mut warnings: Vec<Diagnostic> = alerts.flat_map(|rule| lint_part(rule, node, "labels", file_text)).collect();
+    warnings.sort_by_key(|warning| (warning.span.start, warning.code));
+    warnings.dedup_by_key(|warning| (warning.span.start, warning.code));
+    warnings
+}
+
+/// `node` is the rule, or its group.
+fn lint_part(rule: &Rule, node: &Node, part: &str, file_text: &str) -> Vec<Diagnostic> {
+    let Some(Node { kind: NodeKind::Mapping(entries), .. }) = field(node, part) else { return Vec::new() };
     let kept = labels_of(&rule.expr);
     let mut warnings = Vec::new();
-    for part in ["labels", "annotations"] {
-        let Some(Node { kind: NodeKind::Mapping(entries), .. }) = field(node, part) else { continue };
-        for (_, value) in entries {
-            let NodeKind::Scalar(text) = &value.kind else { continue };
-            let Ok(template) = Template::parse(text) else { continue };
-            let mut found = dropped(&template, kept.as_ref(), rule);
-            found.extend(failing(&template, kept.as_ref()));
-            let placed = |warning: Diagnostic| {
-                let span = yaml::place(file_text, &value.span, text, warning.span.clone());
-                Diagnostic { span, ..warning }
-            };
-            warnings.extend(found.into_iter().map(placed));
-        }
+    for (_, value) in entries {
+        let NodeKind::Scalar(text) = &value.kind else { continue };
+        let Ok(template) = Template::parse(text) else { continue };
+        let mut found = dropped(&template, kept.as_ref(), rule);
+        found.extend(failing(&template, kept.as_ref()));
+        let placed = |warning: Diagnostic| {
+            let span = yaml::place(file_text, &value.span, text, warning.span.clone());
+            Diagnostic { span, ..warning }
+        };
+        warnings.extend(found.into_iter().map(placed));
     }
     warnings
 }
