@@ -4,12 +4,14 @@
 
 mod output;
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use watchbell_rules::diagnostic::{Diagnostic, Severity, codes};
+use watchbell_rules::otlp_labels::LabelConfig;
 use watchbell_rules::rule_file::RuleFile;
 use watchbell_rules::rule_test::TestFile;
 use watchbell_rules::{lint, rule_file, rule_test};
@@ -31,21 +33,42 @@ fn findings(arguments: &CheckArguments) -> (Vec<Findings>, Vec<ConfigError>) {
     let mut unread = Vec::new();
     let mut note = |error| unread.push(error);
     let config = arguments.config.as_deref().and_then(|path| check_config(path).map_err(&mut note).ok());
-    let mut files = config.unwrap_or_default();
+    let (labels, mut files) = config.unwrap_or_default();
     for path in &arguments.paths {
         match rule_files_at(path) {
             Ok(paths) => files.extend(paths.iter().filter_map(|path| read_rule_file(path).map_err(&mut note).ok())),
             Err(error) => note(error),
         }
     }
-    (files.into_iter().map(|file| check_file(file, arguments)).collect(), unread)
+    (check_files(files, &labels, arguments), unread)
 }
 
-/// Checks a config; gives the rule files that it names.
-fn check_config(path: &Path) -> Result<Vec<RuleFileText>, ConfigError> {
+/// Checks a config; gives which labels are index labels, and the rule files that it names.
+fn check_config(path: &Path) -> Result<(LabelConfig, Vec<RuleFileText>), ConfigError> {
     let config = Config::load(Some(path))?;
     pipeline::check(&config)?;
-    config.read_rule_files()
+    let files = config.read_rule_files()?;
+    Ok((config.engine.labels, files))
+}
+
+/// Checks the files, each once, and what they say together.
+fn check_files(mut files: Vec<RuleFileText>, labels: &LabelConfig, arguments: &CheckArguments) -> Vec<Findings> {
+    let real = |file: &RuleFileText| fs::canonicalize(&file.path).unwrap_or_else(|_| PathBuf::from(&file.path));
+    let mut seen = HashSet::new();
+    files.retain(|file| seen.insert(real(file)));
+    let parsed: Vec<_> = files.iter().map(|file| rule_file::parse(&file.path, &file.text)).collect();
+    let read = files.iter().zip(&parsed).filter_map(|(file, parsed)| {
+        let parsed = parsed.as_ref().ok()?;
+        Some((file.path.as_str(), file.text.as_str(), parsed))
+    });
+    let mut duplicates = lint::duplicates(&read.collect::<Vec<_>>());
+    let mut index_labels = lint::index_labels(labels);
+    index_labels.extend(arguments.index_label.iter().cloned());
+    let check = |(file, parsed): (RuleFileText, _)| {
+        let of_file = duplicates.extract_if(.., |found| *found.file == *file.path).collect();
+        check_file(file, parsed, of_file, &index_labels, arguments)
+    };
+    files.into_iter().zip(parsed).map(check).collect()
 }
 
 /// What was found in one file.
@@ -75,17 +98,25 @@ pub(crate) fn rule_files_at(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-fn check_file(file: RuleFileText, arguments: &CheckArguments) -> Findings {
+/// `found` is what was found by looking at all files.
+fn check_file(
+    file: RuleFileText,
+    parsed: Result<RuleFile, Vec<Diagnostic>>,
+    found: Vec<Diagnostic>,
+    index_labels: &BTreeSet<String>,
+    arguments: &CheckArguments,
+) -> Findings {
     let (path, text) = (&file.path, &file.text);
     let (mut rules, mut detectors, mut tests) = (0, Vec::new(), 0);
-    let mut diagnostics = match rule_file::parse(path, text) {
+    let mut diagnostics = match parsed {
         Ok(parsed) => {
             rules = parsed.groups.iter().map(|group| group.rules.len()).sum();
             let all = parsed.groups.iter().flat_map(|group| &group.rules);
             detectors = all.filter_map(|rule| Some(rule.detect.as_ref()?.kind)).collect();
             detectors.sort_unstable();
             detectors.dedup();
-            let mut diagnostics = lint::lint(path, text, &parsed, lint::is_default_index_label);
+            let mut diagnostics = lint::lint(path, text, &parsed, |name| index_labels.contains(name));
+            diagnostics.extend(found);
             if parsed.tests.is_some() {
                 match rule_test::parse(path, text) {
                     Ok(file) => {

@@ -124,6 +124,10 @@ pub struct CheckArguments {
     #[arg(long, value_name = "CODE", value_parser = parse_code)]
     pub allow: Vec<String>,
 
+    /// A label of streams that are pushed by Loki's protocol: selectors can ask for it; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub index_label: Vec<String>,
+
     /// Tell also what Loki refuses, for files that its ruler reads too
     #[arg(long)]
     pub loki: bool,

@@ -4,29 +4,28 @@ mod condition;
 mod contradiction;
 mod detector;
 mod join;
+mod loki;
 mod regex;
 mod selector;
 mod text;
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::ast::{BinaryExpr, MetricExpr, MetricKind, RangeAggregation, RangeOp, Span, StageKind, VectorOp};
-use crate::otlp_labels::LabelConfig;
-use crate::rule_file::{Rule, RuleFile, RuleKind};
-use crate::rule_test::is_test_file;
+use crate::otlp_labels::{LabelConfig, label_name};
+use crate::rule_file::{Rule, RuleFile};
 use crate::yaml::{self, Node, NodeKind};
+pub use loki::loki;
 
-/// The warnings of a file, in its order; `file` and `text` are its name and text. `is_index_label` tells of which labels
-/// selectors can ask: [`is_default_index_label`], unless the collector is configured otherwise.
+/// The warnings of a file, in its order, [`duplicates`] left out; `file` and `text` are its name and text. `is_index_label` tells of
+/// which labels selectors can ask: [`index_labels`], and those of pushed streams.
 pub fn lint(file: &str, text: &str, rule_file: &RuleFile, is_index_label: impl Fn(&str) -> bool) -> Vec<Diagnostic> {
     let root = yaml::parse(text).ok();
     let mut warnings = Vec::new();
-    let rules: Vec<&Rule> = rule_file.groups.iter().flat_map(|group| &group.rules).collect();
-    for (i, rule) in rules.iter().enumerate() {
-        if rules[..i].iter().any(|other| makes_the_same(other, rule)) {
-            warnings.push(duplicate(rule, text));
-        }
+    for rule in rule_file.groups.iter().flat_map(|group| &group.rules) {
         warnings.extend(expression(rule, text, &is_index_label));
     }
     for (group, node) in rule_file.groups.iter().zip(root.iter().flat_map(|root| items(root, "groups"))) {
@@ -41,45 +40,38 @@ pub fn lint(file: &str, text: &str, rule_file: &RuleFile, is_index_label: impl F
     in_order(warnings, file)
 }
 
-/// What Loki refuses in a file that Watchbell takes.
-pub fn loki(file: &str, text: &str) -> Vec<Diagnostic> {
-    let Ok(root) = yaml::parse(text) else { return Vec::new() };
-    if is_test_file(&root) {
-        return Vec::new();
-    }
-    let mut found = Vec::new();
-    let own = |node: &Node, names: &[&str], found: &mut Vec<Diagnostic>| {
-        let NodeKind::Mapping(fields) = &node.kind else { return };
-        let own = fields.iter().map(|(key, _)| key).filter(|key| names.contains(&&*key.name));
-        found.extend(own.map(|key| refused_by_loki(&key.name, key.span.clone())));
-    };
-    own(&root, &["tests"], &mut found);
-    for group in items(&root, "groups") {
-        own(group, &["watchbell"], &mut found);
-        items(group, "rules").iter().for_each(|rule| own(rule, &["watchbell", "detect"], &mut found));
-    }
-    in_order(found, file)
-}
-
-fn refused_by_loki(name: &str, span: Range<usize>) -> Diagnostic {
-    let help = match name {
-        "tests" => "put the tests into a file of their own, with `rule_files:`",
-        "watchbell" => "set it for all rules in the collector's config, under `engine:`",
-        _ => "keep this rule in a file that Loki does not read",
-    };
-    Diagnostic::error(codes::LOKI, span, format!("Loki refuses a file with the key `{name}`")).help(help)
-}
-
 fn in_order(mut found: Vec<Diagnostic>, file: &str) -> Vec<Diagnostic> {
     found.iter_mut().for_each(|warning| warning.file = file.into());
     found.sort_by_key(|warning| (warning.span.start, warning.code));
     found
 }
 
-/// Whether the label is made from a resource attribute that Loki, and we, index by default.
-pub fn is_default_index_label(name: &str) -> bool {
-    let attributes = LabelConfig::default().index_resource_attributes;
-    attributes.iter().any(|attribute| attribute.replace('.', "_") == name)
+/// The labels of which selectors can ask where records are read so, those of pushed streams left out.
+pub fn index_labels(config: &LabelConfig) -> BTreeSet<String> {
+    let names = config.index_resource_attributes.iter().map(|attribute| label_name(attribute));
+    let discovered = (!config.discover_service_name.is_empty()).then(|| "service_name".to_owned());
+    names.chain(discovered).collect()
+}
+
+/// A file that was read: its name, its text and its rules.
+pub type Checked<'f> = (&'f str, &'f str, &'f RuleFile);
+
+/// Rules that make the same alerts or series as one before them, in any of the files. Each file is there once.
+pub fn duplicates(files: &[Checked<'_>]) -> Vec<Diagnostic> {
+    let mut first: BTreeMap<(bool, &str, &[(String, String)]), &str> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (file, text, rule_file) in files {
+        for rule in rule_file.groups.iter().flat_map(|group| &group.rules) {
+            match first.entry((rule.is_alert(), rule.name(), &rule.labels)) {
+                Entry::Vacant(entry) => _ = entry.insert(file),
+                Entry::Occupied(entry) => {
+                    let other = Some(*entry.get()).filter(|other| other != file);
+                    found.push(Diagnostic { file: (*file).into(), ..duplicate(rule, text, other) });
+                }
+            }
+        }
+    }
+    found
 }
 
 /// What can be said of an expression alone, placed in the file.
@@ -128,16 +120,10 @@ fn alert(rule: &Rule, node: &Node, file_text: &str) -> Vec<Diagnostic> {
     warnings
 }
 
-fn makes_the_same(a: &Rule, b: &Rule) -> bool {
-    let are_of_one_kind = matches!(
-        (&a.kind, &b.kind),
-        (RuleKind::Alert { .. }, RuleKind::Alert { .. }) | (RuleKind::Record { .. }, RuleKind::Record { .. })
-    );
-    are_of_one_kind && a.name() == b.name() && a.labels == b.labels
-}
-
-fn duplicate(rule: &Rule, text: &str) -> Diagnostic {
-    let message = format!("a rule `{}` with the same labels is there already", rule.name());
+/// `other` is the file in which the first one stands, where it is not the same.
+fn duplicate(rule: &Rule, text: &str, other: Option<&str>) -> Diagnostic {
+    let place = other.map_or("there".to_owned(), |file| format!("in `{file}`"));
+    let message = format!("a rule `{}` with the same labels is {place} already", rule.name());
     Diagnostic::warning(codes::DUPLICATE_RULE, first_line(rule.span.start, text), message)
         .help("give one of them another name or other labels, else their alerts cannot be told apart")
 }
@@ -233,11 +219,38 @@ mod tests {
     fn warnings() {
         datadriven::run("lint", |text| match rule_file::parse("rules.yaml", text) {
             Ok(rule_file) => {
-                let mut found = lint("rules.yaml", text, &rule_file, is_default_index_label);
+                let known = index_labels(&LabelConfig::default());
+                let mut found = lint("rules.yaml", text, &rule_file, |name| known.contains(name));
+                found.extend(duplicates(&[("rules.yaml", text, &rule_file)]));
+                found = in_order(found, "rules.yaml");
                 found.extend(loki("rules.yaml", text));
                 render_all(&found, text)
             }
             Err(mistakes) => render_all(&mistakes, text),
         });
+    }
+
+    #[test]
+    fn rules_of_two_files_may_be_the_same() {
+        let text =
+            |name: &str, kind: &str| format!("groups: [{{name: g, rules: [{{{kind}: {name}, expr: vector(1)}}]}}]");
+        let texts = [text("A", "alert"), text("A", "record"), text("B", "alert"), text("A", "alert")];
+        let names = ["a.yaml", "b.yaml", "c.yaml", "d.yaml"];
+        let files: Vec<RuleFile> =
+            names.iter().zip(&texts).map(|(name, text)| rule_file::parse(name, text).unwrap()).collect();
+        let checked: Vec<Checked<'_>> =
+            files.iter().zip(names).zip(&texts).map(|((file, name), text)| (name, text.as_str(), file)).collect();
+        let found: Vec<String> = duplicates(&checked).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["d.yaml: [WB203] a rule `A` with the same labels is in `a.yaml` already"]);
+    }
+
+    #[test]
+    fn index_labels_are_those_that_the_config_has() {
+        let config = LabelConfig {
+            index_resource_attributes: vec!["team.name".into(), "app".into()],
+            discover_service_name: Vec::new(),
+        };
+        assert_eq!(index_labels(&config).into_iter().collect::<Vec<_>>(), ["app", "team_name"]);
+        assert!(index_labels(&LabelConfig::default()).contains("k8s_namespace_name"));
     }
 }

@@ -58,6 +58,11 @@ impl Template {
         Ok(Self { tree: parser::parse(text, Dialect::Rule, &RULE_VARIABLES)? })
     }
 
+    /// The same as Loki's ruler tries it before it takes a rule: with fewer variables.
+    pub(crate) fn parse_in_loki(text: &str) -> Result<Self, TemplateError> {
+        Ok(Self { tree: parser::parse(text, Dialect::Rule, &LOKI_VARIABLES)? })
+    }
+
     /// Parses a notification's template: Alertmanager's functions.
     pub fn parse_notification(text: &str) -> Result<Self, TemplateError> {
         Ok(Self { tree: parser::parse(text, Dialect::Notification, &[])? })
@@ -263,6 +268,8 @@ impl Environment<'_> {
         Self { now, external_url: "", escape: Escape::None, output_bytes_max, line: "", at: now }
     }
 }
+
+const LOKI_VARIABLES: [&str; 3] = ["$labels", "$externalLabels", "$value"];
 
 const RULE_VARIABLES: [&str; 5] = ["$labels", "$externalLabels", "$externalURL", "$value", "$samples"];
 

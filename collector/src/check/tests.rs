@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Parser;
 use watchbell_rules::diagnostic::codes;
+use watchbell_rules::logql;
 
 use super::*;
 use crate::cli::{Cli, Command};
@@ -15,7 +16,12 @@ fn arguments(more: &[&str]) -> CheckArguments {
 }
 
 fn checked(text: &str, more: &[&str]) -> Findings {
-    check_file(RuleFileText { path: "rules.yaml".to_owned(), text: text.to_owned() }, &arguments(more))
+    checked_at("rules.yaml", text, more)
+}
+
+fn checked_at(path: &str, text: &str, more: &[&str]) -> Findings {
+    let file = RuleFileText { path: path.to_owned(), text: text.to_owned() };
+    check_files(vec![file], &LabelConfig::default(), &arguments(more)).remove(0)
 }
 
 /// What stands behind a line `marker` and a fence of that language, up to the fence's end.
@@ -31,26 +37,26 @@ fn the_page_on_checks_tells_the_truth() {
     let page = fs::read_to_string(&path).unwrap();
     let (mut updated, mut told) = (Vec::new(), BTreeSet::new());
     for section in page.split("\n### ") {
-        let Some(bad) = fenced(section, "Bad:", "yaml") else {
+        let Some((language, bad)) = LANGUAGES.iter().find_map(|name| Some((name, fenced(section, "Bad:", name)?)))
+        else {
             updated.push(section.to_owned());
             continue;
         };
         let code = &section[..5];
-        let options: &[&str] = if code == "WB220" { &["--loki"] } else { &[] };
-        let found = checked(bad, options);
-        assert!(found.diagnostics.iter().any(|found| found.code.to_string() == code), "{section}");
-        let good = checked(fenced(section, "Good:", "yaml").unwrap(), options);
-        assert!(good.diagnostics.is_empty(), "{code}: {:#?}", good.diagnostics);
-        let mut of_code = found;
-        of_code.diagnostics.retain(|found| found.code.to_string() == code);
-        let shown: Vec<String> = of_code.diagnostics.iter().map(|found| found.render(bad)).collect();
+        let mut found = told_of(language, code, bad);
+        found.retain(|found| found.code.to_string() == code);
+        assert!(!found.is_empty(), "{section}");
+        let good = told_of(language, code, fenced(section, "Good:", language).unwrap());
+        assert!(good.is_empty(), "{code}: {good:#?}");
+        let shown: Vec<String> = found.iter().map(|found| found.render(bad)).collect();
         let (before, rest) = section.split_once("```text\n").unwrap();
         let (_, behind) = rest.split_once("```").unwrap();
         updated.push(format!("{before}```text\n{}\n```{behind}", shown.join("\n\n")));
         told.insert(code.to_owned());
     }
-    let warnings = codes::ALL.iter().map(|(code, _)| code.to_string()).filter(|code| code.as_str() >= "WB200");
-    let untold: Vec<String> = warnings.filter(|code| !told.contains(code)).collect();
+    let all =
+        codes::ALL.iter().map(|(code, _)| code.to_string()).filter(|code| !SHOWN_ELSEWHERE.contains(&code.as_str()));
+    let untold: Vec<String> = all.filter(|code| !told.contains(code)).collect();
     assert!(untold.is_empty(), "docs/checks.md does not show {untold:?}");
     for (code, says) in codes::ALL {
         assert!(page.contains(&format!("{code}")), "docs/checks.md does not name {code}: {says}");
@@ -61,6 +67,21 @@ fn the_page_on_checks_tells_the_truth() {
     }
     assert!(updated == page || std::env::var_os("UPDATE").is_some(), "{updated}");
 }
+
+/// A rule file, or an expression.
+const LANGUAGES: &[&str] = &["yaml", "logql"];
+
+/// What is found in an example of that code.
+fn told_of(language: &str, code: &str, text: &str) -> Vec<Diagnostic> {
+    match language {
+        "yaml" => checked(text, if code == "WB220" { &["--loki"] } else { &[] }).diagnostics,
+        _ => logql::parse(text.trim_end()).err().unwrap_or_default(),
+    }
+}
+
+/// Of tests that are run, of a config, of conversion; what needs a file of records, or an expression that fills a page; and what is left
+/// for parts of LogQL that are not evaluated: there is none.
+const SHOWN_ELSEWHERE: &[&str] = &["WB015", "WB040", "WB050", "WB051", "WB060", "WB061", "WB103", "WB104", "WB130"];
 
 const BAD: &str = "groups:\n  - name: \"é, 100%\"\n    rules:\n      - alert: A\n        expr: sum(count_over_time({service_name=\"x\"}[1m])) == 0\n        labels: {severity: page}\n";
 
@@ -103,6 +124,36 @@ fn a_warning_can_be_allowed_and_a_mistake_cannot() {
     assert!(refused.to_string().contains("there is no code `WB999`"), "{refused}");
 }
 
+/// What selectors can ask for hangs on the config, and on who pushes; a rule may stand in two of the files.
+#[test]
+fn files_are_checked_together_and_as_the_config_reads_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let rule =
+        r#"{alert: A, expr: 'sum(count_over_time({team_name="x", app="y"}[1m])) > 1', labels: {severity: page}}"#;
+    let text = format!("groups: [{{name: g, rules: [{rule}]}}]\n");
+    fs::write(path("a.yaml"), &text).unwrap();
+    fs::write(path("b.yaml"), &text).unwrap();
+    fs::write(path("config.yaml"), "rule_files: []\nengine: {labels: {index_resource_attributes: [team.name]}}\n")
+        .unwrap();
+    let codes = |paths: &[&str], more: &[&str]| {
+        let paths = paths.iter().map(|name| PathBuf::from(path(name))).collect();
+        let (found, unread) = findings(&CheckArguments { paths, ..arguments(more) });
+        assert!(unread.is_empty(), "{unread:?}");
+        found.iter().map(|file| file.diagnostics.iter().map(|found| found.code.to_string()).collect()).collect()
+    };
+    let expected = |codes: &[&[&str]]| codes.iter().map(|codes| codes.iter().map(|code| (*code).to_owned()).collect());
+    let check = |paths: &[&str], more: &[&str], of_files: &[&[&str]]| {
+        let found: Vec<Vec<String>> = codes(paths, more);
+        assert_eq!(found, expected(of_files).collect::<Vec<Vec<String>>>(), "{paths:?} {more:?}");
+    };
+    check(&["a.yaml"], &[], &[&["WB201", "WB201"]]);
+    check(&["a.yaml"], &["--config", &path("config.yaml")], &[&["WB201"]]);
+    check(&["a.yaml"], &["--config", &path("config.yaml"), "--index-label", "app"], &[&[]]);
+    check(&["a.yaml", "b.yaml"], &["--allow", "WB201"], &[&[], &["WB203"]]);
+    check(&["a.yaml", "a.yaml"], &["--allow", "WB201"], &[&[]]);
+}
+
 #[test]
 fn tests_of_rules_are_checked_too() {
     let text = "groups: []\ntests:\n  - name: x\n    expect: [{at: 1s}]\n";
@@ -127,11 +178,7 @@ fn tests_of_rules_that_stand_elsewhere_are_checked_too() {
     let told = |files: &str, test: &str| -> Vec<String> {
         let path = folder.path().join("tests.yaml").display().to_string();
         let text = format!("rule_files: [{files}]\ntests: [{test}]\n");
-        check_file(RuleFileText { path, text }, &arguments(&[]))
-            .diagnostics
-            .into_iter()
-            .map(|found| found.message)
-            .collect()
+        checked_at(&path, &text, &[]).diagnostics.into_iter().map(|found| found.message).collect()
     };
     let of = |alert: &str| format!("{{expect: [{{at: 1s, alert: {alert}, firing: 0}}]}}");
     assert_eq!(told("'a*.yaml'", &of("Refused")), [""; 0]);
