@@ -1,4 +1,4 @@
-//! Records out of a Loki, by its query API, page by page.
+//! Records out of a Loki, by its query API, day by day and page by page.
 
 use std::time::Duration;
 
@@ -33,8 +33,9 @@ pub(super) fn read(
     let mut limit = PAGE_RECORDS_MAX;
     // Records of the time at which a page ends may be on the next one, too.
     let mut at_the_seam: Vec<OwnedEntry> = Vec::new();
+    let mut piece_end = end.min(start + PIECE);
     loop {
-        let page = match runtime.block_on(page(&client, url, arguments, start, end, limit)) {
+        let page = match runtime.block_on(page(&client, url, arguments, start, piece_end, limit)) {
             Err(PageError::TooLarge) if limit > 1 => {
                 limit /= 2;
                 continue;
@@ -44,14 +45,24 @@ pub(super) fn read(
         };
         let (count, last) = (page.len(), page.iter().map(|entry| entry.time).max());
         page.iter().filter(|entry| !at_the_seam.contains(entry)).for_each(|entry| records.push(entry, entry.time));
-        let Some(last) = last.filter(|_| count >= limit) else { return Ok(()) };
-        if last == start {
-            return Err(format!(
-                "{url}: more than {limit} records at {last}: a page cannot hold them, name a narrower `--selector`"
-            ));
+        match last.filter(|_| count >= limit) {
+            Some(last) if last == start => {
+                return Err(format!(
+                    "{url}: more than {limit} records at {last}: a page cannot hold them, name a narrower `--selector`"
+                ));
+            }
+            Some(last) => {
+                at_the_seam = page.into_iter().filter(|entry| entry.time == last).collect();
+                start = last;
+            }
+            None if piece_end >= end => return Ok(()),
+            None => {
+                // No page holds a record of its end.
+                at_the_seam.clear();
+                start = piece_end;
+                piece_end = end.min(start + PIECE);
+            }
         }
-        at_the_seam = page.into_iter().filter(|entry| entry.time == last).collect();
-        start = last;
     }
 }
 
@@ -159,6 +170,9 @@ const PAGE_RECORDS_MAX: usize = 2000;
 
 /// How long a page may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What is asked for at once: Loki refuses a query over more than its `max_query_length`, 30 days by default.
+const PIECE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How far back goes who does not say.
 const DEFAULT_SPAN: Duration = Duration::from_secs(24 * 60 * 60);

@@ -243,9 +243,11 @@ fn answer(mut stream: TcpStream, records: i64) {
         let (_, rest) = head.split_once(&format!("{name}=")).unwrap();
         rest.split(['&', ' ']).next().unwrap().parse().unwrap()
     };
+    let (start, end) = (parameter("start"), parameter("end"));
     let (status, body) = match head.contains("x-scope-orgid: shop") {
-        true => ("200 OK", page(parameter("start"), parameter("end"), parameter("limit"), records)),
         false => ("401 Unauthorized", "no org id".to_owned()),
+        true if end - start > 30 * DAY => ("400 Bad Request", "the query time range exceeds the limit".to_owned()),
+        true => ("200 OK", page(start, end, parameter("limit"), records)),
     };
     assert!(head.contains("x-loki-response-encoding-flags: categorize-labels"), "{head}");
     let length = body.len();
@@ -281,7 +283,22 @@ fn a_loki_is_read_page_by_page() {
     assert_eq!(loki.pages.load(Ordering::SeqCst), 1 + 3);
 }
 
+/// No Loki answers for more than 30 days at once.
+#[test]
+fn a_long_time_is_read_in_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("rules.yaml"), RULES).unwrap();
+    let loki = Loki::start(4500);
+    let url = format!("http://127.0.0.1:{}", loki.port);
+    let (start, end) = ((LOKI_START - 45 * DAY).to_string(), (LOKI_START + 4400 * 1_000_000_000).to_string());
+    let arguments = ["--rules", "rules.yaml", "--from", &url, "--start", &start, "--end", &end, "--tenant", "shop"];
+    assert_eq!(outcome(folder.path(), &arguments).unwrap().records, 4400);
+    assert_eq!(loki.pages.load(Ordering::SeqCst), 45 + 3);
+}
+
 const LOKI_START: i64 = 1_764_000_000_000_000_000;
+
+const DAY: i64 = 24 * 60 * 60 * 1_000_000_000;
 
 fn history(arguments: &[&str]) -> Result<History, String> {
     let line = ["watchbell", "replay", "--rules", "x"].into_iter().chain(arguments.iter().copied());
