@@ -547,11 +547,16 @@ mod tests {
                 let entry = Entry { case: self, line };
                 let at = Timestamp(1_700_000_000_000_000_000);
                 let record = Record::new(&entry, at, at);
-                let verdict = pipeline.run(&record, &mut extracted);
-                let shown = match verdict {
-                    Verdict::Dropped => "dropped".to_owned(),
-                    _ => shown(&record, &extracted, wanted.as_deref()),
+                let mut run = || {
+                    let verdict = pipeline.run(&record, &mut extracted);
+                    let is_dropped = verdict == Verdict::Dropped;
+                    let shown = || shown(&record, &extracted, wanted.as_deref());
+                    (verdict, if is_dropped { "dropped".to_owned() } else { shown() })
                 };
+                let (verdict, shown) = run();
+                for _ in 0..2 {
+                    assert_eq!(run(), (verdict, shown.clone()), "{query}: pipelines share what is read of {line:?}");
+                }
                 let is_metric = !query.starts_with(['|', '!']);
                 let failed = if verdict == Verdict::Failed && is_metric { "failed " } else { "" };
                 writeln!(out, "  {failed}{shown}").unwrap();

@@ -1,13 +1,13 @@
 //! A record on its way through the stages: what they set, deleted and formatted lies over what it came with.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::hash::BuildHasher;
 use std::ops::Range;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{ERROR_DETAILS_LABEL, ERROR_LABEL, Pipeline};
+use super::{ERROR_DETAILS_LABEL, ERROR_LABEL, Pipeline, json, logfmt};
 use crate::entry::{LabelValue, LogEntry};
 use crate::time::Timestamp;
 
@@ -18,12 +18,33 @@ pub struct Record<'e, E> {
     at: Timestamp,
     now: Timestamp,
     line: OnceCell<Cow<'e, str>>,
+    pub(super) json: Shared<json::Fields>,
+    pub(super) logfmt: Shared<logfmt::ReadPairs>,
+}
+
+/// What a parser finds in the line as it came. The first pipeline that asks reads the line itself, only as far as it needs to; for all
+/// others it is read once, to its end.
+#[derive(Debug)]
+pub(super) struct Shared<T> {
+    was_asked: Cell<bool>,
+    found: OnceCell<T>,
+}
+
+impl<T> Shared<T> {
+    const fn new() -> Self {
+        Self { was_asked: Cell::new(false), found: OnceCell::new() }
+    }
+
+    /// `None` for who asks first.
+    pub(super) fn get(&self, read: impl FnOnce() -> T) -> Option<&T> {
+        self.was_asked.replace(true).then(|| self.found.get_or_init(read))
+    }
 }
 
 impl<'e, E: LogEntry> Record<'e, E> {
     /// A record that no pipeline has seen: when it happened, and when it is evaluated.
     pub fn new(entry: &'e E, at: Timestamp, now: Timestamp) -> Self {
-        Self { entry, at, now, line: OnceCell::new() }
+        Self { entry, at, now, line: OnceCell::new(), json: Shared::new(), logfmt: Shared::new() }
     }
 
     /// When it happened: `__timestamp__` in templates.
@@ -198,6 +219,11 @@ impl Extracted {
             Some(label) => label.value.clone().map(|value| text_value(&self.text[value])),
             None => record.label(name),
         }
+    }
+
+    /// The record, as long as its line is as it came.
+    pub(super) fn untouched<'r, 'e, E>(&self, record: &'r Record<'e, E>) -> Option<&'r Record<'e, E>> {
+        (!self.has_line).then_some(record)
     }
 
     /// Works on the line, which lies aside for so long.

@@ -4,6 +4,7 @@
 //! parser reads it: what comes behind the object, and what cannot be seen by looking for quotes and brackets, is not looked at.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::extracted::{DUPLICATE_SUFFIX, Sink, Stop, push_label_name, push_valid};
 use crate::entry::LogEntry;
@@ -13,11 +14,19 @@ pub(super) fn run<E: LogEntry>(sink: &mut Sink<'_, '_, E>) -> bool {
     if sink.is_complete() {
         return true;
     }
-    let Sink { record, pipeline, extracted } = sink;
-    let result = extracted.with_line(record, |line, extracted| {
-        let mut sink = Sink { record, pipeline, extracted };
-        object(line, &mut String::new(), 0, &mut sink)
-    });
+    let result = match sink
+        .extracted
+        .untouched(sink.record)
+        .and_then(|record| record.json.get(|| Fields::read(record.line())))
+    {
+        Some(fields) => fields.add_to(sink),
+        None => {
+            let Sink { record, pipeline, extracted } = sink;
+            extracted.with_line(record, |line, extracted| {
+                object(line, &mut String::new(), 0, &mut Sink { record, pipeline, extracted })
+            })
+        }
+    };
     match result {
         Ok(()) | Err(Halt::Stop(Stop::Complete)) => true,
         Err(Halt::Stop(Stop::Dropped)) => false,
@@ -48,12 +57,7 @@ fn object<E: LogEntry>(text: &str, name: &mut String, depth: usize, sink: &mut S
     for entry in Entries::new(text)? {
         let (key, value) = entry?;
         let len = name.len();
-        if !key.trim().is_empty() {
-            if len > 0 {
-                name.push('_');
-            }
-            push_label_name(name, &key);
-        }
+        push_key(name, &key);
         let added = match value.kind {
             Kind::Object => {
                 if depth < NESTING_MAX && sink.pipeline.asks_for_prefix(name) {
@@ -80,6 +84,108 @@ fn object<E: LogEntry>(text: &str, name: &mut String, depth: usize, sink: &mut S
         added?;
     }
     Ok(())
+}
+
+fn push_key(name: &mut String, key: &str) {
+    if key.trim().is_empty() {
+        return;
+    }
+    if !name.is_empty() {
+        name.push('_');
+    }
+    push_label_name(name, key);
+}
+
+/// The fields of a line, for all pipelines that ask for some: what [`object`] comes to, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    text: String,
+    items: Vec<Item>,
+}
+
+/// What stands in a line.
+#[derive(Debug)]
+enum Item {
+    /// A value, and whether it is an inner one whose key is blank; name and value are in the text.
+    Value { name: Range<usize>, value: Range<usize>, is_nameless: bool },
+    /// An object, whose items follow; `behind` is the first that is not its own.
+    Object { name: Range<usize>, behind: usize },
+    /// The object around it ends here.
+    Malformed(Malformed),
+}
+
+impl Fields {
+    fn read(line: &str) -> Self {
+        let mut fields = Self::default();
+        if let Err(malformed) = fields.object(line, &mut String::new(), 0) {
+            fields.items.push(Item::Malformed(malformed));
+        }
+        fields
+    }
+
+    fn object(&mut self, text: &str, name: &mut String, depth: usize) -> Result<(), Malformed> {
+        for entry in Entries::new(text)? {
+            let (key, value) = entry?;
+            let len = name.len();
+            push_key(name, &key);
+            match value.kind {
+                Kind::Object => self.inner(value.raw, name, depth),
+                Kind::String | Kind::Number | Kind::Bool if !name.is_empty() => {
+                    let is_nameless = depth > 0 && key.trim().is_empty();
+                    let (name, value) = (self.keep(name), self.keep(&value.text()));
+                    self.items.push(Item::Value { name, value, is_nameless });
+                }
+                _ => {}
+            }
+            name.truncate(len);
+        }
+        Ok(())
+    }
+
+    fn inner(&mut self, raw: &str, name: &mut String, depth: usize) {
+        let at = self.items.len();
+        let kept = self.keep(name);
+        self.items.push(Item::Object { name: kept.clone(), behind: at });
+        if depth < NESTING_MAX
+            && let Err(malformed) = self.object(raw, name, depth + 1)
+        {
+            self.items.push(Item::Malformed(malformed));
+        }
+        self.items[at] = Item::Object { name: kept, behind: self.items.len() };
+    }
+
+    fn keep(&mut self, text: &str) -> Range<usize> {
+        let start = self.text.len();
+        push_valid(&mut self.text, text);
+        start..self.text.len()
+    }
+
+    fn add_to<E: LogEntry>(&self, sink: &mut Sink<'_, '_, E>) -> Result<(), Halt> {
+        let mut at = 0;
+        while let Some(item) = self.items.get(at) {
+            at += 1;
+            match item {
+                Item::Malformed(malformed) => return Err((*malformed).into()),
+                Item::Object { name, behind } if !sink.pipeline.asks_for_prefix(&self.text[name.clone()]) => {
+                    at = *behind
+                }
+                Item::Object { .. } => {}
+                Item::Value { name, value, is_nameless } => {
+                    let (name, value) = (&self.text[name.clone()], &self.text[value.clone()]);
+                    let added = if *is_nameless && sink.extracted.clashes(sink.record, name) {
+                        sink.add(&format!("{name}_{DUPLICATE_SUFFIX}"), |out| out.push_str(value))
+                    } else {
+                        sink.add(name, |out| out.push_str(value))
+                    };
+                    if sink.is_complete() {
+                        return Err(Stop::Complete.into());
+                    }
+                    added?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is wrong with a line, in the words that Loki has for it.

@@ -1,6 +1,7 @@
 //! `| logfmt`: the line as `key=value key="quoted value" key`.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::extracted::{Sink, Stop, push_label_name, push_valid};
 use super::{ERROR_LABEL, json};
@@ -27,42 +28,43 @@ impl LogfmtStage {
         if sink.is_complete() {
             return true;
         }
-        let Sink { record, pipeline, extracted } = sink;
-        extracted.with_line(record, |line, extracted| {
-            let mut sink = Sink { record, pipeline, extracted };
-            let mut pairs = Pairs::new(line);
-            let read =
-                if self.keys.is_empty() { self.all(&mut pairs, &mut sink) } else { self.some(&mut pairs, &mut sink) };
-            match (read, pairs.error.filter(|_| self.strict)) {
-                (Err(Stop::Dropped), _) => false,
-                (_, None) => true,
-                (_, Some(error)) => {
-                    sink.fail_parsing("LogfmtParserErr", Some(Cow::Owned(error.to_string())));
-                    !self.keys.is_empty() || !pipeline.drops_early(record, sink.extracted, ERROR_LABEL)
-                }
+        let shared = sink.extracted.untouched(sink.record);
+        let result = match shared.and_then(|record| record.logfmt.get(|| ReadPairs::read(record.line()))) {
+            Some(read) => self.add(&mut read.source(), sink),
+            None => {
+                let Sink { record, pipeline, extracted } = sink;
+                extracted.with_line(record, |line, extracted| {
+                    self.add(&mut Source::line(line), &mut Sink { record, pipeline, extracted })
+                })
             }
-        })
+        };
+        match result {
+            Err(Halt::Stop(Stop::Dropped)) => false,
+            Ok(()) | Err(Halt::Stop(Stop::Complete)) => true,
+            Err(Halt::Malformed(error)) => {
+                sink.fail_parsing("LogfmtParserErr", Some(Cow::Owned(error.to_string())));
+                !self.keys.is_empty() || !sink.pipeline.drops_early(sink.record, sink.extracted, ERROR_LABEL)
+            }
+        }
     }
 
-    fn all<E: LogEntry>(&self, pairs: &mut Pairs<'_>, sink: &mut Sink<'_, '_, E>) -> Result<(), Stop> {
-        let mut name = String::new();
-        for pair in pairs {
-            let (key, value) = match pair {
+    fn add<E: LogEntry>(&self, pairs: &mut Source<'_>, sink: &mut Sink<'_, '_, E>) -> Result<(), Halt> {
+        if self.keys.is_empty() { self.all(pairs, sink) } else { self.some(pairs, sink) }
+    }
+
+    fn all<E: LogEntry>(&self, pairs: &mut Source<'_>, sink: &mut Sink<'_, '_, E>) -> Result<(), Halt> {
+        while let Some(pair) = pairs.next() {
+            let (name, value) = match pair {
                 Ok(pair) => pair,
-                Err(_) if self.strict => break,
+                Err(error) if self.strict => return Err(Halt::Malformed(error)),
                 Err(_) => continue,
             };
-            if value.is_empty() && !self.keep_empty {
+            if value.is_empty() && !self.keep_empty || name.is_empty() {
                 continue;
             }
-            name.clear();
-            push_label_name(&mut name, key);
-            if name.is_empty() {
-                continue;
-            }
-            sink.add(&name, |out| push_valid(out, &value))?;
+            sink.add(name, |out| push_valid(out, value))?;
             if sink.is_complete() {
-                return Err(Stop::Complete);
+                return Err(Stop::Complete.into());
             }
         }
         Ok(())
@@ -70,41 +72,111 @@ impl LogfmtStage {
 
     /// Of two values for one label the last one counts. As in Loki a label is also set by a key of its own name, and one that nobody
     /// else asks for is not looked for in the line.
-    fn some<E: LogEntry>(&self, pairs: &mut Pairs<'_>, sink: &mut Sink<'_, '_, E>) -> Result<(), Stop> {
+    fn some<E: LogEntry>(&self, pairs: &mut Source<'_>, sink: &mut Sink<'_, '_, E>) -> Result<(), Halt> {
         for (label, _) in &self.keys {
             if !sink.extracted.clashes(sink.record, label) {
                 sink.extracted.set(sink.pipeline, label, |_| {});
             }
         }
-        let mut name = String::new();
-        for pair in pairs {
-            let (key, value) = match pair {
+        while let Some(pair) = pairs.next() {
+            let (name, value) = match pair {
                 Ok(pair) => pair,
-                Err(_) if self.strict => break,
+                Err(error) if self.strict => return Err(Halt::Malformed(error)),
                 Err(_) => continue,
             };
-            name.clear();
-            push_label_name(&mut name, key);
-            let is_label = self.keys.iter().any(|(label, _)| *label == name);
-            if !is_label && (!sink.pipeline.asks_for(&name) || sink.extracted.was_set(&name)) {
+            let is_label = self.keys.iter().any(|(label, _)| label == name);
+            if !is_label && (!sink.pipeline.asks_for(name) || sink.extracted.was_set(name)) {
                 continue;
             }
-            let label = match self.keys.iter().find(|(_, key)| *key == name) {
+            let label = match self.keys.iter().find(|(_, key)| key == name) {
                 Some((label, _)) => label,
-                None if is_label => &name,
+                None if is_label => name,
                 None => continue,
             };
             let clashes = sink.extracted.clashes(sink.record, label);
             if clashes && sink.name_for(label).is_none() {
-                return Err(Stop::Complete);
+                return Err(Stop::Complete.into());
             }
-            let value = if value.contains(char::REPLACEMENT_CHARACTER) { "" } else { &value };
+            let value = if value.contains(char::REPLACEMENT_CHARACTER) { "" } else { value };
             sink.force(label, |out| out.push_str(value));
             if sink.is_complete() {
-                return Err(Stop::Complete);
+                return Err(Stop::Complete.into());
             }
         }
         Ok(())
+    }
+}
+
+/// Why reading ended.
+enum Halt {
+    Stop(Stop),
+    Malformed(PairError),
+}
+
+impl From<Stop> for Halt {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+/// The pairs of a line, for all pipelines that ask for some: name of the label and value, in the text.
+#[derive(Debug, Default)]
+pub(super) struct ReadPairs {
+    text: String,
+    pairs: Vec<Result<(Range<usize>, Range<usize>), PairError>>,
+}
+
+impl ReadPairs {
+    fn read(line: &str) -> Self {
+        let mut read = Self::default();
+        let mut source = Source::line(line);
+        while let Some(pair) = source.next() {
+            let kept = pair.map(|(name, value)| (read.keep(name), read.keep(value)));
+            read.pairs.push(kept);
+        }
+        read
+    }
+
+    fn keep(&mut self, text: &str) -> Range<usize> {
+        let start = self.text.len();
+        self.text.push_str(text);
+        start..self.text.len()
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source::Read { read: self, at: 0 }
+    }
+}
+
+/// Where pairs come from.
+enum Source<'a> {
+    Line { pairs: Pairs<'a>, name: String, value: Cow<'a, str> },
+    Read { read: &'a ReadPairs, at: usize },
+}
+
+impl<'a> Source<'a> {
+    fn line(line: &'a str) -> Self {
+        Self::Line { pairs: Pairs::new(line), name: String::new(), value: Cow::Borrowed("") }
+    }
+
+    /// The next label's name and value.
+    fn next(&mut self) -> Option<Result<(&str, &str), PairError>> {
+        Some(match self {
+            Self::Line { pairs, name, value } => match pairs.next()? {
+                Ok((key, found)) => {
+                    name.clear();
+                    push_label_name(name, key);
+                    *value = found;
+                    Ok((name, value))
+                }
+                Err(error) => Err(error),
+            },
+            Self::Read { read, at } => {
+                let pair = read.pairs.get(*at)?.clone();
+                *at += 1;
+                pair.map(|(name, value)| (&read.text[name], &read.text[value]))
+            }
+        })
     }
 }
 
@@ -155,14 +227,12 @@ impl std::fmt::Display for PairError {
 pub struct Pairs<'a> {
     line: &'a str,
     at: usize,
-    /// The last one.
-    error: Option<PairError>,
 }
 
 impl<'a> Pairs<'a> {
     /// The pairs of `line`.
     pub fn new(line: &'a str) -> Self {
-        Self { line, at: 0, error: None }
+        Self { line, at: 0 }
     }
 
     fn pair(&mut self) -> Result<(&'a str, Cow<'a, str>), PairErrorKind> {
@@ -220,7 +290,6 @@ impl<'a> Iterator for Pairs<'a> {
         self.peek()?;
         let pair = self.pair().map_err(|kind| PairError { at: self.at, kind });
         if let Err(error) = pair {
-            self.error = Some(error);
             if error.kind != PairErrorKind::InvalidQuote {
                 self.take_until(|byte| byte <= b' ');
             }
