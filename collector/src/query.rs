@@ -273,4 +273,19 @@ mod tests {
             fs::write(path, updated).unwrap();
         }
     }
+
+    /// Each function that templates have stands in the page's table, and no other does.
+    #[test]
+    fn the_page_on_logql_names_every_function_of_templates() {
+        let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/logql.md")).unwrap();
+        let (_, section) = page.split_once("\n## Templates\n").unwrap();
+        let (table, _) = section.split_once("```").unwrap();
+        let first_cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('|').next());
+        let mut named: Vec<&str> = first_cells.flat_map(|cell| cell.split(['`', ',', ' '])).collect();
+        named.retain(|name| !name.is_empty());
+        named.sort_unstable();
+        let mut known: Vec<&str> = watchbell_rules::template::log::functions().collect();
+        known.sort_unstable();
+        assert_eq!(named, known);
+    }
 }

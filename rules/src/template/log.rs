@@ -32,6 +32,11 @@ pub struct LogData<'a> {
 /// Labels as a template sees them.
 pub type LogLabels = BTreeMap<Arc<str>, Value>;
 
+/// The functions that such templates have beside Go's own.
+pub fn functions() -> impl Iterator<Item = &'static str> {
+    super::log_funcs::LOG.iter().map(|function| function.name)
+}
+
 impl LogTemplate {
     /// Parses a template with Loki's functions.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
