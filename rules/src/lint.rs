@@ -56,9 +56,12 @@ pub fn index_labels(config: &LabelConfig) -> BTreeSet<String> {
 /// A file that was read: its name, its text and its rules.
 pub type Checked<'f> = (&'f str, &'f str, &'f RuleFile);
 
+/// What a rule makes: whether it is an alert, its name and its labels.
+type Made<'r> = (bool, &'r str, &'r [(String, String)]);
+
 /// Rules that make the same alerts or series as one before them, in any of the files. Each file is there once.
 pub fn duplicates(files: &[Checked<'_>]) -> Vec<Diagnostic> {
-    let mut first: BTreeMap<(bool, &str, &[(String, String)]), &str> = BTreeMap::new();
+    let mut first: BTreeMap<Made<'_>, &str> = BTreeMap::new();
     let mut found = Vec::new();
     for (file, text, rule_file) in files {
         for rule in rule_file.groups.iter().flat_map(|group| &group.rules) {

@@ -200,7 +200,7 @@ fn signed_duration(nanos: i64) -> String {
     match (nanos < 0, size / HOUR) {
         (false, _) => format_duration(Duration::from_nanos(size)),
         (true, 0) => format!("-{rest}"),
-        (true, hours) if size % HOUR == 0 => format!("-{hours}h"),
+        (true, hours) if size.is_multiple_of(HOUR) => format!("-{hours}h"),
         (true, hours) => format!("-{hours}h{rest}"),
     }
 }

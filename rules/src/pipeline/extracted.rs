@@ -91,8 +91,7 @@ pub struct Extracted {
     text: String,
     labels: Vec<Label>,
     /// Where each label is, once there are more than [`SCANNED_LABELS`]: a line of 1 MiB can hold 100,000.
-    index: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    index: Option<Box<Index>>,
     line: String,
     has_line: bool,
     error: Option<&'static str>,
@@ -102,6 +101,12 @@ pub struct Extracted {
     required_set: usize,
     /// Whether the error is one that the pipeline keeps.
     is_error_kept: bool,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    hasher: DefaultHashBuilder,
+    places: HashTable<u32>,
 }
 
 /// A label that a stage set or deleted.
@@ -202,9 +207,7 @@ impl Extracted {
         self.is_touched = false;
         self.text.clear();
         self.labels.clear();
-        if !self.index.is_empty() {
-            self.index = HashTable::new(); // to clear a large one would cost every small record after it
-        }
+        self.index = None;
         self.has_line = false;
         self.error = None;
         self.details = None;
@@ -331,10 +334,11 @@ impl Extracted {
         if self.labels.len() <= SCANNED_LABELS {
             return;
         }
-        let Self { labels, text, index, hasher, .. } = self;
+        let Self { labels, text, index, .. } = self;
+        let Index { hasher, places } = &mut **index.get_or_insert_default();
         let hash = |at: &u32| hasher.hash_one(&text[labels[*at as usize].name.clone()]);
-        for at in index.len() as u32..labels.len() as u32 {
-            index.insert_unique(hash(&at), at, hash);
+        for at in places.len() as u32..labels.len() as u32 {
+            places.insert_unique(hash(&at), at, hash);
         }
     }
 
@@ -349,10 +353,8 @@ impl Extracted {
             COMPARED.with(|compared| compared.set(compared.get() + 1));
             self.text[label.name.clone()] == *name
         };
-        if self.index.is_empty() {
-            return self.labels.iter().position(is_it);
-        }
-        let found = self.index.find(self.hasher.hash_one(name), |at| is_it(&self.labels[*at as usize]));
+        let Some(index) = &self.index else { return self.labels.iter().position(is_it) };
+        let found = index.places.find(index.hasher.hash_one(name), |at| is_it(&self.labels[*at as usize]));
         found.map(|at| *at as usize)
     }
 }

@@ -119,12 +119,15 @@ impl From<Stop> for Halt {
     }
 }
 
-/// The pairs of a line, for all pipelines that ask for some: name of the label and value, in the text.
+/// The pairs of a line, for all pipelines that ask for some.
 #[derive(Debug, Default)]
 pub(super) struct ReadPairs {
     text: String,
-    pairs: Vec<Result<(Range<usize>, Range<usize>), PairError>>,
+    pairs: Vec<Result<ReadPair, PairError>>,
 }
+
+/// The label's name and the value, in the text.
+type ReadPair = (Range<usize>, Range<usize>);
 
 impl ReadPairs {
     fn read(line: &str) -> Self {
@@ -289,10 +292,10 @@ impl<'a> Iterator for Pairs<'a> {
         self.take_until(|byte| byte > b' ');
         self.peek()?;
         let pair = self.pair().map_err(|kind| PairError { at: self.at, kind });
-        if let Err(error) = pair {
-            if error.kind != PairErrorKind::InvalidQuote {
-                self.take_until(|byte| byte <= b' ');
-            }
+        if let Err(error) = pair
+            && error.kind != PairErrorKind::InvalidQuote
+        {
+            self.take_until(|byte| byte <= b' ');
         }
         Some(pair)
     }
