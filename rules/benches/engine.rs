@@ -1,5 +1,6 @@
 //! Records a second that one thread judges: matching, and matching with folding, without rules, with one, and with a hundred, a thousand and
-//! ten thousand of which ten match every record; with one that mines patterns; and how long such rules take to be read.
+//! ten thousand of which ten match every record; with one that mines patterns; with rules that all parse every line; and how long such
+//! rules take to be read.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -43,6 +44,14 @@ fn bench(criterion: &mut Criterion) {
                 (batch(n), START + BATCH_GAP * (n as u32 + 1))
             };
             bencher.iter_batched(next, |(batch, received)| judge(&mut engine, &batch, received), BatchSize::LargeInput);
+        });
+    }
+    let lines: Vec<Vec<u8>> = (0..100).map(|n| batch_of(n, json_line)).collect();
+    for count in [1, 100, 1000] {
+        let plan = plan(&file_text(&parsing(count)));
+        group.bench_function(format!("match/json, {count} rules"), |bencher| {
+            let mut batches = lines.iter().cycle();
+            bencher.iter(|| black_box(plan.match_batch(batches.next().unwrap(), START + Duration::from_secs(3600))));
         });
     }
     group.finish();
@@ -127,6 +136,25 @@ fn many_rules(count: usize) -> Vec<String> {
     rules
 }
 
+/// Rules that parse every line, and count those that no line is.
+fn parsing(count: usize) -> Vec<String> {
+    let rule = |n| {
+        format!(
+            r#"sum by (service_name) (count_over_time({{service_name=~".+"}} | json | status >= {} [5m])) > 5"#,
+            600 + n
+        )
+    };
+    (0..count).map(rule).collect()
+}
+
+fn json_line(record: u64) -> String {
+    format!(
+        r#"{{"time": "2026-11-24T18:01:00.123Z", "level": "info", "request": {{"method": "POST", "path": "/orders/{record}", "host": "shop.example"}}, "status": 200, "took": "{} ms", "user": "customer-{}"}}"#,
+        record % 90,
+        record * 7
+    )
+}
+
 /// What thirty rules look for; the rules beyond them each look for something of their own.
 fn literal(n: usize) -> String {
     let text = LITERALS[n % LITERALS.len()].replace('#', &n.to_string());
@@ -146,8 +174,21 @@ const LITERALS: &[&str] = &[
     "failed to acquire lock #",
 ];
 
+fn text_line(record: u64) -> String {
+    format!(
+        "order {record} of customer {} has been processed by the checkout pipeline in {} ms, total {}.99 EUR",
+        record * 7,
+        record % 90,
+        record % 500
+    )
+}
+
 /// A thousand records of some 300 bytes, of four services.
 fn batch(n: u64) -> Vec<u8> {
+    batch_of(n, text_line)
+}
+
+fn batch_of(n: u64, line: fn(u64) -> String) -> Vec<u8> {
     let mut out = Vec::new();
     for service in 0..4 {
         let (name, pod) = (format!("service-{service}"), format!("service-{service}-7f9c-{}", n % 3));
@@ -158,14 +199,14 @@ fn batch(n: u64) -> Vec<u8> {
         ]);
         encode::put_resource_logs(&mut out, &resource, |out| {
             encode::put_scope_logs(out, &encode::scope("shop::checkout", "1.2.0"), |out| {
-                (0..RECORDS / 4).for_each(|record| put_record(out, n, service * 250 + record));
+                (0..RECORDS / 4).for_each(|record| put_record(out, n, service * 250 + record, line));
             });
         });
     }
     out
 }
 
-fn put_record(out: &mut Vec<u8>, batch: u64, record: u64) {
+fn put_record(out: &mut Vec<u8>, batch: u64, record: u64, line: fn(u64) -> String) {
     let time = START + BATCH_GAP * (batch as u32) + Duration::from_micros(10) * record as u32;
     let (severity, name) = match record % 100 {
         0 => (17, "ERROR"),
@@ -177,12 +218,7 @@ fn put_record(out: &mut Vec<u8>, batch: u64, record: u64) {
         out.observed_time_unix_nano(time.0 as u64 + 1000);
         out.severity_number(severity);
         out.severity_text(name);
-        out.body(&AnyValue::String(&format!(
-            "order {record} of customer {} has been processed by the checkout pipeline in {} ms, total {}.99 EUR",
-            record * 7,
-            record % 90,
-            record % 500
-        )));
+        out.body(&AnyValue::String(&line(record)));
         out.attribute("http.request.method", &AnyValue::String("POST"));
         out.attribute(
             "http.route",

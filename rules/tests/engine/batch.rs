@@ -50,7 +50,9 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
         let line = match kind {
             0 => format!("lat={lat} user=\"{user}"),
             1 => format!("took={took} user={user}"),
-            2..5 => format!(r#"{{"lat": "{lat}", "took": "{took}", "user": "{user}", "ctr": {code}}}"#),
+            2 => format!(r#"{{"_entry": "lat={lat} took={took} ctr={code}", "user": "{user}", "n": {code}}}"#),
+            3..5 => format!(r#"{{"lat": "{lat}", "took": "{took}", "user": "{user}", "ctr": {code}}}"#),
+            5 => format!("\u{1b}[31mlat={lat}\u{1b}[0m user={user} from=10.0.{code}.1"),
             _ => format!("lat={lat} took={took} size={size} user={user} ctr={code}"),
         };
         Arrival { time, delay, service, region, line, code }
@@ -95,9 +97,30 @@ fn entries(arrivals: &[Arrival]) -> Vec<OwnedEntry> {
 }
 
 fn stages() -> impl Strategy<Value = String> {
-    let line = select(vec!["", "", r#" |= "user""#, r#" != "eve""#, r#" |~ "ann|bob""#]);
-    let parser =
-        select(vec![" | logfmt", " | logfmt", " | logfmt", " | json", "", r#" | regexp "user=(?P<user>\\w+)""#]);
+    let plain = select(vec!["", "", "", r#" |= "user""#, r#" != "eve""#, r#" |~ "ann|bob""#]);
+    let odd = select(vec![
+        r#" |= "ann" or "bob""#,
+        r#" !~ "ann" or "took=[0-9]+ms""#,
+        r#" |> "<_>took=<_> <_>""#,
+        r#" !> "<_>eve<_>" or "lat=<_> user=bob<_>""#,
+        r#" |= ip("10.0.16.0/20")"#,
+        r#" != ip("10.0.0.1-10.0.9.1") or "ann""#,
+    ]);
+    let line = prop_oneof![3 => plain, 1 => odd];
+    let common = select(vec![" | logfmt", " | logfmt", " | json", "", r#" | regexp "user=(?P<user>\\w+)""#]);
+    let rare = select(vec![
+        r#" | pattern "<_>lat=<lat> <_> user=<user> <_>""#,
+        " | unpack",
+        " | unpack | logfmt",
+        " | decolorize | logfmt",
+        " | logfmt --strict",
+        r#" | logfmt --keep-empty user, lat, much="ctr""#,
+        r#" | logfmt --strict --keep-empty"#,
+        r#" | json user, lat="lat", whole="[\"took\"]""#,
+        " | logfmt | json",
+        r#" | json | logfmt | drop __error__"#,
+    ]);
+    let parser = prop_oneof![3 => common, 2 => rare];
     let filter = select(vec![
         "",
         "",
@@ -113,6 +136,9 @@ fn stages() -> impl Strategy<Value = String> {
         "",
         r#" | label_format who="{{.user}}-{{.region}}""#,
         " | drop region",
+        r#" | drop user="eve", lat=~"1.*""#,
+        r#" | keep user=~"ann|bob", region, lat, code"#,
+        " | decolorize",
         " | keep user, region, lat, took, size, ctr, code",
         r#" | line_format "{{.user}} {{.code}}""#,
     ]);
