@@ -160,7 +160,7 @@ impl Evaluator {
 
     /// Folds in the next batch, which was matched by [`plan`](Self::plan).
     pub fn handle_batch(&mut self, frame: &Frame, matched: Matched) {
-        self.engine.handle_batch(matched, &frame.payload, frame.received);
+        self.engine.handle_batch(matched, &frame.payload, frame.receipt());
         self.settle(frame);
     }
 
@@ -168,7 +168,7 @@ impl Evaluator {
     pub fn handle_frame(&mut self, frame: &Frame) {
         match frame.kind {
             FrameKind::Batch => {
-                let matched = self.plan.match_batch(&frame.payload, frame.received);
+                let matched = self.plan.match_batch(&frame.payload, frame.receipt());
                 return self.handle_batch(frame, matched);
             }
             FrameKind::Clock => self.engine.handle_timeout(frame.received),
@@ -214,8 +214,8 @@ impl Evaluator {
         let Some(since) = self.engine.fills_since() else { return self.engine.handle_filled(now) };
         let (plan, engine) = (&self.plan, &mut self.engine);
         let filled = history::batches(&*self.log, since, until, &mut |frame| {
-            let matched = plan.match_batch(&frame.payload, frame.received);
-            engine.handle_past_batch(&matched, &frame.payload, frame.received);
+            let matched = plan.match_batch(&frame.payload, frame.receipt());
+            engine.handle_past_batch(&matched, &frame.payload, frame.receipt());
         });
         let reaches = filled.unwrap_or_else(|error| {
             tracing::error!(%error, "the log cannot be read back; new rules are warming");

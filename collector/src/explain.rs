@@ -52,7 +52,7 @@ pub(crate) fn explanation(arguments: &ExplainArguments, clock: &SharedClock) -> 
         let mut explainer = explainer.map_err(|unsupported| unsupported.message)?;
         history.for_each(&mut |batch| match batch.is_start {
             true => explainer.handle_gap(batch.received),
-            false => explainer.handle_batch(batch.bytes, batch.received),
+            false => explainer.handle_batch(batch.bytes, batch.receipt()),
         })?;
         explainer.finish(end);
         match arguments.format {

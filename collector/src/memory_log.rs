@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use watchbell_rules::time::Timestamp;
@@ -76,7 +77,17 @@ impl Log for MemoryLog {
         let next = Position(position.0 + 1);
         let NewFrame { kind, hash, event_span, records, payload } = frame;
         let received = Timestamp(position.0 as i64);
-        state.frames.push(Frame { position, next, kind, received, hash, event_span, records, payload });
+        state.frames.push(Frame {
+            position,
+            next,
+            kind,
+            received,
+            ahead: Duration::ZERO,
+            hash,
+            event_span,
+            records,
+            payload,
+        });
         let holds = state.holds;
         drop(state);
         self.0.progress.send_modify(|progress| {

@@ -177,7 +177,7 @@ impl Lane {
         if batch.is_start {
             self.backtest.handle_gap(batch.received);
         } else {
-            self.backtest.handle_batch(batch.bytes, batch.received);
+            self.backtest.handle_batch(batch.bytes, batch.receipt());
         }
         self.collect();
     }

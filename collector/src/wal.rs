@@ -51,7 +51,7 @@
 //! | 12 | 4 | length of the payload |
 //! | 16 | 4 | records |
 //! | 20 | 1 | [`FrameKind`] |
-//! | 21 | 3 | 0 |
+//! | 21 | 3 | by how many whole seconds its receive time, which never goes back, is ahead of the wall clock; the greatest number where it is more |
 //! | 24 | 8 | records in the log before this frame |
 //! | 32 | 8 | receive time |
 //! | 40 | 8 | hash |
@@ -107,9 +107,10 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use watchbell_rules::time::Timestamp;
+use watchbell_rules::time::{Received, Timestamp};
 
 pub use cursor::WalCursor;
 pub(crate) use disk::make_folder;
@@ -164,6 +165,8 @@ pub struct Frame {
     pub kind: FrameKind,
     /// When it was taken in, by the log's clock; never before that of an earlier frame.
     pub received: Timestamp,
+    /// By how many whole seconds the log's clock was ahead of the wall clock, which had been set back.
+    pub ahead: Duration,
     /// As in [`NewFrame`].
     pub hash: u64,
     /// As in [`NewFrame`].
@@ -175,6 +178,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// When its records were received, and what their stamps are behind.
+    pub fn receipt(&self) -> Received {
+        Received { at: self.received, ahead: self.ahead }
+    }
+
     /// The least and the greatest time that a record in it may have: its own or, where records may have none, when it was received.
     pub fn times(&self) -> (Timestamp, Timestamp) {
         match self.event_span {

@@ -40,7 +40,7 @@ use crate::alerting::config::PolicyConfig;
 use crate::alerting::notification::Notification;
 use crate::engine::{Engine, Output};
 use crate::plan::Plan;
-use crate::time::Timestamp;
+use crate::time::{Received, Timestamp};
 use crate::transition::{Sample, Transition};
 use failing::{FailingStage, Tallies};
 
@@ -72,13 +72,14 @@ impl Backtest {
     }
 
     /// Lets time pass until a batch of records is received, and takes it in.
-    pub fn handle_batch(&mut self, batch: &[u8], received: Timestamp) {
-        self.handle_timeout(received);
-        let received = self.clock();
+    pub fn handle_batch(&mut self, batch: &[u8], received: impl Into<Received>) {
+        let received = received.into();
+        self.handle_timeout(received.at);
+        let received = Received { at: self.clock(), ..received };
         let matched = self.engine.plan().match_with_tallies(batch, received);
         self.tallies.add(&matched);
         self.engine.handle_batch(matched, batch, received);
-        self.settle(received);
+        self.settle(received.at);
     }
 
     /// Nobody listened until now, since what was last told of.

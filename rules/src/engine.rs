@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::labels::Labels;
 use crate::matcher::{Matched, RecordRef, Run};
 use crate::plan::{Edge, Eval, Plan, Reads, Term};
-use crate::time::Timestamp;
+use crate::time::{Received, Timestamp};
 use crate::transition::{Sample, Transition};
 use crate::watermark::Watermark;
 use crate::window::{Furthest, Part, Terms};
@@ -147,10 +147,11 @@ impl Engine {
         engine
     }
 
-    /// Takes in a batch, in the log's order. `matched` is what the plan made of it, `received` its frame's receive time. What another
+    /// Takes in a batch, in the log's order. `matched` is what the plan made of it, `received` when its frame was. What another
     /// plan made of it (the rules were replaced meanwhile) is made anew.
-    pub fn handle_batch(&mut self, matched: Matched, batch: &[u8], received: Timestamp) {
-        self.handle_timeout(received);
+    pub fn handle_batch(&mut self, matched: Matched, batch: &[u8], received: impl Into<Received>) {
+        let received = received.into();
+        self.handle_timeout(received.at);
         let plan = self.plan.clone();
         let matched = if matched.plan == plan.id { matched } else { plan.match_batch(batch, received) };
         let mut batch = Batch::new(batch, received, &matched.services);
@@ -165,7 +166,7 @@ impl Engine {
                 });
             }
         }
-        self.judge_sums(sums, received);
+        self.judge_sums(sums, received.at);
         self.fold_sequences(&matched, &batch, false);
         for watermark in &mut self.state.watermarks {
             matched.sources.iter().for_each(|(source, reached)| watermark.handle_source(*source, *reached));
@@ -283,7 +284,7 @@ impl Engine {
         for (at, rule) in crossings {
             let (before, after) = rest.split_at(rest.partition_point(|record| record.at <= at));
             self.keep_evidence(leaf, key, before.iter().copied(), batch, true);
-            self.judge_edge(rule, key, run.earliest(), Some(batch.received));
+            self.judge_edge(rule, key, run.earliest(), Some(batch.received.at));
             rest = after;
         }
         self.keep_evidence(leaf, key, rest.iter().copied(), batch, true);

@@ -23,7 +23,7 @@ use crate::query::answer::Answer;
 use crate::query::records::{OwnedEntry, from_otlp};
 use crate::query::{Limits, Query, When};
 use crate::rule_file::Rule;
-use crate::time::Timestamp;
+use crate::time::{Received, Timestamp};
 use crate::transition::{Alert, AlertState, Transition};
 use crate::vector::LabelSet;
 use detector::Gated;
@@ -113,8 +113,9 @@ impl<'a> Explainer<'a> {
     }
 
     /// Takes in a batch.
-    pub fn handle_batch(&mut self, batch: &[u8], received: Timestamp) {
-        if received > self.at {
+    pub fn handle_batch(&mut self, batch: &[u8], received: impl Into<Received>) {
+        let received = received.into();
+        if received.at > self.at {
             self.stand();
         } else {
             self.watch(batch, received);
@@ -139,10 +140,10 @@ impl<'a> Explainer<'a> {
         self.collect();
     }
 
-    fn watch(&mut self, batch: &[u8], received: Timestamp) {
+    fn watch(&mut self, batch: &[u8], received: Received) {
         self.gated.watch(self.rule, self.backtest.engine().plan(), batch, received);
         let earliest = self.ranges.iter().map(|range| range.window.0).min().unwrap_or(self.at);
-        for entry in from_otlp(batch, &self.labels, received) {
+        for entry in from_otlp(batch, &self.labels, received.at) {
             self.ranges.iter_mut().for_each(|range| range.watch(&entry));
             if entry.time > earliest && entry.time <= self.at {
                 self.entries.push(entry.repeating());

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use watchbell_proto::otlp::common::KeyValue;
@@ -17,9 +16,9 @@ use crate::detect::pattern;
 use crate::entry::LogEntry;
 use crate::otlp_labels::{OtlpEntry, ResourceLabels, ScopeLabels};
 use crate::pipeline::{Extracted, Record, Verdict};
-use crate::plan::{Feed, KEY_SEPARATOR, Measure, Plan};
+use crate::plan::{EngineConfig, Feed, KEY_SEPARATOR, Measure, Plan};
 use crate::query::over_time::Sample;
-use crate::time::Timestamp;
+use crate::time::{Received, Timestamp};
 use crate::vector::LabelSet;
 use crate::window::Cell;
 
@@ -164,12 +163,13 @@ impl Run {
 
 impl Plan {
     /// Matches a batch; its bytes are an OTLP request of logs that was checked at the door.
-    pub fn match_batch(&self, batch: &[u8], received: Timestamp) -> Matched {
+    pub fn match_batch(&self, batch: &[u8], received: impl Into<Received>) -> Matched {
+        let received = received.into();
         self.contained(|| Matcher::new(self, batch, received, None).run())
     }
 
     /// The same, with a tally of each stage.
-    pub(crate) fn match_with_tallies(&self, batch: &[u8], received: Timestamp) -> Matched {
+    pub(crate) fn match_with_tallies(&self, batch: &[u8], received: Received) -> Matched {
         self.contained(|| Matcher { has_tallies: true, ..Matcher::new(self, batch, received, None) }.run())
     }
 
@@ -181,23 +181,28 @@ impl Plan {
     }
 
     /// A feed's records in a batch, none merged and all kept.
-    pub(crate) fn rematch(&self, batch: &[u8], received: Timestamp, feed: usize) -> impl Iterator<Item = Run> {
+    pub(crate) fn rematch(&self, batch: &[u8], received: Received, feed: usize) -> impl Iterator<Item = Run> {
         Matcher::new(self, batch, received, Some(feed)).run().feeds.into_iter().flat_map(|(_, runs)| runs)
     }
 }
 
-/// When a record happened: its own time, else the time it was observed at, else when it was received; never later than that.
-pub(crate) fn event_time(record: &LogRecord<'_>, received: Timestamp, max_age: Duration) -> Timestamp {
+/// When a record happened: its own time, else the time it was observed at, else when it was received; never later than that. Where the log's
+/// clock is ahead of the wall clock, what was stamped by such a clock happened as much later; a stamp from beyond the wall clock is of one
+/// that was not set back.
+pub(crate) fn event_time(record: &LogRecord<'_>, received: Received, config: &EngineConfig) -> Timestamp {
+    let Received { at: received, ahead } = received;
+    let by_the_log = |time: Timestamp| if time > received - ahead + config.max_skew { time } else { time + ahead };
     let stamps = [record.time_unix_nano, record.observed_time_unix_nano];
     let known =
         stamps.into_iter().filter(|stamp| *stamp != 0).map(|stamp| Timestamp(i64::try_from(stamp).unwrap_or(i64::MAX)));
-    known.map(|time| time.min(received)).find(|time| received.since(*time) <= max_age).unwrap_or(received)
+    let mut times = known.map(|time| by_the_log(time).min(received));
+    times.find(|time| received.since(*time) <= config.max_age).unwrap_or(received)
 }
 
 struct Matcher<'a> {
     plan: &'a Plan,
     request: LogsRequest<'a>,
-    received: Timestamp,
+    received: Received,
     /// The only feed that is matched, and exactly.
     only: Option<usize>,
     hasher: DefaultHashBuilder,
@@ -260,7 +265,7 @@ impl Groups {
 }
 
 impl<'a> Matcher<'a> {
-    fn new(plan: &'a Plan, batch: &'a [u8], received: Timestamp, only: Option<usize>) -> Self {
+    fn new(plan: &'a Plan, batch: &'a [u8], received: Received, only: Option<usize>) -> Self {
         Self {
             plan,
             request: LogsRequest::new(batch),
@@ -318,8 +323,8 @@ impl<'a> Matcher<'a> {
     fn record(&mut self, resource: &ResourceLabels, scope: &ScopeLabels<'a>, record: LogRecord<'a>) -> Timestamp {
         self.matched.records += 1;
         let config = &self.plan.config;
-        let at = event_time(&record, self.received, config.max_age);
-        if record.time_unix_nano > self.received.0.max(0) as u64 + config.max_skew.as_nanos() as u64 {
+        let at = event_time(&record, self.received, config);
+        if record.time_unix_nano > self.received.at.0.max(0) as u64 + config.max_skew.as_nanos() as u64 {
             self.count_skewed();
         }
         let candidates = self.candidates.of_severity(self.plan, severity_of(&record));
@@ -342,7 +347,7 @@ impl<'a> Matcher<'a> {
         let range = self.request.range_of(entry.record.raw);
         let service = self.matched.services.len() as u32 - 1;
         let place = RecordRef { at, start: range.start as u32, len: range.len() as u32, service };
-        let record = Record::new(entry, at, self.received);
+        let record = Record::new(entry, at, self.received.at);
         for filter in &candidates.always {
             self.run_filter(*filter, &record, place);
         }
@@ -605,7 +610,6 @@ const SEVERITIES: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::EngineConfig;
     use watchbell_proto::otlp::common::AnyValue;
     use watchbell_proto::otlp::encode;
     use watchbell_proto::wire::put_bytes_field;

@@ -38,6 +38,22 @@ impl Timestamp {
     }
 }
 
+/// When something was received, by the log's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// When.
+    pub at: Timestamp,
+    /// By how much the log's clock, which never goes back, was ahead of the wall clock, which had been set back. Stamps go by the wall
+    /// clock, and are as much behind.
+    pub ahead: Duration,
+}
+
+impl From<Timestamp> for Received {
+    fn from(at: Timestamp) -> Self {
+        Self { at, ahead: Duration::ZERO }
+    }
+}
+
 impl Add<Duration> for Timestamp {
     type Output = Self;
 

@@ -437,7 +437,7 @@ fn restore(parts: &Parts) -> io::Result<Evaluator> {
 
 /// Matches batches, on as many threads as there are cores where it pays.
 fn match_all(plan: &Arc<Plan>, frames: &[Frame]) -> Vec<Matched> {
-    let match_one = |frame: &Frame| plan.match_batch(&frame.payload, frame.received);
+    let match_one = |frame: &Frame| plan.match_batch(&frame.payload, frame.receipt());
     let bytes: usize = frames.iter().map(|frame| frame.payload.len()).sum();
     let threads = thread::available_parallelism().map_or(1, usize::from);
     if threads == 1 || frames.len() == 1 || bytes < PARALLEL_BYTES_MIN {

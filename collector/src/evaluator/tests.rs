@@ -28,6 +28,7 @@ fn frame(at: u64, kind: FrameKind, payload: Bytes) -> Frame {
         next: Position(at + 1),
         kind,
         received,
+        ahead: Duration::ZERO,
         hash: at,
         event_span: None,
         records: 1,

@@ -268,6 +268,7 @@ impl Log for Waiting {
                 next: Position(next),
                 kind: FrameKind::Batch,
                 received: samples[0].time,
+                ahead: Duration::ZERO,
                 hash: 0,
                 event_span: None,
                 records: samples.len() as u32,

@@ -622,6 +622,7 @@ mod tests {
             next: Position(1),
             kind: FrameKind::Batch,
             received: NOW,
+            ahead: Duration::ZERO,
             hash: 0,
             event_span: None,
             records: 1,

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -10,7 +11,7 @@ use watchbell_rules::backtest::records::{Records, with_index_labels};
 use watchbell_rules::labels::Labels;
 use watchbell_rules::otlp_labels::LabelConfig;
 use watchbell_rules::query::parameters;
-use watchbell_rules::time::Timestamp;
+use watchbell_rules::time::{Received, Timestamp};
 
 use super::loki;
 use super::ordered::Ordered;
@@ -60,12 +61,21 @@ pub struct Batch<'a> {
     pub bytes: &'a [u8],
     /// When it is received.
     pub received: Timestamp,
+    /// By how much the clock of that is ahead of the stamps'.
+    pub ahead: Duration,
     /// Records in it.
     pub records: u64,
     /// Whether a collector has started here, and nobody listened before.
     pub is_start: bool,
     /// How much of the history has been shown with this, from 0 to 1.
     pub progress: f64,
+}
+
+impl Batch<'_> {
+    /// When it is received, and what its records' stamps are behind.
+    pub(crate) fn receipt(&self) -> Received {
+        Received { at: self.received, ahead: self.ahead }
+    }
 }
 
 impl History {
@@ -148,6 +158,7 @@ fn for_each_of_log(wal: &Wal, span: Span, visit: &mut dyn FnMut(Batch<'_>)) -> R
             visit(Batch {
                 bytes: &frame.payload,
                 received: frame.received,
+                ahead: frame.ahead,
                 records: frame.records.into(),
                 is_start: frame.kind == FrameKind::Started,
                 progress: part(start, from, end),

@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
+use std::time::Duration;
 
 use watchbell_rules::backtest::records::Records;
 use watchbell_rules::labels::Labels;
@@ -239,6 +240,7 @@ impl<'v> Gathered<'v> {
         (self.visit)(Batch {
             bytes: &self.bytes,
             received: self.received,
+            ahead: Duration::ZERO,
             records: self.count as u64,
             is_start: false,
             progress: self.shown as f64 / self.total as f64,

@@ -1,5 +1,7 @@
 //! The byte layout of a frame.
 
+use std::time::Duration;
+
 use watchbell_rules::time::Timestamp;
 
 use super::{FrameKind, Position};
@@ -9,6 +11,8 @@ pub(super) const HEADER_BYTES: usize = 64;
 /// Frames begin at offsets divisible by this.
 pub(super) const ALIGN: usize = 64;
 const MAGIC: [u8; 4] = *b"WBF1";
+/// Three bytes: 194 days.
+const AHEAD_SECONDS_MAX: u64 = (1 << 24) - 1;
 
 /// What stands before a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +23,7 @@ pub(super) struct Header {
     pub(super) kind: FrameKind,
     pub(super) records_before: u64,
     pub(super) received: Timestamp,
+    pub(super) ahead: Duration,
     pub(super) hash: u64,
     pub(super) event_span: Option<(Timestamp, Timestamp)>,
 }
@@ -33,6 +38,7 @@ impl Header {
         bytes[12..16].copy_from_slice(&self.payload_bytes.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.records.to_le_bytes());
         bytes[20] = self.kind as u8;
+        bytes[21..24].copy_from_slice(&self.ahead.as_secs().to_le_bytes()[..3]);
         bytes[24..32].copy_from_slice(&self.records_before.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.received.0.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.hash.to_le_bytes());
@@ -56,6 +62,7 @@ impl Header {
             kind: kind_from_wire(bytes[20])?,
             records_before: u64_at(bytes, 24),
             received: Timestamp(u64_at(bytes, 32) as i64),
+            ahead: Duration::from_secs(u64::from(u32_at(bytes, 20) >> 8)),
             hash: u64_at(bytes, 40),
             event_span: span_from_wire(u64_at(bytes, 48) as i64, u64_at(bytes, 56) as i64),
         })
@@ -70,6 +77,11 @@ impl Header {
     pub(super) fn records_after(&self) -> u64 {
         self.records_before.saturating_add(u64::from(self.records))
     }
+}
+
+/// As much of it as a header has room for: readers get the same from memory as from the disk.
+pub(super) fn ahead_to_wire(ahead: Duration) -> Duration {
+    Duration::from_secs(ahead.as_secs().min(AHEAD_SECONDS_MAX))
 }
 
 /// Bytes that a frame with such a payload takes.

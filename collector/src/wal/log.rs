@@ -13,7 +13,7 @@ use watchbell_rules::time::Timestamp;
 
 use super::cursor::{Cursors, WalCursor};
 use super::disk::{Disk, RealDisk};
-use super::frame::frame_bytes;
+use super::frame::{ahead_to_wire, frame_bytes};
 use super::lock::DataDir;
 use super::log_clock::LogClock;
 use super::metrics::{CursorReport, LogMetrics, Metrics, Report, Reports};
@@ -238,6 +238,7 @@ pub(super) struct Queued {
     pub(super) frame: NewFrame,
     pub(super) payload_crc: u32,
     pub(super) received: Timestamp,
+    pub(super) ahead: Duration,
     pub(super) done: oneshot::Sender<Result<Position, AppendError>>,
 }
 
@@ -258,10 +259,13 @@ impl<D: Disk> Shared<D> {
             self.metrics.refused.inc();
             return Err(AppendError::Full);
         }
-        let received = queue.clock.show(self.clock.now(), self.clock.monotonic());
+        let wall = self.clock.now();
+        let received = queue.clock.show(wall, self.clock.monotonic());
+        let ahead = ahead_to_wire(received.since(wall));
+        self.metrics.handle_ahead(&self.signal, ahead);
         queue.bytes += bytes;
         queue.blocked = false;
-        queue.frames.push_back(Queued { frame, payload_crc, received, done });
+        queue.frames.push_back(Queued { frame, payload_crc, received, ahead, done });
         drop(queue);
         self.wake.notify_one();
         Ok(waiting)

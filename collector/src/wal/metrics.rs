@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -21,6 +22,7 @@ pub struct Metrics {
     refused: Counters,
     damaged: Counters,
     failures: Counters,
+    ahead: Family<Labels, Gauge>,
     fsync: Family<Labels, Histogram, fn() -> Histogram>,
     logs: Logs,
 }
@@ -34,7 +36,23 @@ pub(super) struct LogMetrics {
     pub(super) refused: Counter,
     pub(super) damaged: Counter,
     pub(super) failures: Counter,
+    pub(super) ahead: Gauge,
     pub(super) fsync: Histogram,
+}
+
+impl LogMetrics {
+    /// Tells by how much the log's clock is ahead, and says once when it begins to be.
+    pub(super) fn handle_ahead(&self, signal: &str, ahead: Duration) {
+        let seconds = i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX);
+        if seconds > 0 && self.ahead.get() == 0 {
+            tracing::warn!(
+                signal,
+                seconds,
+                "the wall clock was set back: the log's clock runs at half the speed until it is there, and stamps are taken for as much later"
+            );
+        }
+        self.ahead.set(seconds);
+    }
 }
 
 /// How a log stands.
@@ -81,6 +99,7 @@ impl Default for Metrics {
             refused: Counters::default(),
             damaged: Counters::default(),
             failures: Counters::default(),
+            ahead: Family::default(),
             fsync: Family::new_with_constructor(fsync_histogram),
             logs: Logs::default(),
         }
@@ -102,6 +121,8 @@ impl Metrics {
         for (name, help, counter) in counters {
             registry.register(format!("watchbell_wal_{name}"), help, counter.clone());
         }
+        let help = "By how much the log's clock is ahead of the wall clock, which was set back: stamps are taken for as much later";
+        registry.register("watchbell_wal_clock_ahead_seconds", help, metrics.ahead.clone());
         let help = "Time that a group commit's sync took";
         registry.register_with_unit("watchbell_wal_fsync_duration", help, Unit::Seconds, metrics.fsync.clone());
         registry.register_collector(Box::new(metrics.logs.clone()));
@@ -122,6 +143,7 @@ impl Metrics {
             refused: self.refused.get_or_create_owned(&labels),
             damaged: self.damaged.get_or_create_owned(&labels),
             failures: self.failures.get_or_create_owned(&labels),
+            ahead: self.ahead.get_or_create_owned(&labels),
             fsync: self.fsync.get_or_create_owned(&labels),
         }
     }

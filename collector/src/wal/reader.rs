@@ -242,6 +242,7 @@ pub(super) fn frame(position: Position, header: &Header, payload: Bytes) -> Fram
         next: Position(position.0 + header.frame_bytes()),
         kind: header.kind,
         received: header.received,
+        ahead: header.ahead,
         hash: header.hash,
         event_span: header.event_span,
         records: header.records,

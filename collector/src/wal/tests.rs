@@ -173,6 +173,21 @@ fn receive_times_go_on_over_steps_and_restarts() {
 }
 
 #[test]
+fn a_frame_says_by_how_much_the_wall_clock_was_set_back() {
+    let mut machine = Machine::new(1, WalConfig { tail_cache_bytes_max: 1 << 20, ..small_config() });
+    for millis in [40_000_000_000, 39_999_989_500, 39_999_998_500, 10_000_000_000, 40_000_000_000] {
+        machine.clock.step(Timestamp(millis * 1_000_000));
+        machine.append_all(["a"]);
+    }
+    let ahead =
+        |machine: &Machine| frames(machine.wal()).iter().map(|frame| frame.ahead.as_nanos()).collect::<Vec<_>>();
+    let from_memory = ahead(&machine);
+    machine.crash();
+    assert_eq!(ahead(&machine), from_memory);
+    assert_eq!(from_memory, [0, 10, 1, (1 << 24) - 1, 0].map(|seconds| seconds * 1_000_000_000));
+}
+
+#[test]
 fn a_place_tells_its_log_from_others_that_have_it_too() {
     let (mut machine, mut other) = (Machine::small(1), Machine::small(1));
     let position = machine.append_all(["a"])[0];

@@ -163,7 +163,7 @@ impl<D: Disk> WalWriter<D> {
         let mut records = self.shared.records();
         let mut headers = Vec::with_capacity(group.len());
         let mut frames = Vec::with_capacity(group.len());
-        for Queued { frame: new, payload_crc, received, done } in group {
+        for Queued { frame: new, payload_crc, received, ahead, done } in group {
             let header = Header {
                 payload_crc,
                 payload_bytes: new.payload.len() as u32,
@@ -171,6 +171,7 @@ impl<D: Disk> WalWriter<D> {
                 kind: new.kind,
                 records_before: records,
                 received,
+                ahead,
                 hash: new.hash,
                 event_span: new.event_span,
             };

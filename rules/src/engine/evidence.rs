@@ -11,7 +11,7 @@ use crate::matcher::{RecordRef, Run};
 use crate::otlp_labels::{attribute_text, body_line, severity_name};
 use crate::plan::{EngineConfig, Plan};
 use crate::record::EvidenceRecord;
-use crate::time::Timestamp;
+use crate::time::{Received, Timestamp};
 
 /// Runs by their groups' keys.
 type Runs = BTreeMap<Box<[u8]>, Run>;
@@ -19,14 +19,14 @@ type Runs = BTreeMap<Box<[u8]>, Run>;
 /// The batch that is taken in.
 pub(super) struct Batch<'a> {
     pub(super) bytes: &'a [u8],
-    pub(super) received: Timestamp,
+    pub(super) received: Received,
     pub(super) services: &'a [String],
     /// By feed and group: its records, none merged and all kept.
     exact: BTreeMap<usize, Rc<Runs>>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(bytes: &'a [u8], received: Timestamp, services: &'a [String]) -> Self {
+    pub(super) fn new(bytes: &'a [u8], received: Received, services: &'a [String]) -> Self {
         Self { bytes, received, services, exact: BTreeMap::new() }
     }
 
@@ -107,7 +107,7 @@ impl Kept {
     fn take(&mut self, record: &RecordRef, batch: &Batch<'_>, config: &EngineConfig) {
         let raw = &batch.bytes[record.start as usize..][..record.len as usize];
         self.at = record.at;
-        self.ahead = ahead(record, raw, batch.received);
+        self.ahead = ahead(record, raw, batch.received.at);
         self.service.clear();
         self.service.push_str(&batch.services[record.service as usize]);
         self.record.clear();

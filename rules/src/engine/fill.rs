@@ -7,7 +7,7 @@ use super::Engine;
 use super::evidence::Batch;
 use crate::matcher::{Matched, Run};
 use crate::plan::Eval;
-use crate::time::Timestamp;
+use crate::time::{Received, Timestamp};
 
 /// What a change of rules has brought.
 #[derive(Clone, Debug, Default)]
@@ -27,9 +27,9 @@ impl Engine {
     }
 
     /// Takes in a batch from before the change of rules, in the log's order. It goes into the new windows and is not judged.
-    pub fn handle_past_batch(&mut self, matched: &Matched, batch: &[u8], received: Timestamp) {
+    pub fn handle_past_batch(&mut self, matched: &Matched, batch: &[u8], received: impl Into<Received>) {
         let plan = self.plan.clone();
-        let mut batch = Batch::new(batch, received, &matched.services);
+        let mut batch = Batch::new(batch, received.into(), &matched.services);
         self.note_failures(matched);
         for (feed, runs) in &matched.feeds {
             for leaf in &plan.feeds[*feed].leaves {

@@ -98,7 +98,7 @@ impl Engine {
         batch: &Batch<'_>,
         is_past: bool,
     ) {
-        let oldest = batch.received - gate.lookback;
+        let oldest = batch.received.at - gate.lookback;
         let Some(group) = self.group(leaf, key) else { return };
         let cells_before = group.window.len();
         let GroupWindow::Sequence(sequence) = &mut group.window else { return };
@@ -123,7 +123,7 @@ impl Engine {
         let records = runs.iter().flatten().flat_map(|run| run.last_records());
         self.keep_evidence(leaf, key, records, batch, !found.is_empty());
         if !is_past {
-            self.judge_found(leaf, key, &found, Some(batch.received));
+            self.judge_found(leaf, key, &found, Some(batch.received.at));
         }
         self.compact(leaf, key, cells_before);
     }

@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::query::answer::value_text;
 use crate::query::records::OwnedEntry;
 use crate::rule_file::Rule;
-use crate::time::{Timestamp, format_duration};
+use crate::time::{Received, Timestamp, format_duration};
 
 /// What is behind a rule's gate.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ struct Following {
 
 impl Gated {
     /// Takes note of the patterns in a batch.
-    pub(super) fn watch(&mut self, rule: &Rule, plan: &Plan, batch: &[u8], received: Timestamp) {
+    pub(super) fn watch(&mut self, rule: &Rule, plan: &Plan, batch: &[u8], received: Received) {
         let (Some(Gate::NewPattern(_)), Some(leaf)) = (gate(rule), leaf(plan)) else { return };
         let matched = plan.match_batch(batch, received);
         let runs = matched.feeds.iter().filter(|(feed, _)| *feed == plan.leaves[leaf].feed).flat_map(|(_, runs)| runs);

@@ -8,6 +8,7 @@
 //! - `batch TIME`: the same, all in one batch that is received at TIME.
 //! - `clock TIME`: nothing comes until then; timers run when they are due.
 //! - `jump TIME`: the same, but the clock is moved on once.
+//! - `ahead TIME`: the wall clock is set back by so much: records that come then were received so much later than their stamps say.
 //! - `away TIME`: nobody listens until then.
 //! - `evidence`: the records behind the alerts that there are.
 //! - `groups`: how many groups have a window.
@@ -27,7 +28,7 @@ use std::time::Duration;
 use watchbell_rules::engine::{Engine, Output};
 use watchbell_rules::plan::{EngineConfig, Plan};
 use watchbell_rules::rule_file;
-use watchbell_rules::time::{Timestamp, format_duration, parse_duration};
+use watchbell_rules::time::{Received, Timestamp, format_duration, parse_duration};
 use watchbell_rules::transition::AlertState;
 
 use crate::records::{START, TestRecord, after, batch};
@@ -57,6 +58,8 @@ pub(crate) struct Runner {
     show_samples: bool,
     /// The log: batches and when they were received.
     log: Vec<(Vec<u8>, Timestamp)>,
+    /// By how much the engine's clock is ahead of the wall clock.
+    ahead: Duration,
 }
 
 impl Runner {
@@ -76,6 +79,7 @@ impl Runner {
                 self.show_samples = argument.contains("samples");
                 self.config = config(argument);
                 self.log.clear();
+                self.ahead = Duration::ZERO;
                 match plan(body, &self.config) {
                     Ok(plan) => self.engine = Some(Engine::new(plan, START)),
                     Err(mistakes) => return mistakes,
@@ -92,6 +96,7 @@ impl Runner {
             }
             "clock" => self.clock(time(argument)),
             "jump" => self.engine.as_mut().unwrap().handle_timeout(time(argument)),
+            "ahead" => self.ahead = parse_duration(argument).unwrap(),
             "away" => {
                 let engine = self.engine.as_mut().unwrap();
                 engine.handle_gap(engine.clock(), time(argument));
@@ -132,8 +137,9 @@ impl Runner {
         self.clock(received);
         let bytes = batch(records);
         let engine = self.engine.as_mut().unwrap();
-        let matched = engine.plan().match_batch(&bytes, received);
-        engine.handle_batch(matched, &bytes, received);
+        let receipt = Received { at: received, ahead: self.ahead };
+        let matched = engine.plan().match_batch(&bytes, receipt);
+        engine.handle_batch(matched, &bytes, receipt);
         self.log.push((bytes, received));
     }
 
