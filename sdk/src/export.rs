@@ -25,7 +25,7 @@ use tokio::sync::{Notify, mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::{Config, Export, PerSignal, Signal};
-use crate::lane::{MemoryRequest, Urgency};
+use crate::lane::{Gathered, MemoryRequest, Urgency};
 use crate::ledger::End;
 use crate::mapped::Origin;
 use crate::pipeline::Pipeline;
@@ -53,6 +53,9 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
 /// How long before the shutdown's deadline what is left goes to the spool (500 ms), at most a quarter of the time there is.
 const SPOOL_BEFORE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How long a thread is held up in a write to a mapped chunk when that counts as a disk that hangs (1 s): chunks are in memory alone then, until it is over.
+const DISK_HANGS_AFTER: Duration = Duration::from_secs(1);
 
 /// Longest delay that a collector can ask for (5 min): beyond, it is asked again all the same.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
@@ -122,6 +125,8 @@ struct Exporter {
     /// Numbers of requests that wait or are under way.
     unsettled: BTreeSet<u64>,
     flushes: Vec<(u64, mpsc::Sender<()>)>,
+    /// Flushes to which belongs what could not be collected yet.
+    early_flushes: Vec<mpsc::Sender<()>>,
     ending: Option<Ending>,
     /// Whether the deadline is so near that what is left goes to the spool.
     is_ending: bool,
@@ -141,6 +146,8 @@ struct LaneExporter {
     /// When to collect next.
     due: Option<Instant>,
     last_collection: Option<Instant>,
+    /// Since when a thread has been held up in a write to its chunk, so that this could not be collected.
+    held_up_since: Option<Instant>,
     in_flight: usize,
     was_away: bool,
 }
@@ -181,6 +188,7 @@ impl LaneExporter {
             transport: Arc::new(Transport::new(signal, export)?),
             due: None,
             last_collection: None,
+            held_up_since: None,
             in_flight: 0,
             was_away: false,
         })
@@ -213,6 +221,7 @@ impl Exporter {
             next_number: 0,
             unsettled: BTreeSet::new(),
             flushes: Vec::new(),
+            early_flushes: Vec::new(),
             ending: None,
             is_ending: false,
             retry_now: Arc::default(),
@@ -278,6 +287,7 @@ impl Exporter {
         if let Some(collection) = &mut self.collection {
             collection.handle_timeout(now);
         }
+        self.pause_mapping(now);
         self.report.tell_unmapped(&self.pipeline);
         let is_away = self.lanes.iter().any(|lane| lane.signal == Signal::Logs && lane.outage.is_on());
         let Some(ending) = &mut self.ending else { return self.report.tell_losses(&self.pipeline, now, is_away) };
@@ -301,7 +311,11 @@ impl Exporter {
         let redaction = self.pipeline.redaction.as_deref().filter(|_| !is_clean);
         let size = request::Size { bytes: self.pipeline.pool.request_bytes_max(), records: lane.batch_records_max };
         let (pool, lane) = (&self.pipeline.pool, self.pipeline.lane(lane.signal));
-        let mut left = lane.gather();
+        let Gathered { chunks: mut left, is_all } = lane.gather();
+        if !is_all {
+            lane.request(Urgency::Hurry); // comes back for it
+        }
+        self.lanes[i].held_up_since = (!is_all).then(|| self.lanes[i].held_up_since.unwrap_or(now));
         while left > 0 {
             let chunks = lane.take_chunks(left, size.bytes); // piece by piece: what is in nobody's hands can give way
             left = if chunks.is_empty() { 0 } else { left - chunks.len() };
@@ -396,7 +410,7 @@ impl Exporter {
         (0..self.lanes.len()).for_each(|i| self.collect(i, now));
         self.retry_now.notify_waiters();
         match (command, &mut self.collection) {
-            (Command::Flush(reply), None) => self.flushes.push((self.next_number, reply)),
+            (Command::Flush(reply), None) => self.early_flushes.push(reply),
             (Command::Flush(reply), Some(collection)) => collection.ask(Some(reply)),
             (Command::Shutdown(deadline, reply), collection) => {
                 collection.iter_mut().for_each(|collection| collection.ask(None));
@@ -419,7 +433,12 @@ impl Exporter {
             self.collect(i, now);
         }
         let replies = self.collection.as_mut().map(Collection::handle_end).unwrap_or_default();
-        self.flushes.extend(replies.into_iter().map(|reply| (self.next_number, reply)));
+        self.early_flushes.extend(replies);
+    }
+
+    /// Whether a thread is held up in a write to a mapped chunk.
+    fn is_held_up(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.held_up_since.is_some())
     }
 
     /// Nobody need wait for requests that have given way to newer ones.
@@ -431,6 +450,10 @@ impl Exporter {
     }
 
     fn answer_flushes(&mut self) {
+        if !self.is_held_up() {
+            let number = self.next_number;
+            self.flushes.extend(self.early_flushes.drain(..).map(|reply| (number, reply)));
+        }
         let oldest = self.unsettled.first().copied().unwrap_or(u64::MAX);
         self.flushes.retain(|(until, reply)| {
             let is_settled = oldest >= *until;
@@ -456,7 +479,7 @@ impl Exporter {
     fn is_idle(&self, lane: &LaneExporter) -> bool {
         let is_waiting =
             self.pipeline.lane(lane.signal).has_requests() || !self.spooled[lane.signal as usize].is_empty();
-        lane.in_flight == 0 && !is_waiting
+        lane.in_flight == 0 && !is_waiting && lane.held_up_since.is_none()
     }
 
     fn finish(mut self) {
@@ -466,12 +489,12 @@ impl Exporter {
         self.is_ending = true;
         self.spool.iter_mut().for_each(Store::try_again);
         self.spool_what_waits(Instant::now());
+        self.end_mapped();
         for lane in Signal::ALL.map(|signal| self.pipeline.lane(signal)) {
             lane.close();
             lane.counters.add(End::AtDeadline, lane.account().in_flight);
         }
         self.report.tell_end(&self.pipeline);
-        self.pipeline.pool.arena.iter().for_each(|arena| arena.end());
         self.spool = None; // whoever comes after the reply may take its files over
         if let Some(Ending { reply, .. }) = self.ending {
             let _ = reply.send(()); // who asked may have given up
@@ -546,14 +569,21 @@ mod tests {
         assert!(waits(u64::MAX).all(|wait| wait == RETRY_AFTER_MAX));
     }
 
-    #[test]
-    fn a_fault_of_the_export_is_an_end_too() {
-        let (config, _) = crate::builder().variables([("", "")]).build(false).unwrap();
+    /// Runs `f` with an exporter of logs, and what it exports.
+    fn with_exporter(builder: crate::Builder, f: impl AsyncFnOnce(&Arc<Pipeline>, Exporter)) {
+        let (config, _) = builder.variables([("OTEL_SERVICE_NAME", "checkout")]).build(false).unwrap();
         let pipeline = Pipeline::new(&config, Levels::new(config.levels.clone(), config.ways().unwrap(), false), None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let lane = LaneExporter::new(Signal::Logs, config.export(Signal::Logs).unwrap().clone(), None).unwrap();
-            let mut exporter = Exporter::new(Arc::clone(&pipeline), Vec::new(), vec![lane], None, None);
+            let spool = config.spool.as_ref().map(|spool| Store::open(spool, "checkout"));
+            f(&pipeline, Exporter::new(Arc::clone(&pipeline), Vec::new(), vec![lane], None, spool)).await;
+        });
+    }
+
+    #[test]
+    fn a_fault_of_the_export_is_an_end_too() {
+        with_exporter(crate::builder(), async |pipeline, mut exporter| {
             pipeline.lane(Signal::Logs).push_detached(ScopeId::of_target("test"), b"record", Urgency::Idle);
             let (reply, settled) = mpsc::channel();
             exporter.handle_command(Command::Flush(reply));
@@ -566,8 +596,89 @@ mod tests {
             exporter.handle_answer(answer);
             exporter.answer_flushes();
             assert_eq!((settled.try_recv(), exporter.lanes[0].in_flight), (Ok(()), 0));
+            let account = pipeline.ledger().logs;
+            assert_eq!((account.emitted, account.refused, account.in_flight), (1, 1, 0));
         });
-        let account = pipeline.ledger().logs;
-        assert_eq!((account.emitted, account.refused, account.in_flight), (1, 1, 0));
+    }
+
+    #[cfg(target_os = "linux")]
+    mod mapped {
+        use std::path::Path;
+
+        use super::*;
+        use crate::lane::Local;
+        use crate::mapped::Left;
+        use crate::spool::Spool;
+
+        fn log(pipeline: &Pipeline) {
+            let scope = ScopeId::of_target("test");
+            Local::with(|local| pipeline.lane(Signal::Logs).push(local, scope, &[0x2A, 0], Urgency::Idle));
+        }
+
+        /// How many records the next process would find in the mapped file, if this one were killed now; none where there is no such file.
+        fn left(folder: &Path) -> Option<usize> {
+            let files = std::fs::read_dir(folder.join("checkout")).unwrap().map(|entry| entry.unwrap().path());
+            let path =
+                files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "chunks"))?;
+            let mut left = Left::read(std::fs::File::open(path).unwrap()).unwrap();
+            let chunks = std::iter::from_fn(|| left.next_chunk().unwrap());
+            Some(chunks.map(|(_, chunk)| chunk.entries().count()).sum())
+        }
+
+        /// Time passes by an argument, so that a disk that hangs for a second costs the test none.
+        #[test]
+        fn a_flush_and_the_end_do_not_pass_over_a_thread_that_is_held_up() {
+            let folder = tempfile::tempdir().unwrap();
+            let builder = crate::builder().spool(Spool::in_dir(folder.path()).mapped());
+            with_exporter(builder, async |pipeline, mut exporter| {
+                let arena = pipeline.pool.arena.as_ref().unwrap();
+                let begins = || arena.begin(Signal::Logs, ScopeId::of_target("test"), 100).is_some();
+                log(pipeline);
+                let (reply, settled) = mpsc::channel();
+                let started = Instant::now();
+                pipeline.lane(Signal::Logs).with_threads_held_up(|| {
+                    exporter.handle_command(Command::Flush(reply));
+                    exporter.answer_flushes();
+                    assert!(settled.try_recv().is_err() && !exporter.is_settled());
+                    exporter.schedule(started);
+                    exporter.handle_timeout(started + DISK_HANGS_AFTER);
+                    exporter.handle_timeout(started + 2 * DISK_HANGS_AFTER);
+                    assert!(!begins(), "others have their chunks in memory");
+                });
+                exporter.schedule(started);
+                exporter.handle_timeout(started + 3 * DISK_HANGS_AFTER);
+                assert!(begins());
+                exporter.answer_flushes();
+                assert!(settled.try_recv().is_err(), "it is a request by now");
+                assert_eq!(pipeline.lane(Signal::Logs).pop_request().map(|request| request.records), Some(1));
+            });
+        }
+
+        /// The requests are under way, and their copies in the spool give way to newer ones.
+        #[test]
+        fn what_is_under_way_stays_in_the_mapped_file_unless_the_spool_has_it() {
+            let folder = tempfile::tempdir().unwrap();
+            let spool = Spool::in_dir(folder.path()).mapped().bytes_max(8 * 64).drop_oldest();
+            with_exporter(crate::builder().spool(spool), async |pipeline, mut exporter| {
+                let now = Instant::now();
+                log(pipeline);
+                exporter.collect(0, now);
+                exporter.send_waiting();
+                assert_eq!((exporter.under_way.len(), left(folder.path())), (1, Some(1)));
+                exporter.is_ending = true; // so that it goes to disk
+                exporter.spool_what_waits(now);
+                assert_eq!(left(folder.path()), Some(0), "once is enough");
+                for _ in 0..20 {
+                    log(pipeline);
+                    exporter.collect(0, now);
+                }
+                exporter.spool_waiting(Signal::Logs, now);
+                assert!(exporter.under_way.values().all(|sending| sending.place.is_none()), "it was the oldest");
+                assert_eq!(left(folder.path()), Some(1));
+                exporter.finish();
+                let account = pipeline.ledger().logs;
+                assert_eq!((account.emitted, account.dropped_at_deadline, account.in_flight), (21, 0, 0), "{account}");
+            });
+        }
     }
 }

@@ -1,14 +1,18 @@
 //! The way of one signal's records from the threads that make them to the export thread.
 //!
-//! Each thread has a slot with its chunk. The slot's lock is taken by that thread for each record and by the export thread once a batch, for
+//! Each thread has a slot with its chunk. The lock of that is taken by the thread for each record and by the export thread once a batch, for
 //! the time of a swap: nobody waits. Full chunks go to a queue; the export thread collects them together with what the slots hold.
+//!
+//! A thread that writes to a mapped chunk may be held up by the disk, with its chunk locked. No other thread waits for it then: nobody holds a lock that
+//! is shared while a chunk is written to, and who collects passes over a chunk that stays locked and comes back for it.
 
 mod backlog;
 mod full;
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use opentelemetry::Context as OtelContext;
 #[cfg(feature = "otel-logs")]
@@ -21,7 +25,7 @@ use crate::callsite::ScopeId;
 use crate::chunk::{Chunk, Pool};
 use crate::config::Signal;
 use crate::ledger::{Account, Counters};
-use crate::lock;
+use crate::{lock, lock_until};
 use backlog::Backlog;
 pub(crate) use backlog::MemoryRequest;
 pub use full::WhenFull;
@@ -31,6 +35,9 @@ const FULL_BYTES_HURRY: usize = 256 * 1024;
 
 /// Slots of a lane from which on those of threads that have ended are looked for as new ones come (64).
 const SLOTS_PRUNED_FROM: usize = 64;
+
+/// How long a collection waits for mapped chunks that threads are writing to (20 ms): a thread may have lost its processor, or a disk hangs.
+const MAPPED_WAIT: Duration = Duration::from_millis(20);
 
 /// One signal's slots, queue and counters.
 pub(crate) struct Lane {
@@ -63,14 +70,43 @@ struct Slots {
 #[derive(Default)]
 struct Slot {
     lane: u64,
-    state: Mutex<SlotState>,
+    chunk: Mutex<Chunk>,
+    /// Written by who has the chunk locked, and read without that.
+    emitted: AtomicU64,
+    dropped_after_shutdown: AtomicU64,
+    is_closed: AtomicBool,
 }
 
-#[derive(Default)]
-struct SlotState {
-    chunk: Chunk,
-    tally: Tally,
-    is_closed: bool,
+impl Slot {
+    fn new(lane: u64, is_closed: bool) -> Self {
+        Self { lane, is_closed: AtomicBool::new(is_closed), ..Self::default() }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn has_emitted(&self, records: u16) {
+        add(&self.emitted, records);
+    }
+
+    /// The same of records that came after the shutdown.
+    fn has_dropped(&self, records: u16) {
+        add(&self.emitted, records);
+        add(&self.dropped_after_shutdown, records);
+    }
+
+    fn tally(&self) -> Tally {
+        let dropped_after_shutdown = self.dropped_after_shutdown.load(Ordering::Relaxed);
+        Tally { emitted: self.emitted.load(Ordering::Relaxed), dropped_after_shutdown }
+    }
+}
+
+/// Cheaper than `fetch_add`, where there is one writer.
+#[inline]
+fn add(count: &AtomicU64, records: u16) {
+    count.store(count.load(Ordering::Relaxed) + u64::from(records), Ordering::Relaxed);
 }
 
 /// What a thread has emitted, and what of it came after the shutdown.
@@ -85,6 +121,15 @@ impl Tally {
         self.emitted += other.emitted;
         self.dropped_after_shutdown += other.dropped_after_shutdown;
     }
+}
+
+/// What a collection found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gathered {
+    /// How many full chunks there are.
+    pub(crate) chunks: usize,
+    /// Whether these are all: no thread was held up in the midst of a write.
+    pub(crate) is_all: bool,
 }
 
 /// How soon the export thread should collect.
@@ -131,7 +176,7 @@ impl Lane {
     /// Hands a record over. Blocks only where the buffer is full and that was asked for.
     #[inline]
     pub(crate) fn push(&self, local: &Local, scope: ScopeId, record: &[u8], urgency: Urgency) {
-        let wanted = local.with_slot(self, |slot| self.append(&mut lock(&slot.state), scope, 1, record));
+        let wanted = local.with_slot(self, |slot| self.append(slot, &mut lock(&slot.chunk), scope, 1, record));
         let wanted = wanted.unwrap_or_else(|| self.push_when_full(local, scope, record));
         self.request(wanted.max(urgency));
     }
@@ -150,18 +195,23 @@ impl Lane {
 
     fn append_detached(&self, scope: ScopeId, records: u16, record: &[u8]) -> Urgency {
         loop {
-            let mut slots = lock(&self.slots);
-            let mut state = SlotState { is_closed: slots.is_closed, ..SlotState::default() };
-            let mut wanted = self.append(&mut state, scope, records, record);
-            if wanted.is_none() {
-                if self.when_full == WhenFull::DropOldest && self.drop_oldest() {
-                    continue;
-                }
-                wanted = Some(self.drop_newest(&mut state, records));
+            let slot = Slot::new(self.id, lock(&self.slots).is_closed);
+            let mut chunk = Chunk::default();
+            let wanted = self.append(&slot, &mut chunk, scope, records, record); // under no lock
+            if wanted.is_none() && self.when_full == WhenFull::DropOldest && self.drop_oldest() {
+                continue;
             }
-            slots.gone.add(state.tally);
-            let full = self.push_full(state.chunk);
-            return wanted.unwrap_or(Urgency::Idle).max(full);
+            let mut slots = lock(&self.slots);
+            if slots.is_closed && chunk.records() > 0 {
+                let late = u64::from(records); // closed meanwhile: nobody collects it any more
+                slots.gone.add(Tally { emitted: late, dropped_after_shutdown: late });
+                drop(slots);
+                drop(self.pool.release(chunk));
+                return Urgency::Idle;
+            }
+            let wanted = wanted.unwrap_or_else(|| self.drop_newest(&slot, records));
+            slots.gone.add(slot.tally());
+            return wanted.max(self.push_full(chunk));
         }
     }
 
@@ -187,22 +237,32 @@ impl Lane {
 
     /// All records so far, chunk by chunk.
     pub(crate) fn collect(&self) -> Vec<Chunk> {
-        let chunks = self.gather();
+        let chunks = self.gather().chunks;
         self.take_chunks(chunks, usize::MAX)
     }
 
-    /// Puts what threads have in their chunks to the full ones; how many these are. The urgency falls first: who writes afterwards asks anew.
-    pub(crate) fn gather(&self) -> usize {
+    /// Puts what threads have in their chunks to the full ones. The urgency falls first: who writes afterwards asks anew.
+    pub(crate) fn gather(&self) -> Gathered {
         self.urgency.store(Urgency::Idle as u8, Ordering::SeqCst);
         let mut slots = lock(&self.slots);
         slots.prune(|chunk| {
             self.push_full(chunk);
         });
-        slots.slots.iter().for_each(|slot| {
-            let chunk = std::mem::take(&mut lock(&slot.state).chunk);
-            self.push_full(chunk);
-        });
-        lock(&self.backlog).chunks()
+        let slots = slots.slots.clone(); // so that they are not locked while one is waited for
+        let deadline = Instant::now() + MAPPED_WAIT;
+        let mut is_all = true;
+        for slot in &slots {
+            match self.lock_chunk(slot, deadline) {
+                Some(mut chunk) => drop(self.push_full(std::mem::take(&mut chunk))),
+                None => is_all = false,
+            }
+        }
+        Gathered { chunks: lock(&self.backlog).chunks(), is_all }
+    }
+
+    /// A thread's chunk; `None` where it is mapped and stays locked. Others are locked for no longer than a copy takes.
+    fn lock_chunk<'s>(&self, slot: &'s Slot, deadline: Instant) -> Option<MutexGuard<'s, Chunk>> {
+        if self.mapped.is_some() { lock_until(&slot.chunk, deadline) } else { Some(lock(&slot.chunk)) }
     }
 
     /// Whether half of what may wait does.
@@ -219,52 +279,64 @@ impl Lane {
 
     /// From here on each record is counted as dropped after the shutdown.
     pub(crate) fn close(&self) {
-        let mut slots = lock(&self.slots);
-        slots.is_closed = true;
-        slots.slots.iter().for_each(|slot| lock(&slot.state).is_closed = true);
+        let slots = {
+            let mut slots = lock(&self.slots);
+            slots.is_closed = true;
+            slots.slots.iter().for_each(|slot| slot.is_closed.store(true, Ordering::Relaxed));
+            slots.slots.clone()
+        };
+        let deadline = Instant::now() + MAPPED_WAIT;
+        slots.iter().for_each(|slot| drop(self.lock_chunk(slot, deadline))); // who is writing a record has counted it then
         lock(&self.backlog).close();
         self.pool.tell_of_room(); // nobody need wait for it any more
     }
 
-    /// What became of the records so far; what has not settled counts as in flight.
+    /// What became of the records so far; what has not settled counts as in flight. Waits for no thread that is held up.
     pub(crate) fn account(&self) -> Account {
         let slots = lock(&self.slots);
         let settled = self.counters.settled(); // before the tally, so that it is never ahead of it
         let mut tally = slots.gone;
-        slots.slots.iter().for_each(|slot| tally.add(lock(&slot.state).tally));
+        slots.slots.iter().for_each(|slot| tally.add(slot.tally()));
         settled.account(tally)
     }
 
-    /// Appends a record; `None`, and nothing is counted, where the buffer is full.
+    /// Appends a record to the slot's chunk; `None`, and nothing is counted, where the buffer is full.
     #[inline]
-    fn append(&self, state: &mut SlotState, scope: ScopeId, records: u16, record: &[u8]) -> Option<Urgency> {
-        let is_first = state.chunk.records() == 0;
-        if !state.is_closed && state.chunk.push(scope, records, record) {
-            state.tally.emitted += u64::from(records);
+    fn append(&self, slot: &Slot, chunk: &mut Chunk, scope: ScopeId, records: u16, record: &[u8]) -> Option<Urgency> {
+        let is_first = chunk.records() == 0;
+        if !slot.is_closed() && chunk.push(scope, records, record) {
+            slot.has_emitted(records);
             return Some(if is_first { Urgency::Scheduled } else { Urgency::Idle });
         }
-        self.append_to_new(state, scope, records, record)
+        self.append_to_new(slot, chunk, scope, records, record)
     }
 
     #[cold]
-    fn append_to_new(&self, state: &mut SlotState, scope: ScopeId, records: u16, record: &[u8]) -> Option<Urgency> {
-        if state.is_closed {
-            state.tally.emitted += u64::from(records);
-            state.tally.dropped_after_shutdown += u64::from(records);
+    fn append_to_new(
+        &self,
+        slot: &Slot,
+        chunk: &mut Chunk,
+        scope: ScopeId,
+        records: u16,
+        record: &[u8],
+    ) -> Option<Urgency> {
+        if slot.is_closed() {
+            slot.has_dropped(records);
             return Some(Urgency::Idle);
         }
-        let waiting = self.queued_records.load(Ordering::Relaxed) + state.chunk.records();
+        let waiting = self.queued_records.load(Ordering::Relaxed) + chunk.records();
         let room = self.queue_records_max.saturating_sub(waiting);
         let mapped_for = self.mapped.map(|signal| (signal, scope));
-        let chunk = if room > 0 { self.pool.acquire(record.len(), room, mapped_for) } else { None };
+        let new = if room > 0 { self.pool.acquire(record.len(), room, mapped_for) } else { None };
         let is_pressed = self.pool.is_pressed();
-        let Some(mut chunk) = chunk else {
-            self.push_full(std::mem::take(&mut state.chunk)); // so that it counts as queued for other threads, too
+        let Some(mut new) = new else {
+            self.push_full(std::mem::take(chunk)); // so that it counts as queued for other threads, too
             return None;
         };
-        chunk.push(scope, records, record);
-        state.tally.emitted += u64::from(records);
-        let full = if Pool::is_for_one(record.len()) { chunk } else { std::mem::replace(&mut state.chunk, chunk) };
+        new.push(scope, records, record);
+        slot.has_emitted(records);
+        let is_beside = Pool::is_for_one(record.len()) && chunk.records() > 0; // the thread's own has room yet
+        let full = if is_beside { new } else { std::mem::replace(chunk, new) };
         Some(self.push_full(full).max(if is_pressed { Urgency::Pressed } else { Urgency::Scheduled }))
     }
 
@@ -289,10 +361,10 @@ impl Slots {
         slots.retain(|slot| {
             let is_gone = Arc::strong_count(slot) == 1;
             if is_gone {
-                let state = std::mem::take(&mut *lock(&slot.state));
-                gone.add(state.tally);
-                if state.chunk.records() > 0 {
-                    collect(state.chunk);
+                let chunk = std::mem::take(&mut *lock(&slot.chunk));
+                gone.add(slot.tally());
+                if chunk.records() > 0 {
+                    collect(chunk);
                 }
             }
             !is_gone
@@ -428,8 +500,7 @@ impl Local {
     #[cold]
     fn new_slot(&self, lane: &Lane) -> Arc<Slot> {
         let mut slots = lock(&lane.slots);
-        let state = Mutex::new(SlotState { is_closed: slots.is_closed, ..SlotState::default() });
-        let slot = Arc::new(Slot { lane: lane.id, state });
+        let slot = Arc::new(Slot::new(lane.id, slots.is_closed));
         if slots.slots.len() >= SLOTS_PRUNED_FROM.max(2 * slots.pruned) {
             slots.prune(|chunk| {
                 lane.push_full(chunk);
@@ -440,6 +511,16 @@ impl Local {
         own.retain(|slot| Arc::strong_count(slot) > 1); // the others' lanes are gone
         own.push(Arc::clone(&slot));
         slot
+    }
+}
+
+#[cfg(test)]
+impl Lane {
+    /// Has all threads that have logged so far be in the midst of a write, as where the disk holds up what is written to a mapped page, while `f` runs.
+    pub(crate) fn with_threads_held_up<R>(&self, f: impl FnOnce() -> R) -> R {
+        let slots = lock(&self.slots).slots.clone();
+        let _held: Vec<_> = slots.iter().map(|slot| lock(&slot.chunk)).collect();
+        f()
     }
 }
 
@@ -490,6 +571,32 @@ mod tests {
             assert_eq!(pool.used_bytes(), 0);
             may_end.wait();
         });
+    }
+
+    #[test]
+    fn a_thread_that_its_chunk_holds_up_holds_up_no_other() {
+        let lane = Lane::new(Arc::new(Pool::new(1024 * 1024)), Arc::default(), u64::MAX, WhenFull::DropNewest);
+        let lane = Arc::new(lane.mapped(Signal::Logs));
+        let scope = ScopeId::of_target("test");
+        let log = move |lane: &Lane| Local::with(|local| lane.push(local, scope, b"record", Urgency::Idle));
+        log(&lane);
+        let (tell, told) = std::sync::mpsc::channel();
+        lane.with_threads_held_up(|| {
+            let lane = Arc::clone(&lane);
+            std::thread::spawn(move || {
+                log(&lane);
+                lane.push_detached(scope, b"record", Urgency::Idle);
+                let gathered = lane.gather();
+                lane.close();
+                tell.send((gathered, lane.account().emitted))
+            });
+            let told = told.recv_timeout(Duration::from_secs(120)).expect("nobody waits");
+            assert_eq!(told, (Gathered { chunks: 2, is_all: false }, 3));
+        });
+        assert_eq!(lane.gather(), Gathered { chunks: 3, is_all: true });
+        log(&lane);
+        lane.push_detached(scope, b"record", Urgency::Idle);
+        assert_eq!(lane.account().dropped_after_shutdown, 2);
     }
 
     /// A few steps, which `make miri` runs in many orders; the last collections and the shutdown come while threads log.

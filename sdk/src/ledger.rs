@@ -61,7 +61,7 @@ pub struct Account {
     /// Records that wait in memory, or are being sent and are not spooled.
     pub in_flight: u64,
     /// Records, counted elsewhere too, that were in memory alone although [`Spool::mapped`](crate::spool::Spool::mapped) was asked for: the file could not be
-    /// had, or had no room. The metrics `watchbell.sdk.{log,span}.unmapped` are this.
+    /// had, had no room, or was on a disk that hung. The metrics `watchbell.sdk.{log,span}.unmapped` are this.
     pub unmapped: u64,
     /// Records of other processes, none of which is counted above.
     pub taken_over: TakenOver,

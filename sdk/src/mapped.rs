@@ -29,7 +29,13 @@
 //! A machine that loses its power is another matter: pages reach the disk in any order, if at all. Then the checksums tell which entries are whole; from the
 //! first on that is not, a run is left out and told.
 //!
-//! A run ends, and none of its bytes count any more, once the requests with its records have been answered, or are in the spool.
+//! A run ends, and none of its bytes count any more, once the requests with its records have been answered. While these are in the spool they do not
+//! count either, so that nothing is found twice; should the spool drop one whose answer is still to come, they count again.
+//!
+//! # A disk that hangs
+//!
+//! Only the thread that writes to a page, or notes a scope, may wait for the disk. Who waits for it longer than [`NOTE_WAIT`] to note another scope has
+//! chunks in memory alone, and so have all where the export thread has seen one held up for long ([`Arena::pause`]).
 
 #[cfg_attr(not(target_os = "linux"), path = "mapped/no_map.rs")]
 mod map;
@@ -41,15 +47,16 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use watchbell_proto::wire::put_bytes_field;
 
 use crate::callsite::{SCOPES_MAX, ScopeId};
 use crate::chunk::{ENTRY_HEAD_BYTES, entry_head};
 use crate::config::Signal;
-use crate::lock;
+use crate::{lock, lock_until};
 use map::{Layout, Map, Run, UNIT_BYTES, UNIT_NUMBERS_BYTES};
 pub(crate) use recovery::Left;
 
@@ -64,6 +71,9 @@ const TABLE_HEAD_BYTES: usize = 12;
 /// Bytes between an entry's head and its record.
 pub(crate) const CHECKSUM_BYTES: usize = 4;
 
+/// How long a thread that has a scope to note waits for one that does (20 ms).
+const NOTE_WAIT: Duration = Duration::from_millis(20);
+
 /// The mapped file of this process.
 pub(crate) struct Arena {
     map: Arc<Map>,
@@ -71,7 +81,10 @@ pub(crate) struct Arena {
     runs_begun: AtomicU64,
     /// Whose scopes are in the table, a bit for each.
     known: [AtomicU64; SCOPES_MAX / 64],
-    table: Mutex<File>,
+    file: File,
+    /// Locked by who appends to the table.
+    table: Mutex<()>,
+    is_paused: AtomicBool,
 }
 
 impl Arena {
@@ -94,7 +107,8 @@ impl Arena {
         let units = bytes / UNIT_BYTES;
         let map = Map::new(&file, layout(units))?;
         let known = std::array::from_fn(|_| AtomicU64::new(0));
-        let this = Self { map: Arc::new(map), path, runs_begun: AtomicU64::new(0), known, table: Mutex::new(file) };
+        let (map, runs_begun, is_paused) = (Arc::new(map), AtomicU64::new(0), AtomicBool::new(false));
+        let this = Self { map, path, runs_begun, known, file, table: Mutex::default(), is_paused };
         this.append(RESOURCE, resource)?;
         this.map.set_header(1, (units as u64).to_le());
         this.map.set_header(0, u64::from_ne_bytes(*MAGIC));
@@ -103,11 +117,27 @@ impl Arena {
 
     /// Room for so many bytes of records, of which the first is of this scope; `None` where there is none, or the scope cannot be noted.
     pub(crate) fn begin(self: &Arc<Self>, signal: Signal, scope: ScopeId, bytes: usize) -> Option<Mapped> {
+        if self.is_paused.load(Ordering::Relaxed) {
+            return None;
+        }
         if self.map.is_ours() && !self.knows(scope) {
             self.note(scope).ok()?;
         }
         let order = (self.runs_begun.fetch_add(1, Ordering::Relaxed) + 1) << 2 | signal as u64;
         Some(Mapped { run: self.map.begin(order, bytes)?, order, arena: Arc::clone(self) })
+    }
+
+    /// Whether nothing is begun, since the disk hangs.
+    pub(crate) fn pause(&self, is_paused: bool) {
+        self.is_paused.store(is_paused, Ordering::Relaxed);
+    }
+
+    /// Leaves the file, with all that counts in it, to whichever process of the service comes next.
+    pub(crate) fn leave(&self) {
+        if self.map.is_ours() {
+            self.map.leave();
+            let _ = crate::spool::unlock(&self.file); // else it is this process's as long as it lives
+        }
     }
 
     /// Removes the file: all that was in it has ended otherwise. A forked child leaves its parent's alone.
@@ -141,9 +171,10 @@ impl Arena {
         entry[4..8].copy_from_slice(&(content.len() as u32).to_le_bytes());
         entry[8..].copy_from_slice(&crc32fast::hash(content).to_le_bytes());
         entry.extend_from_slice(content);
-        let mut table = lock(&self.table);
-        let end = table.metadata()?.len();
-        table.write_all(&entry).inspect_err(|_| drop(table.set_len(end)))
+        let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "another thread is writing");
+        let _table = lock_until(&self.table, Instant::now() + NOTE_WAIT).ok_or_else(busy)?;
+        let end = self.file.metadata()?.len();
+        (&self.file).write_all(&entry).inspect_err(|_| drop(self.file.set_len(end)))
     }
 }
 
@@ -206,18 +237,59 @@ fn checksum(order: u64, head: &[u8], record: &[u8]) -> [u8; CHECKSUM_BYTES] {
     hasher.finalize().to_le_bytes()
 }
 
-/// The mapped chunks that a request was made of: they stay as they are until it is dropped.
-#[derive(Clone, Default)]
-pub(crate) struct Origin(Option<Arc<[Mapped]>>);
+/// The mapped chunks that a request was made of: they stay in the file until all of their requests have been dropped, and count there as long as one needs that.
+#[derive(Default)]
+pub(crate) struct Origin {
+    runs: Option<Arc<Runs>>,
+    is_needed: bool,
+}
+
+struct Runs {
+    mapped: Vec<Mapped>,
+    needed_by: Mutex<usize>,
+}
 
 impl Origin {
     pub(crate) fn new(mapped: Vec<Mapped>) -> Self {
-        Self((!mapped.is_empty()).then(|| mapped.into()))
+        let runs = (!mapped.is_empty()).then(|| Arc::new(Runs { mapped, needed_by: Mutex::new(1) }));
+        Self { is_needed: runs.is_some(), runs }
+    }
+
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.runs.is_some()
+    }
+
+    /// Says whether the request's records are to be found there if the process is killed: not while they are elsewhere on the disk.
+    pub(crate) fn set_needed(&mut self, is_needed: bool) {
+        let Some(runs) = &self.runs else { return };
+        if std::mem::replace(&mut self.is_needed, is_needed) == is_needed {
+            return;
+        }
+        let mut needed_by = lock(&runs.needed_by);
+        let before = *needed_by;
+        *needed_by = if is_needed { before + 1 } else { before - 1 };
+        if (before > 0) != (*needed_by > 0) {
+            runs.mapped.iter().for_each(|mapped| mapped.run.set_counting(is_needed));
+        }
+    }
+}
+
+impl Clone for Origin {
+    fn clone(&self) -> Self {
+        let mut clone = Self { runs: self.runs.clone(), is_needed: false };
+        clone.set_needed(self.is_needed);
+        clone
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.set_needed(false);
     }
 }
 
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Origin").field(&self.0.as_ref().map(|mapped| mapped.len())).finish()
+        f.debug_tuple("Origin").field(&self.runs.as_ref().map(|runs| runs.mapped.len())).finish()
     }
 }

@@ -31,17 +31,17 @@
 //! - **At least once**, not exactly once: what the collector had answered in the last moment before the kill may be sent again, and in other requests than
 //!   before, so that Watchbell's collector does not notice.
 //! - A call takes longer: it computes a checksum, and the first one on each page of the file has a fault, where the file system may have it wait now and then.
-//!   A disk that hangs then holds up calls, and with them a flush and the shutdown beyond their deadlines. On tmpfs nobody waits, and a restart of the machine
-//!   loses what waits.
+//!   A disk that hangs may hold up such a call, one a thread. No other thread waits for it, a flush and the shutdown keep their deadlines, and once it has
+//!   lasted a second all chunks that are begun are in memory, until it is over. On tmpfs nobody waits, and a restart of the machine loses what waits.
 //! - [What looks like a secret](crate::redact) is masked in the call, before the record is written.
 //! - The file takes [`buffer_bytes_max`](crate::Builder::buffer_bytes_max) of the disk for each process that lives, beside the spool's own bytes. All of it is
 //!   reserved at the start, so that a disk that fills up later harms nobody, and only where the file system keeps such a promise: on ext4, XFS or tmpfs, on
-//!   Linux. Where there is none, or no room, records wait in memory as they do without, one warning says so, and [`unmapped`](crate::Account::unmapped) counts
+//!   Linux. Where there is none, or no room, or the disk hangs, records wait in memory as they do without, one warning says so, and [`unmapped`](crate::Account::unmapped) counts
 //!   them.
 //! - A disk that breaks, or somebody who cuts the file off, may end the process by SIGBUS, as with any mapped file; so may one that fills up once somebody has made
 //!   a copy of the file by reflink on XFS.
-//! - It is for processes that are killed. A shutdown that reaches its deadline with the collector away and the spool full drops what is left, and
-//!   [counts it](crate::Account::dropped_at_deadline), as without.
+//! - A shutdown that reaches its deadline with the collector away and the spool full leaves the file, with what is left, to the next process. That counts as
+//!   [spooled](crate::Account::spooled).
 //! - What is recovered is one file of the spool, which may be larger than `bytes_max`; it is then the oldest, and the first to give way.
 //!
 //! A power cut loses what the kernel had not written yet; what is not whole then is recognised by checksums and left out. A forked child takes no such chunks
@@ -67,7 +67,7 @@
 //! damaged in its midst is kept beside the others, as `.damaged`.
 //!
 //! A disk that is full or fails is told; the service goes on with what it has in memory. Writing takes the export thread's time, no other's: a disk that
-//! hangs holds up the export, and, where chunks are not mapped, neither a call nor a deadline. What the spool holds has been [redacted](crate::redact), and only the user that runs the
+//! hangs holds up the export, and neither a deadline nor, where chunks are not mapped, a call. What the spool holds has been [redacted](crate::redact), and only the user that runs the
 //! service may read it; headers of requests are not in it. A child that a process forked, and that outlives it, keeps the parent's files locked.
 
 mod flock;
@@ -84,7 +84,7 @@ use crate::config::{Config, Signal};
 use crate::export;
 use crate::mapped::Arena;
 use crate::tell;
-pub(crate) use flock::try_lock;
+pub(crate) use flock::{try_lock, unlock};
 pub(crate) use segment::{Entry, is_at};
 pub(crate) use store::{NoRoom, Oldest, Place, Store};
 

@@ -65,13 +65,13 @@ impl Report {
         }
     }
 
-    /// Tells, once, that the mapped file has no room; that there is none was told at the start.
+    /// Tells, once, that the mapped file has no room, or hangs; that there is none was told at the start.
     pub(super) fn tell_unmapped(&mut self, pipeline: &Pipeline) {
         let is_unmapped = || Signal::ALL.iter().any(|signal| pipeline.lane(*signal).counters.unmapped() > 0);
         if !self.is_unmapped_told && pipeline.pool.arena.is_some() && is_unmapped() {
             self.is_unmapped_told = true;
             tell::warn(format_args!(
-                "the mapped chunks have no room: records wait in memory alone, where `kill -9` loses them; raise `buffer_bytes_max`"
+                "records wait in memory alone, where `kill -9` loses them: the mapped chunks have no room (raise `buffer_bytes_max`), or their disk hangs"
             ));
         }
     }

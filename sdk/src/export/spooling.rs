@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::task::Id;
 
 use super::queue::Spooled;
-use super::{Ending, Exporter, LaneExporter, Sending};
+use super::{DISK_HANGS_AFTER, Ending, Exporter, LaneExporter, Sending};
 use crate::config::Signal;
 use crate::lane::MemoryRequest;
 use crate::ledger::End;
@@ -46,12 +46,12 @@ impl Exporter {
             let Some(place) = self.write(&entry, now) else { return };
             self.under_way.entry(id).and_modify(|sending| {
                 sending.place = Some(place);
-                sending.origin = Origin::default(); // once on disk is enough
+                sending.origin.set_needed(false); // once on disk is enough
             });
         }
     }
 
-    fn spool_waiting(&mut self, signal: Signal, now: Instant) {
+    pub(super) fn spool_waiting(&mut self, signal: Signal, now: Instant) {
         let pipeline = Arc::clone(&self.pipeline);
         let lane = pipeline.lane(signal);
         while let Some(request) = lane.pop_request() {
@@ -87,6 +87,10 @@ impl Exporter {
             }
             Oldest::Beside(place) => place,
         };
+        let is_there = |other: &Place| other.is_beside(place);
+        for sending in self.under_way.values_mut().filter(|sending| sending.place.as_ref().is_some_and(is_there)) {
+            sending.origin.set_needed(true); // before the file is gone
+        }
         for found in self.spool.as_mut()?.drop_file(place, now)? {
             let counters = &self.pipeline.lane(found.signal).counters;
             counters.add_taken_over(found.records);
@@ -133,6 +137,29 @@ impl Exporter {
         }
         let MemoryRequest { number, records, body, origin } = self.pipeline.lane(signal).pop_request()?;
         Some(Sending { signal, number: Some(number), records, body, place: None, origin, is_queued: true })
+    }
+
+    /// Has no more chunks begun in the mapped file while a thread has been held up there for long.
+    pub(super) fn pause_mapping(&self, now: Instant) {
+        let Some(arena) = &self.pipeline.pool.arena else { return };
+        let hangs = |since: Instant| now.saturating_duration_since(since) >= DISK_HANGS_AFTER;
+        arena.pause(self.lanes.iter().any(|lane| lane.held_up_since.is_some_and(hangs)));
+    }
+
+    /// Ends the mapped file, or leaves it to the next process where something is there alone: that counts as spooled. What a thread has that is held up is
+    /// known to be left, but not how much it is.
+    pub(super) fn end_mapped(&self) {
+        let Some(arena) = &self.pipeline.pool.arena else { return };
+        let is_there_alone = |sending: &&Sending| sending.place.is_none() && sending.origin.is_mapped();
+        let mut is_left = self.is_held_up();
+        for signal in [Signal::Logs, Signal::Traces] {
+            let under_way = self.under_way.values().filter(|sending| sending.signal == signal).filter(is_there_alone);
+            let lane = self.pipeline.lane(signal);
+            let left = under_way.map(|sending| sending.records).sum::<u64>() + lane.mapped_records();
+            lane.counters.add_spooled(left);
+            is_left |= left > 0;
+        }
+        if is_left { arena.leave() } else { arena.end() }
     }
 
     /// Whether what is left of each signal is on disk, and nobody was found there for it since the shutdown began.

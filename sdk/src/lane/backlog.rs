@@ -46,8 +46,10 @@ impl Backlog {
 
     fn take_chunks(&mut self, chunks_max: usize, bytes_max: usize) -> Vec<Chunk> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        while let Some(next) = self.chunks.front().map(Chunk::len) {
-            let is_enough = taken.len() >= chunks_max || (!taken.is_empty() && bytes + next > bytes_max);
+        while let Some(front) = self.chunks.front() {
+            let next = front.len();
+            let is_other = taken.last().is_some_and(|last: &Chunk| last.is_mapped() != front.is_mapped());
+            let is_enough = taken.len() >= chunks_max || is_other || (!taken.is_empty() && bytes + next > bytes_max);
             let Some(chunk) = (!is_enough).then(|| self.chunks.pop_front()).flatten() else { break };
             bytes += next;
             taken.push(chunk);
@@ -63,7 +65,7 @@ impl Backlog {
 }
 
 impl Lane {
-    /// Takes the oldest chunks, at most so many, and one or as many as have so many bytes.
+    /// Takes the oldest chunks, at most so many, and one or as many as have so many bytes: all of them mapped, or none.
     pub(crate) fn take_chunks(&self, chunks_max: usize, bytes_max: usize) -> Vec<Chunk> {
         lock(&self.backlog).take_chunks(chunks_max, bytes_max)
     }
@@ -88,6 +90,14 @@ impl Lane {
         !lock(&self.backlog).requests.is_empty()
     }
 
+    /// How many records wait that are in the mapped file.
+    pub(crate) fn mapped_records(&self) -> u64 {
+        let backlog = lock(&self.backlog);
+        let requests = backlog.requests.iter().filter(|request| request.origin.is_mapped());
+        let chunks = backlog.chunks.iter().filter(|chunk| chunk.is_mapped());
+        requests.map(|request| request.records).sum::<u64>() + chunks.map(Chunk::records).sum::<u64>()
+    }
+
     /// Numbers of requests that have given way since this was asked last.
     pub(crate) fn take_dropped(&self) -> Vec<u64> {
         std::mem::take(&mut lock(&self.backlog).dropped)
@@ -99,22 +109,22 @@ impl Lane {
         if backlog.is_closed {
             return false;
         }
-        let records = if let Some(MemoryRequest { number, records, body, .. }) = backlog.requests.pop_front() {
-            backlog.dropped.push(number);
-            self.counters.add(End::BufferFull, records);
-            self.pool.refund(body.len());
-            records
+        if let Some(request) = backlog.requests.pop_front() {
+            backlog.dropped.push(request.number);
+            self.counters.add(End::BufferFull, request.records);
+            drop(backlog); // before what is in a file ends, for which a disk may be waited for
+            self.pool.refund(request.body.len());
+            self.unqueue(request.records);
         } else if let Some(chunk) = backlog.chunks.pop_front() {
             backlog.chunks_bytes -= chunk.len();
             let records = chunk.records();
             self.counters.add(End::BufferFull, records);
+            drop(backlog); // as above
             drop(self.pool.release(chunk));
-            records
+            self.unqueue(records);
         } else {
             return false;
-        };
-        drop(backlog);
-        self.unqueue(records);
+        }
         true
     }
 }

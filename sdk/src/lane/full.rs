@@ -3,8 +3,9 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use super::{Lane, Local, SlotState, Urgency};
+use super::{Lane, Local, Slot, Urgency};
 use crate::callsite::ScopeId;
+use crate::chunk::Chunk;
 use crate::ledger::End;
 use crate::lock;
 
@@ -53,9 +54,10 @@ impl Lane {
     /// Hands a record over for which there was no room.
     #[cold]
     pub(super) fn push_when_full(&self, local: &Local, scope: ScopeId, record: &[u8]) -> Urgency {
-        let with_state =
-            |f: &dyn Fn(&mut SlotState) -> Option<Urgency>| local.with_slot(self, |slot| f(&mut lock(&slot.state)));
-        let again = || with_state(&|state| self.append(state, scope, 1, record));
+        let with_chunk = |f: &dyn Fn(&Slot, &mut Chunk) -> Option<Urgency>| {
+            local.with_slot(self, |slot| f(slot, &mut lock(&slot.chunk)))
+        };
+        let again = || with_chunk(&|slot, chunk| self.append(slot, chunk, scope, 1, record));
         let pushed = match self.when_full {
             WhenFull::DropNewest => None,
             WhenFull::DropOldest => {
@@ -63,16 +65,16 @@ impl Lane {
             }
             WhenFull::Block(timeout) => self.wait_for_room(timeout, again),
         };
-        let dropped = || with_state(&|state| Some(self.drop_newest(state, 1)));
+        let dropped = || with_chunk(&|slot, _| Some(self.drop_newest(slot, 1)));
         pushed.or_else(dropped).unwrap_or(Urgency::Hurry)
     }
 
     /// Counts records as dropped, and says what is to be done about it.
-    pub(super) fn drop_newest(&self, state: &mut SlotState, records: u16) -> Urgency {
-        state.tally.emitted += u64::from(records);
-        if state.is_closed {
-            state.tally.dropped_after_shutdown += u64::from(records);
+    pub(super) fn drop_newest(&self, slot: &Slot, records: u16) -> Urgency {
+        if slot.is_closed() {
+            slot.has_dropped(records);
         } else {
+            slot.has_emitted(records);
             self.counters.add(End::BufferFull, u64::from(records));
         }
         self.urgency_of_full()

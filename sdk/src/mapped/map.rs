@@ -7,6 +7,7 @@
 //!   needs `&mut Run`, what is read `&Run`. The numbers in front of the units are only ever touched as atomics.
 //! - A forked child shares the file, not the list of what is taken. Whether this is the process that made the mapping is told by a page that the kernel
 //!   wipes in each child (`MADV_WIPEONFORK`), however it was forked; there a run takes nothing, shows nothing and leaves the file as it is when it is dropped.
+//!   Who leaves the file to another process ([`Map::leave`]) does as such a child from there on. A write that is under way then goes on within its own run.
 //! - Other processes are kept away by the file's lock and its permissions, not by the language: as with any mapped file, somebody who is allowed to and
 //!   writes to it all the same, or cuts it off, breaks this process.
 //! - A store never finds the disk full, which would be a SIGBUS: all blocks are reserved before the file is mapped, and only on file systems that keep
@@ -71,6 +72,11 @@ impl Map {
         let unit = lock(&self.taken).take(units)?;
         self.number(unit, 0).store(order.to_le(), Ordering::Release);
         Some(Run { map: Arc::clone(self), unit, units, len: 0 })
+    }
+
+    /// From here on the file is another's.
+    pub(super) fn leave(&self) {
+        self.ours().store(0, Ordering::Relaxed);
     }
 
     fn ours(&self) -> &AtomicU8 {
@@ -140,6 +146,14 @@ impl Run {
         true
     }
 
+    /// Whether it counts for who reads the file when this process is gone.
+    pub(super) fn set_counting(&self, is_counting: bool) {
+        if self.map.is_ours() {
+            let len = if is_counting { self.len as u64 } else { 0 };
+            self.map.number(self.unit, 1).store(len.to_le(), Ordering::Release);
+        }
+    }
+
     /// What is written; nothing in a forked child.
     pub(super) fn bytes(&self) -> &[u8] {
         let len = if self.map.is_ours() { self.len } else { 0 };
@@ -152,7 +166,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if self.map.is_ours() {
-            self.map.number(self.unit, 1).store(0, Ordering::Release);
+            self.set_counting(false);
             lock(&self.map.taken).give_back(self.unit, self.units);
         }
     }

@@ -21,8 +21,25 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Gives the lock back before the file is closed: a mapping keeps it open.
+#[cfg(unix)]
+pub(crate) fn unlock(file: &File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: as above.
+    match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Without a lock there is no spool.
 #[cfg(not(unix))]
 pub(crate) fn try_lock(_: &File) -> io::Result<bool> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "a spool needs Unix's file locks"))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn unlock(_: &File) -> io::Result<()> {
+    Ok(())
 }

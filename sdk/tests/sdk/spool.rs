@@ -407,6 +407,32 @@ fn mapped_chunks_run_out_and_come_back() {
     assert!(files(folder.path()).iter().all(|path| path.extension().unwrap() == "spool"), "the mapped file is gone");
 }
 
+/// The next one is of the same process here: it waits for nobody's end.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_a_full_spool_does_not_take_stays_in_the_mapped_file_for_the_next() {
+    let (folder, absent, receiver) = (tempfile::tempdir().unwrap(), Absent::new(), Receiver::http());
+    let spool = || Spool::in_dir(folder.path()).bytes_max(4 * 1024).refuse_newest().mapped();
+    let (dispatch, guard) = pipeline_of(builder(&absent.endpoint(), spool()));
+    log(&dispatch, &guard, 0..100);
+    let account = guard.shutdown(Duration::from_millis(400)).logs;
+    assert_eq!((account.emitted, account.spooled, account.lost()), (100, 100, 0), "{account}");
+    assert!(spooled_bytes(folder.path()) <= 4 * 1024, "that is not all of it");
+    let (_, guard) = pipeline_of(builder(&receiver.endpoint(), Spool::in_dir(folder.path())));
+    let taken_over = guard.shutdown(LONG).logs.taken_over;
+    assert_eq!((taken_over.found, taken_over.delivered), (100, 100), "{taken_over}");
+    let mut came = bodies(&receiver);
+    came.sort_by_key(|body| number(body));
+    assert_eq!(came, records(0..100));
+    assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new());
+}
+
+#[cfg(target_os = "linux")]
+fn spooled_bytes(folder: &Path) -> u64 {
+    let files = files(folder).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "spool"));
+    files.map(|path| path.metadata().expect("a file").len()).sum()
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn with_mapped_chunks_all_is_as_without() {
