@@ -37,13 +37,14 @@ mod hash;
 mod values;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use opentelemetry::trace::Status;
-use opentelemetry::{Array, KeyValue, Value as OtelValue};
+use opentelemetry::{Array, Context as OtelContext, ContextGuard, KeyValue, Value as OtelValue};
 use opentelemetry_sdk::trace::SpanData;
 use watchbell_proto::wire::{
     Fields, Value as Wire, put_bytes_field, put_fixed32_field, put_fixed64_field, put_message_field, put_varint_field,
@@ -51,6 +52,7 @@ use watchbell_proto::wire::{
 
 use crate::callsite::put_attribute;
 use crate::context::FieldValue;
+use crate::lane::Local;
 use crate::view::{ATTRIBUTES, key_value};
 
 pub use values::Values;
@@ -89,6 +91,26 @@ pub struct Redaction {
     hashes: Vec<hash::Key>,
     values: Vec<Finder>,
     number: u32,
+}
+
+/// That the thread is in a finder of the service's own.
+struct Within {
+    _suppressed: Option<ContextGuard>,
+}
+
+thread_local!(static IS_WITHIN: Cell<bool> = const { Cell::new(false) }); // always there: it has no destructor
+
+impl Within {
+    fn enter() -> Option<Self> {
+        let suppressed = || Local::are_there().then(OtelContext::enter_telemetry_suppressed_scope);
+        (!IS_WITHIN.replace(true)).then(|| Self { _suppressed: suppressed() })
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        IS_WITHIN.set(false);
+    }
 }
 
 /// Finds the first secret in a text.
@@ -203,7 +225,7 @@ impl Redaction {
         self
     }
 
-    /// Masks what a function finds: the range of the first secret in the text, if there is one.
+    /// Masks what a function finds: the range of the first secret in the text, if there is one. What it logs itself goes nowhere, since it would come back to it.
     ///
     /// ```
     /// use watchbell::redact::Redaction;
@@ -211,7 +233,10 @@ impl Redaction {
     /// let redaction = Redaction::usual().found_by(|text| text.find("hunter2").map(|start| start..start + 7));
     /// ```
     pub fn found_by(mut self, find: impl Fn(&str) -> Option<Range<usize>> + Send + Sync + 'static) -> Self {
-        self.values.push(Arc::new(find));
+        self.values.push(Arc::new(move |text| match Within::enter() {
+            Some(_within) => find(text),
+            None => Some(0..text.len()), // in a thread that is ending, where nothing else keeps what it logs back
+        }));
         self
     }
 

@@ -424,6 +424,7 @@ fn the_process_that_ends() {
         "clock" => clock::log_over_changes(guard),
         "fork, full" => fork_when_full(guard),
         "levels by url" => levels_url::log_until_killed(),
+        "a finder logs" => tracing::info!("paid with 4111 1111 1111 1111"),
         #[cfg(target_os = "linux")]
         "mapped" => mapped::log_and_report(),
         #[cfg(target_os = "linux")]
@@ -460,6 +461,10 @@ fn builder(case: &str) -> watchbell::Builder {
     let builder = match case {
         "fork, full" => builder.buffer_bytes_max(64 * 1024).shutdown_timeout(Duration::ZERO),
         "mapped" => builder.redact(watchbell::redact::Redaction::usual()),
+        "a finder logs" => builder.redact(watchbell::redact::Redaction::new().found_by(|text| {
+            tracing::info_span!("looks").in_scope(|| tracing::info!("looks at {text}"));
+            text.find("4111").map(|start| start..text.len())
+        })),
         _ => builder,
     };
     match std::env::var("LOG_FILE") {

@@ -96,6 +96,19 @@ fn what_looks_like_a_secret_never_reaches_the_disk() {
     assert!(!has(b"4111"));
 }
 
+/// It is called within the call, there and for the console, and logs through the process's own subscriber.
+#[test]
+fn what_a_finder_of_secrets_logs_itself_goes_nowhere() {
+    let (folder, receiver) = (tempfile::tempdir().expect("a folder"), Receiver::http());
+    let mut service = command("a finder logs", &receiver);
+    let output = spawn(service.env("OTEL_LOGS_EXPORTER", "otlp,console"), folder.path()).wait_with_output();
+    let output = output.expect("its output");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{} {told}", output.status);
+    assert_eq!(receiver.logs().iter().map(Received::body).collect::<Vec<_>>(), ["paid with [redacted]"]);
+    assert!(told.contains("paid with [redacted]") && !told.contains("looks at"), "{told}");
+}
+
 #[test]
 fn a_file_with_damage_is_sent_up_to_there_and_told() {
     let (folder, receiver) = (tempfile::tempdir().expect("a folder"), Receiver::http());
