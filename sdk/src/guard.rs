@@ -278,6 +278,7 @@ impl Guard {
     fn shut_down(&mut self, timeout: Duration) {
         self.pipeline.restraint.tell(&self.pipeline);
         self.pipeline.restraint.close();
+        self.pipeline.levels.end();
         std::mem::take(&mut self.threads).shut_down(timeout, GRACE);
         exit::has_flushed(&self.pipeline);
         std::mem::take(&mut self.providers).shut_down();

@@ -26,6 +26,7 @@ use crate::levels::Ways;
 use crate::pipeline::Pipeline;
 use crate::record::{LogRecordWriter, SpanIds};
 use crate::restraint::Site;
+use crate::stock;
 
 /// Sends events and spans to the collector. Made by [`Builder::layer`](crate::Builder::layer) for a subscriber of one's own.
 ///
@@ -89,7 +90,7 @@ fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
     let urgency = if *event.metadata().level() == Level::ERROR { Urgency::Hurry } else { Urgency::Idle };
     let pushed = Local::with(|local| {
         let callsite = Callsite::of(event.metadata(), &local.callsites);
-        let Some(ways) = ways(pipeline, callsite) else { return };
+        let Some(ways) = ways(pipeline, callsite) else { return tell_stock(pipeline, event) };
         let site = pipeline.restraint.of_callsite(callsite);
         if site.is_some_and(|site| !pipeline.restraint.admits(site, span, now, pipeline)) {
             return;
@@ -106,6 +107,14 @@ fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
         let callsite = Callsite::of(event.metadata(), &CallsiteCache::new());
         let scope = write(&mut record, callsite, pipeline, event, span, now);
         pipeline.emit(None, pipeline.ways(scope, callsite.level()), scope, &record, urgency);
+    }
+}
+
+/// Tells what is for stderr, if it is.
+#[cold]
+fn tell_stock(pipeline: &Pipeline, event: &Event<'_>) {
+    if pipeline.levels.tell(event.metadata().target(), *event.metadata().level()) {
+        stock::tell(event);
     }
 }
 

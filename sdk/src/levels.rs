@@ -1,6 +1,7 @@
 //! Which events and spans are made at all, and which ways a record goes: a tree of targets, that can be changed while the service runs.
 
 mod directives;
+mod end;
 #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
 mod signals;
 mod url;
@@ -18,13 +19,18 @@ use tracing_core::{Level, LevelFilter, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::stock;
 pub(crate) use directives::{Directives, is_above, parts, shown};
+use end::End;
 
 /// The levels of the running service: what [`Builder::levels`](crate::Builder::levels) and `RUST_LOG` set at the start. From
 /// [`Guard::levels`](crate::Guard::levels).
 ///
 /// Targets are a tree: `checkout=debug` is meant for `checkout` and all below it, `checkout::db` for one, and not for `checkouts`; the longest that
 /// fits decides. A change takes hold in all threads at once.
+///
+/// What OpenTelemetry's own crates say of themselves (their feature `internal-logs`) makes no records unless their target is named, `opentelemetry_sdk=info`; of that,
+/// warnings and errors are told on stderr, as the SDK's own are.
 ///
 /// ```
 /// # let (_layer, guard) = watchbell::builder().levels("info,hyper=off").layer::<tracing_subscriber::Registry>()?;
@@ -53,6 +59,8 @@ struct Shared {
     initial: Directives,
     /// Whether they decide what is made at all, beyond what our own layer takes of it.
     is_global: bool,
+    /// For the threads that change them.
+    end: Arc<End>,
 }
 
 struct State {
@@ -109,7 +117,8 @@ impl Levels {
     /// Levels for as many ways: one without its own directives follows `base`.
     pub(crate) fn new(base: Directives, ways: Vec<Option<Directives>>, is_global: bool) -> Self {
         let state = RwLock::new(State { base: base.clone(), ways });
-        let shared = Shared { state, generation: AtomicU64::new(next_generation()), initial: base, is_global };
+        let generation = AtomicU64::new(next_generation());
+        let shared = Shared { state, generation, initial: base, is_global, end: Arc::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -151,7 +160,7 @@ impl Levels {
         self.change(|state| state.base = self.shared.initial.clone());
     }
 
-    /// Sets them as the file says, now and whenever it changes, which is looked for once a second; the thread for that ends with the service's guard.
+    /// Sets them as the file says, now and whenever it changes, which is looked for once a second until the shutdown; the thread for that ends then.
     /// The file has directives, on one line or several; what follows a `#` is a remark. One without any sets them as they were at the start. One that cannot be
     /// read, or has a mistake, is told on stderr and changes nothing.
     ///
@@ -164,14 +173,14 @@ impl Levels {
         watch::start(path.as_ref().to_owned(), &self.shared, Duration::from_secs(1));
     }
 
-    /// Asks an HTTP server for them, now and whenever the interval (a second at least) has passed, in a thread of its own. Nothing does that if nothing is said.
+    /// Asks an HTTP server for them, now and whenever the interval (a second at least) has passed, in a thread of its own until the shutdown.
     /// [`Builder::levels_url`](crate::Builder::levels_url) has the words for what it answers.
     pub(crate) fn poll_url(&self, uri: Uri, interval: Duration) {
         url::start(uri, interval, &self.shared);
     }
 
     /// Has signals change them: SIGUSR1 makes all of them one step more verbose (`info,hyper=off` becomes `debug,hyper=off`, then `trace,hyper=off`),
-    /// SIGUSR2 sets them as they were at the start. An error if the service handles one of these itself.
+    /// SIGUSR2 sets them as they were at the start; neither does anything after the shutdown. An error if the service handles one of these itself.
     ///
     /// ```no_run
     /// # let guard = watchbell::init()?;
@@ -181,6 +190,11 @@ impl Levels {
     #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
     pub fn heed_signals(&self) -> std::io::Result<()> {
         signals::start(&self.shared)
+    }
+
+    /// Ends the threads that change them.
+    pub(crate) fn end(&self) {
+        self.shared.end.end();
     }
 
     /// The ways of a record.
@@ -211,9 +225,22 @@ impl Levels {
         self.shared.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether an event is none of a record, but told on stderr.
+    pub(crate) fn tell(&self, target: &str, level: Level) -> bool {
+        stock::is_told(level) && stock::is_stock(target) && !self.read().base.name(target)
+    }
+
     fn allows(&self, metadata: &Metadata<'_>) -> bool {
-        let is_outer_span = metadata.is_span() && *metadata.level() <= Level::INFO;
-        is_outer_span || !self.ways(metadata.target(), *metadata.level()).is_none()
+        let (target, level) = (metadata.target(), *metadata.level());
+        let is_outer_span = metadata.is_span() && level <= Level::INFO;
+        is_outer_span || !self.ways(target, level).is_none() || self.tell(target, level)
+    }
+}
+
+/// Nobody has the levels any more.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.end.end();
     }
 }
 

@@ -209,6 +209,7 @@ pub mod severity;
 pub mod sink;
 mod span;
 pub mod spool;
+mod stock;
 pub mod task;
 mod tell;
 pub mod test;

@@ -351,6 +351,29 @@ fn what_is_not_understood_in_the_environment_is_told_once() {
     assert_eq!(told.lines().filter(|line| *line == expected).count(), 1, "{told}");
 }
 
+/// The tests are built with the feature by which OpenTelemetry's crates tell by `tracing` that a provider is set, and the like.
+#[test]
+fn what_opentelemetry_says_of_itself_is_no_record_unless_a_directive_names_it() {
+    let said = |levels: &str| {
+        let receiver = Receiver::http();
+        let output = command("stock says", &receiver).env("RUST_LOG", levels).output().expect("this program");
+        let told = String::from_utf8(output.stderr).expect("text");
+        let told: Vec<_> =
+            told.lines().filter_map(|line| line.strip_prefix("watchbell: ")).map(str::to_owned).collect();
+        (receiver.logs().iter().map(Received::body).collect::<Vec<_>>(), told)
+    };
+    let told = "opentelemetry-otlp: cannot export error=refused";
+    assert_eq!(said("trace,hyper=off"), (vec!["of the service".to_owned()], vec![told.to_owned()]));
+    let (bodies, told) = said("info,opentelemetry=info,opentelemetry-otlp=error");
+    assert!(bodies.len() > 1 && told.is_empty(), "{bodies:?} {told:?}");
+}
+
+fn say_as_opentelemetry() {
+    tracing::info!(target: "opentelemetry_sdk", name = "Provider.Set", "set");
+    tracing::warn!(target: "opentelemetry-otlp", error = "refused", "cannot export");
+    tracing::info!("of the service");
+}
+
 fn run(case: &str, receiver: &Receiver) -> ExitStatus {
     command(case, receiver).status().expect("this program")
 }
@@ -424,6 +447,9 @@ fn the_process_that_ends() {
         "clock" => clock::log_over_changes(guard),
         "fork, full" => fork_when_full(guard),
         "levels by url" => levels_url::log_until_killed(),
+        #[cfg(target_os = "linux")]
+        "levels end" => levels_url::end(guard),
+        "stock says" => say_as_opentelemetry(),
         "a finder logs" => tracing::info!("paid with 4111 1111 1111 1111"),
         #[cfg(target_os = "linux")]
         "mapped" => mapped::log_and_report(),

@@ -187,7 +187,7 @@ impl Builder {
         self
     }
 
-    /// Asks an HTTP server which records are made, now and once an interval (a second at least), as `WATCHBELL_LEVELS_URL` and `WATCHBELL_LEVELS_INTERVAL` do; nobody
+    /// Asks an HTTP server which records are made, now and once an interval (a second at least) until the shutdown, as `WATCHBELL_LEVELS_URL` and `WATCHBELL_LEVELS_INTERVAL` do; nobody
     /// is asked if neither is set. For [`init`](Self::init).
     ///
     /// It is a GET whose answer is text: directives as [`levels`](Self::levels) has them, on one line or several, with `#` before remarks; any server of files is good for

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use tracing_core::{Level, LevelFilter};
 
-/// Levels by target; the longest target that is the record's or above it decides.
+use crate::stock::is_stock;
+
+/// Levels by target; the longest target that is the record's or above it decides. The default is not for what OpenTelemetry's crates say of themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Directives {
     default: LevelFilter,
@@ -25,7 +27,16 @@ impl Directives {
 
     fn level_of(&self, target: &str) -> LevelFilter {
         let found = self.targets.iter().find(|(above, _)| is_above(above, target));
-        found.map_or(self.default, |(_, level)| *level)
+        match found {
+            Some((_, level)) => *level,
+            None if is_stock(target) => LevelFilter::OFF,
+            None => self.default,
+        }
+    }
+
+    /// Whether one is for this target, or for one above it.
+    pub(crate) fn name(&self, target: &str) -> bool {
+        self.targets.iter().any(|(above, _)| is_above(above, target))
     }
 
     pub(crate) fn most_verbose(&self) -> LevelFilter {
@@ -162,6 +173,12 @@ mod tests {
             ("checkout", "checkout", "trace"),
             (" ERROR , a = Warning ,, ", "a", "warn"),
             ("a=1,2", "b", "warn"),
+            ("trace", "opentelemetry_sdk", "off"),
+            ("trace", "opentelemetry-otlp", "off"),
+            ("trace", "tracing_opentelemetry::layer", "off"),
+            ("trace", "opentelemetry_demo", "trace"),
+            ("off,opentelemetry=debug", "opentelemetry", "debug"),
+            ("info,opentelemetry=debug", "opentelemetry_sdk", "off"),
         ] {
             assert_eq!(level(directives, target).to_string(), expected, "{directives} {target}");
         }

@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
 
-use super::Shared;
+use super::{End, Shared};
 use crate::tell;
 
 /// Starts the thread that changes the levels, and sets the handlers.
 pub(super) fn start(levels: &Arc<Shared>) -> io::Result<()> {
     let (told, tell) = UnixStream::pair()?;
     tell.set_nonblocking(true)?; // a handler never waits; a signal that does not fit into the socket is one of very many
-    let levels = Arc::downgrade(levels);
-    thread::Builder::new().name("watchbell-levels".to_owned()).spawn(move || follow(told, &levels))?;
+    let (levels, end) = (Arc::downgrade(levels), Arc::clone(&levels.end));
+    thread::Builder::new().name("watchbell-levels".to_owned()).spawn(move || follow(told, &levels, &end))?;
     TELL.store(tell.into_raw_fd(), Ordering::Relaxed); // open as long as the process lives, as the handlers are there
     [libc::SIGUSR1, libc::SIGUSR2].into_iter().try_for_each(handle)
 }
@@ -26,19 +26,27 @@ pub(super) fn start(levels: &Arc<Shared>) -> io::Result<()> {
 /// Where the handlers write.
 static TELL: AtomicI32 = AtomicI32::new(-1);
 
-/// Changes the levels with each signal that is told.
-fn follow(mut told: UnixStream, levels: &Weak<Shared>) {
+/// Has the thread look whether it is to end.
+pub(super) fn wake() {
+    on_signal(0);
+}
+
+/// Changes the levels with each signal that is told, until the end.
+fn follow(mut told: UnixStream, levels: &Weak<Shared>, end: &End) {
     let mut signal = [0];
     while told.read_exact(&mut signal).is_ok()
+        && !end.is_ended()
         && let Some(levels) = levels.upgrade()
     {
         match libc::c_int::from(signal[0]) {
+            0 => continue,
             libc::SIGUSR1 => levels.change(|state| state.base.raise()),
             _ => levels.change(|state| state.base = levels.initial.clone()),
         }
         let state = levels.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         tell::info(format_args!("the levels are `{}`, by a signal", state.base));
     }
+    std::mem::forget(told); // the handlers stay, and would find nobody at the other end
 }
 
 /// Sets a handler where none is.

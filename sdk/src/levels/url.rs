@@ -28,16 +28,22 @@ const ANSWER_BYTES: usize = 64 * 1024;
 /// Least time between two questions.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
-/// Starts a thread that asks, as long as the levels are there; what is in the way is told.
+/// Starts a thread that asks until the end; what is in the way is told.
 pub(super) fn start(uri: Uri, interval: Duration, levels: &Arc<Shared>) {
-    let levels = Arc::downgrade(levels);
+    let (levels, end) = (Arc::downgrade(levels), Arc::clone(&levels.end));
     let started = client(&uri).and_then(|client| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
         let poll = Poll { client, last: None, source: Source::new(uri.to_string()), uri: uri.clone() };
         let run = move || {
             let _suppressed = Context::enter_telemetry_suppressed_scope();
-            runtime.block_on(poll.run(interval.max(INTERVAL_MIN), &levels));
+            runtime.block_on(async {
+                tokio::select! {
+                    () = poll.run(interval.max(INTERVAL_MIN), &levels) => {}
+                    () = end.told() => {}
+                }
+            });
+            runtime.shutdown_background(); // the name of the server may be looked up still
         };
         let thread = std::thread::Builder::new().name("watchbell-levels".to_owned()).spawn(run);
         thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
@@ -65,7 +71,7 @@ struct Poll {
 
 impl Poll {
     async fn run(mut self, interval: Duration, levels: &Weak<Shared>) {
-        while levels.strong_count() > 0 {
+        loop {
             let asked = tokio::time::timeout(TIMEOUT, self.ask()).await;
             self.source.take(asked.unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}"))), levels);
             tokio::time::sleep(interval).await;

@@ -7,15 +7,14 @@ use std::time::Duration;
 use super::{Directives, Shared};
 use crate::tell;
 
-/// Sets the levels as the file says, and starts a thread that looks for changes. The file is small; its time may stay the same over a change.
+/// Sets the levels as the file says, and starts a thread that looks for changes, until the end. The file is small; its time may stay the same over a change.
 pub(super) fn start(path: PathBuf, levels: &Arc<Shared>, interval: Duration) {
-    let levels = Arc::downgrade(levels);
+    let (levels, end) = (Arc::downgrade(levels), Arc::clone(&levels.end));
     let mut source = Source::new(path.display().to_string());
     let read = move || std::fs::read_to_string(&path).map_err(|error| format!("cannot be read: {error}"));
     source.take(read(), &levels);
     let run = move || {
-        while levels.strong_count() > 0 {
-            std::thread::sleep(interval);
+        while !end.wait(interval) {
             source.take(read(), &levels);
         }
     };

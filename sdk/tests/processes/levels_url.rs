@@ -93,6 +93,34 @@ fn a_server_changes_the_levels_and_its_troubles_are_told_once() {
     told.iter().zip(&expected).for_each(|(told, expected)| assert!(told.starts_with(expected), "{told:#?}"));
 }
 
+/// Those of a server, of a file and of signals.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_threads_of_levels_end_with_the_guard() {
+    let ((url, _), receiver, file) = (serve(), Receiver::http(), tempfile::NamedTempFile::new().unwrap());
+    let mut service = command("levels end", &receiver);
+    let service = service.env("WATCHBELL_LEVELS_URL", &url).env("LEVELS_FILE", file.path()).output();
+    let output = service.expect("this program");
+    assert!(output.status.success(), "{} {}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn end(guard: watchbell::Guard) {
+    let levels = guard.levels();
+    levels.watch_file(std::env::var("LEVELS_FILE").expect("a path"));
+    levels.heed_signals().expect("no other handlers");
+    until("there are three threads", || threads() == 3);
+    drop(guard);
+    until("they have ended", || threads() == 0);
+}
+
+/// How many threads change levels.
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path().join("comm"));
+    tasks.filter(|name| std::fs::read_to_string(name).is_ok_and(|name| name.starts_with("watchbell-level"))).count()
+}
+
 pub(crate) fn log_until_killed() {
     let started = Instant::now();
     loop {

@@ -15,7 +15,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use watchbell::opentelemetry::logs::AnyValue;
+use watchbell::opentelemetry::logs::{AnyValue, Logger, LoggerProvider};
 use watchbell::opentelemetry::trace::TracerProvider;
 
 use super::receiver::{Absent, Received, Receiver};
@@ -83,6 +83,25 @@ fn while_the_collector_is_away_records_go_and_the_shutdown_says_ok() {
     let status = child.env("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint()).status().expect("this program");
     assert_eq!(status.code(), Some(0));
     assert!(absent.come(true).logs().is_empty());
+}
+
+/// Ours: `at_the_cap_the_newest_records_are_dropped_and_counted`, `losses_are_told_to_the_collector`.
+#[test]
+fn its_drops_are_told_once_as_they_begin_and_counted_at_the_shutdown() {
+    let (warnings, may_export) = (Warnings::default(), Arc::new(Mutex::new(())));
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(warnings.clone()), || {
+        let exporting = may_export.lock().unwrap();
+        let config = BatchConfigBuilder::default().with_max_queue_size(10).with_max_export_batch_size(10).build();
+        let processor = BatchLogProcessor::builder(Waiting(Arc::clone(&may_export))).with_batch_config(config).build();
+        let provider = SdkLoggerProvider::builder().with_log_processor(processor).build();
+        let logger = provider.logger("stock");
+        (0..100).for_each(|_| logger.emit(logger.create_log_record()));
+        assert_eq!(*warnings.0.lock().unwrap(), ["BatchLogProcessor.LogDroppingStarted"]);
+        drop(exporting);
+        provider.shutdown().expect("an exporter that takes all");
+        let told = ["BatchLogProcessor.LogDroppingStarted", "BatchLogProcessor.LogsDropped"];
+        assert_eq!(*warnings.0.lock().unwrap(), told);
+    });
 }
 
 /// Ours: the tests of `correlation`.
@@ -182,7 +201,8 @@ fn log() -> SdkLoggerProvider {
     let config = BatchConfigBuilder::default().with_scheduled_delay(Duration::from_secs(3600)).build();
     let processor = BatchLogProcessor::builder(ToFile).with_batch_config(config).build();
     let provider = SdkLoggerProvider::builder().with_log_processor(processor).build();
-    tracing_subscriber::registry().with(OpenTelemetryTracingBridge::new(&provider)).init();
+    let is_ours = filter_fn(|metadata| metadata.target() == module_path!()); // not what the SDK says of itself
+    tracing_subscriber::registry().with(OpenTelemetryTracingBridge::new(&provider).with_filter(is_ours)).init();
     tracing::info!("last words");
     provider
 }
@@ -251,6 +271,30 @@ impl LogExporter for Traced {
             self.0.lock().expect("no panic").push((body.as_str().to_owned(), record.trace_context().is_some()));
         }
         Ok(())
+    }
+}
+
+/// Exports nothing, and waits for that until it may.
+#[derive(Debug)]
+struct Waiting(Arc<Mutex<()>>);
+
+impl LogExporter for Waiting {
+    async fn export(&self, _: LogBatch<'_>) -> OTelSdkResult {
+        drop(self.0.lock().expect("no panic"));
+        Ok(())
+    }
+}
+
+/// The names of what the SDK warns of.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<&'static str>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        let metadata = event.metadata();
+        if metadata.target() == "opentelemetry_sdk" && *metadata.level() <= tracing::Level::WARN {
+            self.0.lock().expect("no panic").push(metadata.name());
+        }
     }
 }
 
