@@ -46,6 +46,7 @@ pub enum Format {
     OtlpJson,
     /// A pattern of one's own. In braces `time`, `level`, `target`, `message`, `fields`, `module` (as `target`), `file`, `line`, `trace_id`, `span_id`, `event`,
     /// `thread` (an attribute `thread.name`), or `field.KEY` for one attribute; `{level:5}` and `{level:>5}` pad to the left and to the right; `{{` is a brace.
+    /// Where there are no `fields`, a blank before them is left out, too.
     ///
     /// ```
     /// use watchbell::sink::{Format, Sink};
@@ -165,7 +166,10 @@ mod tests {
     }
 
     fn line(format: Format) -> String {
-        let (scope, record) = encoded();
+        line_of(format, encoded())
+    }
+
+    fn line_of(format: Format, (scope, record): (Vec<u8>, Vec<u8>)) -> String {
         let resource: Arc<[KeyValue]> =
             [KeyValue::new("service.name", "checkout"), KeyValue::new("host.name", "till-1")].into();
         let mut out = String::new();
@@ -206,6 +210,24 @@ mod tests {
             line(Format::Pattern(pattern.to_owned())),
             r#"{2026-11-24T12:34:56.789Z}   ERROR|ERROR  | src/db.rs:7 17 cannot charge\nat "all""#
         );
+    }
+
+    #[test]
+    fn a_pattern_has_no_blank_before_fields_that_are_not_there() {
+        let mut record = vec![0; 18];
+        put_times(record.first_chunk_mut().unwrap(), 0, 0);
+        put_message_field(&mut record, 5, |out| put_bytes_field(out, 1, b"order placed"));
+        for (pattern, expected) in [
+            ("{message} {fields}", "order placed"),
+            ("{message} {fields} {target}.", "order placed ."),
+            ("{message}  {fields}", "order placed "),
+            ("{message} {fields:3}", "order placed    "),
+            ("{message} [{fields}]", "order placed []"),
+            ("{target:2}{fields}", "  "),
+        ] {
+            let line = line_of(Format::Pattern(pattern.to_owned()), (Vec::new(), record.clone()));
+            assert_eq!(line, expected, "{pattern}");
+        }
     }
 
     #[test]

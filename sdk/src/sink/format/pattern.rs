@@ -103,12 +103,24 @@ impl Pattern {
     }
 
     pub(super) fn put(&self, out: &mut String, record: &Record<'_>) {
+        let mut has_blank = false;
         for part in &self.0 {
             match part {
-                Part::Text(text) => out.push_str(text),
+                Part::Text(text) => {
+                    out.push_str(text);
+                    has_blank = text.ends_with(' ');
+                }
                 Part::Item { item, width, is_right } => {
                     let before = out.len();
                     item.put(out, record);
+                    if std::mem::take(&mut has_blank)
+                        && matches!(item, Item::Fields)
+                        && out.len() == before
+                        && *width == 0
+                    {
+                        out.pop(); // what would have set them apart
+                        continue;
+                    }
                     let missing = width.saturating_sub(out[before..].chars().count());
                     let at = if *is_right { before } else { out.len() };
                     out.insert_str(at, &" ".repeat(missing));
