@@ -19,7 +19,7 @@ pub(crate) async fn run(shop: SocketAddr, orders_per_second: u32) {
         ticks.tick().await;
         let caller = caller.clone();
         tokio::spawn(async move {
-            if let Err(error) = caller.post(shop, "/checkout", "/checkout").await {
+            if let Err(error) = caller.post(shop, "/checkout").await {
                 let error: &(dyn std::error::Error + 'static) = &*error;
                 tracing::warn!(error, "an order could not be sent");
             }

@@ -2,7 +2,7 @@
 //!
 //! The payment upstream can be made to fail and to heal, by a schedule (`--fail-after 15s --heal-after 45s`) or by hand
 //! (`curl -X POST http://ADDRESS/demo/fail`, `.../demo/heal`). All that it does to be watched: the guard in `main`, `tracing`'s
-//! macros, and `watchbell::propagation` where a request comes in or goes out.
+//! macros, and a layer of `watchbell::middleware` where a request comes in or goes out.
 
 mod flags;
 mod inventory;

@@ -70,8 +70,7 @@ impl Shop {
     /// Whether an upstream did what was asked for; if not, it is told.
     async fn ask(&self, upstream: &'static str, address: SocketAddr, what: &str, order: Order) -> bool {
         let Order { order_id, amount } = order;
-        let (route, path) = (format!("{what}/{{order_id}}"), format!("{what}/{order_id}"));
-        match self.caller.post(address, &route, &path).await {
+        match self.caller.post(address, &format!("{what}/{order_id}")).await {
             Ok(status) if status.is_success() => return true,
             Ok(status) => {
                 let status = status.as_u16();
