@@ -440,9 +440,7 @@ fn the_process_that_ends() {
         }
         "thread ends" => end_a_thread(),
         #[cfg(all(unix, feature = "files"))]
-        "hanging disk" => hanging::log_beside_a_disk(guard),
-        #[cfg(all(unix, feature = "files"))]
-        "hanging" => hanging::log_and_exit(guard),
+        "hanging disk" | "hanging" => hanging::run(&case, guard),
         #[cfg(all(target_os = "linux", feature = "files"))]
         "clock" => clock::log_over_changes(guard),
         "fork, full" => fork_when_full(guard),
@@ -452,9 +450,7 @@ fn the_process_that_ends() {
         "stock says" => say_as_opentelemetry(),
         "a finder logs" => tracing::info!("paid with 4111 1111 1111 1111"),
         #[cfg(target_os = "linux")]
-        "mapped" => mapped::log_and_report(),
-        #[cfg(target_os = "linux")]
-        "mapped, forked" => mapped::log_and_fork(),
+        "mapped" | "mapped, forked" => mapped::run(&case),
         #[cfg(unix)]
         "spool" => spool::log_until_killed(&guard),
         #[cfg(unix)]

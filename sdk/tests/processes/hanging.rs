@@ -92,8 +92,13 @@ impl Drop for Lease {
     }
 }
 
+/// What the process of a case does.
+pub(crate) fn run(case: &str, guard: Guard) {
+    if case == "hanging" { log_and_exit(guard) } else { log_beside_a_disk(guard) }
+}
+
 /// Logs, asks for all to be sent, and ends; whether all of that was in time is its exit code.
-pub(crate) fn log_beside_a_disk(guard: Guard) {
+fn log_beside_a_disk(guard: Guard) {
     let started = Instant::now();
     (0..1000).for_each(|i| tracing::info!("{i}"));
     let is_quick = started.elapsed() < 5 * SHUTDOWN;
@@ -104,7 +109,7 @@ pub(crate) fn log_beside_a_disk(guard: Guard) {
 }
 
 /// Logs, and ends once it is told to, which is judged by its exit code: it has no stream to tell anything.
-pub(crate) fn log_and_exit(guard: Guard) {
+fn log_and_exit(guard: Guard) {
     let sinks = std::env::var("WATCHBELL_SINKS").expect("two sinks");
     let path = sinks.split('=').nth(1).and_then(|rest| rest.strip_suffix("/log format")).expect("a path");
     (0..RECORDS).for_each(|i| tracing::info!("{i} {}", "x".repeat(100)));

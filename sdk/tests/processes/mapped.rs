@@ -135,8 +135,13 @@ fn came_of_killed(receiver: &Receiver) -> usize {
     receiver.logs().iter().filter(|log| log.body() != "last words").count()
 }
 
+/// What the process of a case does.
+pub(crate) fn run(case: &str) {
+    if case == "mapped" { log_and_report() } else { log_and_fork() }
+}
+
 /// As a service does whose threads log flat out: each tells by a byte that a call has returned.
-pub(crate) fn log_and_report() {
+fn log_and_report() {
     std::thread::scope(|threads| {
         for thread in 0..THREADS {
             threads.spawn(move || {
@@ -158,7 +163,7 @@ fn report(byte: u8) {
 
 /// The child fills the chunk that it has from its parent, ends, and then the parent goes on.
 #[expect(unsafe_code)] // the standard library does not fork
-pub(crate) fn log_and_fork() {
+fn log_and_fork() {
     (0..2).for_each(|i| tracing::info!("parent {i}"));
     // SAFETY: the child logs and ends, as a service's child would; the parent waits for it.
     let child = unsafe { libc::fork() };
