@@ -8,6 +8,7 @@ use std::fmt;
 
 use regex::{Regex, RegexBuilder};
 use regex_syntax::ast::{self, Ast, ClassSet, ClassSetItem};
+use regex_syntax::hir;
 
 /// Bytes of an expression's program; one that may need more is refused. [`estimate`] tells, before anything is compiled.
 pub const REGEX_PROGRAM_BYTES_MAX: usize = 10 << 20;
@@ -119,6 +120,11 @@ pub(crate) fn parse(translated: &str) -> Result<(Ast, usize), Error> {
     let ast = ast::parse::Parser::new().parse(translated).map_err(|error| Error::Syntax(reason(&error.to_string())))?;
     check_repeats(&ast, REGEX_REPEAT_MAX)?;
     let bytes = program_bytes(&ast).saturating_add(PROGRAM_BYTES_MIN);
+    if bytes <= REGEX_PROGRAM_BYTES_MAX {
+        // Finds what only has the form of an expression, as `\p{Nothing}`.
+        let meaning = hir::translate::Translator::new().translate(translated, &ast);
+        meaning.map_err(|error| Error::Syntax(reason(&error.to_string())))?;
+    }
     Ok((ast, bytes))
 }
 
@@ -392,7 +398,7 @@ mod tests {
         for expression in
             [r"\1", r"\8", r"[a-\d]", r"[!-\d]", r"[b-a]", "[a", r"[\Qa\E]", r"\", r"\p{Nothing}", r"\x{}", "{2}"]
         {
-            assert!(compile(expression).is_err(), "{expression}");
+            assert!(compile(expression).is_err() && estimate(expression).is_err(), "{expression}");
         }
         assert!(compile_within("[a-z]{1000}", 1000).is_err());
     }

@@ -36,8 +36,10 @@ pub(super) struct Text {
 impl RegexLabel {
     pub(super) fn compile(expression: &str) -> Result<Self, regexp::Error> {
         let (parsed, _) = regexp::parse(&regexp::translate(expression))?;
-        let regex = regexp::compile_whole(expression)?;
-        Ok(simplified(&node(&parsed, &mut false)).unwrap_or(Self::Regex(regex)))
+        match simplified(&node(&parsed, &mut false)) {
+            Some(simplified) => Ok(simplified),
+            None => Ok(Self::Regex(regexp::compile_whole(expression)?)),
+        }
     }
 
     pub(super) fn matches(&self, value: &str) -> bool {
