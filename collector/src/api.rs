@@ -1,5 +1,6 @@
 //! The API port: health, reload, metrics, and what Prometheus's API tells of rules and alerts.
 
+pub mod levels;
 pub mod loki;
 mod prometheus;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use watchbell_rules::engine::RuleStatus;
 
+use self::levels::Levels;
 use self::loki::{Loki, LokiConfig};
 use crate::telemetry::{Metrics, OPENMETRICS, PROMETHEUS_TEXT};
 use crate::wal::BoxFuture;
@@ -43,6 +45,9 @@ pub trait Collector: Send + Sync + 'static {
 
     /// Loads rule files and alerting again; tells which keys have changed that need a restart. The error is for the person who asked.
     fn reload(&self) -> BoxFuture<Result<Vec<&'static str>, String>>;
+
+    /// Which records services make, for those that ask.
+    fn levels(&self) -> Levels;
 
     /// The rules as they stand now; `None` when the evaluator does not answer.
     fn rules(&self) -> BoxFuture<Option<Vec<RuleStatus>>>;
@@ -76,6 +81,7 @@ fn router(api: Api) -> Router {
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload))
         .route("/metrics", get(metrics))
+        .route("/api/v1/levels/{service}", get(levels::levels))
         .route("/api/v1/rules", get(prometheus::rules))
         .route("/api/v1/alerts", get(prometheus::alerts))
         // Where Grafana looks for the rules of a data source of type Loki.
@@ -129,5 +135,6 @@ POST /-/reload        loads rule files and alerting again
 GET  /metrics         what the collector counts
 GET  /api/v1/rules    the rules and their state, as Prometheus answers
 GET  /api/v1/alerts   the alerts that are pending or firing, as Prometheus answers
+GET  /api/v1/levels/SERVICE  which records a service is to make, for the SDK's `WATCHBELL_LEVELS_URL`
 GET  /loki/api/v1/... what the log holds, as Loki answers: query, query_range, labels, label/NAME/values, series, index/stats
 ";

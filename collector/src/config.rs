@@ -19,6 +19,7 @@ use watchbell_rules::yaml;
 
 use self::environment::Environment;
 use crate::api::ApiConfig;
+use crate::api::levels::Levels;
 use crate::dedup::DedupConfig;
 use crate::evaluator::rule_set::RuleFileText;
 use crate::outbox::OutboxConfig;
@@ -39,6 +40,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The port for people and Prometheus.
     pub api: ApiConfig,
+    /// Which records services make that ask for it, by the service's name: directives as the SDK's `RUST_LOG` has them (`info,checkout::db=debug`). Those of `*` are for all others.
+    pub levels: Levels,
     /// Who is told of which alerts, in Alertmanager's own syntax. Without it pages go to stdout.
     pub alerting: Option<notify::AlertingConfig>,
     /// Alertmanagers that are told of every alert beside our own routing.
@@ -87,6 +90,7 @@ impl Default for Config {
             rule_files: vec!["./rules/*.yaml".to_owned(), "./rules/*.yml".to_owned()],
             data_dir: PathBuf::from("./data"),
             api: ApiConfig::default(),
+            levels: Levels::default(),
             alerting: None,
             alertmanagers: Vec::new(),
             links: notify::Links::default(),

@@ -19,6 +19,7 @@ use watchbell_rules::otlp_labels::LabelConfig;
 use watchbell_rules::time::Timestamp;
 
 use crate::api;
+use crate::api::levels::Levels;
 use crate::api::loki::Loki;
 use crate::clock::SharedClock;
 use crate::config::{Config, ConfigError};
@@ -92,6 +93,7 @@ impl Pipeline {
             reload_metrics: metrics.register(ReloadMetrics::register),
             clock: Arc::clone(&clock),
             labels: Mutex::new(config.engine.labels.clone()),
+            levels: Mutex::new(config.levels.clone()),
             reloading: tokio::sync::Mutex::new(()),
             draining: Mutex::new(false),
         });
@@ -293,6 +295,7 @@ struct Shared {
     clock: SharedClock,
     /// What makes index labels of attributes.
     labels: Mutex<LabelConfig>,
+    levels: Mutex<Levels>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     draining: Mutex<bool>,
@@ -336,6 +339,7 @@ impl Shared {
             }
         }
         self.labels.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.engine.labels);
+        self.levels.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.levels);
         tracing::info!(rule_files = rules.files.len(), "reloaded");
         Ok(self.settled.left_out(&config))
     }
@@ -437,6 +441,10 @@ impl api::Collector for Arc<Shared> {
     fn reload(&self) -> BoxFuture<Result<Vec<&'static str>, String>> {
         let shared = Arc::clone(self);
         Box::pin(async move { Shared::reload(&shared).await })
+    }
+
+    fn levels(&self) -> Levels {
+        self.levels.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn rules(&self) -> BoxFuture<Option<Vec<RuleStatus>>> {

@@ -11,6 +11,7 @@ mod end_to_end;
 mod foreign_clients;
 mod grafana;
 mod helm;
+mod levels;
 mod limits;
 mod loki_api;
 mod mailpit;

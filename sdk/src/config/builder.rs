@@ -191,7 +191,7 @@ impl Builder {
     /// is asked if neither is set. For [`init`](Self::init).
     ///
     /// It is a GET whose answer is text: directives as [`levels`](Self::levels) has them, on one line or several, with `#` before remarks; any server of files is good for
-    /// it. They take the place of the levels that were set at the start, until it answers without any, or `204 No Content`. An `ETag` is heeded (`304 Not Modified`). Any
+    /// it, and so is Watchbell's collector, at `/api/v1/levels/checkout` of its API, with what its config says under `levels:`. They take the place of the levels that were set at the start, until it answers without any, or `204 No Content`. An `ETag` is heeded (`304 Not Modified`). Any
     /// other status, a mistake in the text, or no answer within 10 s is told once on stderr, and leaves the levels as they are.
     ///
     /// ```
