@@ -17,7 +17,7 @@ const START: Timestamp = Timestamp(1_700_000_000_000_000_000);
 
 static PLAN: LazyLock<Arc<Plan>> = LazyLock::new(|| {
     let text = r#"groups: [{name: fuzz, rules: [
-        {alert: New, detect: {new_pattern: {where: '{service_name="fuzz"}', learn: 1s, reappear_after: 2m, max_new: 3}}}]}]"#;
+        {alert: New, detect: {new_pattern: {where: '{service_name="fuzz"}', learn: 1s, window: 30s, reappear_after: 2m, max_new: 3}}}]}]"#;
     let file = rule_file::parse("rules.yaml", text).unwrap();
     Arc::new(Plan::compile(&[file], &EngineConfig::default()).unwrap())
 });
