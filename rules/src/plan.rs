@@ -185,6 +185,8 @@ pub(crate) struct FallibleStage {
 pub(crate) struct Feed {
     pub(crate) filter: usize,
     pub(crate) groups: LabelSet,
+    /// The names of those labels, which the labels of all groups share.
+    pub(crate) names: Vec<Arc<str>>,
     pub(crate) measure: Measure,
     /// Stamps of one group that a batch keeps apart; further ones are summed over grains of time.
     pub(crate) cells_max: usize,
@@ -197,13 +199,13 @@ pub(crate) struct Feed {
 impl Feed {
     /// The labels that a group's key stands for.
     pub(crate) fn labels(&self, key: &[u8]) -> Labels {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = |bytes: &[u8]| Arc::<str>::from(String::from_utf8_lossy(bytes));
         let mut parts = key.split(|byte| *byte == KEY_SEPARATOR);
         match &self.groups {
             LabelSet::Only(names) => {
                 let is_rest = key.iter().filter(|byte| **byte == KEY_SEPARATOR).count() > names.len();
-                let own = names.iter().map(String::as_str).zip(parts.map(text));
-                Labels::new(own.chain(is_rest.then(|| (REST_LABEL, "true".to_owned()))))
+                let own = self.names.iter().cloned().zip(parts.map(text));
+                Labels::new(own.chain(is_rest.then(|| (REST_LABEL.into(), "true".into()))))
             }
             LabelSet::AllBut(_) => Labels::new(std::iter::from_fn(|| Some((text(parts.next()?), text(parts.next()?))))),
         }

@@ -36,7 +36,8 @@ pub(crate) struct LeafState {
     pub(super) deadline: Timestamp,
     /// When empty groups are looked for.
     pub(crate) next_sweep: Timestamp,
-    groups: BTreeMap<Box<[u8]>, Group>,
+    /// Boxed: a map keeps places for more than it has.
+    groups: BTreeMap<Box<[u8]>, Box<Group>>,
 }
 
 /// One group.
@@ -173,7 +174,7 @@ impl LeafState {
         let labels = feed.labels(&key);
         let window = GroupWindow::new(leaf);
         let new = Group { key: key.clone(), labels, window, evidence: Evidence::default(), alerts: 0 };
-        self.groups.entry(key.clone()).or_insert(new);
+        self.groups.entry(key.clone()).or_insert_with(|| Box::new(new));
         Some(key)
     }
 
@@ -191,15 +192,15 @@ impl LeafState {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Group> {
-        self.groups.get(key)
+        self.groups.get(key).map(Box::as_ref)
     }
 
     pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Group> {
-        self.groups.get_mut(key)
+        self.groups.get_mut(key).map(Box::as_mut)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
-        self.groups.values()
+        self.groups.values().map(Box::as_ref)
     }
 
     /// The first records that have waited up to `passed` in vain, by their groups; none is told of before `earliest`.

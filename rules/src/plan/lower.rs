@@ -405,7 +405,11 @@ impl Compiler {
         self.known.feeds.insert(known, at);
         let cells_max = *BATCH_CELLS.start();
         let leaves = Vec::new();
-        self.plan.feeds.push(Feed { filter, groups, measure, cells_max, grain: Duration::MAX, samples: 0, leaves });
+        let names = match &groups {
+            LabelSet::Only(names) => names.iter().map(|name| name.as_str().into()).collect(),
+            LabelSet::AllBut(_) => Vec::new(),
+        };
+        self.plan.feeds.push(Feed { filter, groups, names, measure, cells_max, grain: Duration::MAX, samples: 0, leaves });
         self.filters[filter].feeds.push(at);
         Ok(at)
     }
