@@ -150,6 +150,10 @@ impl Redaction {
     /// let redaction = watchbell::redact::Redaction::usual();
     /// ```
     pub fn usual() -> Self {
+        Self::new().with_usual()
+    }
+
+    pub(crate) fn with_usual(self) -> Self {
         let keys = [
             "*password*",
             "*passwd*",
@@ -167,7 +171,7 @@ impl Redaction {
             "cookie",
             "set_cookie",
         ];
-        let this = keys.into_iter().fold(Self::new(), Self::key);
+        let this = keys.into_iter().fold(self, Self::key);
         this.values(Values::Cards).values(Values::BearerTokens).values(Values::ProviderKeys)
     }
 

@@ -235,7 +235,7 @@ impl Builder {
         self
     }
 
-    /// Takes secrets out of log records and spans before they are written or sent; the module [`redact`](crate::redact) has an example.
+    /// Takes secrets out of log records and spans before they are written or sent, instead of those of `WATCHBELL_REDACT`; the module [`redact`](crate::redact) has an example.
     ///
     /// ```
     /// let builder = watchbell::builder().redact(watchbell::redact::Redaction::usual());
@@ -280,7 +280,7 @@ impl Builder {
     }
 
     /// Makes attributes of the entries of OpenTelemetry's baggage that have these keys, on each record and span; of all other entries none: what
-    /// comes from a caller need not be meant for a log. The limits of attributes count for them, too.
+    /// comes from a caller need not be meant for a log; `WATCHBELL_BAGGAGE_ATTRIBUTES` adds to them. The limits of attributes count for them, too.
     ///
     /// ```
     /// let builder = watchbell::builder().baggage_attributes(["tenant.id", "session.id"]);
@@ -301,7 +301,7 @@ impl Builder {
         self
     }
 
-    /// Most bytes that wait for the collector, of all signals together (16 MiB). At the limit the newest records are dropped and counted, or what
+    /// Most bytes that wait for the collector, of all signals together (16 MiB), as `WATCHBELL_BUFFER_BYTES_MAX`. At the limit the newest records are dropped and counted, or what
     /// [`when_full`](Self::when_full) says.
     ///
     /// ```
@@ -339,7 +339,7 @@ impl Builder {
     }
 
     /// Whether [`init`](Self::init) sets a panic hook, which records each panic with the trace it happened in and then calls the hook that
-    /// was set before. On by default.
+    /// was set before, as `WATCHBELL_PANICS`. On by default.
     ///
     /// ```
     /// let builder = watchbell::builder().panics(false);
@@ -349,7 +349,7 @@ impl Builder {
         self
     }
 
-    /// How long dropping the [`Guard`](crate::Guard), or the process's exit without that, may take (5 s).
+    /// How long dropping the [`Guard`](crate::Guard), or the process's exit without that, may take (5 s), as `WATCHBELL_SHUTDOWN_TIMEOUT`.
     ///
     /// ```
     /// let builder = watchbell::builder().shutdown_timeout(std::time::Duration::from_secs(2));
@@ -389,6 +389,8 @@ impl Builder {
             }
         };
         let when_full = env.when_full();
+        let mut baggage_attributes = self.baggage_attributes.clone();
+        baggage_attributes.extend(env.baggage_attributes());
         let config = Config {
             is_disabled: settings.is_disabled,
             verbosity: settings.verbosity,
@@ -402,7 +404,7 @@ impl Builder {
                 Some(rules) => rules.parse().map_err(|error| format!("what holds back is not understood: {error}"))?,
                 None => settings.restraint.clone(),
             },
-            redaction: self.redaction.clone(),
+            redaction: self.redaction.clone().or(env.redaction()),
             patches: self.patches.clone(),
             sinks: self.wanted_sinks(settings.sinks.clone(), is_global && settings.console)?,
             levels_file: settings.levels_file.clone(),
@@ -414,12 +416,12 @@ impl Builder {
             propagators: settings.propagators.clone(),
             limits: settings.limits,
             resource: self.resource(settings.resource.clone()),
-            buffer_bytes_max: self.buffer_bytes_max.unwrap_or(BUFFER_BYTES_MAX),
+            buffer_bytes_max: self.buffer_bytes_max.or(env.buffer_bytes_max()).unwrap_or(BUFFER_BYTES_MAX),
             when_full: self.when_full.or(when_full).unwrap_or_default(),
             spool: self.spool.clone().or(settings.spool.clone()),
-            shutdown_timeout: self.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT),
-            panics: self.panics.unwrap_or(true),
-            baggage_attributes: self.baggage_attributes.clone(),
+            shutdown_timeout: self.shutdown_timeout.or(env.shutdown_timeout()).unwrap_or(SHUTDOWN_TIMEOUT),
+            panics: self.panics.or(env.panics()).unwrap_or(true),
+            baggage_attributes,
             #[cfg(feature = "metrics")]
             metrics: settings.metrics.clone(),
             exports: self.exports(settings)?,

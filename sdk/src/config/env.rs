@@ -4,6 +4,7 @@
 //! `true`. What cannot be understood is told once on stderr and then counts as unset.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -16,6 +17,7 @@ use super::{BatchSettings, ExportSettings, LevelsUrl, PerSignal, Propagator, Pro
 use crate::lane::WhenFull;
 use crate::levels::Directives;
 use crate::limits::Limits;
+use crate::redact::{Redaction, Values};
 use crate::resource::{self, Detector};
 use crate::restraint::Rules;
 use crate::sink::{self, Sink};
@@ -113,6 +115,49 @@ impl Env {
             WhenFull::Block(default) => Some(WhenFull::Block(timeout.unwrap_or(default))),
             other => Some(other),
         }
+    }
+
+    /// What is masked: `usual`, kinds of values, and keys.
+    pub(super) fn redaction(&mut self) -> Option<Arc<Redaction>> {
+        let list = self.get("WATCHBELL_REDACT")?;
+        let mut redaction = Redaction::new();
+        for word in list.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            redaction = match word.strip_prefix("values:") {
+                None if word == "usual" => redaction.with_usual(),
+                None => redaction.key(word),
+                Some("cards") => redaction.values(Values::Cards),
+                Some("bearer_tokens") => redaction.values(Values::BearerTokens),
+                Some("provider_keys") => redaction.values(Values::ProviderKeys),
+                Some("emails") => redaction.values(Values::Emails),
+                Some(_) => {
+                    let known = "`values:cards`, `values:bearer_tokens`, `values:provider_keys` or `values:emails`";
+                    self.warnings.push(format!("WATCHBELL_REDACT: `{word}` is not known; write {known}"));
+                    redaction
+                }
+            };
+        }
+        Some(Arc::new(redaction))
+    }
+
+    /// Most bytes that wait for the collector.
+    pub(super) fn buffer_bytes_max(&mut self) -> Option<usize> {
+        let bytes = self.parse("WATCHBELL_BUFFER_BYTES_MAX", values::bytes)?;
+        usize::try_from(bytes).ok()
+    }
+
+    pub(super) fn shutdown_timeout(&mut self) -> Option<Duration> {
+        self.parse("WATCHBELL_SHUTDOWN_TIMEOUT", values::millis)
+    }
+
+    /// Whether panics become records.
+    pub(super) fn panics(&mut self) -> Option<bool> {
+        self.boolean("WATCHBELL_PANICS")
+    }
+
+    /// Which entries of the baggage become attributes.
+    pub(super) fn baggage_attributes(&mut self) -> Vec<String> {
+        let list = self.get("WATCHBELL_BAGGAGE_ATTRIBUTES").unwrap_or_default();
+        list.split(',').map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect()
     }
 
     /// Where records go beside the collector.

@@ -288,6 +288,9 @@ impl File {
             Some(key) => tls::identity(certificate, key),
             None => Err("`key_file` is missing beside `cert_file`".to_owned()),
         });
+        if let (Some(node), None) = (get(map, "key_file"), get(map, "cert_file")) {
+            self.wrong(node.place, "`cert_file` is missing beside `key_file`");
+        }
         (roots, identity, self.scalar(map, "insecure", boolean).unwrap_or(false))
     }
 
@@ -384,6 +387,10 @@ impl File {
         found.extend(resource::strings(self.scalar(map, "attributes_list", values::pairs).unwrap_or_default()));
         for (node, (name, value)) in self.list(get(map, "attributes")).iter().zip(self.named(get(map, "attributes"))) {
             let kind = get(self.map(Some(node)), "type").and_then(text).unwrap_or("string");
+            if matches!(value.value, Value::Null) {
+                self.tell(value.place, &format!("the attribute `{name}` has no value"));
+                continue;
+            }
             match attribute(kind, value) {
                 Some(value) => found.push(KeyValue::new(name, value)),
                 None => self.wrong(value.place, &format!("is no `{kind}`")),

@@ -20,6 +20,16 @@ fn read_by(builder: Builder, yaml: &str, variables: &[(&str, &str)]) -> Result<(
     Ok((config, warnings.into_iter().map(told).collect()))
 }
 
+/// As a variable is that is not set: no reason to do without the service.
+#[test]
+fn an_attribute_without_a_value_is_told() {
+    let yaml = "file_format: '1.0'\nresource:\n  attributes:\n  - name: service.version\n    value: ${VERSION}\n  - {name: a, value: b}";
+    let (config, told) = read(yaml, &[]).unwrap();
+    let has = |key: &str| config.resource.iter().any(|attribute| attribute.key.as_str() == key);
+    assert!(has("a") && !has("service.version"));
+    assert!(told.len() == 1 && told[0].contains("the attribute `service.version` has no value"), "{told:?}");
+}
+
 const WHOLE: &str = r#"
 file_format: "1.0"
 log_level: warn2
@@ -260,6 +270,10 @@ fn mistakes_refuse_the_file_and_are_told_with_their_places() {
         ("file_format: ${STRING_VALUE:?error}", "1:14: `${STRING_VALUE:?error}` names no variable; write `${NAME}`"),
         ("file_format: '1.0'\n---\nfile_format: '1.0'", "2:1: a second document is not read"),
         ("file_format: '1.0'\nresource: {attributes: [{name: a, value: x, type: int}]}", "2:42: is no `int`"),
+        (
+            "file_format: '1.0'\nlogger_provider: {processors: [{batch: {exporter: {otlp_http: {tls: {key_file: k}}}}}]}",
+            "2:80: `cert_file` is missing beside `key_file`",
+        ),
         (
             "file_format: '1.0'\nlogger_provider: {processors: [{batch: {max_queue_size: 5, max_export_batch_size: 6, exporter: {otlp_http: }}}]}",
             "2:83: 6 is more than `max_queue_size`, 5",

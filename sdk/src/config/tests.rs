@@ -2,6 +2,7 @@
 
 use super::env::Env;
 use super::*;
+use crate::redact::Redaction;
 
 fn built(variables: &[(&str, &str)]) -> (Config, Vec<String>) {
     watchbell_builder(variables).build(true).expect("the environment alone is never an error")
@@ -176,6 +177,29 @@ fn an_exporter_or_propagator_that_is_misspelt_turns_nothing_off() {
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     let (config, _) = built(&[("OTEL_LOGS_EXPORTER", "none,kafka")]);
     assert!(config.export(Signal::Logs).is_none() && !config.has_console());
+}
+
+#[test]
+fn what_the_builder_sets_the_environment_sets_too() {
+    let (config, warnings) = built(&[
+        ("WATCHBELL_REDACT", "usual, iban,values:emails,values:shoes"),
+        ("WATCHBELL_BAGGAGE_ATTRIBUTES", "tenant.id, session.id"),
+        ("WATCHBELL_BUFFER_BYTES_MAX", "1048576"),
+        ("WATCHBELL_SHUTDOWN_TIMEOUT", "250"),
+        ("WATCHBELL_PANICS", "false"),
+    ]);
+    let redaction = config.redaction.unwrap();
+    assert!(
+        redaction.fate("user.password").is_some() && redaction.fate("iban").is_some() && redaction.fate("id").is_none()
+    );
+    assert_eq!(redaction.scrubbed("mail ada@example.com").as_deref(), Some("mail [redacted]"));
+    assert_eq!(config.baggage_attributes, ["tenant.id", "session.id"]);
+    assert_eq!((config.buffer_bytes_max, config.shutdown_timeout), (1 << 20, Duration::from_millis(250)));
+    assert!(!config.panics);
+    assert!(warnings.len() == 1 && warnings[0].contains("`values:shoes` is not known"), "{warnings:?}");
+    let builder = watchbell_builder(&[("WATCHBELL_PANICS", "false"), ("WATCHBELL_REDACT", "usual")]).panics(true);
+    let (config, _) = builder.redact(Redaction::new()).build(true).unwrap();
+    assert!(config.panics && config.redaction.unwrap().fate("password").is_none());
 }
 
 #[test]
