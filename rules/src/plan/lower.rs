@@ -409,7 +409,16 @@ impl Compiler {
             LabelSet::Only(names) => names.iter().map(|name| name.as_str().into()).collect(),
             LabelSet::AllBut(_) => Vec::new(),
         };
-        self.plan.feeds.push(Feed { filter, groups, names, measure, cells_max, grain: Duration::MAX, samples: 0, leaves });
+        self.plan.feeds.push(Feed {
+            filter,
+            groups,
+            names,
+            measure,
+            cells_max,
+            grain: Duration::MAX,
+            samples: 0,
+            leaves,
+        });
         self.filters[filter].feeds.push(at);
         Ok(at)
     }
