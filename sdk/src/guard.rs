@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::global;
@@ -28,7 +29,7 @@ const GRACE: Duration = Duration::from_millis(200);
 ///
 /// It works in and outside of any runtime, also within a task: the export has a thread of its own, and the guard waits for that.
 ///
-/// A forked child has no such thread: what it logs is never sent, a flush fails at once, and the guard's drop does not wait. A service that
+/// A forked child has no such thread: what it logs is never sent, nor written by a sink that has a thread (as the console has where stderr is no terminal), a flush fails at once, and the guard's drop does not wait. A service that
 /// forks does so before `init`, which each process then calls.
 ///
 /// ```
@@ -52,6 +53,7 @@ pub(crate) struct Globals {
     pub(crate) propagators: Vec<Propagator>,
     /// Whether panics become records.
     pub(crate) panics: bool,
+    pub(crate) are_installed: AtomicBool,
 }
 
 /// OpenTelemetry's providers of what is exported.
@@ -95,7 +97,8 @@ impl Guard {
 
     /// Does for the process what [`init`](crate::init) does beside the subscriber, for one of one's own: the global tracer and meter provider; the propagators
     /// of `OTEL_PROPAGATORS`, without which [`middleware`](crate::middleware) and [`propagation`](crate::propagation) hand no trace on; panics as records;
-    /// and that what was recorded is sent when the process exits. To be called once.
+    /// and that what was recorded is sent when the process exits. A second call, or one after `init`, does nothing. The `log` crate's logger and levels
+    /// from a file or an address are that subscriber's own affair.
     ///
     /// ```
     /// use tracing_subscriber::layer::SubscriberExt;
@@ -112,6 +115,9 @@ impl Guard {
     /// # Ok::<(), watchbell::InitError>(())
     /// ```
     pub fn install_globals(&self) {
+        if self.globals.are_installed.swap(true, Ordering::Relaxed) {
+            return;
+        }
         self.providers.set_global();
         propagation::install(&self.globals.propagators);
         let parts = || (Arc::clone(&self.pipeline), self.threads.clone(), self.shutdown_timeout);

@@ -74,9 +74,9 @@
 //! | the guard is dropped: `main` returns, or a panic unwinds it | all, for at most [`shutdown_timeout`](Builder::shutdown_timeout) |
 //! | `std::process::exit`; `main` returns while the guard is leaked or in a static | the same, after [`init`] (after [`Builder::layer`] with [`Guard::install_globals`]) |
 //! | a panic with `panic = "abort"` | the same, and the panic, before the process is aborted |
-//! | `std::process::abort`, a signal that nobody handles, `kill -9` | what was sent until then: an ERROR leaves after some 10 ms, the rest after the schedule delay; and later what is in the [`spool`] by then, all of it with [mapped chunks](spool::Spool::mapped) |
+//! | `std::process::abort`, a signal that nobody handles, `kill -9` | what was sent until then, and what a sink with a thread has written, which is all but the last milliseconds: an ERROR leaves after some 10 ms, the rest after the schedule delay; and later what is in the [`spool`] by then, all of it with [mapped chunks](spool::Spool::mapped) |
 //!
-//! A forked child has no export thread: what it logs is counted, and never sent. A service that forks (a daemon, workers before
+//! A forked child has no threads of ours: what it logs is counted, and neither sent nor shown (but by sinks [in the call](sink::Sink::in_call)). A service that forks (a daemon, workers before
 //! they serve) forks first and calls [`init`] in each process: a second `init` in a child fails.
 //!
 //! A service that is stopped by SIGTERM handles it (`tokio::signal`) and returns from `main`.
@@ -388,7 +388,8 @@ where
         #[cfg(feature = "metrics")]
         meter: meter_provider,
     };
-    let globals = Globals { propagators: config.propagators.clone(), panics: config.panics };
+    let globals =
+        Globals { propagators: config.propagators.clone(), panics: config.panics, are_installed: false.into() };
     Ok((layer, Guard::new(pipeline, threads, providers, globals, config.shutdown_timeout)))
 }
 

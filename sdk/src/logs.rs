@@ -378,7 +378,10 @@ impl opentelemetry_sdk::logs::LogProcessor for LogProcessor {
         if let Some(trace) = data.trace_context() {
             record.set_trace_context(trace.trace_id, trace.span_id, trace.trace_flags);
         }
-        data.attributes_iter().for_each(|(key, value)| record.put_attribute(key.as_str(), value));
+        for (key, value) in data.attributes_iter() {
+            record.forget_attribute(key.as_str());
+            record.put_attribute(key.as_str(), value);
+        }
         record.emit(&self.pipeline);
     }
 

@@ -36,6 +36,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use http::{Extensions, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -244,12 +245,7 @@ where
         let result = ready!(this.future.poll(context));
         let mut exchange = this.exchange.take();
         match (&result, &mut exchange) {
-            (Ok(response), Some(exchange)) => {
-                exchange.handle_response(response);
-                if response.body().is_end_stream() {
-                    exchange.handle_end();
-                }
-            }
+            (Ok(response), Some(exchange)) => exchange.handle_response(response),
             (Err(_), Some(exchange)) => exchange.handle_failure(),
             (_, None) => {}
         }
@@ -294,6 +290,9 @@ impl<B: Body> Body for ResponseBody<B> {
             }
             (Some(Err(_)), Some(exchange)) => exchange.handle_failure(),
             (Some(Ok(frame)), Some(exchange)) => {
+                if let Some(data) = frame.data_ref() {
+                    exchange.handle_data(data.remaining());
+                }
                 if let Some(trailers) = frame.trailers_ref() {
                     exchange.handle_trailers(trailers);
                 }

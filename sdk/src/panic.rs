@@ -23,7 +23,7 @@ use crate::record::{SpanIds, put_time_fields};
 use crate::redact::Redaction;
 use crate::sink::Sinks;
 use crate::threads::Threads;
-use crate::view::{ATTRIBUTES, key_values};
+use crate::view::{ATTRIBUTES, key_value, key_values, messages};
 
 /// Records each panic, then does what was done before. Where a panic ends the process (`panic = "abort"`) all that was recorded is sent
 /// first, for at most `timeout`.
@@ -104,9 +104,16 @@ fn shown<'t>(redaction: Option<&Redaction>, key: &str, text: &'t str) -> Option<
 
 /// The fields of the context that the thread panics in.
 fn put_context(out: &mut Vec<u8>, redaction: Option<&Redaction>) {
-    context::with_current(|attributes, _| match redaction {
-        Some(redaction) => redaction.put_attributes(out, attributes),
-        None => out.extend_from_slice(attributes),
+    context::with_current(|attributes, _| {
+        let is_known = |raw: &&[u8]| key_values(out, ATTRIBUTES).any(|(known, _)| known == key_value(raw).0);
+        let mut other = Vec::new();
+        for raw in messages(attributes, ATTRIBUTES).filter(|raw| !is_known(raw)) {
+            put_bytes_field(&mut other, ATTRIBUTES, raw);
+        }
+        match redaction {
+            Some(redaction) => redaction.put_attributes(out, &other),
+            None => out.extend_from_slice(&other),
+        }
     });
 }
 

@@ -130,7 +130,7 @@ impl<'a> LogRecordWriter<'a> {
     /// Appends attributes that are encoded already, as fields of a `LogRecord`.
     #[cfg(feature = "log")]
     pub(crate) fn encoded(&mut self, attributes: &[u8]) {
-        self.encoded_but(attributes, |_, _| false);
+        self.encoded_but(attributes, |this, key| this.has_attribute(key));
     }
 
     fn encoded_but(&mut self, attributes: &[u8], is_left_out: impl Fn(&Self, &str) -> bool) {

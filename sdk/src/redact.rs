@@ -337,6 +337,7 @@ impl Redaction {
     fn scrubbed_value(&self, raw: &[u8], depth_left: u32) -> Option<Vec<u8>> {
         let within = depth_left.checked_sub(1)?;
         rewritten(raw, |number, bytes| match number {
+            1 if self.values.is_empty() => None,
             1 => self.scrubbed(str::from_utf8(bytes).ok()?).map(|text| Change::Other(text.into_bytes())),
             5 => rewritten(bytes, |_, value| self.scrubbed_value(value, within).map(Change::Other)).map(Change::Other),
             6 => rewritten(bytes, |_, entry| self.scrubbed_entry(entry, within)).map(Change::Other),
@@ -453,7 +454,8 @@ fn masked(text: &str, find: &dyn Fn(&str) -> Option<Range<usize>>) -> Option<Str
 
 /// A key by which keys are compared.
 fn plain(key: &str) -> String {
-    key.to_lowercase().replace('-', "_")
+    let lower = key.chars().flat_map(char::to_lowercase);
+    lower.map(|c| if c == '-' { '_' } else { c }).collect()
 }
 
 /// Whether it is what a hash is shown as.

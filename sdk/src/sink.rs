@@ -284,6 +284,11 @@ impl Sink {
         matches!(self.target, Target::Stderr | Target::Stdout)
     }
 
+    /// Whether it writes where a panic is told anyway, and as that is told.
+    fn is_for_people(&self) -> bool {
+        matches!(self.target, Target::Stderr) && matches!(self.format, None | Some(Format::Pretty))
+    }
+
     fn is_file(&self) -> bool {
         #[cfg(feature = "files")]
         return matches!(self.target, Target::File(_));
@@ -421,7 +426,7 @@ impl Sinks {
         let mut this = Self { queued: Vec::new(), in_call: Vec::new(), consoles: Ways::NONE, counted: Vec::new() };
         for (i, sink) in sinks.into_iter().enumerate() {
             let (way, is_in_call) = (Ways::sink(i), sink.in_call);
-            if sink.is_console() {
+            if sink.is_for_people() {
                 this.consoles = this.consoles.or(way);
             }
             let open = sink.open(&resource)?;

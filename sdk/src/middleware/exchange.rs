@@ -4,8 +4,9 @@
 use std::fmt;
 use std::time::Instant;
 
-use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
 use tracing::{Span, field, info_span};
 
 use crate::propagation;
@@ -20,6 +21,8 @@ pub(super) struct Exchange {
     outcome: Outcome,
     /// Whether the response has been sent, or read, to its end.
     is_whole: bool,
+    /// Bytes of its body that are still to come, where their number is known.
+    left: Option<u64>,
 }
 
 /// What is asked for.
@@ -69,7 +72,7 @@ impl Exchange {
         };
         propagation::set_parent(&span, request.headers());
         let (started, is_whole) = (Instant::now(), request.method() == Method::HEAD);
-        Self { span, started, is_server: true, kind, outcome: Outcome::Cancelled, is_whole }
+        Self { span, started, is_server: true, kind, outcome: Outcome::Cancelled, is_whole, left: None }
     }
 
     pub(super) fn of_client<B>(request: &Request<B>) -> Self {
@@ -82,14 +85,18 @@ impl Exchange {
         span.record("server.address", address);
         span.record("server.port", port);
         // Who wants the head alone reads no further: that is no fault.
-        Self { span, started: Instant::now(), is_server: false, kind, outcome: Outcome::Cancelled, is_whole: true }
+        let (started, outcome) = (Instant::now(), Outcome::Cancelled);
+        Self { span, started, is_server: false, kind, outcome, is_whole: true, left: None }
     }
 
     pub(super) fn span(&self) -> &Span {
         &self.span
     }
 
-    pub(super) fn handle_response<B>(&mut self, response: &Response<B>) {
+    pub(super) fn handle_response<B: Body>(&mut self, response: &Response<B>) {
+        let length = || response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        self.left = response.body().size_hint().exact().or_else(length);
+        self.is_whole |= response.body().is_end_stream();
         self.is_whole |= matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.outcome = Outcome::Http(response.status().as_u16());
         self.span.record("http.response.status_code", i64::from(response.status().as_u16()));
@@ -102,6 +109,12 @@ impl Exchange {
             self.outcome = Outcome::Grpc(status);
             self.span.record("rpc.grpc.status_code", i64::from(status));
         }
+    }
+
+    /// A server takes no more of a body than its length says, and does not ask whether that was all.
+    pub(super) fn handle_data(&mut self, bytes: usize) {
+        self.left = self.left.map(|left| left.saturating_sub(bytes as u64));
+        self.is_whole |= self.left == Some(0);
     }
 
     /// There is no more of the response than there was.
@@ -118,7 +131,6 @@ impl Exchange {
         match self.outcome {
             Outcome::Failed => Some("_OTHER".to_owned()),
             Outcome::Cancelled => Some("cancelled".to_owned()),
-            _ if !self.is_whole => Some("cancelled".to_owned()),
             Outcome::Http(status) => (status >= 500 || !self.is_server && status >= 400).then(|| status.to_string()),
             Outcome::Grpc(status) => {
                 let is_own_fault = matches!(status, 2 | 4 | 12 | 13 | 14 | 15);

@@ -53,6 +53,10 @@ impl FromStr for Sink {
             ("journald", "") => Self::journald(),
             _ => return Err(format!("`{kind}` is no sink; {TARGETS}")),
         };
+        let has_format = matches!(kind, "stderr" | "stdout");
+        if !has_format && options.iter().any(|(key, _)| *key == "format") {
+            return Err(format!("`{kind}` has a format of its own; leave `format` out"));
+        }
         options.iter().try_fold(sink, |sink, (key, value)| with(sink, key, value, &[]))
     }
 }
@@ -195,6 +199,7 @@ mod tests {
         for (text, told) in [
             ("", "a sink is missing; write `stderr`"),
             ("stdin", "`stdin` is no sink; write `stderr`"),
+            ("syslog format=json", "`syslog` has a format of its own"),
             ("stderr=2", "`stderr` is no sink"),
             ("file", "`file` is no sink"),
             ("stderr format=xml", "`xml` is not a format; write `pretty`"),
