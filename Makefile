@@ -53,7 +53,8 @@ fuzz: ## Each fuzz target for SECONDS, 300 unless told. Needs the nightly compil
 
 MIRI = cargo +nightly miri test --package watchbell --lib --
 
-miri: ## Undefined behaviour and data races in the SDK: its raw pointers, and its lanes in many orders. Needs the nightly compiler with `miri`.
+miri: ## Undefined behaviour and data races in the SDK: its raw pointers, and its lanes in many orders. Needs the nightly compiler; rustup adds `miri`.
+	rustup component add miri rust-src --toolchain nightly
 	MIRIFLAGS="-Zmiri-disable-isolation" $(MIRI) mapped::map
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..64" $(MIRI) lane::tests::whatever_the_order
 

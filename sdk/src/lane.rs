@@ -602,8 +602,14 @@ mod tests {
     /// A few steps, which `make miri` runs in many orders; the last collections and the shutdown come while threads log.
     #[test]
     fn whatever_the_order_each_record_is_collected_or_dropped_and_counted() {
-        let pool = Arc::new(Pool::new(8 * 1024)); // four chunks are all there is room for
-        let lane = Lane::new(Arc::clone(&pool), Arc::default(), 6, WhenFull::DropOldest);
+        let lane = |pool: &Arc<Pool>| Lane::new(Arc::clone(pool), Arc::default(), 6, WhenFull::DropOldest);
+        for set in [|lane| lane, |lane: Lane| lane.mapped(Signal::Logs)] {
+            let pool = Arc::new(Pool::new(8 * 1024)); // four chunks are all there is room for
+            each_is_collected_or_dropped_and_counted(&pool, &set(lane(&pool)));
+        }
+    }
+
+    fn each_is_collected_or_dropped_and_counted(pool: &Pool, lane: &Lane) {
         let scope = ScopeId::of_target("test");
         let collect = || {
             let chunks = lane.collect();
