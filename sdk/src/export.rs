@@ -45,7 +45,8 @@ const REQUESTS_IN_FLIGHT_MAX: usize = 4;
 /// Least time between two collections in a hurry: what comes meanwhile goes together. While the collector is away it is [`RETRY_DELAY`].
 const HURRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Delay before the first retry; it doubles up to [`RETRY_DELAY_MAX`], each time with a random part taken off.
+/// Delay before the first retry; it doubles up to [`RETRY_DELAY_MAX`], each time with a random part taken off. A chunk that a thread was writing to when it
+/// was to be collected is looked for again so much later.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// Longest delay between retries (5 s), unless the collector asks for more.
@@ -146,7 +147,7 @@ struct LaneExporter {
     /// When to collect next.
     due: Option<Instant>,
     last_collection: Option<Instant>,
-    /// Since when a thread has been held up in a write to its chunk, so that this could not be collected.
+    /// Since when, as far as the last collection could tell, a thread has been held up in a write to its chunk, so that this could not be collected.
     held_up_since: Option<Instant>,
     in_flight: usize,
     was_away: bool,
@@ -262,12 +263,14 @@ impl Exporter {
         for lane in &mut self.lanes {
             let interval = if lane.outage.is_on() { RETRY_DELAY } else { HURRY_INTERVAL };
             let hurry = lane.last_collection.map_or(now, |last| now.max(last + interval));
-            lane.due = match self.pipeline.lane(lane.signal).urgency() {
+            let due = match self.pipeline.lane(lane.signal).urgency() {
                 Urgency::Idle => None,
                 _ if self.is_pressed => Some(now),
                 Urgency::Scheduled => lane.due.or_else(|| now.checked_add(lane.schedule_delay)),
                 Urgency::Hurry | Urgency::Pressed => Some(lane.due.map_or(hurry, |due| due.min(hurry))),
             };
+            let retry = lane.held_up_since.and(lane.last_collection).map(|last| last + RETRY_DELAY);
+            lane.due = due.into_iter().chain(retry).min();
         }
     }
 
@@ -287,7 +290,7 @@ impl Exporter {
         if let Some(collection) = &mut self.collection {
             collection.handle_timeout(now);
         }
-        self.pause_mapping(now);
+        self.pause_mapping();
         self.report.tell_unmapped(&self.pipeline);
         let is_away = self.lanes.iter().any(|lane| lane.signal == Signal::Logs && lane.outage.is_on());
         let Some(ending) = &mut self.ending else { return self.report.tell_losses(&self.pipeline, now, is_away) };
@@ -311,13 +314,10 @@ impl Exporter {
         let redaction = self.pipeline.redaction.as_deref().filter(|_| !is_clean);
         let size = request::Size { bytes: self.pipeline.pool.request_bytes_max(), records: lane.batch_records_max };
         let (pool, lane) = (&self.pipeline.pool, self.pipeline.lane(lane.signal));
-        let Gathered { chunks: mut left, is_all } = lane.gather();
-        if !is_all {
-            lane.request(Urgency::Hurry); // comes back for it
-        }
-        self.lanes[i].held_up_since = (!is_all).then(|| self.lanes[i].held_up_since.unwrap_or(now));
+        let Gathered { chunks: mut left, held_up_since } = lane.gather(now);
+        self.lanes[i].held_up_since = held_up_since;
         while left > 0 {
-            let chunks = lane.take_chunks(left, size.bytes); // piece by piece: what is in nobody's hands can give way
+            let chunks = lane.take_chunks(left, size); // piece by piece: what is in nobody's hands can give way
             left = if chunks.is_empty() { 0 } else { left - chunks.len() };
             let requests = request::requests(&self.resource, &chunks, size, redaction);
             let mapped = chunks.into_iter().filter_map(|chunk| pool.release(chunk)); // before the requests are charged: the bytes moved
@@ -635,23 +635,70 @@ mod tests {
                 let begins = || arena.begin(Signal::Logs, ScopeId::of_target("test"), 100).is_some();
                 log(pipeline);
                 let (reply, settled) = mpsc::channel();
-                let started = Instant::now();
                 pipeline.lane(Signal::Logs).with_threads_held_up(|| {
                     exporter.handle_command(Command::Flush(reply));
                     exporter.answer_flushes();
                     assert!(settled.try_recv().is_err() && !exporter.is_settled());
-                    exporter.schedule(started);
-                    exporter.handle_timeout(started + DISK_HANGS_AFTER);
-                    exporter.handle_timeout(started + 2 * DISK_HANGS_AFTER);
+                });
+                let looked = exporter.lanes[0].last_collection.unwrap();
+                exporter.handle_timeout(looked + 2 * DISK_HANGS_AFTER);
+                assert!(begins(), "nobody looked a second time");
+                pipeline.lane(Signal::Logs).with_threads_held_up(|| {
+                    exporter.schedule(looked);
+                    assert_eq!(exporter.poll_timeout(), Some(looked + RETRY_DELAY));
+                    exporter.handle_timeout(looked + DISK_HANGS_AFTER);
                     assert!(!begins(), "others have their chunks in memory");
                 });
-                exporter.schedule(started);
-                exporter.handle_timeout(started + 3 * DISK_HANGS_AFTER);
+                exporter.schedule(looked);
+                exporter.handle_timeout(looked + 3 * DISK_HANGS_AFTER);
                 assert!(begins());
                 exporter.answer_flushes();
                 assert!(settled.try_recv().is_err(), "it is a request by now");
                 assert_eq!(pipeline.lane(Signal::Logs).pop_request().map(|request| request.records), Some(1));
             });
+        }
+
+        /// Logs records that have a chunk each.
+        fn log_large(pipeline: &Pipeline, records: usize) {
+            let scope = ScopeId::of_target("test");
+            (0..records).for_each(|_| pipeline.lane(Signal::Logs).push_detached(scope, &[0x2A; 5000], Urgency::Idle));
+        }
+
+        #[test]
+        fn each_request_has_its_own_part_of_the_mapped_file() {
+            let folder = tempfile::tempdir().unwrap();
+            with_exporter(
+                crate::builder().spool(Spool::in_dir(folder.path()).mapped()),
+                async |pipeline, mut exporter| {
+                    exporter.lanes[0].batch_records_max = 2;
+                    log_large(pipeline, 5);
+                    exporter.collect(0, Instant::now());
+                    let left_after = std::iter::from_fn(|| pipeline.lane(Signal::Logs).pop_request()).map(|settled| {
+                        drop(settled);
+                        left(folder.path())
+                    });
+                    assert_eq!(left_after.collect::<Vec<_>>(), [Some(3), Some(1), Some(0)]);
+                },
+            );
+        }
+
+        #[test]
+        fn chunks_that_are_mapped_by_turns_make_no_small_requests() {
+            let folder = tempfile::tempdir().unwrap();
+            with_exporter(
+                crate::builder().spool(Spool::in_dir(folder.path()).mapped()),
+                async |pipeline, mut exporter| {
+                    for turn in 0..6 {
+                        pipeline.pool.arena.as_ref().unwrap().pause(turn % 2 == 1);
+                        log_large(pipeline, 1);
+                    }
+                    exporter.collect(0, Instant::now());
+                    let requests = std::iter::from_fn(|| pipeline.lane(Signal::Logs).pop_request());
+                    let requests: Vec<_> =
+                        requests.map(|request| (request.records, request.origin.is_mapped())).collect();
+                    assert_eq!(requests, [(3, true), (3, false)]);
+                },
+            );
         }
 
         /// The requests are under way, and their copies in the spool give way to newer ones.

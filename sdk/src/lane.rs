@@ -24,6 +24,7 @@ use crate::callsite::CallsiteCache;
 use crate::callsite::ScopeId;
 use crate::chunk::{Chunk, Pool};
 use crate::config::Signal;
+use crate::export::Size;
 use crate::ledger::{Account, Counters};
 use crate::{lock, lock_until};
 use backlog::Backlog;
@@ -75,6 +76,16 @@ struct Slot {
     emitted: AtomicU64,
     dropped_after_shutdown: AtomicU64,
     is_closed: AtomicBool,
+    /// The write that the last collection passed over.
+    passed_over: Mutex<Option<PassedOver>>,
+}
+
+/// A write that was under way when the chunk was to be collected.
+#[derive(Clone, Copy)]
+struct PassedOver {
+    since: Instant,
+    /// How many records came before it, by which it is told from others.
+    records: u64,
 }
 
 impl Slot {
@@ -100,6 +111,21 @@ impl Slot {
     fn tally(&self) -> Tally {
         let dropped_after_shutdown = self.dropped_after_shutdown.load(Ordering::Relaxed);
         Tally { emitted: self.emitted.load(Ordering::Relaxed) + dropped_after_shutdown, dropped_after_shutdown }
+    }
+
+    /// The chunk of a thread that the disk may hold up; or, where it stays locked until then, since when it was found so again and again in the same write.
+    /// That is waited for once.
+    fn lock_mapped(&self, now: Instant, deadline: Instant) -> Result<MutexGuard<'_, Chunk>, Instant> {
+        let mut passed_over = lock(&self.passed_over);
+        let records = self.tally().emitted;
+        let known = passed_over.filter(|write| write.records == records);
+        *passed_over = None;
+        let deadline = if known.is_some() { Instant::now() } else { deadline };
+        lock_until(&self.chunk, deadline).ok_or_else(|| {
+            let records = self.tally().emitted;
+            let same = known.filter(|write| write.records == records);
+            passed_over.insert(same.unwrap_or(PassedOver { since: now, records })).since
+        })
     }
 }
 
@@ -128,8 +154,8 @@ impl Tally {
 pub(crate) struct Gathered {
     /// How many full chunks there are.
     pub(crate) chunks: usize,
-    /// Whether these are all: no thread was held up in the midst of a write.
-    pub(crate) is_all: bool,
+    /// If these are not all: since when a thread has been held up in the midst of a write.
+    pub(crate) held_up_since: Option<Instant>,
 }
 
 /// How soon the export thread should collect.
@@ -237,12 +263,12 @@ impl Lane {
 
     /// All records so far, chunk by chunk.
     pub(crate) fn collect(&self) -> Vec<Chunk> {
-        let chunks = self.gather().chunks;
-        self.take_chunks(chunks, usize::MAX)
+        let chunks = self.gather(Instant::now()).chunks;
+        self.take_chunks(chunks, Size { bytes: usize::MAX, records: u64::MAX })
     }
 
     /// Puts what threads have in their chunks to the full ones. The urgency falls first: who writes afterwards asks anew.
-    pub(crate) fn gather(&self) -> Gathered {
+    pub(crate) fn gather(&self, now: Instant) -> Gathered {
         self.urgency.store(Urgency::Idle as u8, Ordering::SeqCst);
         let mut slots = lock(&self.slots);
         slots.prune(|chunk| {
@@ -250,19 +276,15 @@ impl Lane {
         });
         let slots = slots.slots.clone(); // so that they are not locked while one is waited for
         let deadline = Instant::now() + MAPPED_WAIT;
-        let mut is_all = true;
+        let mut held_up_since: Option<Instant> = None;
         for slot in &slots {
-            match self.lock_chunk(slot, deadline) {
-                Some(mut chunk) => drop(self.push_full(std::mem::take(&mut chunk))),
-                None => is_all = false,
+            let chunk = if self.mapped.is_some() { slot.lock_mapped(now, deadline) } else { Ok(lock(&slot.chunk)) };
+            match chunk {
+                Ok(mut chunk) => drop(self.push_full(std::mem::take(&mut chunk))),
+                Err(since) => held_up_since = Some(held_up_since.map_or(since, |other| other.min(since))),
             }
         }
-        Gathered { chunks: lock(&self.backlog).chunks(), is_all }
-    }
-
-    /// A thread's chunk; `None` where it is mapped and stays locked. Others are locked for no longer than a copy takes.
-    fn lock_chunk<'s>(&self, slot: &'s Slot, deadline: Instant) -> Option<MutexGuard<'s, Chunk>> {
-        if self.mapped.is_some() { lock_until(&slot.chunk, deadline) } else { Some(lock(&slot.chunk)) }
+        Gathered { chunks: lock(&self.backlog).chunks(), held_up_since }
     }
 
     /// Whether half of what may wait does.
@@ -286,7 +308,10 @@ impl Lane {
             slots.slots.clone()
         };
         let deadline = Instant::now() + MAPPED_WAIT;
-        slots.iter().for_each(|slot| drop(self.lock_chunk(slot, deadline))); // who is writing a record has counted it then
+        for slot in &slots {
+            // Who is writing a record has counted it then, unless the disk holds it up.
+            if self.mapped.is_some() { drop(lock_until(&slot.chunk, deadline)) } else { drop(lock(&slot.chunk)) }
+        }
         lock(&self.backlog).close();
         self.pool.tell_of_room(); // nobody need wait for it any more
     }
@@ -586,17 +611,35 @@ mod tests {
             std::thread::spawn(move || {
                 log(&lane);
                 lane.push_detached(scope, b"record", Urgency::Idle);
-                let gathered = lane.gather();
+                let now = Instant::now();
+                let first = lane.gather(now);
+                let second = lane.gather(now + Duration::from_secs(1));
                 lane.close();
-                tell.send((gathered, lane.account().emitted))
+                tell.send((first.chunks, second == first && first.held_up_since == Some(now), lane.account().emitted))
             });
             let told = told.recv_timeout(Duration::from_secs(120)).expect("nobody waits");
-            assert_eq!(told, (Gathered { chunks: 2, is_all: false }, 3));
+            assert_eq!(told, (2, true, 3));
         });
-        assert_eq!(lane.gather(), Gathered { chunks: 3, is_all: true });
+        assert_eq!(lane.gather(Instant::now()), Gathered { chunks: 3, held_up_since: None });
         log(&lane);
         lane.push_detached(scope, b"record", Urgency::Idle);
         assert_eq!(lane.account().dropped_after_shutdown, 2);
+    }
+
+    #[test]
+    fn a_thread_that_was_found_writing_twice_was_not_held_up_all_the_while() {
+        let lane = Lane::new(Arc::new(Pool::new(1024 * 1024)), Arc::default(), u64::MAX, WhenFull::DropNewest);
+        let lane = lane.mapped(Signal::Logs);
+        let log = || Local::with(|local| lane.push(local, ScopeId::of_target("test"), b"record", Urgency::Idle));
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let held_up_since = |at| lane.with_threads_held_up(|| lane.gather(at).held_up_since);
+        log();
+        assert_eq!(held_up_since(now), Some(now));
+        log();
+        assert_eq!(held_up_since(later), Some(later));
+        lane.gather(later);
+        assert_eq!(held_up_since(now), Some(now));
     }
 
     /// A few steps, which `make miri` runs in many orders; the last collections and the shutdown come while threads log.
@@ -694,8 +737,8 @@ mod tests {
                         made += 1;
                     }
                     Step::Collect(chunks) => {
-                        lane.gather();
-                        for chunk in lane.take_chunks(chunks, usize::MAX) {
+                        lane.gather(Instant::now());
+                        for chunk in lane.take_chunks(chunks, Size { bytes: usize::MAX, records: u64::MAX }) {
                             let numbers = chunk.entries().flat_map(|(_, _, record)| record[..8].to_vec());
                             let body: bytes::Bytes = numbers.collect::<Vec<_>>().into();
                             let records = chunk.records();

@@ -139,11 +139,13 @@ impl Exporter {
         Some(Sending { signal, number: Some(number), records, body, place: None, origin, is_queued: true })
     }
 
-    /// Has no more chunks begun in the mapped file while a thread has been held up there for long.
-    pub(super) fn pause_mapping(&self, now: Instant) {
+    /// Has no more chunks begun in the mapped file while a thread has been held up there for long: from one look at it to another, since nobody looks while
+    /// the collector is slow.
+    pub(super) fn pause_mapping(&self) {
         let Some(arena) = &self.pipeline.pool.arena else { return };
-        let hangs = |since: Instant| now.saturating_duration_since(since) >= DISK_HANGS_AFTER;
-        arena.pause(self.lanes.iter().any(|lane| lane.held_up_since.is_some_and(hangs)));
+        let held_up = |lane: &LaneExporter| lane.last_collection.zip(lane.held_up_since);
+        let mut held_up = self.lanes.iter().filter_map(held_up);
+        arena.pause(held_up.any(|(last, since)| last.saturating_duration_since(since) >= DISK_HANGS_AFTER));
     }
 
     /// Ends the mapped file, or leaves it to the next process where something is there alone: that counts as spooled. What a thread has that is held up is

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Lane;
 use crate::chunk::Chunk;
+use crate::export::Size;
 use crate::ledger::End;
 use crate::lock;
 use crate::mapped::Origin;
@@ -44,16 +45,24 @@ impl Backlog {
         self.chunks.len()
     }
 
-    fn take_chunks(&mut self, chunks_max: usize, bytes_max: usize) -> Vec<Chunk> {
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        while let Some(front) = self.chunks.front() {
-            let next = front.len();
-            let is_other = taken.last().is_some_and(|last: &Chunk| last.is_mapped() != front.is_mapped());
-            let is_enough = taken.len() >= chunks_max || is_other || (!taken.is_empty() && bytes + next > bytes_max);
-            let Some(chunk) = (!is_enough).then(|| self.chunks.pop_front()).flatten() else { break };
-            bytes += next;
+    fn take_chunks(&mut self, chunks_max: usize, size: Size) -> Vec<Chunk> {
+        let (mut taken, mut kept) = (Vec::<Chunk>::new(), Vec::new());
+        let (mut bytes, mut records) = (0, 0);
+        for _ in 0..chunks_max {
+            let Some(chunk) = self.chunks.pop_front() else { break };
+            if taken.first().is_some_and(|first| first.is_mapped() != chunk.is_mapped()) {
+                kept.push(chunk);
+                continue;
+            }
+            (bytes, records) = (bytes + chunk.len(), records + chunk.records());
+            if !taken.is_empty() && (bytes > size.bytes || chunk.is_mapped() && records > size.records) {
+                bytes -= chunk.len();
+                kept.push(chunk);
+                break;
+            }
             taken.push(chunk);
         }
+        kept.into_iter().rev().for_each(|chunk| self.chunks.push_front(chunk));
         self.chunks_bytes -= bytes;
         taken
     }
@@ -65,9 +74,10 @@ impl Backlog {
 }
 
 impl Lane {
-    /// Takes the oldest chunks, at most so many, and one or as many as have so many bytes: all of them mapped, or none.
-    pub(crate) fn take_chunks(&self, chunks_max: usize, bytes_max: usize) -> Vec<Chunk> {
-        lock(&self.backlog).take_chunks(chunks_max, bytes_max)
+    /// Takes what makes a request, or one chunk, of so many of the oldest: only mapped ones, or only others, as the very oldest is. Mapped ones are no more
+    /// than the request may have records, so that it ends where they do and nobody else's are in them; others are divided at a record.
+    pub(crate) fn take_chunks(&self, chunks_max: usize, size: Size) -> Vec<Chunk> {
+        lock(&self.backlog).take_chunks(chunks_max, size)
     }
 
     /// Lets a request wait.
