@@ -701,6 +701,28 @@ mod tests {
             );
         }
 
+        /// A service whose collector is away for long, and that is shut down and started again.
+        #[test]
+        fn what_shutdowns_leave_is_under_the_cap() {
+            const BUFFER_BYTES: usize = 64 * 1024;
+            let folder = tempfile::tempdir().unwrap();
+            let spool = Spool::in_dir(folder.path()).mapped().bytes_max(32 * 1024).refuse_newest();
+            for _ in 0..8 {
+                let builder = crate::builder().spool(spool.clone()).buffer_bytes_max(BUFFER_BYTES);
+                with_exporter(builder, async |pipeline, mut exporter| {
+                    log_large(pipeline, 10);
+                    exporter.collect(0, Instant::now());
+                    exporter.finish();
+                    let account = pipeline.ledger().logs;
+                    assert_eq!((account.emitted, account.in_flight), (10, 0), "{account}");
+                    assert_eq!(account.spooled + account.dropped(), 10, "{account}");
+                });
+            }
+            let left = std::fs::read_dir(folder.path().join("checkout")).unwrap();
+            let bytes: u64 = left.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+            assert!(bytes <= 32 * 1024 + BUFFER_BYTES as u64, "{bytes}");
+        }
+
         /// The requests are under way, and their copies in the spool give way to newer ones.
         #[test]
         fn what_is_under_way_stays_in_the_mapped_file_unless_the_spool_has_it() {

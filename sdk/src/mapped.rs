@@ -34,8 +34,9 @@
 //!
 //! # A disk that hangs
 //!
-//! Only the thread that writes to a page, or notes a scope, may wait for the disk. Who waits for it longer than [`NOTE_WAIT`] to note another scope has
-//! chunks in memory alone, and so have all where the export thread has seen one held up for long ([`Arena::pause`]).
+//! A thread that writes to a page, or notes a scope, may wait for the disk, and so may who drops the last [`Origin`] of a run, which ends that by a write: the
+//! export thread once a request was answered, or a call that has the oldest give way. No other call waits for these. Who waits for longer than [`NOTE_WAIT`]
+//! to note another scope has chunks in memory alone, and so have all where the export thread has seen one held up for long ([`Arena::pause`]).
 
 #[cfg_attr(not(target_os = "linux"), path = "mapped/no_map.rs")]
 mod map;

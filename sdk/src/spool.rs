@@ -31,8 +31,9 @@
 //! - **At least once**, not exactly once: what the collector had answered in the last moment before the kill may be sent again, and in other requests than
 //!   before, so that Watchbell's collector does not notice.
 //! - A call takes longer: it computes a checksum, and the first one on each page of the file has a fault, where the file system may have it wait now and then.
-//!   A disk that hangs may hold up such a call, one a thread. No other thread waits for it, a flush and the shutdown keep their deadlines, and once it has
-//!   lasted a second all chunks that are begun are in memory, until it is over. On tmpfs nobody waits, and a restart of the machine loses what waits.
+//!   A disk that hangs may hold up such a call, one a thread. No other thread's call waits for that, unless it drops the oldest that wait. Once a thread has been found held up for a second all
+//!   chunks that are begun are in memory, until it is over. The export may wait, too, when it notes in the file what has been answered; a flush and the
+//!   shutdown keep their deadlines all the same. On tmpfs nobody waits, and a restart of the machine loses what waits.
 //! - [What looks like a secret](crate::redact) is masked in the call, before the record is written.
 //! - The file takes [`buffer_bytes_max`](crate::Builder::buffer_bytes_max) of the disk for each process that lives, beside the spool's own bytes. All of it is
 //!   reserved at the start, so that a disk that fills up later harms nobody, and only where the file system keeps such a promise: on ext4, XFS or tmpfs, on
@@ -41,8 +42,12 @@
 //! - A disk that breaks, or somebody who cuts the file off, may end the process by SIGBUS, as with any mapped file; so may one that fills up once somebody has made
 //!   a copy of the file by reflink on XFS.
 //! - A shutdown that reaches its deadline with the collector away and the spool full leaves the file, with what is left, to the next process. That counts as
-//!   [spooled](crate::Account::spooled).
-//! - What is recovered is one file of the spool, which may be larger than `bytes_max`; it is then the oldest, and the first to give way.
+//!   [spooled](crate::Account::spooled). Where the spool is beyond `bytes_max` by that already, nothing is left, and the records count as
+//!   [dropped at the deadline](crate::Account::dropped_at_deadline).
+//! - What is recovered is one file of the spool, as large as the buffer at most, and is written whether or not there is room below `bytes_max`: the next
+//!   request that is spooled finds the spool full. A service that is killed again and again before that, or whose spool refuses the newest, goes beyond by as many files.
+//! - A request ends where a chunk does, so that what was answered is not sent again after an orderly shutdown. Where the limit of records in a request
+//!   (`OTEL_BLRP_MAX_EXPORT_BATCH_SIZE`, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`) is below what a chunk holds (16 KiB, about fifty records), a chunk is divided, and may be sent again as a whole.
 //!
 //! A power cut loses what the kernel had not written yet; what is not whole then is recognised by checksums and left out. A forked child takes no such chunks
 //! unless it calls `init` itself. Metrics are not in it: the next collection has them all.
@@ -139,8 +144,9 @@ impl Spool {
         }
     }
 
-    /// Most bytes in the service's folder (256 MiB). Several processes that write at the same time may go beyond it, each by an eighth of it or 4 MiB,
-    /// whichever is less.
+    /// Most bytes of what waits in the service's folder (256 MiB). Several processes that write at the same time may go beyond it, each by an eighth of it or 4 MiB,
+    /// whichever is less; so does, by the [buffer](crate::Builder::buffer_bytes_max) of each process, what is recovered from [mapped chunks](self#kill--9), whose files
+    /// are not counted while a process lives.
     ///
     /// ```
     /// use watchbell::spool::Spool;

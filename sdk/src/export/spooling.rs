@@ -149,9 +149,12 @@ impl Exporter {
     }
 
     /// Ends the mapped file, or leaves it to the next process where something is there alone: that counts as spooled. What a thread has that is held up is
-    /// known to be left, but not how much it is.
+    /// known to be left, but not how much it is. Nothing is left where earlier processes have left so much already that the spool is beyond its cap.
     pub(super) fn end_mapped(&self) {
         let Some(arena) = &self.pipeline.pool.arena else { return };
+        if !self.spool.as_ref().is_some_and(Store::is_within_cap) {
+            return arena.end();
+        }
         let is_there_alone = |sending: &&Sending| sending.place.is_none() && sending.origin.is_mapped();
         let mut is_left = self.is_held_up();
         for signal in [Signal::Logs, Signal::Traces] {

@@ -270,11 +270,18 @@ impl Store {
         format!("{:015}-{:08x}-{:06}.{SPOOL}", self.last_begun_millis, self.random, segment_id.number)
     }
 
+    /// Whether all files together have no more bytes than they may: what is recovered from mapped ones is written without asking for that.
+    pub(crate) fn is_within_cap(&self) -> bool {
+        self.sum(SPOOL).is_ok_and(|used| used <= self.spool.bytes_max)
+    }
+
+    fn sum(&self, extension: &str) -> io::Result<u64> {
+        Ok(files(&self.folder, extension)?.iter().map(|(_, bytes)| bytes).sum())
+    }
+
     /// Bytes of all files. Damaged ones are removed where they are in the way of so many more.
     fn bytes_without_damaged(&self, bytes: u64) -> io::Result<u64> {
-        let sum =
-            |extension| -> io::Result<u64> { Ok(files(&self.folder, extension)?.iter().map(|(_, bytes)| bytes).sum()) };
-        let (used, damaged) = (sum(SPOOL)?, sum(DAMAGED)?);
+        let (used, damaged) = (self.sum(SPOOL)?, self.sum(DAMAGED)?);
         if used + damaged + self.segment_bytes().max(bytes) <= self.spool.bytes_max {
             return Ok(used + damaged);
         }
