@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use watchbell_rules::alerting::Alerting;
 use watchbell_rules::alerting::notification::Notification;
-use watchbell_rules::engine::{Engine, EngineStats, Gap, Output as Judged, RuleStatus};
+use watchbell_rules::engine::{Engine, EngineStats, GAP_MIN, Gap, Output as Judged, RuleStatus};
 use watchbell_rules::matcher::Matched;
 use watchbell_rules::plan::Plan;
 use watchbell_rules::time::Timestamp;
@@ -66,6 +66,8 @@ pub struct Evaluator {
     durable: Position,
     /// The log's clock.
     clock: Timestamp,
+    /// Up to when somebody has listened: the last batch, timer or start. The outcome of a send may be written while no request is taken.
+    heard: Timestamp,
     /// Effects of frames that may not be durable yet, in log order.
     waiting: VecDeque<(Position, Effect)>,
     outputs: VecDeque<Output>,
@@ -99,6 +101,7 @@ impl Evaluator {
             is_announced: true,
             durable: position,
             clock: Timestamp::default(),
+            heard: Timestamp::default(),
             waiting: VecDeque::new(),
             outputs: VecDeque::new(),
             clock_frame_for: None,
@@ -160,6 +163,7 @@ impl Evaluator {
 
     /// Folds in the next batch, which was matched by [`plan`](Self::plan).
     pub fn handle_batch(&mut self, frame: &Frame, matched: Matched) {
+        self.look_for_gap(frame);
         self.engine.handle_batch(matched, &frame.payload, frame.receipt());
         self.settle(frame);
     }
@@ -171,23 +175,31 @@ impl Evaluator {
                 let matched = self.plan.match_batch(&frame.payload, frame.receipt());
                 return self.handle_batch(frame, matched);
             }
-            FrameKind::Clock => self.engine.handle_timeout(frame.received),
-            FrameKind::Started => self.handle_started(frame.received),
+            FrameKind::Clock => {
+                self.look_for_gap(frame);
+                self.engine.handle_timeout(frame.received);
+            }
+            FrameKind::Started if self.clock == Timestamp::default() => self.engine.handle_timeout(frame.received),
+            FrameKind::Started => self.handle_gap(self.heard, frame.received),
             FrameKind::Rules => self.handle_rules(frame),
             FrameKind::Outcome => self.handle_outcome(frame),
         }
         self.settle(frame);
     }
 
-    /// Since the last frame nobody listened. Of what was before the first one nothing is known.
-    fn handle_started(&mut self, now: Timestamp) {
-        if self.clock == Timestamp::default() {
-            return self.engine.handle_timeout(now);
+    /// Where something was due and nothing was written, nothing could be, as on a full disk: what came meanwhile was refused.
+    fn look_for_gap(&mut self, frame: &Frame) {
+        let due = self.engine.poll_timeout().filter(|due| *due > self.clock);
+        if let Some(due) = due.filter(|due| frame.received.since(*due) > GAP_MIN) {
+            self.handle_gap(due, frame.received);
         }
+    }
+
+    fn handle_gap(&mut self, from: Timestamp, now: Timestamp) {
         let before = self.engine.last_gap();
-        self.engine.handle_gap(self.clock, now);
+        self.engine.handle_gap(from, now);
         if let Some(gap) = self.engine.last_gap().filter(|gap| Some(*gap) != before) {
-            let (from, until, seconds) = (gap.from, gap.until, gap.duration().as_secs_f64());
+            let (from, until, seconds) = (gap.from, gap.until, gap.missing.as_secs_f64());
             tracing::warn!(%from, %until, seconds, "nobody listened: what is missing from that time is no silence, alerts are held until enough has been seen again");
         }
     }
@@ -242,6 +254,9 @@ impl Evaluator {
     fn settle(&mut self, frame: &Frame) {
         self.position = frame.next;
         self.clock = frame.received;
+        if matches!(frame.kind, FrameKind::Batch | FrameKind::Clock | FrameKind::Started) {
+            self.heard = frame.received;
+        }
         self.clock_frame_for = None;
         while let Some(output) = self.engine.poll_output() {
             match output {

@@ -126,10 +126,11 @@ impl<'a> Explainer<'a> {
 
     /// Nobody listened until now.
     pub fn handle_gap(&mut self, until: Timestamp) {
+        // First: what was not known at a time within the gap is not judged.
+        self.backtest.handle_gap(until);
         if until > self.at {
             self.stand();
         }
-        self.backtest.handle_gap(until);
         self.collect();
     }
 

@@ -347,8 +347,10 @@ pub(crate) struct Rule {
     pub(crate) labels: Texts,
     pub(crate) kind: RuleKind,
     pub(crate) eval: Eval,
-    /// Windows that it is not sure of while records may be missing from them; none of a recording rule, which writes what there is.
+    /// Windows by which it begins no alert while records may be missing from them; none of a recording rule, which writes what there is.
     pub(crate) doubts: Vec<Doubt>,
+    /// Windows by which it ends no alert while records may be missing from them.
+    pub(crate) endings: Vec<Doubt>,
     /// Leaves that it reads, and the largest `offset` by which it reads each.
     pub(crate) leaves: BTreeMap<usize, Duration>,
     /// Labels that the expression's operators make: no record need have them.

@@ -1,6 +1,6 @@
 //! The engine's state as bytes, and how it passes from one set of rules to the next.
 //!
-//! A snapshot is `WBE8`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
+//! A snapshot is `WBE9`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
 //! go by their keys: what the new rules have too keeps its state, an alert whose rule is gone resolves. The keys hold types of the
 //! plan as `Debug` prints them: who changes one of these, or the state, counts the magic up.
 
@@ -42,6 +42,8 @@ struct Keyed {
     watermarks: Vec<Watermark>,
     leaves: BTreeMap<String, LeafState>,
     rules: BTreeMap<String, RuleState>,
+    /// Behind the rest: snapshots of before have none.
+    #[serde(skip)]
     gaps: VecDeque<Gap>,
 }
 
@@ -66,12 +68,18 @@ impl Engine {
 
     /// An engine that goes on where the snapshot was taken, with these rules.
     pub fn restore(plan: Arc<Plan>, bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let rest = bytes.strip_prefix(MAGIC).ok_or(SnapshotError::Format)?;
+        let (magic, rest) = bytes.split_at_checked(MAGIC.len()).ok_or(SnapshotError::Format)?;
+        if magic != MAGIC && magic != MAGIC_WITHOUT_GAPS {
+            return Err(SnapshotError::Format);
+        }
         let (checksum, state) = rest.split_first_chunk().ok_or(SnapshotError::Format)?;
         if u64::from_le_bytes(*checksum) != xxhash_rust::xxh3::xxh3_64(state) {
             return Err(SnapshotError::Checksum);
         }
-        let keyed: Keyed = postcard::from_bytes(state).map_err(|_| SnapshotError::Format)?;
+        let (mut keyed, gaps): (Keyed, _) = postcard::take_from_bytes(state).map_err(|_| SnapshotError::Format)?;
+        if magic == MAGIC {
+            keyed.gaps = postcard::from_bytes(gaps).map_err(|_| SnapshotError::Format)?;
+        }
         let now = keyed.clock;
         Ok(Self::new(plan, now).with_keyed(keyed, now))
     }
@@ -157,4 +165,6 @@ fn keyed(plan: &Plan, state: State) -> Keyed {
     }
 }
 
-const MAGIC: &[u8] = b"WBE8";
+const MAGIC: &[u8] = b"WBE9";
+/// Of 0.1's snapshots from before gaps were known of.
+const MAGIC_WITHOUT_GAPS: &[u8] = b"WBE7";

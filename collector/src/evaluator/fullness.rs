@@ -94,7 +94,7 @@ impl Fullness {
         self.watermark.set(engine.watermark.nanos() as f64 / 1e9);
         self.warming.set(engine.warming as i64);
         if let Some(gap) = evaluator.last_gap() {
-            self.gap_seconds.set(gap.duration().as_secs_f64());
+            self.gap_seconds.set(gap.missing.as_secs_f64());
             self.gap_end.set(gap.until.seconds());
         }
         self.rules_failing.set(engine.failing as i64);

@@ -25,7 +25,7 @@ use crate::clock::SharedClock;
 use crate::notify::alertmanager::Feed;
 use crate::notify::{CurrentNotifiers, DeliveryError, DeliveryResult, Notifier};
 use crate::outbox::Outbox;
-use crate::wal::{Cursor, Frame, FrameKind, Log, Position, Progress};
+use crate::wal::{AppendError, BoxFuture, Cursor, Frame, FrameKind, Log, Position, Progress};
 
 /// What the evaluator's thread works with.
 pub struct Parts {
@@ -58,7 +58,7 @@ pub struct Parts {
 pub enum Request {
     /// The rules as they stand.
     Status(oneshot::Sender<Vec<RuleStatus>>),
-    /// Fold what is in the log, wait for the sends under way, store a snapshot, end.
+    /// The receivers are closed: fold what is in the log, wait for the sends under way, store a snapshot, end.
     Stop,
 }
 
@@ -108,11 +108,20 @@ pub fn start(parts: Parts) -> io::Result<thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let evaluator = restore(&parts)?;
     // Before anything else of this life, as the queue is in order.
-    drop(parts.log.append(frame_of(FrameKind::Started, Vec::new())));
+    let started = parts.log.append(frame_of(FrameKind::Started, Vec::new()));
+    parts.runtime.spawn(say_started(Arc::clone(&parts.log), started));
     thread::Builder::new().name("evaluator".to_owned()).spawn(move || {
         let _guard = AbortOnPanic;
         runtime.block_on(Runner::new(parts, cursor, evaluator).run());
     })
+}
+
+/// Sees to it that the log says that a collector has started, also where the disk fails at first: else the time before were silence.
+pub(super) async fn say_started(log: Arc<dyn Log>, mut appended: BoxFuture<Result<Position, AppendError>>) {
+    while let Err(AppendError::Failed(_)) = appended.await {
+        tokio::time::sleep(READ_PAUSE).await;
+        appended = log.append(frame_of(FrameKind::Started, Vec::new()));
+    }
 }
 
 /// A collector that takes records and judges none would break its word in silence: when the evaluator panics, the process ends, and the next
@@ -190,7 +199,7 @@ impl Runner {
                     false
                 }
             };
-            self.act();
+            self.act(stopping);
             self.take_snapshot();
             let Parts { metrics, requests, clock, .. } = &mut self.parts;
             metrics.fullness.look_at(&self.evaluator, requests.len(), clock.monotonic());
@@ -296,7 +305,7 @@ impl Runner {
     }
 
     /// Does what the evaluator wants done.
-    fn act(&mut self) {
+    fn act(&mut self, stopping: bool) {
         let monotonic = self.parts.clock.monotonic();
         while let Some(output) = self.evaluator.poll_output(monotonic) {
             match output {
@@ -310,7 +319,9 @@ impl Runner {
             }
         }
         let caught_up = self.evaluator.position() >= self.progress.borrow().appended;
-        if let Some(frame) = caught_up.then(|| self.evaluator.clock_frame(self.parts.log.now())).flatten() {
+        if let Some(frame) =
+            (caught_up && !stopping).then(|| self.evaluator.clock_frame(self.parts.log.now())).flatten()
+        {
             drop(self.parts.log.append(frame));
         }
     }
@@ -344,7 +355,11 @@ impl Runner {
                 let _ = answer.send(self.evaluator.status());
                 false
             }
-            Some(Request::Stop) | None => true,
+            Some(Request::Stop) | None => {
+                // Up to now somebody has listened, though nothing may have come for long; from now on nobody does.
+                drop(self.parts.log.append(frame_of(FrameKind::Clock, Vec::new())));
+                true
+            }
         }
     }
 
@@ -409,8 +424,6 @@ impl Runner {
     }
 
     async fn finish(mut self) {
-        // Up to now somebody has listened, though nothing may have come for long.
-        drop(self.parts.log.append(frame_of(FrameKind::Clock, Vec::new())));
         self.wait_stored().await;
         if self.evaluator.position() <= self.durable() {
             self.store(self.evaluator.freeze());
@@ -461,7 +474,7 @@ pub const CURSOR: &str = "evaluator";
 const READ_BYTES_MAX: usize = 4 << 20;
 /// Below this, starting threads costs more than they save.
 const PARALLEL_BYTES_MIN: usize = 1 << 20;
-/// How long a log that could not be read is left alone.
+/// How long a log that could not be read, or not be written at the start, is left alone.
 const READ_PAUSE: Duration = Duration::from_secs(1);
 /// The longest sleep when nothing is due: it bounds how long a pending snapshot is not looked at.
 const IDLE: Duration = Duration::from_secs(1);

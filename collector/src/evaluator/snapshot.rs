@@ -30,6 +30,9 @@ struct State {
     #[serde(default)]
     log: Option<u64>,
     clock: Timestamp,
+    /// Not known of one that was written before it was asked.
+    #[serde(default)]
+    heard: Option<Timestamp>,
     rules: RuleSet,
     #[serde(with = "base64_bytes")]
     engine: Vec<u8>,
@@ -46,6 +49,7 @@ pub struct Frozen {
     position: Position,
     log: Option<u64>,
     clock: Timestamp,
+    heard: Timestamp,
     rules: RuleSet,
     engine: Engine,
     alerting: Alerting,
@@ -65,6 +69,7 @@ impl Frozen {
             position: self.position,
             log: self.log,
             clock: self.clock,
+            heard: Some(self.heard),
             rules: self.rules.clone(),
             engine: self.engine.snapshot(),
             alerting: self.alerting.snapshot(),
@@ -91,6 +96,7 @@ impl Evaluator {
             position: self.position,
             log: self.log.identity(self.position),
             clock: self.clock,
+            heard: self.heard,
             rules: self.rules.clone(),
             engine: self.engine.clone(),
             alerting: self.alerting.clone(),
@@ -125,6 +131,7 @@ impl Evaluator {
         evaluator.engine = engine;
         evaluator.alerting = alerting;
         evaluator.clock = state.clock;
+        evaluator.heard = state.heard.unwrap_or(state.clock);
         Ok(evaluator)
     }
 }

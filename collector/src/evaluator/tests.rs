@@ -10,6 +10,7 @@ use super::*;
 use crate::memory_log::MemoryLog;
 use crate::notify::DeliveryError;
 use crate::outbox::{Metrics, OutboxConfig};
+use crate::wal::AppendError;
 
 const RULES: &str = r#"
 groups:
@@ -202,6 +203,50 @@ fn what_fires_is_told_when_the_replay_is_over_and_durable() {
     assert_eq!(told(outputs(&mut after)), []);
     after.handle_durable(Position(4));
     assert_eq!(told(outputs(&mut after)), [Some(AlertState::Firing), None]);
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+#[test]
+fn the_outcome_of_a_send_does_not_tell_that_somebody_listened() {
+    let (mut evaluator, sent) = paging();
+    evaluator.handle_frame(&frame(10 * SECOND, FrameKind::Clock, Bytes::new()));
+    evaluator.handle_result(&sent.key, Ok(()), Duration::ZERO);
+    let outcome = appended(&mut evaluator).remove(0);
+    evaluator.handle_frame(&frame(40 * SECOND, FrameKind::Outcome, outcome.to_bytes().into()));
+    for mut evaluator in [restored(&evaluator.snapshot()), evaluator] {
+        evaluator.handle_frame(&frame(70 * SECOND, FrameKind::Started, Bytes::new()));
+        assert_eq!(evaluator.last_gap().unwrap().missing, Duration::from_secs(60));
+    }
+}
+
+/// As on a full disk: the clock's frame, and all batches, wait until there is room.
+#[test]
+fn a_timer_that_is_told_of_late_is_the_end_of_a_gap() {
+    for kind in [FrameKind::Clock, FrameKind::Batch] {
+        let (mut evaluator, _) = paging();
+        evaluator.handle_frame(&frame(SECOND, FrameKind::Clock, Bytes::new()));
+        let due = evaluator.engine.poll_timeout().unwrap();
+        let in_time = due.0 as u64 - 1_700_000_000_000_000_000 + SECOND;
+        evaluator.handle_frame(&frame(in_time, kind, Bytes::new()));
+        assert_eq!(evaluator.last_gap(), None);
+        let due = evaluator.engine.poll_timeout().unwrap();
+        evaluator.handle_frame(&frame(in_time + 600 * SECOND, kind, Bytes::new()));
+        let gap = evaluator.last_gap().unwrap();
+        assert_eq!((gap.from, gap.until), (due, evaluator.clock()));
+    }
+}
+
+#[test]
+fn a_start_that_the_disk_failed_under_is_said_again() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let log = MemoryLog::new();
+    log.refuse(Some(AppendError::Failed("full of holes".into())));
+    let started = log.append(frame_of(FrameKind::Started, Vec::new()));
+    log.refuse(None);
+    runtime.block_on(super::runner::say_started(Arc::new(log.clone()), started));
+    let kinds: Vec<_> = log.frames().iter().map(|frame| frame.kind).collect();
+    assert_eq!(kinds, [FrameKind::Started]);
 }
 
 /// The evaluator has folded all that the log holds.

@@ -85,6 +85,12 @@ impl GroupWindow {
         if let Self::Samples(window) = self { Some(window) } else { None }
     }
 
+    /// Whether a record is in `(t - range, t]`.
+    pub(crate) fn has_records(&self, t: Timestamp, range: Duration) -> bool {
+        self.counts().is_some_and(|window| window.value(t, range).is_some())
+            || self.samples().is_some_and(|window| window.has_samples(t, range))
+    }
+
     /// Adds what a run has in these times; a sequence takes its records another way.
     pub(crate) fn insert(&mut self, run: &Run, is_wanted: impl Fn(Timestamp) -> bool) {
         match self {

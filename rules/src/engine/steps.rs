@@ -152,12 +152,12 @@ impl Engine {
     }
 
     fn judge_vector(&mut self, rule: usize, vector: &Vector, time: Timestamp) {
-        let is_blind = self.is_blind_until(rule, time).is_some();
+        let holds_alerts = self.holds_alerts(rule, time);
         let mut holding: BTreeMap<&Labels, f64> =
             vector.iter().map(|element| (&element.labels, element.value)).collect();
         let known: Vec<Labels> = self.state.rules[rule].alerts.keys().cloned().collect();
         for labels in known.iter().filter(|labels| !holding.contains_key(labels)) {
-            if is_blind && !self.is_back(rule, labels) {
+            if holds_alerts && !self.is_back(rule, labels, time) {
                 continue;
             }
             if let Some(entry) = self.state.rules[rule].alerts.get_mut(labels) {
@@ -165,7 +165,7 @@ impl Engine {
             }
             self.proceed(rule, labels, time, None, None);
         }
-        if is_blind {
+        if self.is_blind_until(rule, time).is_some() {
             holding.retain(|labels, _| self.is_firing(rule, labels));
         }
         if self.is_over_limit(rule, &holding) {

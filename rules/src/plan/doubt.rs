@@ -24,20 +24,35 @@ pub(crate) enum Need {
     Half,
 }
 
-/// The windows that can make an alert of a rule hold, or end, though nothing but the listening has changed. `is_of_before` tells that it is
-/// compared with what came before.
+/// The windows that can make an alert of a rule hold though nothing but the listening has changed. `is_of_before` tells that it is compared
+/// with what came before.
 pub(super) fn doubts(eval: &Eval, is_of_before: bool) -> Vec<Doubt> {
     let mut doubts = Vec::new();
     match eval {
-        // What was heard can raise it and nothing else; but it would end.
-        Eval::Edge(edge) => {
-            let whole = |leaf| Doubt { leaf, offset: Duration::ZERO, need: Need::Whole };
-            doubts.extend(edge.terms.iter().map(|term| whole(term.leaf)));
-        }
+        // What was heard can raise it and nothing else.
+        Eval::Edge(_) => {}
         Eval::Steps { node, .. } if is_of_before => all(node, Need::Whole, &mut doubts),
         Eval::Steps { node, .. } => of_node(node, &mut doubts),
     }
     doubts
+}
+
+/// The windows that can make an alert of a rule end though nothing but the listening has changed: all, those of its [`doubts`] by what they
+/// need.
+pub(super) fn endings(eval: &Eval, doubts: &[Doubt]) -> Vec<Doubt> {
+    let mut endings = Vec::new();
+    match eval {
+        Eval::Edge(edge) => {
+            let whole = |leaf| Doubt { leaf, offset: Duration::ZERO, need: Need::Whole };
+            endings.extend(edge.terms.iter().map(|term| whole(term.leaf)));
+        }
+        Eval::Steps { node, .. } => all(node, Need::Whole, &mut endings),
+    }
+    let is_known =
+        |ending: &Doubt| doubts.iter().any(|doubt| (doubt.leaf, doubt.offset) == (ending.leaf, ending.offset));
+    endings.retain(|ending| !is_known(ending));
+    endings.extend(doubts);
+    endings
 }
 
 fn of_node(node: &Node, doubts: &mut Vec<Doubt>) {
@@ -66,6 +81,7 @@ fn of_comparison(value: &Node, op: CompareOp, doubts: &mut Vec<Doubt>) {
     use CompareOp::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
     match op {
         Greater | GreaterEqual if grows(value) => of_node(value, doubts),
+        Less | LessEqual if super::edge::shrinks(value) => of_node(value, doubts),
         Less | LessEqual | Equal | NotEqual if grows(value) => all(value, Need::Presence, doubts),
         Greater | GreaterEqual if !super::edge::shrinks(value) => all(value, Need::Half, doubts),
         _ => all(value, Need::Whole, doubts),

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::doubt::doubts;
+use super::doubt::{doubts, endings};
 use super::{
     BATCH_CELLS, Dispatch, EngineConfig, Eval, FallibleStage, Feed, Filter, Gate, Keeps, Leaf, Measure, Node, Plan,
     Reading, Rule, RuleKind, STEP, Selector, Texts, edge,
@@ -192,11 +192,13 @@ impl Compiler {
         let mut made_labels = BTreeSet::new();
         node.for_each_made_label(&mut |name| _ = made_labels.insert(name.to_owned()));
         let eval = self.eval(rule, node, bound, interval);
-        let doubts = match rule.kind {
+        let (doubts, endings) = match rule.kind {
             rule_file::RuleKind::Alert { .. } => {
-                doubts(&eval, rule.detect.as_ref().is_some_and(|detect| detect.waits_warm))
+                let doubts = doubts(&eval, rule.detect.as_ref().is_some_and(|detect| detect.waits_warm));
+                let endings = endings(&eval, &doubts);
+                (doubts, endings)
             }
-            rule_file::RuleKind::Record { .. } => Vec::new(),
+            rule_file::RuleKind::Record { .. } => (Vec::new(), Vec::new()),
         };
         let key = self.key(group, rule);
         let (labels, kind) = (self.texts(rule, &rule.labels), self.kind(rule));
@@ -216,6 +218,7 @@ impl Compiler {
             kind,
             eval,
             doubts,
+            endings,
             leaves: context.leaves,
             made_labels,
             bound: bound.map(|(op, value)| (op.name().to_owned(), value)),

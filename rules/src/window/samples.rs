@@ -125,6 +125,14 @@ impl SampleWindow {
         }
     }
 
+    /// Whether one is in `(t - range, t]`.
+    pub(crate) fn has_samples(&self, t: Timestamp, range: Duration) -> bool {
+        match self {
+            Self::Summaries(summaries) => !inside(summaries, t, range).is_empty(),
+            Self::Samples { samples, .. } => !inside(samples, t, range).is_empty(),
+        }
+    }
+
     /// What a function makes of the samples in `(t - range, t]`, its own window ending at `end`; `None` where there is none.
     pub(crate) fn value(
         &self,

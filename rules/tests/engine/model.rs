@@ -296,3 +296,15 @@ fn a_damaged_snapshot_is_refused() {
         assert!(Engine::restore(MIXED.clone(), &snapshot[..at]).is_err());
     }
 }
+
+/// It is the same but for the gaps, which stand behind the rest.
+#[test]
+fn a_snapshot_from_before_gaps_were_known_of_is_taken_up() {
+    let mut engine = Engine::new(MIXED.clone(), START);
+    let (bytes, received) = (batch(&[record("a", 1, 9)]), after(Duration::from_secs(1)));
+    engine.handle_batch(MIXED.match_batch(&bytes, received), &bytes, received);
+    let snapshot = engine.snapshot();
+    let state = snapshot[12..].strip_suffix(&[0]).expect("no gaps");
+    let before = [b"WBE7", &xxhash_rust::xxh3::xxh3_64(state).to_le_bytes()[..], state].concat();
+    assert_eq!(Engine::restore(MIXED.clone(), &before).unwrap().snapshot(), snapshot);
+}

@@ -101,6 +101,7 @@ impl Runner {
                 let engine = self.engine.as_mut().unwrap();
                 engine.handle_gap(engine.clock(), time(argument));
             }
+            "restarts" => self.restart_often(argument),
             "restart" => {
                 let engine = self.engine.as_mut().unwrap();
                 *engine = Engine::restore(engine.plan().clone(), &engine.snapshot()).unwrap();
@@ -141,6 +142,18 @@ impl Runner {
         let matched = engine.plan().match_batch(&bytes, receipt);
         engine.handle_batch(matched, &bytes, receipt);
         self.log.push((bytes, received));
+    }
+
+    /// `x10/30m away 10s`.
+    fn restart_often(&mut self, argument: &str) {
+        let (often, away) = argument.split_once(" away ").unwrap();
+        let (count, every) = often.strip_prefix('x').unwrap().split_once('/').unwrap();
+        let (every, away) = (parse_duration(every).unwrap(), parse_duration(away).unwrap());
+        for _ in 0..count.parse().unwrap() {
+            let from = self.engine.as_ref().unwrap().clock() + (every - away);
+            self.clock(from);
+            self.engine.as_mut().unwrap().handle_gap(from, from + away);
+        }
     }
 
     fn reload(&mut self, plan: Arc<Plan>, reaches: Timestamp) {
