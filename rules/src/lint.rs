@@ -9,7 +9,6 @@ mod regex;
 mod selector;
 mod text;
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -59,18 +58,20 @@ pub type Checked<'f> = (&'f str, &'f str, &'f RuleFile);
 /// What a rule makes: whether it is an alert, its name and its labels.
 type Made<'r> = (bool, &'r str, &'r [(String, String)]);
 
-/// Rules that make the same alerts or series as one before them, in any of the files. Each file is there once.
+/// Rules that make the same alerts or series as one before them, in any of the files. Each file is there once. Where files are by
+/// service, `HighErrorRate` in each of them is another alert: across files the expressions are the same, too.
 pub fn duplicates(files: &[Checked<'_>]) -> Vec<Diagnostic> {
-    let mut first: BTreeMap<Made<'_>, &str> = BTreeMap::new();
+    let mut before: BTreeMap<Made<'_>, Vec<(&str, String)>> = BTreeMap::new();
     let mut found = Vec::new();
     for (file, text, rule_file) in files {
         for rule in rule_file.groups.iter().flat_map(|group| &group.rules) {
-            match first.entry((rule.is_alert(), rule.name(), &rule.labels)) {
-                Entry::Vacant(entry) => _ = entry.insert(file),
-                Entry::Occupied(entry) => {
-                    let other = Some(*entry.get()).filter(|other| other != file);
-                    found.push(Diagnostic { file: (*file).into(), ..duplicate(rule, text, other) });
-                }
+            let expr = rule.expr.to_string();
+            let same = before.entry((rule.is_alert(), rule.name(), &rule.labels)).or_default();
+            if let Some((other, _)) = same.iter().find(|(other, other_expr)| other == file || *other_expr == expr) {
+                let other = Some(*other).filter(|other| other != file);
+                found.push(Diagnostic { file: (*file).into(), ..duplicate(rule, text, other) });
+            } else {
+                same.push((file, expr));
             }
         }
     }
@@ -235,10 +236,17 @@ mod tests {
 
     #[test]
     fn rules_of_two_files_may_be_the_same() {
-        let text =
-            |name: &str, kind: &str| format!("groups: [{{name: g, rules: [{{{kind}: {name}, expr: vector(1)}}]}}]");
-        let texts = [text("A", "alert"), text("A", "record"), text("B", "alert"), text("A", "alert")];
-        let names = ["a.yaml", "b.yaml", "c.yaml", "d.yaml"];
+        let text = |name: &str, kind: &str, expr: &str| {
+            format!("groups: [{{name: g, rules: [{{{kind}: {name}, expr: {expr}}}]}}]")
+        };
+        let texts = [
+            text("A", "alert", "vector(1)"),
+            text("A", "record", "vector(1)"),
+            text("B", "alert", "vector(1)"),
+            text("A", "alert", "vector(2)"),
+            text("A", "alert", "' vector(1)'"),
+        ];
+        let names = ["a.yaml", "b.yaml", "c.yaml", "other alerts.yaml", "d.yaml"];
         let files: Vec<RuleFile> =
             names.iter().zip(&texts).map(|(name, text)| rule_file::parse(name, text).unwrap()).collect();
         let checked: Vec<Checked<'_>> =

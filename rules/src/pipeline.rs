@@ -470,6 +470,27 @@ mod tests {
         assert_eq!(extracted.label(&record, "k7"), None);
     }
 
+    /// Each leaf of a nested object has the whole path to it for its name.
+    #[test]
+    fn names_of_nested_fields_are_limited_together() {
+        let case = Case::default();
+        let distinct: String = (0..2_000).map(|n| format!(r#","k{n}":1"#)).collect();
+        for (leaves, kind) in [(distinct, "distinct"), (r#","a":1"#.repeat(2_000), "the same")] {
+            let line = format!(r#"{{"b":{{"c":1}},"{}":{{{}}}}}"#, "n".repeat(10_000), &leaves[1..]);
+            let entry = Entry { case: &case, line: &line };
+            let record = Record::new(&entry, Timestamp(1), Timestamp(1));
+            let mut extracted = Extracted::default();
+            for _ in 0..6 {
+                let (pipeline, _) = compiled("each | json").unwrap();
+                assert_eq!(pipeline.run(&record, &mut extracted), Verdict::Failed, "{kind}");
+                assert_eq!(extracted.error(), Some("LabelsTooLargeErr"));
+                assert!(extracted.error_details().unwrap().contains("LABELS_BYTES_MAX"));
+                let (pipeline, _) = compiled(r#"by (b_c) | json | b_c="1""#).unwrap();
+                assert_eq!(pipeline.run(&record, &mut extracted), Verdict::Kept, "{kind}");
+            }
+        }
+    }
+
     #[derive(Default)]
     struct Case {
         stream: Vec<(String, String)>,
@@ -554,7 +575,7 @@ mod tests {
                     (verdict, if is_dropped { "dropped".to_owned() } else { shown() })
                 };
                 let (verdict, shown) = run();
-                for _ in 0..2 {
+                for _ in 0..4 {
                     assert_eq!(run(), (verdict, shown.clone()), "{query}: pipelines share what is read of {line:?}");
                 }
                 let is_metric = !query.starts_with(['|', '!']);

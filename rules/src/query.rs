@@ -229,7 +229,7 @@ pub struct Origin {
 
 #[derive(Debug)]
 enum Kind {
-    Log(Streams),
+    Log(Box<Streams>),
     Metric {
         ranges: Ranges,
         node: Node,
@@ -246,7 +246,7 @@ impl Query {
         let kind = match &expr {
             ast::Expr::Log(log) => {
                 let When::Range { start, end, .. } = when else { return Err(QueryError::bad_data(LOG_INSTANT)) };
-                Kind::Log(Streams::new(log, start..end, &limits).map_err(unsupported)?)
+                Kind::Log(Box::new(Streams::new(log, start..end, &limits).map_err(unsupported)?))
             }
             ast::Expr::Metric(metric) => {
                 let mut ranges = Ranges::new(when, &limits);

@@ -1,4 +1,4 @@
-//! Records out of a Loki, by its query API, day by day and page by page.
+//! Records out of a Loki, by its query API, piece by piece and page by page.
 
 use std::time::Duration;
 
@@ -33,11 +33,18 @@ pub(super) fn read(
     let mut limit = PAGE_RECORDS_MAX;
     // Records of the time at which a page ends may be on the next one, too.
     let mut at_the_seam: Vec<OwnedEntry> = Vec::new();
-    let mut piece_end = end.min(start + PIECE);
+    let (mut piece, mut piece_max) = (PIECE, PIECE_MAX);
+    let mut piece_end = end.min(start + piece);
     loop {
         let page = match runtime.block_on(page(&client, url, arguments, start, piece_end, limit)) {
             Err(PageError::TooLarge) if limit > 1 => {
                 limit /= 2;
+                continue;
+            }
+            Err(PageError::Refused(_)) if piece > PIECE => {
+                piece /= 2;
+                piece_max = piece;
+                piece_end = end.min(start + piece);
                 continue;
             }
             Err(error) => return Err(format!("{url}: {}", error.message())),
@@ -59,8 +66,9 @@ pub(super) fn read(
             None => {
                 // No page holds a record of its end.
                 at_the_seam.clear();
+                piece = if count == 0 { piece_max.min(piece * 2) } else { PIECE };
                 start = piece_end;
-                piece_end = end.min(start + PIECE);
+                piece_end = end.min(start + piece);
             }
         }
     }
@@ -72,6 +80,8 @@ const ALL: &str = r#"{service_name=~".+"}"#;
 enum PageError {
     /// The answer is larger than one may be.
     TooLarge,
+    /// The query is one that Loki does not run, perhaps because it reaches over too long a time.
+    Refused(String),
     Other(String),
 }
 
@@ -79,7 +89,7 @@ impl PageError {
     fn message(self) -> String {
         match self {
             Self::TooLarge => "a single record is larger than an answer may be".to_owned(),
-            Self::Other(message) => message,
+            Self::Refused(message) | Self::Other(message) => message,
         }
     }
 }
@@ -143,7 +153,9 @@ async fn page(
         text => other(text),
     })?;
     if answer.status != StatusCode::OK {
-        return Err(other(format!("{}: {}", answer.status, answer.excerpt())));
+        let message = format!("{}: {}", answer.status, answer.excerpt());
+        let is_refused = answer.status == StatusCode::BAD_REQUEST;
+        return Err(if is_refused { PageError::Refused(message) } else { other(message) });
     }
     let response: Response =
         serde_json::from_slice(&answer.body).map_err(|error| other(format!("the answer is not Loki's: {error}")))?;
@@ -171,8 +183,11 @@ const PAGE_RECORDS_MAX: usize = 2000;
 /// How long a page may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is asked for at once: Loki refuses a query over more than its `max_query_length`, 30 days by default.
+/// What is asked for at once where there are records.
 const PIECE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is asked for at once at most, where there are none: Loki refuses a query over more than its `max_query_length`, 30 days by default.
+const PIECE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// How far back goes who does not say.
 const DEFAULT_SPAN: Duration = Duration::from_secs(24 * 60 * 60);

@@ -176,7 +176,8 @@ impl Expression {
         let start = self.text.len();
         self.text += &records.text;
         self.places.push((start..self.text.len(), records.span.clone()));
-        let comment_ends = if records.text.contains('#') { "\n" } else { "" };
+        let may_end_in_comment = records.text.contains('#') || records.text.contains("//");
+        let comment_ends = if may_end_in_comment { "\n" } else { "" };
         self.text += &format!("{comment_ends}{} [{}]", records.filter, format_duration(range));
         if !offset.is_zero() {
             self.text += &format!(" offset {}", format_duration(offset));

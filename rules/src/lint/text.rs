@@ -13,31 +13,37 @@ use crate::time::Timestamp;
 use crate::yaml::{self, Node, NodeKind};
 
 pub(super) fn lint(rule: &Rule, node: &Node, file_text: &str) -> Vec<Diagnostic> {
-    ["labels", "annotations"].into_iter().flat_map(|part| lint_part(rule, node, part, file_text)).collect()
+    ["labels", "annotations"].into_iter().flat_map(|part| lint_part(rule, node, part, file_text, None)).collect()
 }
 
 /// The labels that a group gives to all of its alerts; of what is wrong with one for several of them, the first is told.
 pub(super) fn lint_group(group: &RuleGroup, node: &Node, file_text: &str) -> Vec<Diagnostic> {
     let alerts = group.rules.iter().filter(|rule| rule.is_alert());
-    let mut warnings: Vec<Diagnostic> = alerts.flat_map(|rule| lint_part(rule, node, "labels", file_text)).collect();
+    let warnings = alerts.flat_map(|rule| lint_part(rule, node, "labels", file_text, Some(rule.name())));
+    let mut warnings: Vec<Diagnostic> = warnings.collect();
     warnings.sort_by_key(|warning| (warning.span.start, warning.code));
     warnings.dedup_by_key(|warning| (warning.span.start, warning.code));
     warnings
 }
 
-/// `node` is the rule, or its group.
-fn lint_part(rule: &Rule, node: &Node, part: &str, file_text: &str) -> Vec<Diagnostic> {
+/// `node` is the rule, or its group, which `told` says: the name of the rule for which it is. Where the rule gives a label of the group
+/// another value, the group's is none of its.
+fn lint_part(rule: &Rule, node: &Node, part: &str, file_text: &str, told: Option<&str>) -> Vec<Diagnostic> {
     let Some(Node { kind: NodeKind::Mapping(entries), .. }) = field(node, part) else { return Vec::new() };
     let kept = labels_of(&rule.expr);
     let mut warnings = Vec::new();
-    for (_, value) in entries {
+    for (name, value) in entries {
         let NodeKind::Scalar(text) = &value.kind else { continue };
+        if told.is_some() && !rule.labels.iter().any(|(own, own_value)| *own == name.name && own_value == text) {
+            continue;
+        }
         let Ok(template) = Template::parse(text) else { continue };
         let mut found = dropped(&template, kept.as_ref(), rule);
         found.extend(failing(&template, kept.as_ref()));
         let placed = |warning: Diagnostic| {
             let span = yaml::place(file_text, &value.span, text, warning.span.clone());
-            Diagnostic { span, ..warning }
+            let of_rule = told.map_or(String::new(), |rule| format!("for the alert `{rule}`: "));
+            Diagnostic { span, help: warning.help.map(|help| of_rule + &help), ..warning }
         };
         warnings.extend(found.into_iter().map(placed));
     }

@@ -233,8 +233,12 @@ impl Checker {
         }
     }
 
-    /// Compiles nothing: an expression is large before it is long. `span` is that of the string, quotes included.
+    /// Compiles nothing: an expression is large before it is long. `span` is that of the string, quotes included. Behind what is too
+    /// much nothing is looked at: of thousands it would take long.
     fn regex(&mut self, expression: &str, span: Span) {
+        if self.program_bytes > REGEX_PROGRAMS_BYTES_MAX {
+            return;
+        }
         match regexp::estimate(expression) {
             Ok(bytes) => self.count_program(bytes, span),
             Err(error) => {
@@ -244,11 +248,9 @@ impl Checker {
         }
     }
 
-    /// Only the first that is too much is told.
     fn count_program(&mut self, bytes: usize, span: Span) {
-        let fitted = self.program_bytes <= REGEX_PROGRAMS_BYTES_MAX;
         self.program_bytes += bytes;
-        if fitted && self.program_bytes > REGEX_PROGRAMS_BYTES_MAX {
+        if self.program_bytes > REGEX_PROGRAMS_BYTES_MAX {
             let message = format!(
                 "the programs of the regular expressions up to this one may need more than {REGEX_PROGRAMS_BYTES_MAX} \
                  bytes (`REGEX_PROGRAMS_BYTES_MAX`)"

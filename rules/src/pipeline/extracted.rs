@@ -22,22 +22,26 @@ pub struct Record<'e, E> {
     pub(super) logfmt: Shared<logfmt::ReadPairs>,
 }
 
-/// What a parser finds in the line as it came. The first pipeline that asks reads the line itself, only as far as it needs to; for all
-/// others it is read once, to its end.
+/// What a parser finds in the line as it came. The first pipelines that ask read the line themselves, each only as far as it needs to;
+/// for all others it is read once, to its end.
 #[derive(Debug)]
 pub(super) struct Shared<T> {
-    was_asked: Cell<bool>,
-    found: OnceCell<T>,
+    asked: Cell<u8>,
+    found: OnceCell<Option<T>>,
 }
 
 impl<T> Shared<T> {
     const fn new() -> Self {
-        Self { was_asked: Cell::new(false), found: OnceCell::new() }
+        Self { asked: Cell::new(0), found: OnceCell::new() }
     }
 
-    /// `None` for who asks first.
-    pub(super) fn get(&self, read: impl FnOnce() -> T) -> Option<&T> {
-        self.was_asked.replace(true).then(|| self.found.get_or_init(read))
+    /// `None` for who has to read the line itself: the first, and everybody where `read` gave nothing.
+    pub(super) fn get(&self, read: impl FnOnce() -> Option<T>) -> Option<&T> {
+        if self.asked.get() < OWN_READERS {
+            self.asked.set(self.asked.get() + 1);
+            return None;
+        }
+        self.found.get_or_init(read).as_ref()
     }
 }
 
@@ -71,15 +75,17 @@ impl<'e, E: LogEntry> Record<'e, E> {
     /// The value of a label that it came with. Metadata by the name of an index label is `name_extracted`.
     #[inline]
     fn label(&self, name: &str) -> Option<LabelValue<'e>> {
-        let clashing = |name: &str| {
-            let name = name.strip_suffix(DUPLICATE_SUFFIX)?;
-            self.entry.index_label(name).and_then(|_| self.entry.metadata(name))
-        };
-        self.entry.label(name).or_else(|| clashing(name))
+        self.entry.label(name).or_else(|| self.clashing(name))
     }
 
     fn has_label(&self, name: &str) -> bool {
-        self.entry.has_label(name) || self.label(name).is_some()
+        self.entry.has_label(name) || self.clashing(name).is_some()
+    }
+
+    /// The metadata of `name_extracted`, where `name` is an index label.
+    fn clashing(&self, name: &str) -> Option<LabelValue<'e>> {
+        let name = name.strip_suffix(DUPLICATE_SUFFIX)?;
+        self.entry.index_label(name).and_then(|_| self.entry.metadata(name))
     }
 }
 
@@ -89,6 +95,8 @@ pub struct Extracted {
     /// Whether a stage has done anything: where all only filter, the record is as it came.
     is_touched: bool,
     text: String,
+    /// Bytes of the labels that were set, or were to be set: at most [`LABELS_BYTES_MAX`], else the rest is left out.
+    label_bytes: usize,
     labels: Vec<Label>,
     /// Where each label is, once there are more than [`SCANNED_LABELS`]: a line of 1 MiB can hold 100,000.
     index: Option<Box<Index>>,
@@ -206,6 +214,7 @@ impl Extracted {
         }
         self.is_touched = false;
         self.text.clear();
+        self.label_bytes = 0;
         self.labels.clear();
         self.index = None;
         self.has_line = false;
@@ -250,11 +259,15 @@ impl Extracted {
         self.has_line = true;
     }
 
-    /// Sets a label to what `write` appends.
+    /// Sets a label to what `write` appends; fails where the labels become too large.
     pub(super) fn set(&mut self, pipeline: &Pipeline, name: &str, write: impl FnOnce(&mut String)) {
         self.is_touched = true;
         let start = self.text.len();
         write(&mut self.text);
+        self.count_bytes(name.len() + self.text.len() - start);
+        if self.is_full() {
+            return self.text.truncate(start);
+        }
         let value = Some(start..self.text.len());
         match self.position(name) {
             Some(at) => {
@@ -270,6 +283,20 @@ impl Extracted {
                 self.required_set += usize::from(pipeline.requires(name));
             }
         }
+    }
+
+    /// Counts bytes of a label. In nested JSON each name holds those around it, and a short line comes to very much text.
+    fn count_bytes(&mut self, bytes: usize) {
+        self.label_bytes += bytes;
+        if self.is_full() {
+            let details = format!("the line's labels have more than {LABELS_BYTES_MAX} bytes (`LABELS_BYTES_MAX`)");
+            self.fail("LabelsTooLargeErr", Some(Cow::Owned(details)));
+        }
+    }
+
+    /// Whether no further label can be set.
+    const fn is_full(&self) -> bool {
+        self.label_bytes > LABELS_BYTES_MAX
     }
 
     pub(super) fn delete(&mut self, name: &str) {
@@ -383,7 +410,12 @@ impl<E: LogEntry> Sink<'_, '_, E> {
     /// Sets a label to what `write` appends, unless nobody asks for it or a stage has set it before; a name that the record
     /// came with becomes `name_extracted`.
     pub(super) fn add(&mut self, name: &str, write: impl FnOnce(&mut String)) -> Result<(), Stop> {
-        let Some(name) = self.name_for(name) else { return Ok(()) };
+        let Some(name) = self.name_for(name) else {
+            if self.pipeline.required.is_none() {
+                self.extracted.count_bytes(name.len()); // it was compared with all of the other's
+            }
+            return Ok(());
+        };
         self.extracted.set(self.pipeline, &name, write);
         if self.pipeline.drops_early(self.record, self.extracted, &name) { Err(Stop::Dropped) } else { Ok(()) }
     }
@@ -417,8 +449,9 @@ impl<E: LogEntry> Sink<'_, '_, E> {
         }
     }
 
+    /// Whether a parser need not read on: all is there, or too much.
     pub(super) fn is_complete(&self) -> bool {
-        self.extracted.has_all_of(self.pipeline)
+        self.extracted.has_all_of(self.pipeline) || self.extracted.is_full()
     }
 }
 
@@ -442,6 +475,12 @@ pub(super) fn push_label_name(out: &mut String, key: &str) {
 
 /// Behind a name that the record came with already.
 pub(super) const DUPLICATE_SUFFIX: &str = "_extracted";
+
+/// Bytes of the names and values that stages set for one record.
+const LABELS_BYTES_MAX: usize = 16 << 20;
+
+/// So many pipelines read a line themselves: many stop early, and a shared reading does not.
+const OWN_READERS: u8 = 3;
 
 /// So many labels are found by looking at each.
 const SCANNED_LABELS: usize = 32;

@@ -65,9 +65,8 @@ fn begins_ipv4(text: &[u8]) -> bool {
 
 fn begins_ipv6(text: &[u8]) -> bool {
     match text {
-        [b':', b':', next, _, _, ..] => next.is_ascii_hexdigit(),
-        [_, _, _, _, _, ..] => (1..=4).any(|len| text[len] == b':' && text[..len].iter().all(u8::is_ascii_hexdigit)),
-        _ => false, // Loki does not look at what is shorter
+        [b':', b':', next, ..] => next.is_ascii_hexdigit(),
+        _ => (1..=4).any(|len| text.get(len) == Some(&b':') && text[..len].iter().all(u8::is_ascii_hexdigit)),
     }
 }
 
@@ -86,7 +85,9 @@ mod tests {
         assert_eq!(inside("2001:db8::/32", "[2001:db8::1]"), Some(true));
         assert_eq!(inside("2001:db8::/32", "10.0.0.1"), Some(false));
         assert_eq!(inside("::1", "::1 up"), Some(true));
-        assert_eq!(inside("::1", "::1"), Some(false), "Loki passes over addresses that are so short and stand last");
+        assert_eq!(inside("::1", "::1"), Some(true));
+        assert_eq!(inside("::1", "vpn connected to ::1"), Some(true));
+        assert_eq!(inside("a::", "a::"), Some(true));
         assert_eq!(inside("fe80::/10", "FE80::1 up"), Some(true));
         for wrong in ["10.0.0.0/33", "x", "10.0.0.9-10.0.0.1", "1.1.1.1-::1", "10.0.0.0/08", "10.0.0.1 - 10.0.0.2"] {
             assert_eq!(IpRange::parse(wrong), None, "{wrong}");

@@ -97,9 +97,11 @@ fn push_key(name: &mut String, key: &str) {
 }
 
 /// The fields of a line, for all pipelines that ask for some: what [`object`] comes to, one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fields {
     text: String,
+    /// What may still be added to the text.
+    budget: usize,
     items: Vec<Item>,
 }
 
@@ -115,49 +117,62 @@ enum Item {
 }
 
 impl Fields {
-    fn read(line: &str) -> Self {
-        let mut fields = Self::default();
-        if let Err(malformed) = fields.object(line, &mut String::new(), 0) {
-            fields.items.push(Item::Malformed(malformed));
-        }
-        fields
+    /// `None` where they are much longer than the line, as each name holds those around it: who reads the line itself need not
+    /// keep them all.
+    fn read(line: &str) -> Option<Self> {
+        let mut fields = Self { text: String::new(), budget: 4 * line.len() + (64 << 10), items: Vec::new() };
+        fields.object(line, &mut String::new(), 0)?;
+        Some(fields)
     }
 
-    fn object(&mut self, text: &str, name: &mut String, depth: usize) -> Result<(), Malformed> {
-        for entry in Entries::new(text)? {
-            let (key, value) = entry?;
+    /// `None` where the budget is spent.
+    fn object(&mut self, text: &str, name: &mut String, depth: usize) -> Option<()> {
+        let entries = match Entries::new(text) {
+            Ok(entries) => entries,
+            Err(malformed) => return self.malformed(malformed),
+        };
+        for entry in entries {
+            let (key, value) = match entry {
+                Ok(entry) => entry,
+                Err(malformed) => return self.malformed(malformed),
+            };
             let len = name.len();
             push_key(name, &key);
             match value.kind {
-                Kind::Object => self.inner(value.raw, name, depth),
+                Kind::Object => self.inner(value.raw, name, depth)?,
                 Kind::String | Kind::Number | Kind::Bool if !name.is_empty() => {
                     let is_nameless = depth > 0 && key.trim().is_empty();
-                    let (name, value) = (self.keep(name), self.keep(&value.text()));
+                    let (name, value) = (self.keep(name)?, self.keep(&value.text())?);
                     self.items.push(Item::Value { name, value, is_nameless });
                 }
                 _ => {}
             }
             name.truncate(len);
         }
-        Ok(())
+        Some(())
     }
 
-    fn inner(&mut self, raw: &str, name: &mut String, depth: usize) {
+    fn malformed(&mut self, malformed: Malformed) -> Option<()> {
+        self.items.push(Item::Malformed(malformed));
+        Some(())
+    }
+
+    fn inner(&mut self, raw: &str, name: &mut String, depth: usize) -> Option<()> {
         let at = self.items.len();
-        let kept = self.keep(name);
+        let kept = self.keep(name)?;
         self.items.push(Item::Object { name: kept.clone(), behind: at });
-        if depth < NESTING_MAX
-            && let Err(malformed) = self.object(raw, name, depth + 1)
-        {
-            self.items.push(Item::Malformed(malformed));
+        if depth < NESTING_MAX {
+            self.object(raw, name, depth + 1)?;
         }
         self.items[at] = Item::Object { name: kept, behind: self.items.len() };
+        Some(())
     }
 
-    fn keep(&mut self, text: &str) -> Range<usize> {
+    fn keep(&mut self, text: &str) -> Option<Range<usize>> {
+        self.budget = self.budget.checked_sub(text.len())?;
         let start = self.text.len();
         push_valid(&mut self.text, text);
-        start..self.text.len()
+        Some(start..self.text.len())
     }
 
     fn add_to<E: LogEntry>(&self, sink: &mut Sink<'_, '_, E>) -> Result<(), Halt> {
@@ -444,6 +459,16 @@ mod tests {
         assert_eq!(values(line), ("a=1.50 b.c=x\ny b.d.e=true f=[1, {\"g\": 2}] h=".to_owned(), true));
         assert_eq!(values("{}"), (String::new(), true));
         assert_eq!(values(r#"{"\u00e9\"": "\ud83d\ude00"}"#), ("é\"=😀".to_owned(), true));
+    }
+
+    #[test]
+    fn what_is_read_for_all_is_not_much_longer_than_the_line() {
+        let kept = |leaves: usize| {
+            let line = format!(r#"{{"{}":{{{}"b":1}}}}"#, "n".repeat(1_000), r#""a":1,"#.repeat(leaves));
+            Fields::read(&line).map(|fields| fields.items.len())
+        };
+        assert_eq!(kept(10), Some(12));
+        assert_eq!(kept(10_000), None);
     }
 
     proptest! {

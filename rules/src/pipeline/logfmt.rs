@@ -29,7 +29,7 @@ impl LogfmtStage {
             return true;
         }
         let shared = sink.extracted.untouched(sink.record);
-        let result = match shared.and_then(|record| record.logfmt.get(|| ReadPairs::read(record.line()))) {
+        let result = match shared.and_then(|record| record.logfmt.get(|| Some(ReadPairs::read(record.line())))) {
             Some(read) => self.add(&mut read.source(), sink),
             None => {
                 let Sink { record, pipeline, extracted } = sink;
