@@ -117,6 +117,7 @@ fn json(answer: &Result<Answer, QueryError>) -> String {
 fn table(answer: &Answer) -> String {
     let rows = match answer {
         Answer::Scalar(point) => return format!("{}\n", value_text(point.value)),
+        Answer::Vector(series) if series.is_empty() => return NOTHING.to_owned(),
         Answer::Vector(series) => return columns(series.iter().map(vector_row).collect()),
         Answer::Streams(streams) => streams
             .iter()
@@ -136,8 +137,11 @@ fn table(answer: &Answer) -> String {
             })
             .collect(),
     };
-    rows.join("\n")
+    if rows.is_empty() { NOTHING.to_owned() } else { rows.join("\n") }
 }
+
+/// What a table without rows shows.
+const NOTHING: &str = "nothing\n";
 
 fn vector_row(series: &Series) -> (String, String) {
     (series.labels.to_string(), value_text(series.points[0].value))
@@ -263,7 +267,6 @@ mod tests {
                 false => &["--at", "2026-11-24T18:05:00Z"],
             };
             let (answer, _) = run(records, &[times, &["--format", "table", expr]].concat());
-            let answer = if answer.is_empty() { "nothing\n".to_owned() } else { answer };
             assert!(std::env::var_os("UPDATE").is_some() || answer == told, "{expr}\n{answer}");
             updated.push_str(&format!("```logql\n{expr}\n```\n\n```text\n{answer}```\n{behind}"));
             count += 1;

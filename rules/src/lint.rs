@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::ast::{BinaryExpr, MetricExpr, MetricKind, RangeAggregation, RangeOp, Span, StageKind, VectorOp};
+use crate::logql::check::takes_grouping;
 use crate::otlp_labels::{LabelConfig, label_name};
 use crate::rule_file::{Rule, RuleFile};
 use crate::yaml::{self, Node, NodeKind};
@@ -185,6 +186,12 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
                 vector.op,
                 VectorOp::Topk | VectorOp::Bottomk | VectorOp::ApproxTopk | VectorOp::Sort | VectorOp::SortDesc
             );
+            if let (VectorOp::Sum, MetricKind::Range(range)) = (vector.op, &vector.expr.kind)
+                && takes_grouping(range.op)
+                && makes_many_series(range)
+            {
+                sum_of_single_records(range, found);
+            }
             lint_metric(&vector.expr, is_folded || !keeps_series, is_index_label, found);
         }
         MetricKind::Binary(binary) => {
@@ -209,7 +216,19 @@ fn no_grouping(range: &RangeAggregation, found: &mut Found) {
     let message = format!("`{}` without grouping makes a series of every label, `trace_id` among them", range.op);
     let warning = Diagnostic::warning(codes::NO_GROUPING, 0..0, message)
         .label("one series for nearly every record")
-        .help(format!("write `sum by (service_name) ({range})`, or group by what the alert is about"));
+        .help(match takes_grouping(range.op) {
+            true => format!("write `{range} by (service_name)`, or group by what the alert is about"),
+            false => format!("write `sum by (service_name) ({range})`, or group by what the alert is about"),
+        });
+    found.push(range.op_span, warning);
+}
+
+fn sum_of_single_records(range: &RangeAggregation, found: &mut Found) {
+    let message =
+        format!("`sum` adds up the `{}` of series that are a record each: it tells how many there are", range.op);
+    let warning = Diagnostic::warning(codes::NO_GROUPING, 0..0, message)
+        .label("one series for nearly every record")
+        .help(format!("write `{range} by (service_name)`: the function groups by itself"));
     found.push(range.op_span, warning);
 }
 

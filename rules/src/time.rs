@@ -195,6 +195,9 @@ impl fmt::Display for DurationError {
                 write!(f, "the units of `{text}` are not in order: write them like `1h30m`, longest first")
             }
             Self::TooLong(text) => write!(f, "`{text}` is longer than 292 years"),
+            Self::Malformed(text) if text.starts_with("$__") => {
+                write!(f, "`{text}` is filled in by Grafana's panels; a rule says itself how far it looks back: `5m`")
+            }
             Self::Malformed(text) => write!(f, "`{text}` is not a duration: write one like `30s` or `1h30m`"),
         }
     }

@@ -47,7 +47,7 @@ impl Explainer<'_> {
             };
             let _ = writeln!(out, "  {since}  {} value {}", alert.labels, value_text(alert.value));
         }
-        if standing.alerts.is_empty() {
+        if standing.alerts.is_empty() && standing.warming_until.is_none() {
             let _ = writeln!(out, "  inactive: {}", self.why_inactive());
         }
         for stage in self.backtest.failing_stages() {

@@ -9,6 +9,12 @@ pub(super) fn lint(log: &LogExpr, is_index_label: &impl Fn(&str) -> bool, found:
     for matcher in log.selector.matchers.iter().filter(|matcher| !is_index_label(&matcher.name)) {
         found.push(matcher.span, not_index_label(matcher));
     }
+    for matcher in log.selector.matchers.iter().filter(|matcher| is_dashboard_variable(&matcher.value)) {
+        let message =
+            format!("`{}` is a variable of a Grafana dashboard: in a rule nothing takes its place", matcher.value);
+        let warning = Diagnostic::warning(codes::NEVER_FIRES, 0..0, message).label("no label has this value");
+        found.push(matcher.value_span, warning.help("write the value itself, or `=~\".+\"` and group by the label"));
+    }
     let is_filtered = log.stages.iter().any(|stage| filters(&stage.kind));
     if log.selector.matchers.iter().all(matches_all) && !is_filtered {
         let warning = Diagnostic::warning(codes::MATCHES_ALL, 0..0, "the selector matches every record there is");
@@ -31,6 +37,12 @@ fn not_index_label(matcher: &LabelMatcher) -> Diagnostic {
     Diagnostic::warning(codes::NOT_INDEX_LABEL, 0..0, message)
         .label(label)
         .help(format!("ask behind the selector: `{{...}} | {matcher}`"))
+}
+
+/// `$service`, `${service}`, `${service:regex}`; in a regular expression a `$` stands at the end.
+fn is_dashboard_variable(value: &str) -> bool {
+    let name = value.strip_prefix('$').map(|name| name.strip_prefix('{').unwrap_or(name));
+    name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
 }
 
 /// Whether the matcher lets pass whatever has the label.

@@ -367,7 +367,7 @@ pub(crate) fn matches_empty(matcher: &LabelMatcher) -> bool {
 }
 
 /// Functions over numbers that Loki groups by themselves.
-const fn takes_grouping(op: RangeOp) -> bool {
+pub(crate) const fn takes_grouping(op: RangeOp) -> bool {
     use RangeOp::*;
     matches!(
         op,

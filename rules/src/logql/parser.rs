@@ -494,7 +494,11 @@ impl Parser<'_> {
         }
         let labels = self.list(|parser| parser.word("a label"))?;
         if !self.take_symbol(")") {
-            return Err(self.unexpected("`,` or `)`"));
+            let diagnostic = self.unexpected("`,` or `)`");
+            return Err(match self.peek() {
+                TokenKind::Symbol(".") => diagnostic.help("labels have `_` in the place of `.`").into(),
+                _ => diagnostic,
+            });
         }
         Ok(labels)
     }
