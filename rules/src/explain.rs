@@ -11,14 +11,16 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::backtest::{Backtest, Event};
+use crate::detect::Gate;
 use crate::engine::AlertingStatus;
 use crate::labels::Labels;
 use crate::logql::ast::{
-    LabelMatcher, LogRange, MetricExpr, MetricKind, RangeAggregation, RangeOp, StageKind, VectorAggregation, VectorOp,
+    LabelMatcher, LogRange, MetricExpr, MetricKind, RangeAggregation, RangeOp, StageKind, VectorAggregation,
 };
 use crate::otlp_labels::LabelConfig;
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::pipeline::{Extracted, Pipeline, Record, Unsupported, Verdict};
+use crate::plan::sum_of_sums;
 use crate::query::answer::Answer;
 use crate::query::records::{OwnedEntry, from_otlp};
 use crate::query::{Limits, Query, When};
@@ -26,6 +28,7 @@ use crate::rule_file::Rule;
 use crate::time::{Received, Timestamp};
 use crate::transition::{Alert, AlertState, Transition};
 use crate::vector::LabelSet;
+use crate::vector::node::counts_by_sum;
 use detector::Gated;
 
 pub(crate) use detector::without_keys;
@@ -211,12 +214,14 @@ impl RangeWatch {
         let matcher = |matcher: &LabelMatcher| Ok((matcher.name.clone(), TextMatcher::compile(matcher)?));
         let matchers = log.selector.matchers.iter().map(matcher).collect::<Result<_, Unsupported>>()?;
         let selector = Step::new(text(log.selector.span), Pipeline::compile(&[], None)?, matchers);
-        let due = if read.line { log.stages.clone() } else { Pipeline::without_idle(&log.stages) };
+        let is_read =
+            read.line || matches!(rule.detect.as_ref().and_then(|d| d.gate.as_ref()), Some(Gate::NewPattern(_)));
+        let due = if is_read { log.stages.clone() } else { Pipeline::without_idle(&log.stages) };
         let whole = Pipeline::compile(&due, read.wanted.as_deref())?;
         let mut steps = vec![selector];
         for stage in &log.stages {
             let up_to = due.partition_point(|other| other.span.start <= stage.span.start);
-            steps.push(Step::new(text(stage.span), Pipeline::compile(&due[..up_to], whole.required())?, Vec::new()));
+            steps.push(Step::new(text(stage.span), Pipeline::compile_part(&due[..up_to], &whole)?, Vec::new()));
         }
         let end = Timestamp(at.0.saturating_sub(range.offset));
         Ok(Self {
@@ -305,7 +310,15 @@ fn collect_reads<'e>(expr: &'e MetricExpr, sum: Option<&VectorAggregation>, read
         }
         MetricKind::Variants { of, .. } => add(Read { range: of, wanted: None, line: true }),
         MetricKind::Vector(vector) => {
-            collect_reads(&vector.expr, (vector.op == VectorOp::Sum).then_some(vector), reads);
+            let joined = sum_of_sums(vector);
+            let mut inside = &*vector.expr;
+            while joined.is_some()
+                && let MetricKind::Vector(inner) = &inside.kind
+            {
+                inside = &inner.expr;
+            }
+            let sum = joined.as_ref().unwrap_or(vector);
+            collect_reads(inside, Some(sum).filter(|sum| counts_by_sum(sum)), reads);
         }
         MetricKind::LabelReplace { expr, .. } => collect_reads(expr, None, reads),
         MetricKind::Binary(binary) => {
@@ -319,10 +332,10 @@ fn collect_reads<'e>(expr: &'e MetricExpr, sum: Option<&VectorAggregation>, read
 /// The labels by which records are grouped, and the one that is unwrapped.
 fn wanted(aggregation: &RangeAggregation, sum: Option<&VectorAggregation>) -> Option<Vec<String>> {
     let grouping = sum.map_or(aggregation.grouping.as_ref(), |sum| sum.grouping.as_ref());
-    let is_one_series = sum.is_some() || aggregation.op == RangeOp::AbsentOverTime;
     let names = match grouping.map(|grouping| LabelSet::from(Some(grouping))) {
+        _ if aggregation.op == RangeOp::AbsentOverTime => Vec::new(),
         Some(LabelSet::Only(names)) => names,
-        None if is_one_series => Vec::new(),
+        None if sum.is_some() => Vec::new(),
         _ => return None,
     };
     let unwrapped = aggregation.range.log.stages.iter().filter_map(|stage| match &stage.kind {

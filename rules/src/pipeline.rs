@@ -53,6 +53,8 @@ pub struct Pipeline {
     severity_mask: u32,
     /// The labels that parsers extract; all where it is `None`.
     required: Option<Vec<String>>,
+    /// Whether records are grouped by labels, which keeps parsers from asking filters.
+    is_grouped: bool,
     /// Filters that a parser asks as soon as it has set the label; `None` lets all pass.
     early: Vec<(String, Option<Arc<LabelFilter>>)>,
     /// Whether a record on which a parser fails counts.
@@ -125,9 +127,11 @@ impl Pipeline {
         stages.iter().enumerate().filter(|(at, _)| !is_idle(*at)).map(|(_, stage)| stage.clone()).collect()
     }
 
-    /// The labels that parsers extract; all where it is `None`.
-    pub(crate) fn required(&self) -> Option<&[String]> {
-        self.required.as_deref()
+    /// The first stages of a pipeline, that run as they do in it.
+    pub(crate) fn compile_part(stages: &[ast::Stage], whole: &Self) -> Result<Self, Unsupported> {
+        let mut part = Self::compile(stages, whole.required.as_deref())?;
+        part.early = if whole.is_grouped { Vec::new() } else { part.early_filters() };
+        Ok(part)
     }
 
     fn compile_ordered(ordered: &[&ast::Stage], wanted: Option<&[String]>) -> Result<Self, Unsupported> {
@@ -136,6 +140,7 @@ impl Pipeline {
             places: Vec::new(),
             severity_mask: u32::MAX,
             required: None,
+            is_grouped: false,
             early: Vec::new(),
             keeps_parser_errors: false,
         };
@@ -149,8 +154,8 @@ impl Pipeline {
             required.extend(wanted.iter().cloned());
             pipeline.required = Some(with_originals(required));
         }
-        let is_grouped = wanted.is_some_and(|wanted| !wanted.is_empty());
-        if !is_grouped && ordered.iter().any(|stage| is_parser(&stage.kind)) {
+        pipeline.is_grouped = wanted.is_some_and(|wanted| !wanted.is_empty());
+        if !pipeline.is_grouped && ordered.iter().any(|stage| is_parser(&stage.kind)) {
             pipeline.early = pipeline.early_filters();
         }
         pipeline.keeps_parser_errors = pipeline.required.iter().flatten().any(|name| name == ERROR_LABEL);

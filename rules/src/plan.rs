@@ -32,6 +32,7 @@ use crate::vector::{self, LabelSet};
 use crate::window::bucket;
 pub(crate) use dispatch::Dispatch;
 pub(crate) use doubt::{Doubt, Need};
+pub(crate) use lower::sum_of_sums;
 
 /// How the engine judges; every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

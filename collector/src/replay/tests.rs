@@ -94,22 +94,46 @@ fn an_explanation_for_programs_says_the_same() {
     assert_eq!(range["content"], serde_json::json!({}), "what failed is not counted");
 }
 
-/// A sum without grouping asks a parser for nothing: it does not run, and cannot fail.
+/// What stages extract, and which of them run, hangs on who reads them. Told are the last stage, and how many records it left and failed on.
 #[test]
 fn the_stages_are_explained_as_the_rule_runs_them() {
     let folder = tempfile::tempdir().unwrap();
-    let rules = "groups: [{name: g, rules: [{alert: A, expr: 'sum(count_over_time({app=\"a\"} | json [1m])) > 0'}]}]";
-    fs::write(folder.path().join("rules.yaml"), rules).unwrap();
-    fs::write(folder.path().join("push"), push(0, "plain")).unwrap();
-    let told = explained(folder.path(), &["A", "--rules", "rules.yaml", "--from", "push", "--format", "json"]);
-    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    let range = &told[0]["ranges"][0];
-    let none = serde_json::json!({"all": 0, "in_window": 0});
-    assert_eq!((&range["steps"][1]["step"], &range["steps"][1]["failed"]), (&"| json".into(), &none));
-    assert_eq!(
-        range["content"]["{app=\"a\", service_name=\"a\"}"][0],
-        serde_json::json!({"time": "2025-11-24T16:00:00Z", "line": "plain"})
-    );
+    for (rule, line, left, failed) in [
+        // A sum without grouping asks a parser for nothing: it does not run, and cannot fail.
+        (r#"expr: 'sum(count_over_time({app="a"} | json [1m])) > 0'"#, "plain", 1, 0),
+        (r#"expr: 'sum by (b) (count_over_time({app="a"} | json [1m])) > 0'"#, "plain", 1, 1),
+        (r#"expr: 'sum by (b) (absent_over_time({app="a"} | json [1m])) > 0'"#, "plain", 1, 0),
+        // A parser asks filters at once, also those behind what sets the label anew; where records are grouped it does not.
+        (
+            r#"expr: 'sum(count_over_time({app="a"} | json | label_format n="1" | n="1" | z="" [1m])) > 0'"#,
+            r#"{"n": 3}"#,
+            0,
+            0,
+        ),
+        (
+            r#"expr: 'sum by (b) (count_over_time({app="a"} | json | label_format n="1" | n="1" | z="" [1m])) > 0'"#,
+            r#"{"n": 3}"#,
+            1,
+            0,
+        ),
+        // Two sums of counts are one; what is no sum of its own reads all labels.
+        (r#"expr: 'sum by (b) (sum by (b, c) (count_over_time({app="a"} | json [1m]))) > 0'"#, r#"{"b": 1, x"#, 1, 0),
+        (r#"expr: 'sum(max_over_time({app="a"} | json | unwrap b [1m])) > 0'"#, r#"{"b": 1, x"#, 1, 1),
+        // Patterns are those of the line as it was formatted.
+        (r#"expr: 'sum(count_over_time({app="a"} | line_format "{{ div 1 0 }}" [1m])) > 0'"#, "plain", 1, 0),
+        (r#"detect: {new_pattern: {where: '{app="a"} | line_format "{{ div 1 0 }}"'}}"#, "plain", 1, 1),
+    ] {
+        fs::write(folder.path().join("rules.yaml"), format!("groups: [{{name: g, rules: [{{alert: A, {rule}}}]}}]"))
+            .unwrap();
+        fs::write(folder.path().join("push"), push(0, &line.replace('"', "\\\""))).unwrap();
+        let told = explained(folder.path(), &["A", "--rules", "rules.yaml", "--from", "push", "--format", "json"]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap_or_else(|_| panic!("{rule}: {told}"));
+        let range = &told[0]["ranges"][0];
+        let last = range["steps"].as_array().unwrap().last().unwrap();
+        assert_eq!((&last["left"]["all"], &last["failed"]["all"]), (&left.into(), &failed.into()), "{rule}: {range}");
+        let content = if left > failed { 1 } else { 0 };
+        assert_eq!(range["content"].as_object().unwrap().len(), content, "{rule}: what failed is not counted");
+    }
 }
 
 /// A detector's expression holds where nothing is new, or nothing followed: that is what is said then.

@@ -553,7 +553,7 @@ fn wanted_labels<'a>(feeds: impl Iterator<Item = &'a Feed>) -> Option<Vec<String
 
 /// A sum over sums of counts as one sum, which records can only make larger. Of counts alone: they are whole numbers, so that it does not
 /// matter in which order they are added up.
-fn sum_of_sums(aggregation: &VectorAggregation) -> Option<VectorAggregation> {
+pub(crate) fn sum_of_sums(aggregation: &VectorAggregation) -> Option<VectorAggregation> {
     let MetricKind::Vector(inner) = &aggregation.expr.kind else { return None };
     let inner = sum_of_sums(inner).unwrap_or_else(|| inner.clone());
     let counts = match &inner.expr.kind {

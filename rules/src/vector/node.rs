@@ -98,11 +98,7 @@ impl<L> Node<L> {
         let simplified = to.simplified(aggregation);
         let aggregation = simplified.as_ref().unwrap_or(aggregation);
         match &aggregation.expr.kind {
-            MetricKind::Range(range)
-                if aggregation.op == VectorOp::Sum && range.grouping.is_none() && adds(range.op) =>
-            {
-                to.range(range, Some(aggregation))
-            }
+            MetricKind::Range(range) if counts_by_sum(aggregation) => to.range(range, Some(aggregation)),
             _ => Ok(Self::aggregate(aggregation, Self::lower(&aggregation.expr, to)?)),
         }
     }
@@ -185,6 +181,12 @@ fn of_variant(element: Element, index: usize) -> Element {
     let index = index.to_string();
     let labels = Labels::new(element.labels.iter().chain([(VARIANT_LABEL, index.as_str())]));
     Element { labels, ..element }
+}
+
+/// Whether it is a sum whose labels tell the series of the range aggregation in it apart from the start.
+pub(crate) fn counts_by_sum(aggregation: &VectorAggregation) -> bool {
+    let MetricKind::Range(range) = &aggregation.expr.kind else { return false };
+    aggregation.op == VectorOp::Sum && range.grouping.is_none() && adds(range.op)
 }
 
 /// Whether a sum over the function's series is the function over the sum's.
