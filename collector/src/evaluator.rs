@@ -189,7 +189,7 @@ impl Evaluator {
 
     /// Where something was due and nothing was written, nothing could be, as on a full disk: what came meanwhile was refused.
     fn look_for_gap(&mut self, frame: &Frame) {
-        let due = self.engine.poll_timeout().filter(|due| *due > self.clock);
+        let due = self.engine.poll_timeout().filter(|due| *due > self.heard);
         if let Some(due) = due.filter(|due| frame.received.since(*due) > GAP_MIN) {
             self.handle_gap(due, frame.received);
         }
@@ -206,6 +206,7 @@ impl Evaluator {
 
     /// A frame that this version cannot read leaves the rules as they are: it was checked before it was appended.
     fn handle_rules(&mut self, frame: &Frame) {
+        self.look_for_gap(frame);
         let now = frame.received;
         match RuleSet::from_bytes(&frame.payload).and_then(|rules| Ok((rules.compile()?, rules))) {
             Ok((compiled, rules)) => {

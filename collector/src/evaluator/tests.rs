@@ -231,6 +231,9 @@ fn a_timer_that_is_told_of_late_is_the_end_of_a_gap() {
         evaluator.handle_frame(&frame(in_time, kind, Bytes::new()));
         assert_eq!(evaluator.last_gap(), None);
         let due = evaluator.engine.poll_timeout().unwrap();
+        let outcome = Outcome { key: "of another".to_owned(), delivered: true, reason: String::new() };
+        let written_first = frame(in_time + 599 * SECOND, FrameKind::Outcome, outcome.to_bytes().into());
+        evaluator.handle_frame(&written_first);
         evaluator.handle_frame(&frame(in_time + 600 * SECOND, kind, Bytes::new()));
         let gap = evaluator.last_gap().unwrap();
         assert_eq!((gap.from, gap.until), (due, evaluator.clock()));

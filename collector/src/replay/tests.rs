@@ -213,6 +213,36 @@ fn a_collectors_own_log_is_replayed() {
     assert_eq!(outcome.run.episodes[0].fired_at, Timestamp(1_764_000_002_000_000_000));
 }
 
+#[test]
+fn a_time_at_which_nobody_listened_is_explained_by_what_came_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("rules.yaml"), SILENT).unwrap();
+    let clock = ManualClock::at(Timestamp(1_764_000_000_000_000_000));
+    let log = DataDir::open(&folder.path().join("data")).unwrap();
+    let metrics = wal::Metrics::register(&mut prometheus_client::registry::Registry::default());
+    let wal = Wal::open(&log, "logs", WalConfig::default(), clock.clone(), &metrics).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (kind, payload) in [(FrameKind::Batch, refusal(clock.now())), (FrameKind::Started, Vec::new())] {
+        let frame = NewFrame { kind, hash: 0, event_span: None, records: 0, payload: payload.into() };
+        runtime.block_on(wal.append(frame)).unwrap();
+        clock.advance(Duration::from_secs(600));
+    }
+    wal.close();
+    drop((wal, log));
+    let at = ["--at", "2025-11-24T16:05:00Z"];
+    let told =
+        explained(folder.path(), &[&["Silent", "--rules", "rules.yaml", "--from", "data"][..], &at[..]].concat());
+    assert!(told.contains("warming until 2025-11-24T16:11:00Z") && !told.contains("firing since"), "{told}");
+}
+
+const SILENT: &str = r#"
+groups:
+  - name: shop
+    rules:
+      - alert: Silent
+        expr: absent_over_time({service_name="shop"} [1m])
+"#;
+
 fn refusal(at: Timestamp) -> Vec<u8> {
     let resource = encode::resource([("service.name", AnyValue::String("shop"))]);
     let mut request = Vec::new();
