@@ -17,7 +17,7 @@ use std::time::Duration;
 use watchbell_rules::alerting::config::PolicyConfig;
 use watchbell_rules::backtest::Backtest;
 use watchbell_rules::backtest::episodes::{Changes, Episodes, Run};
-use watchbell_rules::backtest::failing::FailingStage;
+use watchbell_rules::backtest::failing::{FailingStage, Unselecting};
 use watchbell_rules::diagnostic::Diagnostic;
 use watchbell_rules::plan::{EngineConfig, Plan};
 use watchbell_rules::rule_file::{self, RuleFile};
@@ -56,6 +56,8 @@ struct Outcome {
     against: Option<Run>,
     /// Of both versions of the rules, each once.
     failing_stages: Vec<FailingStage>,
+    /// Of the rules, not of those that they are compared with.
+    unselecting: Option<Unselecting>,
 }
 
 impl Outcome {
@@ -94,6 +96,7 @@ fn run(arguments: &ReplayArguments, clock: &SharedClock) -> Result<Outcome, Stri
     })?;
     progress.finish();
     let took = clock.monotonic().saturating_sub(began);
+    let unselecting = lanes.first().and_then(|lane| lane.backtest.unselecting());
     let mut failing_stages: Vec<FailingStage> = Vec::new();
     let mut runs = lanes.into_iter().map(|lane| {
         let (run, failing) = lane.finish(end);
@@ -106,7 +109,7 @@ fn run(arguments: &ReplayArguments, clock: &SharedClock) -> Result<Outcome, Stri
     });
     let (run, against) = (runs.next().unwrap_or_default(), runs.next());
     let start = Timestamp(start.0 + 1); // of the first record
-    Ok(Outcome { records, start, end, took, run, against, failing_stages })
+    Ok(Outcome { records, start, end, took, run, against, failing_stages, unselecting })
 }
 
 /// What rules are judged and paged by.

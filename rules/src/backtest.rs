@@ -42,7 +42,7 @@ use crate::engine::{Engine, Output};
 use crate::plan::Plan;
 use crate::time::{Received, Timestamp};
 use crate::transition::{Sample, Transition};
-use failing::{FailingStage, Tallies};
+use failing::{FailingStage, Tallies, Unselecting};
 
 /// What happens while time passes.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +109,11 @@ impl Backtest {
     /// Stages that failed on every record that came to them so far.
     pub fn failing_stages(&self) -> Vec<FailingStage> {
         self.tallies.failing(self.engine.plan())
+    }
+
+    /// Rules of which a selector has found no record so far.
+    pub fn unselecting(&self) -> Option<Unselecting> {
+        self.tallies.unselecting(self.engine.plan())
     }
 
     /// The latest time that it was told.

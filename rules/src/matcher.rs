@@ -3,7 +3,7 @@
 //! Label dispatch comes first, once a resource; then the severity, then one automaton over the literals that rules need; only what
 //! is left runs its stages. What comes out is small: partial sums per feed and group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -37,6 +37,10 @@ pub struct Matched {
     pub(crate) failures: BTreeMap<usize, Failure>,
     /// By filter, and by where a stage of it begins: what became of the records that came to it. Of a backtest alone.
     pub(crate) tallies: BTreeMap<(u32, u32), Tally>,
+    /// Filters whose selector matched a resource. Of a backtest alone.
+    pub(crate) selected: BTreeSet<u32>,
+    /// Names of the index labels that there were. Of a backtest alone.
+    pub(crate) index_labels: BTreeSet<String>,
     /// Which plan's feeds these are.
     pub(crate) plan: u64,
     pub(crate) feeds: Vec<(usize, Vec<Run>)>,
@@ -308,6 +312,10 @@ impl<'a> Matcher<'a> {
         let labels = ResourceLabels::of(resource_logs, &self.plan.config.labels);
         self.resources += 1;
         let mut filters = self.plan.dispatch.filters(&self.plan.selectors, &labels);
+        if self.has_tallies {
+            self.matched.selected.extend(&filters);
+            self.matched.index_labels.extend(labels.index_labels().iter().map(|(name, _)| name.to_owned()));
+        }
         if let Some(feed) = self.only {
             filters.retain(|filter| self.plan.filters[*filter as usize].feeds.contains(&feed));
         }

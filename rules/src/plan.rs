@@ -360,6 +360,13 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// `group/rule`
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}/{}", self.group, self.name)
+    }
+}
+
+impl Rule {
     /// Whether it is an alert that is judged as a polling ruler does.
     pub(crate) fn is_tick(&self) -> bool {
         matches!(self.eval, Eval::Steps { is_tick: true, .. })

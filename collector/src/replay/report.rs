@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use watchbell_rules::backtest::episodes::{Changes, Episode, Noise, Run};
-use watchbell_rules::backtest::failing::FailingStage;
+use watchbell_rules::backtest::failing::{FailingStage, Unselecting};
 use watchbell_rules::time::format_duration;
 
 use super::Outcome;
@@ -22,6 +22,10 @@ pub(super) fn text(outcome: &Outcome) -> String {
     if !outcome.failing_stages.is_empty() {
         out.push_str("\nstages that failed\n");
         outcome.failing_stages.iter().for_each(|stage| _ = writeln!(out, "  {stage}"));
+    }
+    if let Some(unselecting) = &outcome.unselecting {
+        let _ =
+            writeln!(out, "\nselectors that found nothing\n  {unselecting} (`--label NAME=VALUE` gives lines others)");
     }
     let seconds = outcome.took.as_secs_f64();
     eprint_rate(outcome.records, seconds);
@@ -168,6 +172,8 @@ struct Report<'a> {
     new: Option<Vec<&'a Episode>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     failing_stages: &'a [FailingStage],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unselecting: Option<&'a Unselecting>,
 }
 
 #[derive(Serialize)]
@@ -195,6 +201,7 @@ pub(super) fn json(outcome: &Outcome) -> String {
         gone,
         new,
         failing_stages: &outcome.failing_stages,
+        unselecting: outcome.unselecting.as_ref(),
     };
     serde_json::to_string_pretty(&report).expect("a report has string keys alone")
 }

@@ -74,6 +74,25 @@ fn the_page_on_replay_tells_the_truth() {
 }
 
 #[test]
+fn selectors_that_find_nothing_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let alert =
+        |name: &str, label: &str| format!("{{alert: {name}, expr: 'sum(count_over_time({{{label}=\"a\"}}[1m])) > 9'}}");
+    let rules = format!("groups: [{{name: g, rules: [{}, {}]}}]", alert("Found", "app"), alert("Lost", "pod"));
+    fs::write(folder.path().join("rules.yaml"), rules).unwrap();
+    fs::write(folder.path().join("push"), push(0, "x")).unwrap();
+    let outcome = outcome(folder.path(), &["--rules", "rules.yaml", "--from", "push"]).unwrap();
+    let told = report::text(&outcome);
+    let expected = "selectors that found nothing\n  g/Lost: a selector found none of the records, whose index labels are: app, service_name (";
+    assert!(told.contains(expected), "{told}");
+    let report: serde_json::Value = serde_json::from_str(&report::json(&outcome)).unwrap();
+    assert_eq!(
+        report["unselecting"],
+        serde_json::json!({"rules": ["g/Lost"], "index_labels": ["app", "service_name"]})
+    );
+}
+
+#[test]
 fn an_explanation_for_programs_says_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let rules = "groups: [{name: g, rules: [{alert: A, expr: 'sum by (status) (count_over_time({app=\"a\"} |= \"x\" | json [1m])) > 1', for: 10s}]}]";
