@@ -26,7 +26,8 @@ pub(super) fn text(findings: &[Findings], styled: bool) -> String {
     }
     let (errors, warnings) = counts(findings);
     if errors + warnings > 0 {
-        let _ = writeln!(out, "{}, {}", counted(errors, "mistake"), counted(warnings, "warning"));
+        let more = if errors > 0 { " (files with mistakes are not looked over for more)" } else { "" };
+        let _ = writeln!(out, "{}, {}{more}", counted(errors, "mistake"), counted(warnings, "warning"));
     }
     out
 }

@@ -36,7 +36,10 @@ fn not_index_label(matcher: &LabelMatcher) -> Diagnostic {
     let label = if matches_empty(matcher) { "always true" } else { "never true" };
     Diagnostic::warning(codes::NOT_INDEX_LABEL, 0..0, message)
         .label(label)
-        .help(format!("ask behind the selector: `{{...}} | {matcher}`"))
+        .help(format!(
+            "ask behind the selector: `{{...}} | {matcher}`; where it is a label of pushed streams, check with `--index-label {}`",
+            matcher.name
+        ))
 }
 
 /// `$service`, `${service}`, `${service:regex}`; in a regular expression a `$` stands at the end.
