@@ -189,15 +189,18 @@ impl Record {
         }
     }
 
+    /// What stands behind the times, which are written last.
+    fn own_fields(&self) -> &[u8] {
+        self.bytes.get(TIMES_BYTES..).unwrap_or_default()
+    }
+
     fn has_attribute(&self, key: &str) -> bool {
-        let own = self.bytes.get(TIMES_BYTES..).unwrap_or_default();
-        view::key_values(own, view::ATTRIBUTES).any(|(known, _)| known == key)
+        view::attribute(self.own_fields(), key).is_some()
     }
 
     /// Takes an attribute out whose name is given once more: the last value counts.
     fn forget_attribute(&mut self, key: &str) {
-        let own = view::messages(&self.bytes[TIMES_BYTES..], view::ATTRIBUTES);
-        let Some(known) = own.into_iter().find(|raw| view::key_value(raw).0 == key) else { return };
+        let Some(known) = view::attribute(self.own_fields(), key) else { return };
         let start = known.as_ptr() as usize - self.bytes.as_ptr() as usize;
         let head = 1 + varint_len(known.len() as u64); // the field's number and its length
         let range = start - head..start + known.len();

@@ -23,7 +23,7 @@ use crate::record::{SpanIds, put_time_fields};
 use crate::redact::Redaction;
 use crate::sink::Sinks;
 use crate::threads::Threads;
-use crate::view::{ATTRIBUTES, key_value, key_values, messages};
+use crate::view::{ATTRIBUTES, attribute, key_value, messages};
 
 /// Records each panic, then does what was done before. Where a panic ends the process (`panic = "abort"`) all that was recorded is sent
 /// first, for at most `timeout`.
@@ -89,7 +89,7 @@ fn put_panic(out: &mut Vec<u8>, info: &PanicHookInfo<'_>, span: &SpanIds, pipeli
     put_context(out, redaction);
     if pipeline.baggage.is_wanted() {
         pipeline.baggage.each_of_current(|key, value| {
-            let is_known = key_values(out, ATTRIBUTES).any(|(known, _)| known == key);
+            let is_known = attribute(out, key).is_some();
             if let Some(value) = shown(redaction, key, value).filter(|_| !is_known) {
                 put_attribute(out, key, |out| put_bytes_field(out, 1, cut(&value).as_bytes()));
             }
@@ -105,7 +105,7 @@ fn shown<'t>(redaction: Option<&Redaction>, key: &str, text: &'t str) -> Option<
 /// The fields of the context that the thread panics in.
 fn put_context(out: &mut Vec<u8>, redaction: Option<&Redaction>) {
     context::with_current(|attributes, _| {
-        let is_known = |raw: &&[u8]| key_values(out, ATTRIBUTES).any(|(known, _)| known == key_value(raw).0);
+        let is_known = |raw: &&[u8]| attribute(out, key_value(raw).0).is_some();
         let mut other = Vec::new();
         for raw in messages(attributes, ATTRIBUTES).filter(|raw| !is_known(raw)) {
             put_bytes_field(&mut other, ATTRIBUTES, raw);

@@ -26,7 +26,7 @@ use crate::lane::map_current_context;
 use crate::limits::{Limits, VALUE_BYTES_MAX, cut_to};
 use crate::redact::{Fate, Redaction};
 use crate::severity;
-use crate::view::{ATTRIBUTES, Value, key_value, key_values};
+use crate::view::{self, ATTRIBUTES, Value, key_value};
 
 /// Longest encoded record in bytes (256 KiB); attributes beyond it are dropped, and counted in `dropped_attributes_count`.
 pub(crate) const RECORD_BYTES_MAX: usize = 256 * 1024;
@@ -124,7 +124,7 @@ impl<'a> LogRecordWriter<'a> {
     }
 
     fn has_attribute(&self, key: &str) -> bool {
-        key_values(self.out.get(TIMES_BYTES..).unwrap_or_default(), ATTRIBUTES).any(|(known, _)| known == key)
+        view::attribute(self.out, key).is_some()
     }
 
     /// Appends attributes that are encoded already, as fields of a `LogRecord`.

@@ -157,7 +157,7 @@ impl<'a> Record<'a> {
     /// let sink = watchbell::sink::Sink::stdout().filter(|record| record.attribute("audit").is_some());
     /// ```
     pub fn attribute(&self, key: &str) -> Option<Value<'a>> {
-        self.attributes().find(|(found, _)| *found == key).map(|(_, value)| value)
+        attribute(self.raw, key).map(|found| key_value(found).1)
     }
 
     /// The trace that it belongs to; invalid (zero) if it belongs to none.
@@ -375,6 +375,11 @@ pub(crate) fn key_value(raw: &[u8]) -> (&str, Value<'_>) {
 /// The `KeyValue`s that are in a field.
 pub(crate) fn key_values(raw: &[u8], number: u32) -> impl Iterator<Item = (&str, Value<'_>)> {
     messages(raw, number).map(key_value)
+}
+
+/// The attribute of that name among a `LogRecord`'s fields, as a `KeyValue`. Only keys are read: a value may be long.
+pub(crate) fn attribute<'r>(fields: &'r [u8], key: &str) -> Option<&'r [u8]> {
+    messages(fields, ATTRIBUTES).find(|raw| messages(raw, 1).next().unwrap_or_default() == key.as_bytes())
 }
 
 /// The level of one of OpenTelemetry's severities.
