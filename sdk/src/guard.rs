@@ -120,12 +120,9 @@ impl Guard {
         }
         self.providers.set_global();
         propagation::install(&self.globals.propagators);
-        let parts = || (Arc::clone(&self.pipeline), self.threads.clone(), self.shutdown_timeout);
-        let (pipeline, threads, timeout) = parts();
-        exit::flush_at_exit(pipeline, threads, timeout);
+        exit::flush_at_exit(Arc::clone(&self.pipeline), self.threads.clone(), self.shutdown_timeout);
         if self.globals.panics && self.pipeline.takes_logs() {
-            let (pipeline, threads, timeout) = parts();
-            panic::install(pipeline, threads, timeout);
+            panic::install(Arc::clone(&self.pipeline), self.threads.clone(), self.shutdown_timeout);
         }
     }
 

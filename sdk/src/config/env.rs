@@ -15,7 +15,7 @@ use opentelemetry_sdk::trace::Sampler;
 use super::MetricsConfig;
 use super::{BatchSettings, ExportSettings, LevelsUrl, PerSignal, Propagator, Protocol, Settings, Signal, values};
 use crate::lane::WhenFull;
-use crate::levels::Directives;
+use crate::levels::{Directives, parts};
 use crate::limits::Limits;
 use crate::redact::{Redaction, Values};
 use crate::resource::{self, Detector};
@@ -121,7 +121,7 @@ impl Env {
     pub(super) fn redaction(&mut self) -> Option<Arc<Redaction>> {
         let list = self.get("WATCHBELL_REDACT")?;
         let mut redaction = Redaction::new();
-        for word in list.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        for word in parts(&list) {
             redaction = match word.strip_prefix("values:") {
                 None if word == "usual" => redaction.with_usual(),
                 None => redaction.key(word),
@@ -157,7 +157,7 @@ impl Env {
     /// Which entries of the baggage become attributes.
     pub(super) fn baggage_attributes(&mut self) -> Vec<String> {
         let list = self.get("WATCHBELL_BAGGAGE_ATTRIBUTES").unwrap_or_default();
-        list.split(',').map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect()
+        parts(&list).map(str::to_owned).collect()
     }
 
     /// Where records go beside the collector.
