@@ -17,7 +17,6 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use watchbell_rules::engine::RuleStatus;
 
-use self::levels::Levels;
 use self::loki::{Loki, LokiConfig};
 use crate::telemetry::{Metrics, OPENMETRICS, PROMETHEUS_TEXT};
 use crate::wal::BoxFuture;
@@ -46,8 +45,8 @@ pub trait Collector: Send + Sync + 'static {
     /// Loads rule files and alerting again; tells which keys have changed that need a restart. The error is for the person who asked.
     fn reload(&self) -> BoxFuture<Result<Vec<&'static str>, String>>;
 
-    /// Which records services make, for those that ask.
-    fn levels(&self) -> Levels;
+    /// Which records a service is to make, where something is said of it.
+    fn levels_of(&self, service: &str) -> Option<String>;
 
     /// The rules as they stand now; `None` when the evaluator does not answer.
     fn rules(&self) -> BoxFuture<Option<Vec<RuleStatus>>>;

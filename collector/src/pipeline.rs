@@ -443,8 +443,8 @@ impl api::Collector for Arc<Shared> {
         Box::pin(async move { Shared::reload(&shared).await })
     }
 
-    fn levels(&self) -> Levels {
-        self.levels.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn levels_of(&self, service: &str) -> Option<String> {
+        self.levels.lock().unwrap_or_else(PoisonError::into_inner).of(service).map(str::to_owned)
     }
 
     fn rules(&self) -> BoxFuture<Option<Vec<RuleStatus>>> {

@@ -45,14 +45,13 @@ fn is_directive(part: &str) -> bool {
 
 /// The directives as text; `204` where there are none, and `304` where the service has them already.
 pub(super) async fn levels(State(api): State<Api>, Path(service): Path<String>, headers: HeaderMap) -> Response {
-    let levels = api.collector.levels();
-    let Some(directives) = levels.of(&service) else { return StatusCode::NO_CONTENT.into_response() };
+    let Some(directives) = api.collector.levels_of(&service) else { return StatusCode::NO_CONTENT.into_response() };
     let tag = format!("\"{:016x}\"", xxh3_64(directives.as_bytes()));
     if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
     let content_type = "text/plain; charset=utf-8".to_owned();
-    ([(header::ETAG, tag), (header::CONTENT_TYPE, content_type)], directives.to_owned()).into_response()
+    ([(header::ETAG, tag), (header::CONTENT_TYPE, content_type)], directives).into_response()
 }
 
 #[cfg(test)]
