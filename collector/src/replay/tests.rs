@@ -211,9 +211,7 @@ fn a_collectors_own_log_is_replayed() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("rules.yaml"), RULES).unwrap();
     let clock = ManualClock::at(Timestamp(1_764_000_000_000_000_000));
-    let log = DataDir::open(&folder.path().join("data")).unwrap();
-    let metrics = wal::Metrics::register(&mut prometheus_client::registry::Registry::default());
-    let wal = Wal::open(&log, "logs", WalConfig::default(), clock.clone(), &metrics).unwrap();
+    let (log, wal) = own_log(folder.path(), &clock);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for _ in 0..3 {
         let payload = Bytes::from(refusal(clock.now()));
@@ -237,9 +235,7 @@ fn a_time_at_which_nobody_listened_is_explained_by_what_came_after_it() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("rules.yaml"), SILENT).unwrap();
     let clock = ManualClock::at(Timestamp(1_764_000_000_000_000_000));
-    let log = DataDir::open(&folder.path().join("data")).unwrap();
-    let metrics = wal::Metrics::register(&mut prometheus_client::registry::Registry::default());
-    let wal = Wal::open(&log, "logs", WalConfig::default(), clock.clone(), &metrics).unwrap();
+    let (log, wal) = own_log(folder.path(), &clock);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for (kind, payload) in [(FrameKind::Batch, refusal(clock.now())), (FrameKind::Started, Vec::new())] {
         let frame = NewFrame { kind, hash: 0, event_span: None, records: 0, payload: payload.into() };
@@ -252,6 +248,14 @@ fn a_time_at_which_nobody_listened_is_explained_by_what_came_after_it() {
     let told =
         explained(folder.path(), &[&["Silent", "--rules", "rules.yaml", "--from", "data"][..], &at[..]].concat());
     assert!(told.contains("warming until 2025-11-24T16:11:00Z") && !told.contains("firing since"), "{told}");
+}
+
+/// The log of a collector whose data is in `data`.
+fn own_log(folder: &Path, clock: &Arc<ManualClock>) -> (DataDir, Wal) {
+    let data = DataDir::open(&folder.join("data")).unwrap();
+    let metrics = wal::Metrics::register(&mut prometheus_client::registry::Registry::default());
+    let wal = Wal::open(&data, "logs", WalConfig::default(), clock.clone(), &metrics).unwrap();
+    (data, wal)
 }
 
 const SILENT: &str = r#"

@@ -35,7 +35,7 @@ impl<T> Shared<T> {
         Self { asked: Cell::new(0), found: OnceCell::new() }
     }
 
-    /// `None` for who has to read the line itself: the first, and everybody where `read` gave nothing.
+    /// `None` for who has to read the line itself: the first [`OWN_READERS`], and everybody where `read` gave nothing.
     pub(super) fn get(&self, read: impl FnOnce() -> Option<T>) -> Option<&T> {
         if self.asked.get() < OWN_READERS {
             self.asked.set(self.asked.get() + 1);
