@@ -8,10 +8,12 @@ pub mod otlp_grpc;
 pub mod otlp_http;
 pub mod prometheus;
 pub mod queue;
+mod renewed;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +22,14 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use watchbell_proto::otlp::Signal;
+use watchbell_rules::time::Timestamp;
 
 pub use self::metrics::Metrics;
 pub use self::prometheus::Samples;
 
 use self::prometheus::Waiting;
 use self::queue::{Queue, Request, SendResult};
+use self::renewed::Renewed;
 use self::worker::Worker;
 use crate::clock::SharedClock;
 use crate::wal::{BoxFuture, Log};
@@ -114,12 +118,22 @@ impl Exporters {
             log,
             queue: if what == SAMPLES { queue } else { queue.of(signal) },
             cursor,
-            sender: config.sender(signal, &self.clock).map_err(error)?,
+            sender: self.sender(name, config, signal).map_err(error)?,
             clock: self.clock.clone(),
             metrics: self.metrics.of(name, what),
         };
         self.workers.spawn(worker.run(self.stop.subscribe()));
         Ok(())
+    }
+
+    fn sender(&self, name: &str, config: &ExporterConfig, signal: Signal) -> Result<Arc<dyn Sender>, String> {
+        let started = self.clock.now();
+        let files = config.files();
+        if files.is_empty() {
+            return config.sender(signal, started);
+        }
+        let (config, clock) = (config.clone(), self.clock.clone());
+        Ok(Arc::new(Renewed::new(name.to_owned(), files, clock, move || config.sender(signal, started))?))
     }
 
     /// Lets them send what the logs hold by now, for at most so long; the rest is for the next start. Tells whether that was enough.
@@ -160,7 +174,7 @@ impl Config {
     pub fn check(&self, clock: &SharedClock) -> Result<(), StartError> {
         for (name, config) in &self.0 {
             for signal in config.signals().into_iter().chain(config.sends_samples().then_some(Signal::Metrics)) {
-                config.sender(signal, clock).map_err(|why| StartError { exporter: name.clone(), why })?;
+                config.sender(signal, clock.now()).map_err(|why| StartError { exporter: name.clone(), why })?;
             }
         }
         Ok(())
@@ -179,6 +193,17 @@ impl ExporterConfig {
         Signal::ALL.into_iter().filter(|signal| names.iter().any(|name| name.signal() == *signal)).collect()
     }
 
+    /// The files that hold its certificates, keys and headers.
+    fn files(&self) -> Vec<PathBuf> {
+        let (tls, headers) = match self {
+            Self::OtlpGrpc(config) => (&config.tls, &config.headers),
+            Self::OtlpHttp(config) => (&config.tls, &config.headers),
+            Self::Loki(config) => (&config.tls, &config.headers),
+            Self::PrometheusRemoteWrite(config) => (&config.tls, &config.headers),
+        };
+        tls.files().chain(headers.files()).collect()
+    }
+
     fn sends_samples(&self) -> bool {
         matches!(self, Self::PrometheusRemoteWrite(_))
     }
@@ -192,12 +217,12 @@ impl ExporterConfig {
         }
     }
 
-    fn sender(&self, signal: Signal, clock: &SharedClock) -> Result<Arc<dyn Sender>, String> {
+    fn sender(&self, signal: Signal, started: Timestamp) -> Result<Arc<dyn Sender>, String> {
         match self {
             Self::OtlpGrpc(config) => Ok(Arc::new(otlp_grpc::OtlpGrpc::new(config, signal)?)),
             Self::OtlpHttp(config) => Ok(Arc::new(otlp_http::OtlpHttp::new(config, signal)?)),
             Self::Loki(config) => config.sender(),
-            Self::PrometheusRemoteWrite(config) => config.sender(clock),
+            Self::PrometheusRemoteWrite(config) => config.sender(started),
         }
     }
 }

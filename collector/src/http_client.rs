@@ -154,6 +154,11 @@ impl Answer {
 }
 
 impl TlsConfig {
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        [&self.ca_file, &self.cert_file, &self.key_file].into_iter().flatten().cloned()
+    }
+
     fn client_config(&self) -> Result<ClientConfig, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())

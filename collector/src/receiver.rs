@@ -335,7 +335,7 @@ impl Intake {
             AppendError::Full => Refusal::LogFull,
             AppendError::Closed => Refusal::Draining,
             AppendError::Failed(why) => Refusal::LogFailed(why.to_string()),
-            AppendError::TooLarge => Refusal::TooLarge { bytes_max: SEGMENT_BYTES },
+            AppendError::TooLarge { bytes_max } => Refusal::TooLarge { bytes_max },
         })
     }
 
@@ -382,8 +382,6 @@ fn off_the_event_loop<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
 
 /// What is checked or decompressed on the event loop; at some hundred MB/s this takes a few milliseconds at most.
 const EVENT_LOOP_BYTES_MAX: usize = 1 << 20;
-/// What the log takes at most, told to clients whose request is larger.
-const SEGMENT_BYTES: usize = 64 << 20;
 
 /// Binds the first address of `host:port` that can be had, IPv4 first: a client that is told `localhost` tries that, too.
 async fn bind(endpoint: &str) -> std::io::Result<TcpListener> {

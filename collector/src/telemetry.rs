@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Content type of [`Metrics::encode_openmetrics`].
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -17,9 +18,9 @@ pub const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Sends the collector's own log lines to stderr, at `level` (or by directives, as in `RUST_LOG`).
 ///
 /// # Errors
-/// The directives do not parse.
+/// The directives do not parse, or a word of them is no level: as the name of a target alone it would silence all the rest.
 pub fn log_to_stderr(level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("`{level}` is no log level: {error}"))?;
+    let filter = filter(level)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -27,6 +28,17 @@ pub fn log_to_stderr(level: &str) -> Result<(), String> {
         .with_target(false)
         .init();
     Ok(())
+}
+
+fn filter(directives: &str) -> Result<EnvFilter, String> {
+    let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = directives.split(',').map(str::trim).find(|word| !word.contains(['=', '[']) && !is_level(word))
+    {
+        return Err(format!(
+            "`{word}` is no log level: write off, error, warn, info, debug or trace, or a target's as {word}=debug"
+        ));
+    }
+    EnvFilter::try_new(directives).map_err(|error| format!("`{directives}` is no log level: {error}"))
 }
 
 /// All metrics of the process. Each component registers its own at the start; reading takes the lock, counting does not.
@@ -73,6 +85,17 @@ mod tests {
     use prometheus_client::metrics::counter::Counter;
 
     use super::*;
+
+    #[test]
+    fn what_is_no_level_is_refused() {
+        for directives in ["info", "WARN", "off", "", "info,hyper=debug", "hyper=debug", "[span]=debug"] {
+            assert!(filter(directives).is_ok(), "{directives}");
+        }
+        for (directives, word) in [("loud", "loud"), ("info,verbose", "verbose"), ("hyper=loud", "hyper=loud")] {
+            let error = filter(directives).unwrap_err();
+            assert!(error.starts_with(&format!("`{word}` is no log level")), "{error}");
+        }
+    }
 
     #[test]
     fn counters_are_described_by_their_samples_names() {

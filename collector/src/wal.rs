@@ -227,8 +227,11 @@ pub enum AppendError {
     Closed,
     /// The disk failed: what the frame's fate is cannot be known. The segment is sealed; later appends go to a new one.
     Failed(Arc<str>),
-    /// The payload is larger than half of `wal.bytes_max`.
-    TooLarge,
+    /// The payload is larger than the log could keep: than half of `wal.bytes_max`, or 2 GiB.
+    TooLarge {
+        /// The largest that it takes.
+        bytes_max: usize,
+    },
 }
 
 impl std::error::Error for AppendError {}
@@ -239,7 +242,7 @@ impl fmt::Display for AppendError {
             Self::Full => f.write_str("it is as far behind as it may be"),
             Self::Closed => f.write_str("the collector is going down"),
             Self::Failed(why) => write!(f, "the disk failed: {why}"),
-            Self::TooLarge => f.write_str("they are larger than half of `wal.bytes_max`"),
+            Self::TooLarge { bytes_max } => write!(f, "they are over {bytes_max} bytes, half of `wal.bytes_max`"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
@@ -14,7 +15,7 @@ use serde::Deserialize;
 pub struct Headers(#[schemars(with = "BTreeMap<String, String>")] pub BTreeMap<String, SecretString>);
 
 impl Headers {
-    /// As they are sent. Says which one cannot be.
+    /// As they are sent, with what the files hold now. Says which one cannot be.
     pub fn read(&self) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::with_capacity(self.0.len());
         for (key, value) in &self.0 {
@@ -32,6 +33,11 @@ impl Headers {
             headers.insert(header_name, header_value);
         }
         Ok(headers)
+    }
+
+    /// The files that hold values.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.0.iter().filter(|(key, _)| key.ends_with("_file")).map(|(_, path)| PathBuf::from(path.expose_secret()))
     }
 }
 

@@ -21,7 +21,6 @@ use super::headers::Headers;
 use super::metrics::QueueMetrics;
 use super::otlp_http::{not_answered, parse_url};
 use super::queue::{self, Request, RetryConfig, SendResult};
-use crate::clock::SharedClock;
 use crate::config::duration;
 use crate::http_client::{Answer, HttpClient, Protocol, TlsConfig};
 use crate::wal::{AppendError, BoxFuture, Cursor, Frame, FrameKind, Log, NewFrame, Position, Progress};
@@ -69,13 +68,13 @@ impl Config {
     }
 
     /// Makes what sends to that endpoint.
-    pub(super) fn sender(&self, clock: &SharedClock) -> Result<Arc<dyn Sender>, String> {
+    pub(super) fn sender(&self, started: Timestamp) -> Result<Arc<dyn Sender>, String> {
         let mut headers = self.headers.read()?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_V1));
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         headers.insert(VERSION, HeaderValue::from_static("0.1.0"));
         let (client, url) = (HttpClient::new(&self.tls, Protocol::Any)?, parse_url(&self.endpoint)?);
-        Ok(Arc::new(RemoteWrite { client, url, headers, timeout: self.timeout, started: clock.now() }))
+        Ok(Arc::new(RemoteWrite { client, url, headers, timeout: self.timeout, started }))
     }
 }
 

@@ -26,7 +26,7 @@ use watchbell_rules::time::Timestamp;
 use watchbell_rules::transition::Sample;
 
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{ManualClock, SystemClock};
 use crate::memory_log::MemoryLog;
 use crate::wal::{FrameKind, NewFrame, Position};
 
@@ -356,6 +356,36 @@ async fn headers_and_timeouts_go_along() {
     assert_eq!((&headers["te"], &headers["grpc-encoding"]), (&"trailers".parse().unwrap(), &"gzip".parse().unwrap()));
 }
 
+#[tokio::test]
+async fn a_token_that_is_written_anew_is_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "Bearer first").unwrap();
+    let endpoint = Endpoint::start(Kind::Http, []).await;
+    let (log, clock) = (MemoryLog::new(), ManualClock::at(Timestamp(0)));
+    let settings = format!("headers: {{Authorization_file: '{}'}}", token.display());
+    let exporter = endpoint.exporter_at(&log, &settings, clock.clone());
+    let mut requests = 0;
+    let mut sent = async |after: Duration| {
+        clock.advance(after);
+        log.push(&b"batch"[..], 1);
+        requests += 1;
+        endpoint.request(requests).await.headers["authorization"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(sent(Duration::ZERO).await, "Bearer first");
+    std::fs::write(&token, "Bearer of the next hour").unwrap();
+    assert_eq!(sent(Duration::from_secs(10)).await, "Bearer of the next hour");
+    std::fs::remove_file(&token).unwrap();
+    assert_eq!(
+        sent(Duration::from_secs(10)).await,
+        "Bearer of the next hour",
+        "what cannot be read takes nothing away"
+    );
+    std::fs::write(&token, "Bearer of the last").unwrap();
+    assert_eq!(sent(Duration::from_secs(10)).await, "Bearer of the last");
+    exporter.stop().await;
+}
+
 #[test]
 fn the_config_is_the_collector_s() {
     let read = |yaml: &str| serde_saphyr::from_str::<Config>(yaml);
@@ -578,13 +608,17 @@ impl Endpoint {
 
     /// An exporter of logs to here, with these settings beside.
     fn exporter(&self, log: &MemoryLog, settings: &str) -> Running {
+        self.exporter_at(log, settings, SystemClock::shared())
+    }
+
+    fn exporter_at(&self, log: &MemoryLog, settings: &str, clock: SharedClock) -> Running {
         let yaml = format!("{}\n  {settings}\n", self.0.kind.settings(self.0.address));
         let config = serde_saphyr::from_str::<Config>(&yaml).unwrap();
         let config = Config(config.0.into_values().map(|config| (NAME.to_owned(), config)).collect());
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let log: Arc<dyn Log> = Arc::new(log.clone());
-        let exporters = Exporters::start(&config, |_| log.clone(), SystemClock::shared(), metrics).unwrap();
+        let exporters = Exporters::start(&config, |_| log.clone(), clock, metrics).unwrap();
         Running { exporters: Mutex::new(Some(exporters)), registry }
     }
 }

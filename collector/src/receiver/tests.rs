@@ -246,8 +246,8 @@ async fn assert_comes_again(server: &Server, batch: Bytes) {
 #[tokio::test]
 async fn a_failed_disk_is_unavailable_and_a_frame_too_large_is_not() {
     let server = Server::start().await;
-    let cases =
-        [(AppendError::Failed("EIO".into()), 503, 14), (AppendError::Closed, 503, 14), (AppendError::TooLarge, 413, 8)];
+    let too_large = AppendError::TooLarge { bytes_max: 4096 };
+    let cases = [(AppendError::Failed("EIO".into()), 503, 14), (AppendError::Closed, 503, 14), (too_large, 413, 8)];
     for (error, http_status, code) in cases {
         server.logs.refuse(Some(error));
         let answer = server.post("/v1/logs", PROTOBUF, &[], logs(1)).await;

@@ -89,6 +89,11 @@ pub(super) fn frame_bytes(payload_bytes: usize) -> u64 {
     (HEADER_BYTES + payload_bytes.next_multiple_of(ALIGN)) as u64
 }
 
+/// The largest payload whose frame takes at most so many bytes.
+pub(super) fn payload_bytes_max(frame_bytes_max: u64) -> usize {
+    (frame_bytes_max as usize).saturating_sub(HEADER_BYTES) / ALIGN * ALIGN
+}
+
 /// Event times as they are written: no times as a span that holds none.
 pub(super) fn span_to_wire(span: Option<(Timestamp, Timestamp)>) -> (i64, i64) {
     span.map_or((i64::MAX, i64::MIN), |(least, greatest)| (least.0, greatest.0))

@@ -13,7 +13,7 @@ use watchbell_rules::time::Timestamp;
 
 use super::cursor::{Cursors, WalCursor};
 use super::disk::{Disk, RealDisk};
-use super::frame::{ahead_to_wire, frame_bytes};
+use super::frame::{ahead_to_wire, payload_bytes_max};
 use super::lock::DataDir;
 use super::log_clock::LogClock;
 use super::metrics::{CursorReport, LogMetrics, Metrics, Report, Reports};
@@ -243,10 +243,16 @@ pub(super) struct Queued {
 }
 
 impl<D: Disk> Shared<D> {
+    fn payload_bytes_max(&self) -> usize {
+        let frame_bytes_max = (self.config.bytes_max() / 2 - DATA_START).min(u64::from(u32::MAX) / 2);
+        payload_bytes_max(frame_bytes_max)
+    }
+
     fn append(&self, frame: NewFrame) -> Result<oneshot::Receiver<Result<Position, AppendError>>, AppendError> {
         let bytes = frame.payload.len();
-        if frame_bytes(bytes) > (self.config.bytes_max() / 2 - DATA_START).min(u64::from(u32::MAX) / 2) {
-            return Err(AppendError::TooLarge);
+        let bytes_max = self.payload_bytes_max();
+        if bytes > bytes_max {
+            return Err(AppendError::TooLarge { bytes_max });
         }
         let payload_crc = crc32fast::hash(&frame.payload);
         let (done, waiting) = oneshot::channel();

@@ -216,9 +216,16 @@ fn a_frame_larger_than_a_segment_gets_a_segment_of_its_size() {
     let mut machine = Machine::small(1);
     let large = "x".repeat(20_000);
     machine.append_all(["before", &large, "after"]);
-    assert_eq!(now(&mut machine.append(&"x".repeat(64 << 10))), Some(Err(AppendError::TooLarge)));
+    let Some(Err(AppendError::TooLarge { bytes_max })) = now(&mut machine.append(&"x".repeat(64 << 10))) else {
+        panic!("it was taken");
+    };
     machine.crash();
     assert_eq!(machine.payloads(), ["before", &large, "after"]);
+    let largest = "x".repeat(bytes_max);
+    assert!(now(&mut machine.append(&(largest.clone() + "x"))).is_some(), "one more is refused at once");
+    machine.append_all([largest.as_str()]);
+    machine.crash();
+    assert_eq!(machine.payloads().last(), Some(&largest));
 }
 
 #[test]
