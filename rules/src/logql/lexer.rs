@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::ast::{RangeOp, Span, UnwrapConversion, VectorOp};
 use crate::diagnostic::{Diagnostic, codes};
+use crate::pipeline::convert;
 use crate::time::parse_duration;
 
 /// A token and where it stands.
@@ -236,10 +237,12 @@ impl<'a> Lexer<'a> {
             text = &self.text[start..self.at];
         }
         let place = start..self.at;
-        if let Some(number) = parse_number(text) {
+        if let Ok(number) = convert::float(text) {
             return Ok(TokenKind::Number(number));
         }
-        if let Ok(duration) = parse_duration(text) {
+        // Units in order, or else, as in Loki, what Go's `time.ParseDuration` reads: `30m1h`, `1m1m`.
+        let gos = || convert::duration(text).ok().and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
+        if let Some(duration) = parse_duration(text).ok().or_else(gos) {
             return Ok(TokenKind::Duration(duration));
         }
         if let Some(bytes) = parse_bytes(text) {
@@ -362,29 +365,6 @@ fn has_open_exponent(text: &str) -> bool {
         }
         None => lower.strip_suffix('e').is_some_and(|d| d.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '_')),
     }
-}
-
-/// A number as Go's `ParseFloat` takes it where Loki's lexer lets it through: decimal, or hexadecimal with an exponent.
-fn parse_number(text: &str) -> Option<f64> {
-    let separated = text.starts_with('_') || text.ends_with('_') || text.contains("__");
-    let plain = text.replace('_', "");
-    match plain.strip_prefix("0x").or(plain.strip_prefix("0X")) {
-        _ if separated => None,
-        Some(digits) => parse_hex_float(digits),
-        None if plain.contains(|c: char| c.is_ascii_alphabetic() && !matches!(c, 'e' | 'E')) => None,
-        None => plain.parse().ok().filter(|number: &f64| number.is_finite()),
-    }
-}
-
-/// `1.8p3` without its `0x`
-fn parse_hex_float(text: &str) -> Option<f64> {
-    let (mantissa, exponent) = text.split_once(['p', 'P'])?;
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
-    let exponent: i32 = exponent.parse().ok()?;
-    let mantissa = u64::from_str_radix(&digits, 16).ok()? as f64;
-    let shift = exponent.checked_sub(i32::try_from(fraction.len()).ok()?.checked_mul(4)?)?;
-    Some(mantissa * f64::from(shift).exp2()).filter(|number| number.is_finite())
 }
 
 /// `10KB`, `1.5MiB`; letters as Loki takes them, exabytes not.
