@@ -99,19 +99,49 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the bytes are by the look of their beginning: what starts with neither `{"streams"` nor `{"resourceLogs"` is lines.
+    /// What the bytes are by the look of their first value: an object with a list of objects under `streams` or `resourceLogs`, or else
+    /// lines.
     pub fn detect(bytes: &[u8]) -> Self {
-        let behind =
-            |bytes: &'_ [u8], text: &str| bytes.trim_ascii_start().strip_prefix(text.as_bytes()).map(<[u8]>::to_vec);
-        let Some(inside) = behind(without_mark(bytes), "{") else { return Self::Lines };
-        let starts_with =
-            |key: &str| behind(&inside, key).is_some_and(|rest| rest.trim_ascii_start().starts_with(b":"));
-        match () {
-            () if starts_with("\"streams\"") => Self::LokiPush,
-            () if starts_with("\"resourceLogs\"") || starts_with("\"resource_logs\"") => Self::Otlp,
-            () => Self::Lines,
+        let mut rest = without_mark(bytes).trim_ascii_start();
+        let (mut depth, mut text) = (0, &b""[..]);
+        if !rest.starts_with(b"{") {
+            return Self::Lines;
         }
+        while let Some((first, behind)) = rest.split_first() {
+            rest = behind;
+            match first {
+                b'"' => {
+                    let len = string_len(behind);
+                    text = &behind[..len];
+                    rest = behind.get(len + 1..).unwrap_or_default();
+                }
+                // What stands before a list in the outermost object is its key.
+                b'[' if depth == 1 && matches!(behind.trim_ascii_start().first(), None | Some(b'{' | b']')) => {
+                    match text {
+                        b"streams" => return Self::LokiPush,
+                        b"resourceLogs" | b"resource_logs" => return Self::Otlp,
+                        _ => depth += 1,
+                    }
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' if depth <= 1 => break,
+                b'}' | b']' => depth -= 1,
+                _ => {}
+            }
+        }
+        Self::Lines
     }
+}
+
+/// Of a JSON string, up to its closing quote or to the end.
+fn string_len(text: &[u8]) -> usize {
+    let mut is_escaped = false;
+    let is_end = |byte: &u8| {
+        let is_end = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        is_end
+    };
+    text.iter().position(is_end).unwrap_or(text.len())
 }
 
 /// What plain lines do not tell of themselves.
@@ -422,6 +452,10 @@ mod tests {
         assert_eq!(detect("\u{feff} {\n \"streams\" : []}"), Format::LokiPush);
         assert_eq!(detect("{\"resourceLogs\":[]}"), Format::Otlp);
         assert_eq!(detect("{\"resource_logs\":[]}"), Format::Otlp);
+        assert_eq!(detect(r#"{"tenant":"}\"", "ids":[{}], "streams":[]}"#), Format::LokiPush);
+        assert_eq!(detect(r#"{"a":{"streams":[]},"resourceLogs":["#), Format::Otlp);
+        assert_eq!(detect(r#"{"msg":"a","streams":["b"]}"#), Format::Lines);
+        assert_eq!(detect(r#"{"msg":{"streams":[]}}{"streams":[]}"#), Format::Lines);
         assert_eq!(detect("{\"streams_of\":[]}"), Format::Lines);
         assert_eq!(detect("{\"msg\":\"streams\"}"), Format::Lines);
         assert_eq!(detect(""), Format::Lines);
