@@ -9,7 +9,7 @@ use crate::diagnostic::Diagnostic;
 
 pub mod ast;
 pub mod check;
-mod lexer;
+pub(crate) mod lexer;
 mod parser;
 pub(crate) mod printer;
 pub mod regexp;
@@ -20,7 +20,14 @@ pub use parser::{EXPRESSION_BYTES_MAX, NESTING_DEPTH_MAX};
 /// Reads and checks an expression; spans of the tree and of the mistakes are bytes of `text`.
 pub fn parse(text: &str) -> Result<ast::Expr, Vec<Diagnostic>> {
     let expr = parser::parse(text).map_err(|mistake| vec![mistake])?;
-    let mistakes = check::check(&expr);
+    let mistakes = check::check(&expr, false);
+    if mistakes.is_empty() { Ok(expr) } else { Err(mistakes) }
+}
+
+/// The same of a log expression that may select every stream: `{}`, `{app=~".*"}`. Loki's search for series takes such.
+pub fn parse_of_any_stream(text: &str) -> Result<ast::Expr, Vec<Diagnostic>> {
+    let expr = parser::parse(text).map_err(|mistake| vec![mistake])?;
+    let mistakes = check::check(&expr, true);
     if mistakes.is_empty() { Ok(expr) } else { Err(mistakes) }
 }
 

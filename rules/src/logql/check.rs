@@ -8,9 +8,9 @@ use crate::pipeline::pattern::{Part, parts};
 use crate::pipeline::{json_paths, logfmt};
 use crate::template::log::LogTemplate;
 
-/// All that is wrong with a tree.
-pub(crate) fn check(expr: &Expr) -> Vec<Diagnostic> {
-    let mut checker = Checker::default();
+/// All that is wrong with a tree. `takes_any_stream` where a selector need not leave one out.
+pub(crate) fn check(expr: &Expr, takes_any_stream: bool) -> Vec<Diagnostic> {
+    let mut checker = Checker { takes_any_stream, ..Checker::default() };
     match expr {
         Expr::Log(log) => checker.log(log),
         Expr::Metric(metric) => checker.metric(metric),
@@ -21,6 +21,7 @@ pub(crate) fn check(expr: &Expr) -> Vec<Diagnostic> {
 #[derive(Default)]
 struct Checker {
     mistakes: Vec<Diagnostic>,
+    takes_any_stream: bool,
     /// Of all regular expressions so far.
     program_bytes: usize,
 }
@@ -173,8 +174,8 @@ impl Checker {
     fn log(&mut self, log: &LogExpr) {
         let count_before = self.mistakes.len();
         log.selector.matchers.iter().for_each(|matcher| self.matcher(matcher));
-        let is_selective = || log.selector.matchers.iter().any(|matcher| !matches_empty(matcher));
-        if self.mistakes.len() == count_before && !is_selective() {
+        let is_selective = self.takes_any_stream || log.selector.matchers.iter().any(|matcher| !matches_empty(matcher));
+        if self.mistakes.len() == count_before && !is_selective {
             let message = "the selector needs a matcher that the empty value does not match";
             let help = "write `{service_name=~\".+\"}` to select every service";
             self.error_with_help(codes::MATCHER, log.selector.span, message, help);
@@ -243,7 +244,11 @@ impl Checker {
             Ok(bytes) => self.count_program(bytes, span),
             Err(error) => {
                 let message = format!("the regular expression `{expression}` cannot be compiled: {error}");
-                self.error(codes::REGEX, span, message);
+                let place = match error {
+                    regexp::Error::Syntax { place: Some(place), .. } => inside(span, expression, place),
+                    _ => span,
+                };
+                self.error(codes::REGEX, place, message);
             }
         }
     }
@@ -318,16 +323,10 @@ impl Checker {
         }
     }
 
-    /// The place within the template is told where the string has no escapes, so that its bytes are those of the expression.
     fn template(&mut self, template: &StringArg) {
         let Err(error) = LogTemplate::parse(&template.text) else { return };
-        let is_plain = template.text.len() + 2 == template.span.range().len();
-        let span = if is_plain {
-            let start = template.span.start + 1;
-            Span { start: start + error.span.start, end: start + error.span.end.max(error.span.start + 1) }
-        } else {
-            template.span
-        };
+        let (start, end) = (error.span.start as usize, error.span.end.max(error.span.start + 1) as usize);
+        let span = inside(template.span, &template.text, start..end);
         self.error(codes::TEMPLATE, span, format!("the template cannot be read: {}", error.message));
     }
 
@@ -353,6 +352,15 @@ impl Checker {
             self.error_with_help(codes::IP, span, message, help);
         }
     }
+}
+
+/// A place within a string, told where the string has no escapes, so that its bytes are those of the expression.
+fn inside(string: Span, text: &str, place: std::ops::Range<usize>) -> Span {
+    if text.len() + 2 != string.range().len() {
+        return string;
+    }
+    let start = string.start + 1;
+    Span { start: start + place.start as u32, end: start + place.end as u32 }
 }
 
 /// Whether a record without the label passes.

@@ -35,7 +35,7 @@ pub(super) struct Text {
 
 impl RegexLabel {
     pub(super) fn compile(expression: &str) -> Result<Self, regexp::Error> {
-        let (parsed, _) = regexp::parse(&regexp::translate(expression))?;
+        let (parsed, _) = regexp::parse(&regexp::translate(expression)?)?;
         match simplified(&node(&parsed, &mut false)) {
             Some(simplified) => Ok(simplified),
             None => Ok(Self::Regex(regexp::compile_whole(expression)?)),

@@ -141,9 +141,9 @@ pub fn selector_names(text: &str) -> Result<Vec<String>, QueryError> {
     }
 }
 
-/// A selector alone.
+/// A selector alone, which may be one of all streams.
 fn selector(text: &str) -> Result<Source, QueryError> {
-    let expr = logql::parse(text).map_err(|mistakes| QueryError::mistakes(&mistakes, text))?;
+    let expr = logql::parse_of_any_stream(text).map_err(|mistakes| QueryError::mistakes(&mistakes, text))?;
     match &expr {
         ast::Expr::Log(log) if log.stages.is_empty() => {
             Source::new(log, None).map_err(|unsupported| QueryError::unsupported(unsupported, text))
