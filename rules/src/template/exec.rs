@@ -5,7 +5,7 @@ use super::funcs::{self, Call};
 use super::lexer::span;
 use super::methods;
 use super::parser::{Branch, Command, Node, Operand, OperandKind, Pipe, Tree};
-use super::value::{Map, Value};
+use super::value::{Map, MapKind, Value};
 use super::{DEPTH_MAX, Environment, Escape, TemplateError};
 use crate::logql::ast::Span;
 
@@ -134,12 +134,13 @@ impl<'t> State<'t> {
         };
         match &value {
             Value::Nil => {}
-            Value::Int(_) if branch.pipe.variables.len() > 1 => {
+            Value::Int(_) | Value::Int64(_) if branch.pipe.variables.len() > 1 => {
                 return error(span, "a number is ranged over with one variable at most");
             }
-            Value::Int(count) => {
+            Value::Int(count) | Value::Int64(count) => {
+                let number = if let Value::Int(_) = value { Value::Int } else { Value::Int64 };
                 let mut i = 0;
-                while i < *count && each(self, Value::Nil, &Value::Int(i))? != Flow::Break {
+                while i < *count && each(self, Value::Nil, &number(i))? != Flow::Break {
                     i += 1;
                 }
             }
@@ -341,6 +342,10 @@ impl<'t> State<'t> {
         };
         for name in path {
             value = self.field(&value, name, span, Vec::new())?;
+        }
+        // As in Go, which looks at arguments only where they are called for.
+        if matches!(&value, Value::Map(map) if map.kind != MapKind::Kv) && (!arguments.is_empty() || piped.is_some()) {
+            return error(span, format!("{last} is not a method but has arguments"));
         }
         let arguments = self.arguments(dot, arguments, piped)?;
         self.field(&value, last, span, arguments)

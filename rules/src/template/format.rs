@@ -178,7 +178,7 @@ impl Scan<'_> {
             let value = self.values.get(self.next);
             self.next += 1;
             return match value {
-                Some(Value::Int(number)) => Some(*number),
+                Some(Value::Int(number) | Value::Int64(number)) => Some(*number),
                 _ => Some(i64::MAX),
             };
         }
@@ -228,7 +228,7 @@ impl Verb {
             Value::Bool(bool) if matches!(self.letter, 't' | 'v') => {
                 self.padded(output, if *bool { "true" } else { "false" })
             }
-            Value::Int(number) | Value::Duration(number) => self.int(output, *number, value),
+            Value::Int(number) | Value::Int64(number) | Value::Duration(number) => self.int(output, *number, value),
             Value::Float(number) => self.float(output, *number, value),
             Value::Str(text) | Value::Html(text) => self.string(output, text, value),
             Value::List(list) => self.sequence(output, "[", list.items.iter(), "]"),

@@ -146,6 +146,16 @@ pub(super) const fn function(
     Function { name, arguments_min, arguments_max, run }
 }
 
+/// Whether Go's function has declared that argument an `int`, so that a constant like `2.0` is one.
+pub(super) fn declares_int(function: &Function, argument: usize) -> bool {
+    matches!(
+        (function.name, argument),
+        ("trunc" | "repeat" | "indent" | "nindent" | "alignLeft" | "alignRight" | "substr", 0)
+            | ("substr" | "round", 1)
+            | ("Replace", 3)
+    )
+}
+
 pub(super) const MANY: usize = usize::MAX;
 
 /// What compiling a regular expression counts as, against `steps_max`.
@@ -295,7 +305,7 @@ pub(super) fn text(value: &Value) -> Result<&str, String> {
 fn float(value: &Value) -> Result<f64, String> {
     match value {
         Value::Float(number) => Ok(*number),
-        Value::Int(number) => Ok(*number as f64),
+        Value::Int(number) | Value::Int64(number) => Ok(*number as f64),
         Value::Duration(nanos) => Ok(*nanos as f64 / 1e9),
         Value::Str(text) | Value::Html(text) => text.parse().map_err(|_| format!("`{text}` is not a number")),
         other => Err(format!("can't convert {} to float", other.type_name())),
@@ -330,10 +340,14 @@ fn equal(a: &Value, b: &Value) -> Result<bool, String> {
 /// `None` where one of them is NaN.
 fn order(a: &Value, b: &Value) -> Result<Option<Ordering>, String> {
     match (a, b) {
-        (Value::Int(a) | Value::Duration(a), Value::Int(b) | Value::Duration(b)) => Ok(Some(a.cmp(b))),
+        (
+            Value::Int(a) | Value::Int64(a) | Value::Duration(a),
+            Value::Int(b) | Value::Int64(b) | Value::Duration(b),
+        ) => Ok(Some(a.cmp(b))),
         (Value::Float(a), Value::Float(b)) => Ok(a.partial_cmp(b)),
         (Value::Str(a) | Value::Html(a), Value::Str(b) | Value::Html(b)) => Ok(Some(a.cmp(b))),
-        (Value::Float(_), Value::Int(number)) | (Value::Int(number), Value::Float(_)) => Err(format!(
+        (Value::Float(_), Value::Int(number) | Value::Int64(number))
+        | (Value::Int(number) | Value::Int64(number), Value::Float(_)) => Err(format!(
             "incompatible types for comparison: {} and {}: write `{number}.0`",
             a.type_name(),
             b.type_name()
@@ -383,7 +397,7 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
 
 /// An index below `length`, or where `end` also that itself.
 fn checked_index(value: &Value, length: usize, end: bool) -> Result<usize, String> {
-    let Value::Int(number) = value else {
+    let (Value::Int(number) | Value::Int64(number)) = value else {
         return Err(format!("cannot index slice/array with type {}", value.type_name()));
     };
     match usize::try_from(*number) {

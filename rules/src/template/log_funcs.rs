@@ -64,7 +64,7 @@ pub(super) static LOG: &[Function] = &[
     function("date", 2, 2, |call, a| {
         let time = match &a[1] {
             Value::Time(time, zone) => return Ok(Value::string(time_format::format(*time, zone, text(&a[0])?))),
-            Value::Int(seconds) => Timestamp(seconds.saturating_mul(1_000_000_000)),
+            Value::Int(seconds) | Value::Int64(seconds) => Timestamp(seconds.saturating_mul(1_000_000_000)),
             _ => call.now(),
         };
         Ok(Value::string(time_format::format(Some(time), &TimeZone::UTC, text(&a[0])?)))
@@ -97,19 +97,22 @@ pub(super) static LOG: &[Function] = &[
     function("trimPrefix", 2, 2, |_, a| without_prefix(&a[1], &a[0])),
     function("int", 1, 1, |_, a| Ok(Value::Int(to_int(&a[0])))),
     function("float64", 1, 1, |_, a| Ok(Value::Float(to_float(&a[0])))),
-    function("add", 0, MANY, |_, a| Ok(Value::Int(a.iter().map(to_int).fold(0, i64::wrapping_add)))),
-    function("sub", 2, 2, |_, a| Ok(Value::Int(to_int(&a[0]).wrapping_sub(to_int(&a[1]))))),
-    function("mul", 1, MANY, |_, a| Ok(Value::Int(a.iter().map(to_int).fold(1, i64::wrapping_mul)))),
+    function("add", 0, MANY, |_, a| Ok(Value::Int64(a.iter().map(to_int).fold(0, i64::wrapping_add)))),
+    function("sub", 2, 2, |_, a| Ok(Value::Int64(to_int(&a[0]).wrapping_sub(to_int(&a[1]))))),
+    function("mul", 1, MANY, |_, a| Ok(Value::Int64(a.iter().map(to_int).fold(1, i64::wrapping_mul)))),
     function("div", 2, 2, |_, a| divided(to_int(&a[0]), to_int(&a[1]), i64::wrapping_div)),
     function("mod", 2, 2, |_, a| divided(to_int(&a[0]), to_int(&a[1]), i64::wrapping_rem)),
-    function("max", 1, MANY, |_, a| Ok(Value::Int(a.iter().map(to_int).max().unwrap_or(0)))),
-    function("min", 1, MANY, |_, a| Ok(Value::Int(a.iter().map(to_int).min().unwrap_or(0)))),
+    function("max", 1, MANY, |_, a| Ok(Value::Int64(a.iter().map(to_int).max().unwrap_or(0)))),
+    function("min", 1, MANY, |_, a| Ok(Value::Int64(a.iter().map(to_int).min().unwrap_or(0)))),
     function("addf", 0, MANY, |_, a| folded(a, decimal::add)),
     function("subf", 1, MANY, |_, a| folded(a, decimal::subtract)),
     function("mulf", 1, MANY, |_, a| folded(a, decimal::multiply)),
     function("divf", 1, MANY, |_, a| folded(a, decimal::divide)),
-    function("maxf", 1, MANY, |_, a| Ok(Value::Float(a.iter().map(to_float).fold(f64::NEG_INFINITY, f64::max)))),
-    function("minf", 1, MANY, |_, a| Ok(Value::Float(a.iter().map(to_float).fold(f64::INFINITY, f64::min)))),
+    function("maxf", 1, MANY, |_, a| Ok(Value::Float(a.iter().map(to_float).fold(f64::NEG_INFINITY, larger)))),
+    function("minf", 1, MANY, |_, a| {
+        let negative = a.iter().map(|value| -to_float(value));
+        Ok(Value::Float(-negative.fold(f64::NEG_INFINITY, larger)))
+    }),
     function("ceil", 1, 1, |_, a| Ok(Value::Float(to_float(&a[0]).ceil()))),
     function("floor", 1, 1, |_, a| Ok(Value::Float(to_float(&a[0]).floor()))),
     function("round", 2, MANY, |_, a| {
@@ -137,7 +140,7 @@ fn int(value: &Value) -> Result<i64, String> {
 /// As the library cast makes whole numbers of anything: 0 of what is none.
 fn to_int(value: &Value) -> i64 {
     match value {
-        Value::Int(number) | Value::Duration(number) => *number,
+        Value::Int(number) | Value::Int64(number) | Value::Duration(number) => *number,
         Value::Float(number) => *number as i64,
         Value::Bool(value) => i64::from(*value),
         Value::Str(text) | Value::Html(text) => int_of_text(text),
@@ -179,8 +182,17 @@ fn to_float(value: &Value) -> f64 {
     }
 }
 
+/// As Go's `math.Max`: infinity before all, then what is no number.
+fn larger(a: f64, b: f64) -> f64 {
+    match () {
+        () if a == f64::INFINITY || b == f64::INFINITY => f64::INFINITY,
+        () if a.is_nan() || b.is_nan() => f64::NAN,
+        () => a.max(b),
+    }
+}
+
 fn divided(a: i64, b: i64, divide: fn(i64, i64) -> i64) -> Result<Value, String> {
-    if b == 0 { Err("runtime error: integer divide by zero".into()) } else { Ok(Value::Int(divide(a, b))) }
+    if b == 0 { Err("runtime error: integer divide by zero".into()) } else { Ok(Value::Int64(divide(a, b))) }
 }
 
 /// Decimal, so that 0.1 and 0.2 are 0.3.

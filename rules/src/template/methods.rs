@@ -84,6 +84,7 @@ fn list(list: &List, name: &str, arguments: &[Value]) -> Called {
 fn time(time: Option<Timestamp>, zone: &TimeZone, name: &str, arguments: &[Value]) -> Called {
     let zoned = || time_format::zoned(time, zone);
     let int = |number: i64| without_arguments(arguments, || Value::Int(number));
+    let int64 = |number: i64| without_arguments(arguments, || Value::Int64(number));
     let shifted =
         |nanos: i64| Value::Time(time.map(|time| Timestamp(time.nanos().saturating_add(nanos))), zone.clone());
     match name {
@@ -94,8 +95,8 @@ fn time(time: Option<Timestamp>, zone: &TimeZone, name: &str, arguments: &[Value
         "String" => without_arguments(arguments, || Value::string(time_format::display(time, zone))),
         "UTC" | "Local" => without_arguments(arguments, || Value::time(time)),
         "IsZero" => without_arguments(arguments, || Value::Bool(time.is_none())),
-        "Unix" => int(zoned().timestamp().as_second()),
-        "UnixMilli" => int(zoned().timestamp().as_millisecond()),
+        "Unix" => int64(zoned().timestamp().as_second()),
+        "UnixMilli" => int64(zoned().timestamp().as_millisecond()),
         "Year" => int(zoned().year().into()),
         "Day" => int(zoned().day().into()),
         "Hour" => int(zoned().hour().into()),
@@ -127,14 +128,14 @@ fn compare(time: Option<Timestamp>, name: &str, other: &Value) -> Result<Value, 
 
 fn duration(nanos: i64, name: &str, arguments: &[Value]) -> Called {
     let float = |unit: f64| without_arguments(arguments, || Value::Float(nanos as f64 / unit));
-    let int = |unit: i64| without_arguments(arguments, || Value::Int(nanos / unit));
+    let int64 = |unit: i64| without_arguments(arguments, || Value::Int64(nanos / unit));
     match name {
         "Hours" => float(3.6e12),
         "Minutes" => float(6e10),
         "Seconds" => float(1e9),
-        "Milliseconds" => int(1_000_000),
-        "Microseconds" => int(1_000),
-        "Nanoseconds" => int(1),
+        "Milliseconds" => int64(1_000_000),
+        "Microseconds" => int64(1_000),
+        "Nanoseconds" => int64(1),
         "String" => without_arguments(arguments, || Value::string(time_format::duration(nanos))),
         "Round" | "Truncate" => with_argument(arguments, |to| match to {
             Value::Duration(unit) | Value::Int(unit) if *unit > 0 => {

@@ -370,6 +370,7 @@ impl<'t> Parser<'t> {
             return error(self.tokens[self.at - 1].span, format!("missing value in {context}"));
         };
         let span = Span { start, end: last.span.end };
+        constants_as_declared(&mut words);
         Ok((Command { words, span }, more))
     }
 
@@ -435,6 +436,22 @@ impl<'t> Parser<'t> {
                 Ok(function) => Ok(OperandKind::Function(function)),
                 Err(message) => error(token.span, message),
             },
+        }
+    }
+}
+
+/// A constant without a fraction is an `int` where a function wants one, though it is written `2.0`.
+fn constants_as_declared(words: &mut [Operand]) {
+    let Some((Operand { kind: OperandKind::Function(function), .. }, arguments)) = words.split_first_mut() else {
+        return;
+    };
+    for (at, argument) in arguments.iter_mut().enumerate() {
+        if let OperandKind::Literal(Value::Float(number)) = argument.kind
+            && number.fract() == 0.0
+            && number.abs() < 9e15
+            && funcs::declares_int(function, at)
+        {
+            argument.kind = OperandKind::Literal(Value::Int(number as i64));
         }
     }
 }

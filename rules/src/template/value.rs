@@ -19,6 +19,8 @@ pub enum Value {
     Bool(bool),
     /// An `int`.
     Int(i64),
+    /// An `int64`, which is no `int` to a function that asks for one.
+    Int64(i64),
     /// A `float64`.
     Float(f64),
     /// A `string`.
@@ -158,6 +160,7 @@ impl Value {
             Self::Nil => "<nil>",
             Self::Bool(_) => "bool",
             Self::Int(_) => "int",
+            Self::Int64(_) => "int64",
             Self::Float(_) => "float64",
             Self::Str(_) => "string",
             Self::Html(_) => "template.HTML",
@@ -183,7 +186,7 @@ impl Value {
         match self {
             Self::Nil => false,
             Self::Bool(value) => *value,
-            Self::Int(value) | Self::Duration(value) => *value != 0,
+            Self::Int(value) | Self::Int64(value) | Self::Duration(value) => *value != 0,
             Self::Float(value) => *value != 0.0,
             Self::Str(text) | Self::Html(text) => !text.is_empty(),
             Self::List(list) => !list.items.is_empty(),
@@ -233,7 +236,7 @@ impl Serialize for Value {
         match self {
             Self::Nil => serializer.serialize_unit(),
             Self::Bool(value) => serializer.serialize_bool(*value),
-            Self::Int(value) | Self::Duration(value) => serializer.serialize_i64(*value),
+            Self::Int(value) | Self::Int64(value) | Self::Duration(value) => serializer.serialize_i64(*value),
             Self::Float(value) if value.fract() == 0.0 && value.abs() < 1e15 => serializer.serialize_i64(*value as i64),
             Self::Float(value) => serializer.serialize_f64(*value),
             Self::Str(text) | Self::Html(text) => serializer.serialize_str(text),
