@@ -418,7 +418,7 @@ impl<'a> Matcher<'a> {
     fn fail(&mut self, filter: u32, at: Timestamp) {
         self.matched.failed += 1;
         let extracted = &self.extracted;
-        let error = || match (extracted.error().unwrap_or_default(), extracted.error_details()) {
+        let error = || match (extracted.failure().unwrap_or_default(), extracted.error_details()) {
             (error, Some(details)) => format!("{error} ({details})"),
             (error, None) => error.to_owned(),
         };

@@ -288,17 +288,17 @@ impl Pipeline {
         extracted: &mut Extracted,
         visit: &mut dyn FnMut(Span, Option<&'static str>),
     ) -> Verdict {
-        extracted.clear();
+        extracted.begin(record);
         let due = self.stages.iter().zip(&self.places).filter(|(stage, _)| !matches!(stage, Stage::Severity(_)));
         for (stage, place) in due {
             let had_error = extracted.error().is_some();
             let stays = self.run_stage(stage, record, extracted);
-            visit(*place, extracted.error().filter(|_| !had_error));
+            visit(*place, extracted.stage_error().filter(|_| !had_error));
             if !stays {
                 return Verdict::Dropped;
             }
         }
-        if extracted.is_failed() { Verdict::Failed } else { Verdict::Kept }
+        self.verdict(extracted)
     }
 
     fn run_stages<E: LogEntry>(
@@ -307,13 +307,19 @@ impl Pipeline {
         extracted: &mut Extracted,
         is_due: impl Fn(&Stage) -> bool,
     ) -> Verdict {
-        extracted.clear();
+        extracted.begin(record);
         for stage in self.stages.iter().filter(|stage| is_due(stage)) {
             if !self.run_stage(stage, record, extracted) {
                 return Verdict::Dropped;
             }
         }
-        if extracted.is_failed() { Verdict::Failed } else { Verdict::Kept }
+        self.verdict(extracted)
+    }
+
+    /// Of a record that has stayed. As in Loki, a label `__error__` of the line itself fails a series that is told apart by it.
+    fn verdict(&self, extracted: &Extracted) -> Verdict {
+        let is_named = extracted.names_error() && self.required.is_none();
+        if extracted.is_failed() || is_named { Verdict::Failed } else { Verdict::Kept }
     }
 
     /// Whether the record stays.

@@ -18,9 +18,13 @@ pub struct Record<'e, E> {
     at: Timestamp,
     now: Timestamp,
     line: OnceCell<Cow<'e, str>>,
+    own_error: OnceCell<Option<OwnError>>,
     pub(super) json: Shared<json::Fields>,
     pub(super) logfmt: Shared<logfmt::ReadPairs>,
 }
+
+/// The error, and its details, that structured metadata by their names tell: as in Loki they are the record's, not labels.
+type OwnError = (String, Option<String>);
 
 /// What a parser finds in the line as it came. The first pipelines that ask read the line themselves, each only as far as it needs to;
 /// for all others it is read once, to its end.
@@ -48,7 +52,8 @@ impl<T> Shared<T> {
 impl<'e, E: LogEntry> Record<'e, E> {
     /// A record that no pipeline has seen: when it happened, and when it is evaluated.
     pub fn new(entry: &'e E, at: Timestamp, now: Timestamp) -> Self {
-        Self { entry, at, now, line: OnceCell::new(), json: Shared::new(), logfmt: Shared::new() }
+        let (line, own_error) = (OnceCell::new(), OnceCell::new());
+        Self { entry, at, now, line, own_error, json: Shared::new(), logfmt: Shared::new() }
     }
 
     /// When it happened: `__timestamp__` in templates.
@@ -70,6 +75,12 @@ impl<'e, E: LogEntry> Record<'e, E> {
     #[inline]
     pub fn line(&self) -> &str {
         self.line.get_or_init(|| self.entry.line())
+    }
+
+    fn own_error(&self) -> Option<&OwnError> {
+        let metadata = |name| self.entry.metadata(name).map(|value| value.into_text().into_owned());
+        let read = || Some((metadata(ERROR_LABEL).filter(|error| !error.is_empty())?, metadata(ERROR_DETAILS_LABEL)));
+        self.own_error.get_or_init(read).as_ref()
     }
 
     /// The value of a label that it came with. Metadata by the name of an index label is `name_extracted`.
@@ -102,13 +113,16 @@ pub struct Extracted {
     index: Option<Box<Index>>,
     line: String,
     has_line: bool,
-    error: Option<&'static str>,
+    /// Borrowed where a stage failed.
+    error: Option<Cow<'static, str>>,
     details: Option<Cow<'static, str>>,
     sample: Option<f64>,
     /// Labels that the pipeline needs and that stages have set.
     required_set: usize,
     /// Whether the error is one that the pipeline keeps.
     is_error_kept: bool,
+    /// Whether a parser found a label of the error's name in the line.
+    names_error: bool,
 }
 
 #[derive(Debug, Default)]
@@ -164,7 +178,7 @@ impl Extracted {
         let mut has_metadata = false;
         record.entry.for_each_label(&mut |name, value| {
             has_metadata |= self.details.is_some() && record.entry.index_label(name).is_none();
-            if self.find(name).is_none() {
+            if self.find(name).is_none() && !is_own_error(record, name) {
                 visit(name, value);
             }
         });
@@ -173,7 +187,7 @@ impl Extracted {
                 visit(&self.text[label.name.clone()], &self.text[value.clone()]);
             }
         }
-        if let Some(error) = self.error {
+        if let Some(error) = self.error() {
             visit(ERROR_LABEL, error);
         }
         // Details whose error was dropped stay, except, as in Loki, where a record has nothing else to show than its index labels.
@@ -189,9 +203,23 @@ impl Extracted {
         self.find(name).is_none() && !matches!(name, ERROR_LABEL | ERROR_DETAILS_LABEL)
     }
 
-    /// Why a stage failed: `__error__`.
-    pub fn error(&self) -> Option<&'static str> {
-        self.error
+    /// Why a stage failed, or what the record came with as its error: `__error__`.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    /// Why a stage failed.
+    pub(super) fn stage_error(&self) -> Option<&'static str> {
+        match self.error {
+            Some(Cow::Borrowed(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Why the record cannot be counted: its error, or what stands in its line by that name.
+    pub fn failure(&self) -> Option<&str> {
+        let named = || Some(&self.text[self.find(ERROR_LABEL)?.value.clone()?]);
+        self.error().or_else(named)
     }
 
     /// What that stage says of it: `__error_details__`.
@@ -223,6 +251,18 @@ impl Extracted {
         self.sample = None;
         self.required_set = 0;
         self.is_error_kept = false;
+        self.names_error = false;
+    }
+
+    /// Clears what was made of another record.
+    #[inline]
+    pub(super) fn begin<E: LogEntry>(&mut self, record: &Record<'_, E>) {
+        self.clear();
+        if let Some((error, details)) = record.own_error() {
+            self.is_touched = true;
+            self.error = Some(Cow::Owned(error.clone()));
+            self.details = details.clone().map(Cow::Owned);
+        }
     }
 
     /// The value of a label; errors are none.
@@ -269,6 +309,7 @@ impl Extracted {
             return self.text.truncate(start);
         }
         let value = Some(start..self.text.len());
+        self.names_error |= name == ERROR_LABEL;
         match self.position(name) {
             Some(at) => {
                 let first = !std::mem::replace(&mut self.labels[at].was_set, true);
@@ -317,7 +358,7 @@ impl Extracted {
 
     pub(super) fn fail(&mut self, error: &'static str, details: Option<Cow<'static, str>>) {
         self.is_touched = true;
-        self.error = Some(error);
+        self.error = Some(Cow::Borrowed(error));
         if details.is_some() {
             self.details = details;
         }
@@ -326,6 +367,11 @@ impl Extracted {
     /// Whether there is an error that nobody asks for.
     pub(super) fn is_failed(&self) -> bool {
         self.error.is_some() && !self.is_error_kept
+    }
+
+    /// Whether a parser found a label of the error's name in the line.
+    pub(super) fn names_error(&self) -> bool {
+        self.names_error
     }
 
     pub(super) fn drop_error(&mut self) {
@@ -384,6 +430,10 @@ impl Extracted {
         let found = index.places.find(index.hasher.hash_one(name), |at| is_it(&self.labels[*at as usize]));
         found.map(|at| *at as usize)
     }
+}
+
+fn is_own_error<E: LogEntry>(record: &Record<'_, E>, name: &str) -> bool {
+    matches!(name, ERROR_LABEL | ERROR_DETAILS_LABEL) && record.entry.index_label(name).is_none()
 }
 
 fn text_value(text: &str) -> LabelValue<'_> {

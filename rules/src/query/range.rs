@@ -142,7 +142,7 @@ impl Range {
         if let Some(known) = self.by_key.get(self.key.as_str()) {
             return *known;
         }
-        let error = self.extracted.error().filter(|_| has_failed).map(str::to_owned);
+        let error = self.extracted.failure().filter(|_| has_failed).map(str::to_owned);
         let series = Series { labels: Labels::with_empty(labels), error, samples: Vec::new(), from: 0, to: 0 };
         self.bytes += (size_of::<Series>() + series.labels.bytes() + 2 * self.key.len()) as u64;
         self.series.push(series);
