@@ -116,6 +116,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::from_nanos(total as u64))
 }
 
+/// Whether Prometheus, and Loki's ruler, read it as a duration: whole units down to `ms`.
+pub(crate) fn is_prometheus_duration(text: &str) -> bool {
+    let has_finer = ["us", "\u{b5}s", "\u{3bc}s", "ns", "."].iter().any(|part| text.contains(part));
+    parse_duration(text).is_ok() && !has_finer
+}
+
 /// Writes a duration so that [`parse_duration`] reads it again, as Prometheus does: `1h30m`, `90d` is `90d`, `1w` is `1w`;
 /// years and weeks only where nothing would be left over.
 pub fn format_duration(duration: Duration) -> String {

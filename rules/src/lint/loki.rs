@@ -1,5 +1,7 @@
-//! What Loki's ruler refuses in a file that Watchbell takes. It reads a rule file strictly, names as they were before Prometheus 3, and
-//! tries each template of a rule with three variables only.
+//! What Loki's ruler refuses in a file that Watchbell takes. It reads a rule file strictly, names as they were before Prometheus 3,
+//! durations in whole units, and tries each template of a rule with three variables only.
+
+mod expression;
 
 use std::ops::Range;
 
@@ -9,6 +11,7 @@ use crate::logql::ast::{Expr, MetricExpr, MetricKind};
 use crate::logql::{self, ast::Span};
 use crate::rule_test::is_test_file;
 use crate::template::Template;
+use crate::time::{is_prometheus_duration, parse_duration};
 use crate::yaml::{self, Node, NodeKind};
 
 /// What Loki refuses in a file that Watchbell takes.
@@ -20,9 +23,12 @@ pub fn loki(file: &str, text: &str) -> Vec<Diagnostic> {
     let mut found = keys(&root, &["tests", "namespace"]);
     for group in items(&root, "groups") {
         found.extend(keys(group, &["watchbell"]));
+        found.extend(durations(group, &["interval", "query_offset"]));
         for rule in items(group, "rules") {
             found.extend(keys(rule, &["watchbell", "detect"]));
             found.extend(record_name(rule));
+            found.extend(durations(rule, &["for", "keep_firing_for"]));
+            found.extend(expression(rule, text));
             found.extend(variants(rule, text));
             let is_alert = field(rule, "alert").is_some();
             for (name, value) in ["labels", "annotations"].into_iter().flat_map(|part| entries(rule, part)) {
@@ -68,6 +74,25 @@ fn scalar(node: &Node) -> Option<(&str, &Range<usize>)> {
         NodeKind::Scalar(text) => Some((text, &node.span)),
         _ => None,
     }
+}
+
+/// Those of the fields whose durations Prometheus does not read.
+fn durations(node: &Node, fields: &[&str]) -> Vec<Diagnostic> {
+    let refusal = |name: &&str| {
+        let (text, span) = scalar(field(node, name)?)?;
+        let duration = parse_duration(text).ok().filter(|_| !is_prometheus_duration(text))?;
+        let message = format!("Loki takes no `{name}: {text}`");
+        Some(refused(span.clone(), message).help(format!("write `{}`", expression::in_millis(duration))))
+    };
+    fields.iter().filter_map(refusal).collect()
+}
+
+fn expression(rule: &Node, file_text: &str) -> Vec<Diagnostic> {
+    let Some((expr, span)) = field(rule, "expr").and_then(scalar) else { return Vec::new() };
+    let placed = |found: expression::Refused| {
+        refused(yaml::place(file_text, span, expr, found.place), found.message).help(found.help)
+    };
+    expression::refused(expr).into_iter().map(placed).collect()
 }
 
 fn label_name(name: &yaml::Key) -> Option<Diagnostic> {
