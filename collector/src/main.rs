@@ -13,7 +13,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Huge pages hold a multiple of the memory that is in use. Kernels without the switch go on with them.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if query::is_asked(std::env::args_os()) => return query::refuse(&error, std::env::args_os()),
+        Err(error) => error.exit(),
+    };
+    match cli.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Test(arguments) => ruletest::test(&arguments),

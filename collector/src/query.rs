@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stderr)] // it answers a person or a program
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -28,6 +29,30 @@ pub fn query(arguments: &QueryArguments) -> ExitCode {
         (answer, AnswerFormat::Json) => json(answer) + "\n",
     };
     print::answer(&text, if answer.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether the command line is one of `watchbell query`.
+pub fn is_asked(mut command_line: impl Iterator<Item = OsString>) -> bool {
+    command_line.nth(1).is_some_and(|command| command == "query")
+}
+
+/// Answers a command line that cannot be read as it would answer a wrong argument; help is shown as ever.
+pub fn refuse(error: &clap::Error, command_line: impl Iterator<Item = OsString>) -> ExitCode {
+    let words: Vec<OsString> = command_line.collect();
+    let is_table = words.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "table")
+        || words.iter().any(|word| word == "--format=table");
+    if !error.use_stderr() || is_table {
+        let _ = error.print();
+        return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    print::answer(&(json(&Err(refusal(error))) + "\n"), ExitCode::FAILURE)
+}
+
+/// What clap says, without its frame.
+fn refusal(error: &clap::Error) -> QueryError {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    QueryError::bad_data(text.split("\n\n").next().unwrap_or(text).trim_end())
 }
 
 fn evaluate(arguments: &QueryArguments, now: Timestamp) -> Result<Answer, QueryError> {
@@ -229,6 +254,33 @@ mod tests {
             text.starts_with(r#"{"status":"error","errorType":"execution","error":"the query has more than 0 series"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_command_line_that_cannot_be_read_is_told_as_json() {
+        let refused = |arguments: &[&str]| {
+            let line = ["watchbell", "query"].iter().chain(arguments);
+            json(&Err(refusal(&Cli::try_parse_from(line).unwrap_err())))
+        };
+        let error = |text: &str| format!(r#"{{"status":"error","errorType":"bad_data","error":{text}}}"#);
+        for (arguments, text) in [
+            (
+                &["--file", "x", "--direction", "sideways", "1"][..],
+                r#""invalid value 'sideways' for '--direction <DIRECTION>'\n  [possible values: forward, backward]""#,
+            ),
+            (
+                &["--file", "x", "--series-max", "x", "1"],
+                r#""invalid value 'x' for '--series-max <NUMBER>': invalid digit found in string""#,
+            ),
+            (
+                &["--file", "x", "--at", "1", "--start", "0", "1"],
+                r#""the argument '--at <TIME>' cannot be used with '--start <TIME>'""#,
+            ),
+            (&["1"], r#""the following required arguments were not provided:\n  --file <RECORDS>""#),
+            (&["--file", "x", "1", "y"], r#""unexpected argument 'y' found""#),
+        ] {
+            assert_eq!(refused(arguments), error(text));
+        }
     }
 
     #[test]
