@@ -132,6 +132,10 @@ impl Loki {
             .route("/loki/api/v1/index/volume_range", form(get(volume::range).post(volume::range)))
             .route("/loki/api/v1/detected_labels", form(get(streams::detected_labels).post(streams::detected_labels)))
             .route("/loki/api/v1/detected_fields", form(get(extras::detected_fields).post(extras::detected_fields)))
+            .route(
+                "/loki/api/v1/detected_field/{name}/values",
+                form(get(extras::detected_values).post(extras::detected_values)),
+            )
             .route("/loki/api/v1/patterns", form(get(extras::patterns).post(extras::patterns)))
             .route("/loki/api/v1/format_query", form(get(extras::format_query).post(extras::format_query)))
             .route("/loki/api/v1/status/buildinfo", get(extras::buildinfo))

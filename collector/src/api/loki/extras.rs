@@ -1,11 +1,11 @@
-//! What Grafana asks beside queries: `detected_fields`, `patterns`, `format_query` and `status/buildinfo`.
+//! What Grafana asks beside queries: `detected_fields` and their values, `patterns`, `format_query` and `status/buildinfo`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -24,8 +24,30 @@ use super::{Failure, Loki};
 
 /// `/loki/api/v1/detected_fields`: `query`, `start`, `end`, `since`, `limit`, `line_limit`. The fields are those of the newest lines.
 pub(super) async fn detected_fields(State(loki): State<Loki>, request: Request<Body>) -> Result<Response, Failure> {
+    detect(loki, request, |fields, limit| to_json(&fields.detected(limit))).await
+}
+
+/// `/loki/api/v1/detected_field/NAME/values`: the same.
+pub(super) async fn detected_values(
+    State(loki): State<Loki>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Result<Response, Failure> {
+    detect(loki, request, move |mut fields, limit| {
+        let values = fields.0.remove(&name).unwrap_or_default().0.into_iter().take(limit).collect();
+        to_json(&DetectedValues { values, limit })
+    })
+    .await
+}
+
+/// Reads fields, and writes of them at most as many as are wanted.
+async fn detect(
+    loki: Loki,
+    request: Request<Body>,
+    write: impl FnOnce(Fields, usize) -> String + Send + 'static,
+) -> Result<Response, Failure> {
     let asked = Parameters::read(request).await?;
-    let span = asked.bounds(loki.clock.now())?;
+    let span = asked.span(loki.clock.now())?;
     let limit = asked.limit(if asked.get("limit").is_empty() { "field_limit" } else { "limit" }, FIELDS_LIMIT)?;
     let lines = asked.limit("line_limit", LINES_LIMIT)?.min(loki.config.entries_max);
     let workshop = loki.workshop.clone();
@@ -35,7 +57,7 @@ pub(super) async fn detected_fields(State(loki): State<Loki>, request: Request<B
             let text = format!("{}\n{stage}", asked.get("query"));
             entries(&loki, &text, span, lines, stop)?.iter().for_each(|entry| fields.add(parser, entry));
         }
-        Ok(to_json(&fields.detected(limit)))
+        Ok(write(fields, limit))
     });
     Ok(json(text.await?))
 }
@@ -57,7 +79,7 @@ fn entries(
     let when = When::Range { start, end, step: Duration::from_secs(1) };
     match queries::evaluate(loki, text, when, limits, stop)?.0 {
         Answer::Streams(streams) => Ok(streams.into_iter().flat_map(|stream| stream.entries).collect()),
-        _ => Err(Failure::bad_request(format!("`{text}` yields numbers: write a query for log lines"))),
+        _ => Err(Failure::bad_request(format!("`{}` yields numbers: write a query for log lines", text.trim_end()))),
     }
 }
 
@@ -112,6 +134,14 @@ struct DetectedField {
     kind: Option<&'static str>,
     cardinality: usize,
     parsers: Option<BTreeSet<&'static str>>,
+}
+
+/// As in Loki's answer, which has no list where there is no value.
+#[derive(Serialize)]
+struct DetectedValues {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<String>,
+    limit: usize,
 }
 
 /// `/loki/api/v1/patterns`: nothing mines patterns over the log, as in a Loki without its pattern ingester.

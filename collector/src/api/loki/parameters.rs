@@ -75,6 +75,15 @@ impl Parameters {
         Ok((start, end))
     }
 
+    /// The same, of which the end is not before the start.
+    pub(super) fn span(&self, now: Timestamp) -> Result<(Timestamp, Timestamp), Failure> {
+        let (start, end) = self.bounds(now)?;
+        match end < start {
+            true => Err(Failure::bad_request(format!("the end, {end}, is before the start, {start}"))),
+            false => Ok((start, end)),
+        }
+    }
+
     /// From step to step.
     pub(super) fn step(&self, start: Timestamp, end: Timestamp) -> Result<Duration, Failure> {
         match self.get("step") {

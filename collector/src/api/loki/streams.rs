@@ -8,7 +8,7 @@ use axum::http::Request;
 use axum::response::Response;
 use serde::Serialize;
 use watchbell_rules::labels::Labels;
-use watchbell_rules::query::series::{Amount, Counting, SeriesQuery};
+use watchbell_rules::query::series::{Amount, Counting, SeriesQuery, selector_names};
 
 use super::answer::{Success, json, to_json};
 use super::parameters::Parameters;
@@ -19,7 +19,7 @@ use watchbell_rules::time::Timestamp;
 /// `/loki/api/v1/labels`: `start`, `end`, `since`, `query`.
 pub(super) async fn labels(State(loki): State<Loki>, request: Request<Body>) -> Result<Response, Failure> {
     let asked = Parameters::read(request).await?;
-    let selectors = given(&asked, &["query"]);
+    let selectors = given(asked.get("query"))?;
     let names = |found: BTreeMap<Labels, Amount>| {
         let names = found.keys().flat_map(Labels::iter).map(|(name, _)| name.to_owned());
         to_json(&Listed::new(names.collect::<BTreeSet<_>>()))
@@ -34,7 +34,7 @@ pub(super) async fn values(
     request: Request<Body>,
 ) -> Result<Response, Failure> {
     let asked = Parameters::read(request).await?;
-    let selectors = given(&asked, &["query"]);
+    let selectors = given(asked.get("query"))?;
     let values = move |found: BTreeMap<Labels, Amount>| {
         let values = found.keys().filter_map(|labels| labels.get(&name)).map(str::to_owned);
         to_json(&Listed::new(values.collect::<BTreeSet<_>>()))
@@ -45,7 +45,9 @@ pub(super) async fn values(
 /// `/loki/api/v1/series`: `match[]`, `start`, `end`, `since`.
 pub(super) async fn series(State(loki): State<Loki>, request: Request<Body>) -> Result<Response, Failure> {
     let asked = Parameters::read(request).await?;
-    let selectors = given(&asked, &["match[]", "match"]);
+    // Here alone Loki takes selectors that leave no stream out.
+    let selectors = ["match[]", "match"].iter().flat_map(|name| asked.all(name));
+    let selectors = selectors.filter(|text| !text.is_empty()).map(str::to_owned).collect();
     let series = |found: BTreeMap<Labels, Amount>| {
         let maps = found.keys().map(|labels| labels.iter().collect::<BTreeMap<_, _>>()).collect::<Vec<_>>();
         to_json(&Success::new(maps))
@@ -56,7 +58,8 @@ pub(super) async fn series(State(loki): State<Loki>, request: Request<Body>) -> 
 /// `/loki/api/v1/detected_labels`: `query`, `start`, `end`, `since`.
 pub(super) async fn detected_labels(State(loki): State<Loki>, request: Request<Body>) -> Result<Response, Failure> {
     let asked = Parameters::read(request).await?;
-    let selectors = given(&asked, &["query"]);
+    asked.span(loki.clock.now())?;
+    let selectors = given(asked.get("query"))?;
     let detected = |found: BTreeMap<Labels, Amount>| {
         let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (name, value) in found.keys().flat_map(Labels::iter) {
@@ -83,6 +86,8 @@ struct DetectedLabel<'a> {
 /// `/loki/api/v1/index/stats`: `query`, `start`, `end`, `since`.
 pub(super) async fn stats(State(loki): State<Loki>, request: Request<Body>) -> Result<Response, Failure> {
     let asked = Parameters::read(request).await?;
+    asked.span(loki.clock.now())?;
+    selector_names(asked.get("query"))?;
     let stats = |found: BTreeMap<Labels, Amount>| {
         let sum = |part: fn(&Amount) -> u64| found.values().map(part).sum();
         let chunks = sum(|amount| amount.batches);
@@ -114,10 +119,13 @@ impl Listed {
     }
 }
 
-/// The selectors that stand under these names; an empty one asks for nothing.
-fn given(asked: &Parameters, names: &[&str]) -> Vec<String> {
-    let values = names.iter().flat_map(|name| asked.all(name));
-    values.filter(|text| !text.is_empty() && *text != "{}").map(str::to_owned).collect()
+/// The selector, if there is one: an empty one asks for nothing.
+fn given(text: &str) -> Result<Vec<String>, Failure> {
+    if matches!(text, "" | "{}") {
+        return Ok(Vec::new());
+    }
+    selector_names(text)?;
+    Ok(vec![text.to_owned()])
 }
 
 impl Loki {

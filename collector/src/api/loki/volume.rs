@@ -71,7 +71,7 @@ struct Volume {
 impl Asked {
     async fn read(loki: &Loki, request: Request<Body>) -> Result<Self, Failure> {
         let asked = Parameters::read(request).await?;
-        let (start, end) = asked.bounds(loki.clock.now())?;
+        let (start, end) = asked.span(loki.clock.now())?;
         let by_name = match asked.get("aggregateBy") {
             "" | "series" => false,
             "labels" => true,
@@ -83,8 +83,9 @@ impl Asked {
         let is_any = matches!(selector, "" | "{}");
         let targets = asked.get("targetLabels").split(',').filter(|name| !name.is_empty()).map(str::to_owned);
         let mut targets: Vec<String> = targets.collect();
-        if targets.is_empty() && !by_name && !is_any {
-            targets = selector_names(selector)?;
+        let names = if is_any { Vec::new() } else { selector_names(selector)? };
+        if targets.is_empty() && !by_name {
+            targets = names;
         }
         Ok(Self {
             selectors: if is_any { Vec::new() } else { vec![selector.to_owned()] },
