@@ -1,9 +1,10 @@
 //! What a collector's answer means, as the OTLP specification says.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::config::percent_decode;
-use http::{HeaderMap, StatusCode};
+use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, StatusCode};
 use watchbell_proto::wire::{Fields, Value};
 
 /// What becomes of a request.
@@ -106,10 +107,16 @@ fn messages(bytes: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// `Retry-After` in seconds; a date is not read, the usual delay serves then.
+/// `Retry-After` in seconds, or as a date (RFC 9110, 10.2.3), counted from the time that it is where the answer comes from.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let text = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.trim());
+    let date = |text| httpdate::parse_http_date(text).ok();
+    let after = text(RETRY_AFTER)?;
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let now = text(DATE).and_then(date).unwrap_or_else(SystemTime::now);
+    Some(date(after)?.duration_since(now).unwrap_or_default()) // one that has passed is now
 }
 
 /// Base64 with or without padding, as gRPC metadata has it.
@@ -133,7 +140,7 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
 
     #[test]
@@ -153,8 +160,26 @@ mod tests {
         }
         for status in [429, 502, 503, 504] {
             assert_eq!(answer(status, "7"), "retry Some(7s)", "{status}");
-            assert_eq!(answer(status, "Wed, 21 Oct 2026 07:28:00 GMT"), "retry None", "{status}");
+            assert_eq!(answer(status, "soon"), "retry None", "{status}");
         }
+    }
+
+    #[test]
+    fn a_retry_may_be_dated() {
+        let after = |retry_after, date: Option<&str>| {
+            let mut headers = headers(&[("retry-after", retry_after)]);
+            date.map(|date| headers.insert(DATE, date.parse().unwrap()));
+            super::retry_after(&headers)
+        };
+        let date = Some("Wed, 21 Oct 2026 07:27:30 GMT");
+        for same in ["Wed, 21 Oct 2026 07:28:00 GMT", "Wednesday, 21-Oct-26 07:28:00 GMT", "Wed Oct 21 07:28:00 2026"] {
+            assert_eq!(after(same, date), Some(Duration::from_secs(30)), "{same}");
+        }
+        assert_eq!(after("Wed, 21 Oct 2026 07:27:00 GMT", date), Some(Duration::ZERO));
+        assert_eq!(after("Wed, 21 Oct 2026 07:28 GMT", date), None);
+        let in_an_hour = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3600));
+        let left = after(&in_an_hour, None).unwrap();
+        assert!(left <= Duration::from_secs(3600) && left > Duration::from_secs(3000), "{left:?}");
     }
 
     #[test]
