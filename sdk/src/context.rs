@@ -151,14 +151,14 @@ fn replace(context: Context) -> Context {
     CURRENT.try_with(|current| current.replace(context)).unwrap_or_default()
 }
 
-/// Calls `f` with the current context's encoded fields, and how many were left out, if there are any.
+/// Calls `f` with the current context's encoded fields, and how many were left out, if there are any of either.
 #[inline]
 pub(crate) fn with_current(f: impl FnOnce(&[u8], u32)) {
     let _ = CURRENT.try_with(|current| {
         if let Ok(current) = current.try_borrow()
-            && let Some(attributes) = &current.attributes
+            && (current.attributes.is_some() || current.left_out > 0)
         {
-            f(attributes, current.left_out);
+            f(current.attributes.as_deref().unwrap_or_default(), current.left_out);
         }
     });
 }

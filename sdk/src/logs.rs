@@ -39,7 +39,7 @@ use crate::export::{Command, ExportThread};
 use crate::lane::{Local, Urgency};
 use crate::limits::count_cut;
 use crate::pipeline::Pipeline;
-use crate::record::{RECORD_BYTES_MAX, SpanIds, TIMES_BYTES, put_times};
+use crate::record::{RECORD_BYTES_MAX, SpanIds, TAIL_BYTES, TIMES_BYTES, put_times};
 use crate::redact::Redaction;
 use crate::view;
 
@@ -145,6 +145,9 @@ pub struct Record {
     value_chars_max: usize,
 }
 
+/// Bytes that attributes and body may fill.
+const BYTES_MAX: usize = RECORD_BYTES_MAX - TAIL_BYTES;
+
 impl Record {
     fn new(pipeline: &Pipeline, scope: ScopeId) -> Self {
         let mut bytes = Local::with(Local::take_scratch).unwrap_or_default();
@@ -181,7 +184,7 @@ impl Record {
         }
         let before = self.bytes.len();
         put_attribute(&mut self.bytes, key, |out| value::put(out, value, self.value_chars_max));
-        if self.bytes.len() > RECORD_BYTES_MAX {
+        if self.bytes.len() > BYTES_MAX {
             self.bytes.truncate(before);
             self.dropped_attributes += 1;
         } else {
@@ -225,7 +228,7 @@ impl Record {
     fn put_body(&mut self, body: &AnyValue) {
         let before = self.bytes.len();
         put_message_field(&mut self.bytes, 5, |out| value::put(out, body, usize::MAX));
-        if self.bytes.len() > RECORD_BYTES_MAX {
+        if self.bytes.len() > BYTES_MAX {
             self.bytes.truncate(before);
             count_cut();
             put_message_field(&mut self.bytes, 5, |out| {

@@ -32,7 +32,7 @@ use crate::view::{self, ATTRIBUTES, Value, key_value};
 pub(crate) const RECORD_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes that a record keeps free for what comes last: the count of what was dropped, flags and ids, and lengths of more than a byte.
-const TAIL_BYTES: usize = 64;
+pub(crate) const TAIL_BYTES: usize = 64;
 
 /// A log record under construction: its head is written, its fields are visited, [`finish`](Self::finish) writes the trace.
 pub(crate) struct LogRecordWriter<'a> {
@@ -144,7 +144,7 @@ impl<'a> LogRecordWriter<'a> {
     }
 
     fn encoded_one(&mut self, attribute: &[u8]) {
-        if !self.has_room(attribute.len().min(VALUE_BYTES_MAX)) {
+        if !self.has_room(attribute.len()) {
             self.dropped_attributes += 1;
             return;
         }
@@ -191,7 +191,10 @@ impl<'a> LogRecordWriter<'a> {
     #[cold]
     fn secret(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>, usize)) {
         let mut value = Vec::new();
-        if matches!(self.redaction.and_then(|redaction| redaction.fate(key)), Some(Fate::Hashed(_))) {
+        if matches!(
+            self.redaction.and_then(|redaction| redaction.fate(key)),
+            Some(Fate::Hashed(_) | Fate::MaskedButPath)
+        ) {
             write(&mut value, usize::MAX);
         }
         self.text(key, &Value::new(&value).to_string());

@@ -122,6 +122,8 @@ pub(crate) enum Fate {
     /// Its hash by the key of this number is shown.
     #[cfg_attr(not(feature = "hashed"), expect(dead_code))]
     Hashed(usize),
+    /// Masked, unless it is the path of a folder: `pwd` is a password, or where one works.
+    MaskedButPath,
     Masked,
     Dropped,
 }
@@ -144,7 +146,8 @@ impl Redaction {
     }
 
     /// What usually is: the keys `*password*`, `*passwd*`, `pwd`, `*passphrase*`, `*secret*`, `*token`, `*credential`, `*credentials`, `*api_key*`, `*apikey*`, `*private_key*`,
-    /// `authorization`, `proxy_authorization`, `cookie`, `set_cookie`, and of values [`Values::Cards`], [`Values::BearerTokens`] and [`Values::ProviderKeys`].
+    /// `authorization`, `proxy_authorization`, `cookie`, `set_cookie`, and of values [`Values::Cards`], [`Values::BearerTokens`] and [`Values::ProviderKeys`]. What `pwd` names is shown where it
+    /// is a working folder: an absolute path of letters, digits, `.`, `_`, `-` and blanks, of two parts at least or one of those that a root usually has (`/app`, `C:\\shop`).
     ///
     /// ```
     /// let redaction = watchbell::redact::Redaction::usual();
@@ -157,7 +160,6 @@ impl Redaction {
         let keys = [
             "*password*",
             "*passwd*",
-            "pwd",
             "*passphrase*",
             "*secret*",
             "*token",
@@ -171,7 +173,8 @@ impl Redaction {
             "cookie",
             "set_cookie",
         ];
-        let this = keys.into_iter().fold(self, Self::key);
+        let mut this = keys.into_iter().fold(self, Self::key);
+        this.keys.push(("pwd".to_owned(), Fate::MaskedButPath));
         this.values(Values::Cards).values(Values::BearerTokens).values(Values::ProviderKeys)
     }
 
@@ -265,7 +268,8 @@ impl Redaction {
     pub(crate) fn shown<'v>(&self, key: &str, value: &'v str) -> Option<Cow<'v, str>> {
         match self.fate(key) {
             None => Some(Cow::Borrowed(value)),
-            Some(Fate::Masked) => Some(Cow::Borrowed(REDACTED)),
+            Some(Fate::MaskedButPath) if is_folder(value) => Some(Cow::Borrowed(value)),
+            Some(Fate::MaskedButPath | Fate::Masked) => Some(Cow::Borrowed(REDACTED)),
             Some(Fate::Hashed(number)) => Some(Cow::Owned(self.hashes[number].hash(value))),
             Some(Fate::Dropped) => None,
         }
@@ -286,14 +290,18 @@ impl Redaction {
 
     /// The text without what looks like a secret; `None` where there is nothing of that.
     pub(crate) fn scrubbed(&self, text: &str) -> Option<String> {
-        let mut out: Option<String> = None;
-        for find in &self.values {
-            let current = out.as_deref().unwrap_or(text);
-            if let Some(masked) = masked(current, &**find) {
-                out = Some(masked);
+        // Each finder sees all of the text: what one masks may be the beginning of another's.
+        let mut found: Vec<_> = self.values.iter().flat_map(|find| found_by(&**find, text)).collect(); // allocates nothing while it is empty
+        found.sort_unstable_by_key(|range| range.start);
+        let (mut out, mut end) = (String::new(), 0);
+        for range in found {
+            if range.start >= end {
+                out.push_str(&text[end..range.start]);
+                out.push_str(REDACTED);
             }
+            end = end.max(range.end);
         }
-        out
+        (end > 0).then(|| out + &text[end..])
     }
 
     /// The content of a `LogRecord` without what looks like a secret; `None` where there is nothing of that.
@@ -327,6 +335,9 @@ impl Redaction {
             return None;
         }
         let Some(shown) = self.shown(key, &value) else { return Some(Change::LeftOut) };
+        if shown == value {
+            return None;
+        }
         let mut out = Vec::new();
         put_bytes_field(&mut out, 1, key.as_bytes());
         put_message_field(&mut out, 2, |out| put_bytes_field(out, 1, shown.as_bytes()));
@@ -437,19 +448,19 @@ fn rewritten(raw: &[u8], change: impl Fn(u32, &[u8]) -> Option<Change>) -> Optio
     Some(out)
 }
 
-/// The text with all that `find` finds masked.
-fn masked(text: &str, find: &dyn Fn(&str) -> Option<Range<usize>>) -> Option<String> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(Range { start, end }) = find(rest)
-        && start < end
-        && let (Some(before), Some(after)) = (rest.get(..start), rest.get(end..))
-    {
-        out.push_str(before);
-        out.push_str(REDACTED);
-        rest = after;
-    }
-    (!out.is_empty()).then(|| out + rest)
+/// All that `find` finds, one behind the other.
+fn found_by<'t>(
+    find: &'t dyn Fn(&str) -> Option<Range<usize>>,
+    text: &'t str,
+) -> impl Iterator<Item = Range<usize>> + 't {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let rest = &text[from..];
+        let found = find(rest).filter(|found| found.start < found.end && rest.get(found.clone()).is_some())?;
+        let found = from + found.start..from + found.end;
+        from = found.end;
+        Some(found)
+    })
 }
 
 /// A key by which keys are compared.
@@ -461,6 +472,37 @@ fn plain(key: &str) -> String {
 /// Whether it is what a hash is shown as.
 fn is_hash(text: &str) -> bool {
     text.strip_prefix("hmac:").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Whether it is the absolute path of a folder, and hardly a password.
+fn is_folder(path: &str) -> bool {
+    let (drive, rest) = match path.as_bytes() {
+        [b'/', ..] => ("", &path[1..]),
+        [letter, b':', b'/' | b'\\', ..] if letter.is_ascii_alphabetic() => path.split_at(3),
+        _ => return false,
+    };
+    let is_plain =
+        |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | ' ' | '/') || c == '\\' && !drive.is_empty();
+    let usual = [
+        "",
+        "app",
+        "bin",
+        "data",
+        "etc",
+        "home",
+        "mnt",
+        "opt",
+        "root",
+        "run",
+        "srv",
+        "tmp",
+        "usr",
+        "var",
+        "work",
+        "workspace",
+    ];
+    let has_parts = rest.trim_end_matches(['/', '\\']).contains(['/', '\\']);
+    rest.chars().all(is_plain) && (has_parts || !drive.is_empty() || usual.contains(&rest.trim_end_matches('/')))
 }
 
 /// Whether a pattern of lower-case letters with `*` for anything fits all of the text.
@@ -542,7 +584,8 @@ mod tests {
             ("x-api-key", Some(Fate::Masked)),
             ("Proxy-Authorization", Some(Fate::Masked)),
             ("http.response.header.set-cookie", Some(Fate::Masked)),
-            ("db.pwd", Some(Fate::Masked)),
+            ("db.pwd", Some(Fate::MaskedButPath)),
+            ("PWD", Some(Fate::MaskedButPath)),
             ("ssh.passphrase", Some(Fate::Masked)),
             ("aws_credentials", Some(Fate::Masked)),
             ("private-key", Some(Fate::Masked)),
@@ -554,6 +597,35 @@ mod tests {
             ("body", None),
         ] {
             assert_eq!(redaction.fate(key), fate, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_working_folder_is_no_password() {
+        let redaction = Redaction::usual();
+        for folder in ["/", "/app", "/srv/", "/home/ada/shop-1.2", "/srv/my shop/é", r"C:\Users\ada", "C:/"] {
+            assert_eq!(redaction.shown("pwd", folder).as_deref(), Some(folder));
+        }
+        for password in ["", "hunter2", "/hunter2", "/a/b!c", "app", "~/x", r"/a\b", "C:hunter2", "/home/ada\n"] {
+            assert_eq!(redaction.shown("db.pwd", password).as_deref(), Some(REDACTED), "{password}");
+        }
+        assert_eq!(
+            redaction.key("pwd").shown("pwd", "/app").as_deref(),
+            Some(REDACTED),
+            "whoever says so has all masked"
+        );
+    }
+
+    #[test]
+    fn a_secret_in_another_takes_nothing_from_it() {
+        let redaction = Redaction::usual().values(Values::Emails);
+        for (text, shown) in [
+            ("Bearer 4111111111111111.rest", "Bearer [redacted]"),
+            ("x sk-4111111111111111-abcdefgh y", "x [redacted] y"),
+            ("ada.4111111111111111@b.co", "[redacted]"),
+            ("4111111111111111 5500000000000004", "[redacted] [redacted]"),
+        ] {
+            assert_eq!(redaction.scrubbed(text).as_deref(), Some(shown), "{text}");
         }
     }
 
@@ -603,6 +675,14 @@ mod tests {
             let scrubbed = redaction.scrubbed_record(&record("4111-1111-1111-1111").encode_to_vec()).unwrap();
             prop_assert_eq!(LogRecord::decode(&scrubbed[..]).unwrap(), record(REDACTED));
             prop_assert_eq!(redaction.scrubbed_record(&record("").encode_to_vec()), None);
+        }
+
+        #[test]
+        fn what_was_masked_is_not_found_again(text in "(Bearer |sk-|4111111111111111|-----BEGIN (RSA PRIVATE KEY|CERTIFICATE)-----|-----END |a@b.co|[a-z|. é]){0,9}") {
+            let redaction = Redaction::usual().values(Values::Emails);
+            if let Some(shown) = redaction.scrubbed(&text) {
+                prop_assert_eq!(redaction.scrubbed(&shown), None, "{}", shown);
+            }
         }
 
         #[test]

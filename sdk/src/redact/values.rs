@@ -153,9 +153,8 @@ fn web_token(text: &str) -> Option<Range<usize>> {
 }
 
 fn private_key(text: &str) -> Option<Range<usize>> {
-    let start = text
-        .find("-----BEGIN ")
-        .filter(|start| text[*start..].lines().next().is_some_and(|line| line.contains("PRIVATE KEY-----")))?;
+    let is_key = |start: &usize| text[*start..].lines().next().is_some_and(|line| line.contains("PRIVATE KEY-----"));
+    let start = text.match_indices("-----BEGIN ").map(|(start, _)| start).find(is_key)?; // its certificate may come first
     let end = text[start..].find("-----END ").map_or(text.len(), |at| start + at);
     let rest = text[end..].strip_prefix("-----END ").unwrap_or_default();
     let closed = rest.find("-----").map_or(text.len(), |at| end + "-----END ".len() + at + "-----".len());
@@ -215,6 +214,11 @@ mod tests {
                 Values::ProviderKeys,
                 "a -----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY----- b",
                 Some("-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----"),
+            ),
+            (
+                Values::ProviderKeys,
+                "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nMIJ",
+                Some("-----BEGIN PRIVATE KEY-----\nMIJ"),
             ),
             (Values::ProviderKeys, "-----BEGIN PRIVATE KEY-----\nMII", Some("-----BEGIN PRIVATE KEY-----\nMII")),
             (Values::Emails, "mail ada.l+x@mail.example.com.", Some("ada.l+x@mail.example.com")),

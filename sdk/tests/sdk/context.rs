@@ -80,6 +80,26 @@ fn tasks_that_take_turns_have_their_own() {
 }
 
 #[test]
+fn a_field_that_fits_no_context_is_counted() {
+    let receiver = Receiver::http();
+    let (dispatch, guard) = pipeline(&receiver);
+    let alone = Context::default().with("a", "x".repeat(64 * 1024));
+    with_default(&dispatch, || {
+        alone.in_scope(|| {
+            tracing::info!("by tracing");
+            let mut record = guard.logger_provider().unwrap().logger("appender").create_log_record();
+            record.set_body("by the API".into());
+            guard.logger_provider().unwrap().logger("appender").emit(record);
+        });
+    });
+    guard.flush(DEADLINE).unwrap();
+    for body in ["by tracing", "by the API"] {
+        let record = receiver.log(body);
+        assert_eq!((record.attribute("a"), record.record.dropped_attributes_count), (None, 1), "{body}");
+    }
+}
+
+#[test]
 fn limits_hold_for_a_context_too() {
     let receiver = Receiver::http();
     let limits = [("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "4"), ("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3")];

@@ -11,6 +11,7 @@ mod full;
 mod metrics;
 #[cfg(feature = "axum")]
 mod middleware;
+mod model;
 mod patch;
 mod receiver;
 mod records;

@@ -5,9 +5,12 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use proptest::prelude::*;
+use watchbell::opentelemetry::logs::LoggerProvider;
 
+use super::model::{self, Input, Limits};
 use super::receiver::{Received, Receiver};
-use super::{builder, pipeline, pipeline_of};
+use super::{builder, builder_with, pipeline, pipeline_of};
 
 /// What comes of logging by `f`.
 fn logged(f: impl FnOnce()) -> Vec<Received> {
@@ -242,6 +245,23 @@ fn no_record_is_beyond_the_limits() {
         let bytes = prost::Message::encoded_len(&record);
         assert!(bytes <= 256 * 1024 && record.dropped_attributes_count > 0, "{bytes} {record:?}");
         assert!(record.body.is_some());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_record_is_what_a_naive_model_makes_of_the_call(limits in 0..Limits::INTERESTING.len(), bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        let (receiver, limits) = (Receiver::http(), Limits::INTERESTING[limits]);
+        let variables = limits.variables();
+        let (dispatch, guard) = pipeline_of(builder_with(&receiver, &variables.each_ref().map(|(name, value)| (*name, value.as_str()))));
+        let logger = guard.logger_provider().unwrap().logger("model");
+        let expected = tracing::dispatcher::with_default(&dispatch, || model::log(&mut Input(&bytes), limits, &logger, false));
+        let ledger = guard.shutdown(Duration::from_secs(20));
+        prop_assert_eq!(ledger.logs.delivered, expected.len() as u64, "{}", ledger);
+        let mut found = receiver.logs();
+        found.sort_by_key(|log| log.record.time_unix_nano);
+        expected.into_iter().zip(found).for_each(|(expected, found)| expected.check(found.record, limits));
     }
 }
 
