@@ -15,6 +15,9 @@ mod levels_url;
 #[cfg(target_os = "linux")]
 #[path = "processes/mapped.rs"]
 mod mapped;
+#[cfg(feature = "axum")]
+#[path = "processes/propagators.rs"]
+mod propagators;
 #[path = "sdk/receiver.rs"]
 #[allow(dead_code)]
 mod receiver;
@@ -375,7 +378,11 @@ fn say_as_opentelemetry() {
 }
 
 fn run(case: &str, receiver: &Receiver) -> ExitStatus {
-    command(case, receiver).status().expect("this program")
+    run_with(case, receiver, &[])
+}
+
+fn run_with(case: &str, receiver: &Receiver, variables: &[(&str, &str)]) -> ExitStatus {
+    command(case, receiver).envs(variables.iter().copied()).status().expect("this program")
 }
 
 fn command(case: &str, receiver: &Receiver) -> Command {
@@ -444,6 +451,8 @@ fn the_process_that_ends() {
         #[cfg(all(target_os = "linux", feature = "files"))]
         "clock" => clock::log_over_changes(guard),
         "fork, full" => fork_when_full(guard),
+        #[cfg(feature = "axum")]
+        "propagators" => propagators::call(guard),
         "levels by url" => levels_url::log_until_killed(),
         #[cfg(target_os = "linux")]
         "levels end" => levels_url::end(guard),
