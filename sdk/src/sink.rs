@@ -64,6 +64,8 @@ pub use crate::view::{Entries, Record, Value, Values};
 pub use file::File;
 pub use format::Format;
 use format::Formatter;
+#[cfg(fuzzing)]
+pub(crate) use format::check_pattern;
 use output::Output;
 pub(crate) use spec::listed;
 pub(crate) use worker::SinkThread;
@@ -107,6 +109,8 @@ enum Target {
     Callback(Callback),
     #[cfg(unix)]
     Syslog(String),
+    SyslogUdp(String),
+    SyslogTcp(String),
     #[cfg(unix)]
     Journald(String),
 }
@@ -179,6 +183,29 @@ impl Sink {
     #[cfg(unix)]
     pub fn syslog(socket: &str) -> Self {
         Self::new("syslog", Target::Syslog(socket.to_owned()))
+    }
+
+    /// To a syslog elsewhere, the same over UDP (RFC 5426): `logs.example.com:514`. A datagram that is lost on its way nobody hears of.
+    ///
+    /// ```
+    /// use watchbell::sink::Sink;
+    ///
+    /// let builder = watchbell::builder().sink(Sink::syslog_udp("logs.example.com:514"));
+    /// ```
+    pub fn syslog_udp(address: &str) -> Self {
+        Self::new("syslog", Target::SyslogUdp(address.to_owned()))
+    }
+
+    /// The same over TCP, each record with its length before it (RFC 6587, octet counting): `logs.example.com:601`. Where the other end breaks off, what
+    /// it had not read is lost, and not all of that is known here.
+    ///
+    /// ```
+    /// use watchbell::sink::Sink;
+    ///
+    /// let builder = watchbell::builder().sink(Sink::syslog_tcp("logs.example.com:601"));
+    /// ```
+    pub fn syslog_tcp(address: &str) -> Self {
+        Self::new("syslog", Target::SyslogTcp(address.to_owned()))
     }
 
     /// To systemd's journal, by its native protocol: each attribute is a field (`order.id` is `ORDER_ID`), so that `journalctl ORDER_ID=17` finds it.
@@ -307,6 +334,11 @@ impl Sink {
         if self.format.is_some() && !writes_lines {
             return Err(wrong("it has a format of its own; leave `format` out".to_owned()));
         }
+        if let Target::SyslogUdp(address) | Target::SyslogTcp(address) = &self.target
+            && !is_address(address)
+        {
+            return Err(wrong(wrong_address(address)));
+        }
         let has_colors = self.colors.unwrap_or_else(|| self.is_on_terminal() && !is_no_color_set());
         let is_file = !self.is_console();
         let format = self.format.clone().unwrap_or(if is_file { Format::Json } else { Format::Pretty });
@@ -319,6 +351,8 @@ impl Sink {
             Target::Callback(callback) => Box::new(output::Callback(Arc::clone(callback))),
             #[cfg(unix)]
             Target::Syslog(socket) => Box::new(output::Datagrams::syslog(socket, resource)),
+            Target::SyslogUdp(address) => Box::new(output::Datagrams::syslog_udp(address, resource)),
+            Target::SyslogTcp(address) => Box::new(output::SyslogStream::new(address, resource)),
             #[cfg(unix)]
             Target::Journald(socket) => Box::new(output::Datagrams::journald(socket, resource)),
         };
@@ -339,6 +373,15 @@ impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sink").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// Whether it is a host and a port.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+fn wrong_address(text: &str) -> String {
+    format!("`{text}` is no address; write `HOST:PORT`")
 }
 
 fn is_no_color_set() -> bool {

@@ -1,6 +1,5 @@
 //! How a record is written as a line.
 
-#[cfg(unix)]
 pub(super) mod datagram;
 mod json;
 mod pattern;
@@ -108,6 +107,12 @@ impl Formatter {
         }
         out.push('\n');
     }
+}
+
+/// What is wrong in a pattern.
+#[cfg(fuzzing)]
+pub(crate) fn check_pattern(pattern: &str) -> Result<(), String> {
+    Pattern::parse(pattern).map(drop)
 }
 
 /// A resource's attribute, where it is there.

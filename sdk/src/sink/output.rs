@@ -1,19 +1,15 @@
 //! What a sink writes to.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 #[cfg(unix)]
 use std::os::unix::net::UnixDatagram;
-#[cfg(unix)]
 use std::sync::Arc;
-#[cfg(unix)]
 use std::time::Duration;
 
-#[cfg(unix)]
 use opentelemetry::KeyValue;
 
-use super::format::Formatter;
-#[cfg(unix)]
-use super::format::datagram;
+use super::format::{Formatter, datagram};
 use super::{Callback as Function, Record};
 
 /// Takes records one by one. What [`write`](Self::write) took is written after the next [`flush`](Self::flush) at the latest.
@@ -81,35 +77,51 @@ impl Output for Callback {
     }
 }
 
-/// A datagram for each record, to a local socket.
-#[cfg(unix)]
+/// A datagram for each record.
 pub(super) struct Datagrams {
-    path: String,
-    socket: Option<UnixDatagram>,
-    format: fn(&mut Vec<u8>, &Record<'_>, &[KeyValue]),
+    to: To,
+    socket: Option<Socket>,
+    format: Format,
     resource: Arc<[KeyValue]>,
     datagram: Vec<u8>,
     /// Whether the other end read nothing for a while: it is not waited for again until it does.
     is_stuck: bool,
 }
 
+type Format = fn(&mut Vec<u8>, &Record<'_>, &[KeyValue]);
+
+enum To {
+    #[cfg(unix)]
+    Path(String),
+    Address(String),
+}
+
+enum Socket {
+    #[cfg(unix)]
+    Unix(UnixDatagram),
+    Udp(UdpSocket),
+}
+
 /// How long a full socket is waited for (100 ms), once.
-#[cfg(unix)]
 const SOCKET_TIMEOUT: Duration = Duration::from_millis(100);
 
-#[cfg(unix)]
 impl Datagrams {
+    #[cfg(unix)]
     pub(super) fn syslog(path: &str, resource: &Arc<[KeyValue]>) -> Self {
-        Self::new(path, datagram::put_syslog, resource)
+        Self::new(To::Path(path.to_owned()), datagram::put_syslog, resource)
     }
 
+    #[cfg(unix)]
     pub(super) fn journald(path: &str, resource: &Arc<[KeyValue]>) -> Self {
-        Self::new(path, datagram::put_journal_entry, resource)
+        Self::new(To::Path(path.to_owned()), datagram::put_journal_entry, resource)
     }
 
-    fn new(path: &str, format: fn(&mut Vec<u8>, &Record<'_>, &[KeyValue]), resource: &Arc<[KeyValue]>) -> Self {
-        let resource = Arc::clone(resource);
-        Self { path: path.to_owned(), socket: None, format, resource, datagram: Vec::new(), is_stuck: false }
+    pub(super) fn syslog_udp(address: &str, resource: &Arc<[KeyValue]>) -> Self {
+        Self::new(To::Address(address.to_owned()), datagram::put_syslog, resource)
+    }
+
+    fn new(to: To, format: Format, resource: &Arc<[KeyValue]>) -> Self {
+        Self { to, socket: None, format, resource: Arc::clone(resource), datagram: Vec::new(), is_stuck: false }
     }
 
     /// Connects anew where the other end is another than before: a logger that was started again.
@@ -117,7 +129,7 @@ impl Datagrams {
         let is_new = self.socket.is_none();
         let socket = match &self.socket {
             Some(socket) => socket,
-            None => self.socket.insert(connect(&self.path)?),
+            None => self.socket.insert(self.to.connect()?),
         };
         socket.set_nonblocking(self.is_stuck)?;
         match socket.send(&self.datagram) {
@@ -138,15 +150,52 @@ impl Datagrams {
     }
 }
 
-#[cfg(unix)]
-fn connect(path: &str) -> io::Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound()?;
-    socket.connect(path)?;
-    socket.set_write_timeout(Some(SOCKET_TIMEOUT))?;
-    Ok(socket)
+impl To {
+    fn connect(&self) -> io::Result<Socket> {
+        match self {
+            #[cfg(unix)]
+            Self::Path(path) => {
+                let socket = UnixDatagram::unbound()?;
+                socket.connect(path)?;
+                socket.set_write_timeout(Some(SOCKET_TIMEOUT))?;
+                Ok(Socket::Unix(socket))
+            }
+            Self::Address(address) => first_that_works(address, |address| {
+                let any =
+                    if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+                let socket = UdpSocket::bind((any, 0))?;
+                socket.connect(address)?;
+                socket.set_write_timeout(Some(SOCKET_TIMEOUT))?;
+                Ok(Socket::Udp(socket))
+            }),
+        }
+    }
 }
 
-#[cfg(unix)]
+impl Socket {
+    fn send(&self, datagram: &[u8]) -> io::Result<usize> {
+        match self {
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.send(datagram),
+            Self::Udp(socket) => socket.send(datagram),
+        }
+    }
+
+    fn set_nonblocking(&self, is_nonblocking: bool) -> io::Result<()> {
+        match self {
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.set_nonblocking(is_nonblocking),
+            Self::Udp(socket) => socket.set_nonblocking(is_nonblocking),
+        }
+    }
+}
+
+/// Tries each address that a host and port stand for; the last error if none is good.
+fn first_that_works<T>(host: &str, connect: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let nothing = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+    host.to_socket_addrs()?.fold(nothing, |found, address| found.or_else(|_| connect(address)))
+}
+
 impl Output for Datagrams {
     fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
         self.datagram.clear();
@@ -155,6 +204,81 @@ impl Output for Datagrams {
         if sent.is_err() && !self.is_stuck {
             self.socket = None;
         }
+        sent
+    }
+}
+
+/// syslog over TCP: `17 <14>1 2026-...`, each message behind its length.
+pub(super) struct SyslogStream {
+    address: String,
+    stream: Option<TcpStream>,
+    resource: Arc<[KeyValue]>,
+    message: Vec<u8>,
+    messages: Vec<u8>,
+}
+
+/// How long a connection may take, and a full one is waited for (1 s).
+const STREAM_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl SyslogStream {
+    pub(super) fn new(address: &str, resource: &Arc<[KeyValue]>) -> Self {
+        let (message, messages) = (Vec::new(), Vec::new());
+        Self { address: address.to_owned(), stream: None, resource: Arc::clone(resource), message, messages }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let stream = match self.stream.take().filter(is_open) {
+            Some(stream) => stream,
+            None => first_that_works(&self.address, connect)?,
+        };
+        (&stream).write_all(&self.messages)?; // after an error nobody knows where in a message the other end is
+        self.stream = Some(stream);
+        Ok(())
+    }
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, STREAM_TIMEOUT)?;
+    stream.set_write_timeout(Some(STREAM_TIMEOUT))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Whether the other end has not closed it; what that says is nothing to us.
+fn is_open(stream: &TcpStream) -> bool {
+    let mut said = [0; 256];
+    let read = stream.set_nonblocking(true).and_then(|()| {
+        loop {
+            match (&mut &*stream).read(&mut said) {
+                Ok(1..) => {}
+                other => return other,
+            }
+        }
+    });
+    let is_waiting = read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    is_waiting && stream.set_nonblocking(false).is_ok()
+}
+
+impl Output for SyslogStream {
+    fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
+        self.message.clear();
+        datagram::put_syslog(&mut self.message, record, &self.resource);
+        write!(self.messages, "{} ", self.message.len())?;
+        self.messages.extend_from_slice(&self.message);
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= LINES_BYTES
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.messages.is_empty() {
+            return Ok(());
+        }
+        let sent = self.send();
+        self.messages.clear();
+        self.messages.shrink_to(LINES_BYTES);
         sent
     }
 }

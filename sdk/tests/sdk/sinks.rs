@@ -1,7 +1,8 @@
 //! Sinks on real files, sockets and beside a collector that is away.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -363,6 +364,78 @@ fn syslog_and_the_journal() {
     assert_eq!(log(), (1, 1), "nobody listens");
     let _again = UnixDatagram::bind(&socket).unwrap();
     assert_eq!(log(), (2, 1), "a syslog that was started again");
+}
+
+#[test]
+fn syslog_over_udp() {
+    let listener = UdpSocket::bind("127.0.0.1:0").unwrap();
+    listener.set_read_timeout(Some(DEADLINE)).unwrap();
+    let address = listener.local_addr().unwrap();
+    for sink in [Sink::syslog_udp(&address.to_string()), format!("syslog=udp://{address}").parse().unwrap()] {
+        let (dispatch, guard) = only(sink);
+        with_default(&dispatch, || {
+            ["one", "two"].map(|text| tracing::error!(target: "web", { order.id = 17 }, "{text}\nline"))
+        });
+        guard.flush(DEADLINE).unwrap();
+        for text in ["one", "two"] {
+            let mut buffer = vec![0; 64 * 1024];
+            let len = listener.recv(&mut buffer).unwrap();
+            let datagram = std::str::from_utf8(&buffer[..len]).unwrap();
+            assert!(
+                datagram.starts_with("<11>1 20") && datagram.ends_with(&format!(" order.id=\"17\"] {text}\\nline")),
+                "{datagram}"
+            );
+        }
+        assert_eq!((guard.sinks()[0].written, guard.sinks()[0].failed), (2, 0));
+        with_default(&dispatch, || tracing::error!("{}", "x".repeat(65_507)));
+        guard.flush(DEADLINE).unwrap();
+        assert_eq!((guard.sinks()[0].written, guard.sinks()[0].failed), (2, 1), "more than a datagram takes");
+    }
+}
+
+/// The messages of a connection, by their lengths; the other end says something, too, which is nothing to us.
+fn framed(connection: TcpStream, count: usize) -> Vec<String> {
+    (&connection).write_all(b"220 hello").unwrap();
+    connection.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut reader = BufReader::new(connection);
+    let message = |_| {
+        let mut len = Vec::new();
+        reader.read_until(b' ', &mut len).unwrap();
+        let mut message = vec![0; std::str::from_utf8(&len).unwrap().trim().parse().unwrap()];
+        reader.read_exact(&mut message).unwrap();
+        String::from_utf8(message).unwrap()
+    };
+    (0..count).map(message).collect()
+}
+
+#[test]
+fn syslog_over_tcp_counts_octets_and_connects_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for sink in [Sink::syslog_tcp(&address.to_string()), format!("syslog=tcp://{address}").parse().unwrap()] {
+        let (dispatch, guard) = only(sink);
+        for _ in 0..2 {
+            with_default(&dispatch, || {
+                tracing::warn!("é\n2 lines");
+                tracing::warn!("{}", "x".repeat(60_000));
+                tracing::warn!("last");
+            });
+            guard.flush(DEADLINE).unwrap();
+            assert_eq!(guard.sinks()[0].failed, 0);
+            let messages = framed(listener.accept().unwrap().0, 3); // and closes it
+            let ends: Vec<_> = messages.iter().map(|message| message.rsplit_once("] ").unwrap().1.to_owned()).collect();
+            assert_eq!(ends, ["é\\n2 lines".to_owned(), "x".repeat(60_000), "last".to_owned()]);
+            assert!(messages.iter().all(|message| message.starts_with("<12>1 20")), "{messages:?}");
+        }
+        assert_eq!((guard.sinks()[0].written, guard.sinks()[0].failed), (6, 0));
+    }
+    drop(listener);
+    let (dispatch, guard) = only(Sink::syslog_tcp(&address.to_string()));
+    with_default(&dispatch, || tracing::warn!("to nobody"));
+    guard.flush(DEADLINE).unwrap();
+    assert_eq!((guard.sinks()[0].written, guard.sinks()[0].failed), (0, 1));
+    let error = watchbell::builder().sink(Sink::syslog_tcp("logs")).layer::<tracing_subscriber::Registry>();
+    assert!(error.err().unwrap().to_string().contains("`logs` is no address; write `HOST:PORT`"));
 }
 
 #[test]

@@ -57,6 +57,20 @@ pub enum Zone {
     Named(String),
 }
 
+impl Zone {
+    pub(in crate::sink) fn find(&self) -> Result<TimeZone, String> {
+        match self {
+            Self::Utc => Ok(TimeZone::UTC),
+            Self::Local => {
+                TimeZone::try_system().map_err(|error| format!("the machine's time zone is not known: {error}"))
+            }
+            Self::Named(name) => {
+                TimeZone::get(name).map_err(|error| format!("the time zone `{name}` is not known: {error}"))
+            }
+        }
+    }
+}
+
 pub(super) struct Schedule {
     rotation: Rotation,
     zone: TimeZone,
@@ -65,15 +79,7 @@ pub(super) struct Schedule {
 
 impl Schedule {
     pub(super) fn new(rotation: Rotation, zone: Zone) -> Result<Self, String> {
-        let zone = match zone {
-            Zone::Utc => TimeZone::UTC,
-            Zone::Local => {
-                TimeZone::try_system().map_err(|error| format!("the machine's time zone is not known: {error}"))?
-            }
-            Zone::Named(name) => {
-                TimeZone::get(&name).map_err(|error| format!("the time zone `{name}` is not known: {error}"))?
-            }
-        };
+        let zone = zone.find()?;
         let is_wrong = match rotation {
             Rotation::Hourly => false,
             Rotation::Daily { hour, minute } => hour > 23 || minute > 59,

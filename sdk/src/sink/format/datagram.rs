@@ -1,4 +1,4 @@
-//! A record as a datagram: for syslog by RFC 5424, and for systemd's journal by its native protocol.
+//! A record as a message: for syslog by RFC 5424, and for systemd's journal by its native protocol.
 
 use std::io::Write;
 
@@ -62,6 +62,7 @@ fn put_one_line(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(line.as_bytes());
 }
 
+#[cfg_attr(not(unix), expect(dead_code))]
 /// `MESSAGE=order placed`, `PRIORITY=6`, `ORDER_ID=17`, a line each.
 pub(crate) fn put_journal_entry(out: &mut Vec<u8>, record: &Record<'_>, resource: &[KeyValue]) {
     put_entry_field(out, "MESSAGE", &record.message());
