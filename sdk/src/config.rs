@@ -42,7 +42,15 @@ use crate::tls::{Identity, Roots, Tls};
 pub use builder::Builder;
 pub(crate) use values::percent_decode;
 
-/// How OTLP is spoken; [`Builder`] has an example.
+/// How OTLP is spoken.
+///
+/// ```
+/// use watchbell::Protocol;
+///
+/// # #[cfg(feature = "grpc")]
+/// let builder = watchbell::builder().endpoint("http://collector:4317").protocol(Protocol::Grpc);
+/// assert_eq!("http/protobuf".parse(), Ok(Protocol::HttpProtobuf)); // as `OTEL_EXPORTER_OTLP_PROTOCOL` has it
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protocol {
@@ -308,6 +316,9 @@ pub(crate) enum Propagator {
 }
 
 impl Propagator {
+    /// What to write in the place of a name that is none.
+    const WANTED: &str = "write `tracecontext`, `baggage`, `b3`, `b3multi` or `none`";
+
     /// Those of a comma-separated list, each once, and the names that are none.
     fn listed(list: &str) -> (Vec<Self>, Vec<&str>) {
         let (mut propagators, mut unknown) = (Vec::new(), Vec::new());

@@ -108,8 +108,8 @@
 //!
 //! On by default: `grpc`, `tls`, `gzip`, `log` (records of the `log` crate), `console`, `metrics`, `config-file` (`OTEL_CONFIG_FILE`),
 //! `otel-logs` (OpenTelemetry's logs API), `macros` (`#[catch]`, `#[derive(Redact)]`) and
-//! `hashed` (fields by their hash under a key). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 87
-//! crates are compiled, itself and procedural macros counted in; with `default-features = false` 57. `grpc` adds 6, `tls` 17, `config-file` 2,
+//! `hashed` (fields by their hash under a key). OTLP/HTTP is always there; one HTTP stack, hyper's, serves both protocols. With all of these 88
+//! crates are compiled, itself and procedural macros counted in; with `default-features = false` 58. `grpc` adds 6, `tls` 17, `config-file` 2,
 //! `macros` 1, `hashed` what `tls` brings anyway, `metrics` and `otel-logs` none.
 //!
 //! To be asked for: `http-json` (OTLP/HTTP with JSON), `files`, sinks that write files (the module `sink::file`), and `zstd` for them; `tower`, the module `middleware` with layers for servers and clients of axum, tonic and hyper: a span, its status and one line
@@ -131,7 +131,7 @@
 //!
 //! The [`Ledger`] is among them, by OpenTelemetry's names: `otel.sdk.log.created`, `otel.sdk.processor.{log,span}.processed`,
 //! `otel.sdk.exporter.{log,span,metric_data_point}.{exported,inflight}`; what was lost has an `error.type`. What is on disk is
-//! `watchbell.sdk.{log,span,metric_data_point}.spooled`. What became of records at each [`sink`] is `watchbell.sdk.sink.log.{processed,withheld}`.
+//! `watchbell.sdk.{log,span,metric_data_point}.spooled`, and what earlier processes left there `.taken_over`, by `watchbell.end`. What became of records at each [`sink`] is `watchbell.sdk.sink.log.{processed,withheld}`.
 //!
 //! Losses are told to the collector as log records of the scope `watchbell`, too, at most once a minute and at the shutdown, each with `lost.records` (how
 //! many since), `lost.signal` (`logs`, `traces`, `metrics`) and `lost.reason` (`buffer_full`, `spool_full`, `spool_damaged`, `refused`,
@@ -165,6 +165,8 @@
 //! # Ok::<(), watchbell::InitError>(())
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod baggage;
 mod callsite;
 mod chunk;
@@ -180,6 +182,9 @@ pub mod environment {}
 pub mod exception;
 mod exit;
 mod export;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod lane;
 mod layer;

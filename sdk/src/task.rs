@@ -13,7 +13,7 @@
 //! # });
 //! ```
 
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tracing::dispatcher::{get_default, with_default};
 use tracing::instrument::WithSubscriber;
 use tracing::{Instrument, Span};
@@ -32,7 +32,47 @@ pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    tokio::spawn(Context::current().scope(future.in_current_span().with_current_subscriber()))
+    tokio::spawn(here(future))
+}
+
+/// `tokio::task::spawn_local`, in the current span and subscriber: for a future that stays in its thread. Panics outside of a `LocalSet`, as that does.
+///
+/// ```
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// tokio::task::LocalSet::new().block_on(&runtime, async {
+///     let cart = std::rc::Rc::new(17);
+///     let task = watchbell::task::spawn_local(async move { tracing::info!(%cart, "in the trace of whoever spawned it") });
+///     task.await.unwrap();
+/// });
+/// ```
+pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: 'static> + 'static,
+{
+    tokio::task::spawn_local(here(future))
+}
+
+/// `JoinSet::spawn`, in the current span and subscriber. Panics outside of a runtime, as that does.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let mut tasks = tokio::task::JoinSet::new();
+/// for order_id in [17, 18] {
+///     watchbell::task::spawn_in(&mut tasks, async move { tracing::info!(order_id, "in the trace of whoever spawned it") });
+/// }
+/// tasks.join_all().await;
+/// # });
+/// ```
+pub fn spawn_in<T: Send + 'static>(
+    tasks: &mut JoinSet<T>,
+    future: impl Future<Output = T> + Send + 'static,
+) -> AbortHandle {
+    tasks.spawn(here(future))
+}
+
+/// The future, in what is current where it is made.
+fn here<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    Context::current().scope(future.in_current_span().with_current_subscriber())
 }
 
 /// `tokio::task::spawn_blocking`, in the current span and subscriber. Panics outside of a runtime, as that does.

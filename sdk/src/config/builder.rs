@@ -12,9 +12,12 @@ use opentelemetry_sdk::trace::Sampler;
 use tracing_core::LevelFilter;
 
 use super::env::Env;
-use super::{Compression, Config, Export, ExportSettings, LevelsUrl, PerSignal, Protocol, Settings, Signal, values};
+use super::{
+    Compression, Config, Export, ExportSettings, LevelsUrl, PerSignal, Propagator, Protocol, Settings, Signal, values,
+};
 use crate::lane::WhenFull;
 use crate::levels::{Directives, SINKS_MAX};
+use crate::limits::Limits;
 use crate::patch::{Draft, Patches};
 use crate::redact::Redaction;
 use crate::resource;
@@ -55,6 +58,10 @@ pub struct Builder {
     redaction: Option<Arc<Redaction>>,
     patches: Patches,
     sampler: Option<Sampler>,
+    propagators: Option<String>,
+    exported: PerSignal<Option<bool>>,
+    attributes_max: Option<u32>,
+    attribute_chars_max: Option<usize>,
     schedule_delay: Option<Duration>,
     metric_interval: Option<Duration>,
     baggage_attributes: Vec<String>,
@@ -268,6 +275,72 @@ impl Builder {
         self
     }
 
+    /// How trace context passes between services, as `OTEL_PROPAGATORS`: `tracecontext,baggage` if neither is set, or `b3`, `b3multi`, `none`. For
+    /// [`init`](Self::init) and [`Guard::install_globals`](crate::Guard::install_globals).
+    ///
+    /// ```
+    /// let builder = watchbell::builder().propagators("tracecontext,baggage,b3");
+    /// let error = watchbell::builder().propagators("b4").init().unwrap_err();
+    /// assert_eq!(error.to_string(), "the propagator `b4` is not known; write `tracecontext`, `baggage`, `b3`, `b3multi` or `none`");
+    /// ```
+    pub fn propagators(mut self, list: impl Into<String>) -> Self {
+        self.propagators = Some(list.into());
+        self
+    }
+
+    /// Whether log records go to the collector, as `OTEL_LOGS_EXPORTER` says by `otlp` or `none`; the console and other sinks have theirs all the same. On, if neither is set.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().export_logs(false).sink(watchbell::sink::Sink::stdout());
+    /// ```
+    pub fn export_logs(self, on: bool) -> Self {
+        self.exporting(Signal::Logs, on)
+    }
+
+    /// Whether spans go to the collector, as `OTEL_TRACES_EXPORTER` says; log records carry their ids all the same. On, if neither is set.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().export_traces(false);
+    /// ```
+    pub fn export_traces(self, on: bool) -> Self {
+        self.exporting(Signal::Traces, on)
+    }
+
+    /// Whether metrics go to the collector, as `OTEL_METRICS_EXPORTER` says. On, if neither is set.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().export_metrics(false);
+    /// ```
+    #[cfg(feature = "metrics")]
+    pub fn export_metrics(self, on: bool) -> Self {
+        self.exporting(Signal::Metrics, on)
+    }
+
+    fn exporting(mut self, signal: Signal, on: bool) -> Self {
+        self.exported[signal as usize] = Some(on);
+        self
+    }
+
+    /// Most attributes of a log record, and of a span, an event and a link each (128), as `OTEL_ATTRIBUTE_COUNT_LIMIT`; further ones are dropped, and counted in it.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().attributes_max(64);
+    /// ```
+    pub fn attributes_max(mut self, attributes: u32) -> Self {
+        self.attributes_max = Some(attributes);
+        self
+    }
+
+    /// Longest text of an attribute in characters, and longest byte array in bytes, as `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`: the rest is cut off. No limit but 64 KiB, if neither is set.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().attribute_chars_max(4096);
+    /// ```
+    pub fn attribute_chars_max(mut self, chars: usize) -> Self {
+        self.attribute_chars_max = Some(chars);
+        self
+    }
+
     /// How long records are gathered before they are sent, as `OTEL_BLRP_SCHEDULE_DELAY` (1 s) and `OTEL_BSP_SCHEDULE_DELAY` (5 s). Records of
     /// severity ERROR do not wait.
     ///
@@ -378,7 +451,7 @@ impl Builder {
         }
         let mut env = Env::new(self.variables.clone());
         let settings = match env.config_file() {
-            None => env.settings(self.protocol),
+            None => env.settings(self.protocol, self.exported),
             #[cfg(feature = "config-file")]
             Some(path) => super::file::settings(&path, &mut env)?,
             #[cfg(not(feature = "config-file"))]
@@ -413,8 +486,11 @@ impl Builder {
                 None => settings.levels_url.clone(),
             },
             sampler: self.sampler.clone().unwrap_or_else(|| settings.sampler.clone()),
-            propagators: settings.propagators.clone(),
-            limits: settings.limits,
+            propagators: match &self.propagators {
+                Some(list) => propagators(list)?,
+                None => settings.propagators.clone(),
+            },
+            limits: self.limits(settings.limits),
             resource: self.resource(settings.resource.clone()),
             buffer_bytes_max: self.buffer_bytes_max.or(env.buffer_bytes_max()).unwrap_or(BUFFER_BYTES_MAX),
             when_full: self.when_full.or(when_full).unwrap_or_default(),
@@ -448,9 +524,23 @@ impl Builder {
         resource::complete(found.into_iter().chain(self.resource_attributes.iter().cloned()).chain(named))
     }
 
+    fn limits(&self, mut limits: Limits) -> Limits {
+        if let Some(max) = self.attributes_max {
+            limits.attributes_per_record_max = max;
+            limits.spans.max_attributes_per_span = max;
+            limits.spans.max_attributes_per_event = max;
+            limits.spans.max_attributes_per_link = max;
+        }
+        if let Some(max) = self.attribute_chars_max {
+            (limits.record_value_chars_max, limits.span_value_chars_max) = (max, max);
+        }
+        limits
+    }
+
     fn exports(&self, settings: Settings) -> Result<PerSignal<Option<Export>>, String> {
         let mut exports = PerSignal::<Option<Export>>::default();
         for (signal, settings) in Signal::ALL.into_iter().zip(settings.exports) {
+            let settings = settings.filter(|_| self.exported[signal as usize] != Some(false));
             exports[signal as usize] = settings.map(|settings| self.export(signal, settings)).transpose()?;
         }
         Ok(exports)
@@ -511,6 +601,14 @@ impl Builder {
 fn directives(what: &str, text: Option<&str>) -> Result<Option<Directives>, String> {
     let parsed = text.map(str::parse).transpose();
     parsed.map_err(|error: String| format!("the {what} are not understood: {error}"))
+}
+
+fn propagators(list: &str) -> Result<Vec<Propagator>, String> {
+    let (propagators, unknown) = Propagator::listed(list);
+    match unknown.first() {
+        Some(name) => Err(format!("the propagator `{name}` is not known; {}", Propagator::WANTED)),
+        None => Ok(propagators),
+    }
 }
 
 /// What it is set to may be secret: headers, and variables with them.

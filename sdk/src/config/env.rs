@@ -43,13 +43,13 @@ impl Env {
         Self { variables, warnings: Vec::new() }
     }
 
-    /// All that it says; a protocol that was set in code decides how endpoints are read.
-    pub(super) fn settings(&mut self, protocol: Option<Protocol>) -> Settings {
+    /// All that it says; a protocol that was set in code decides how endpoints are read, and what is exported by the code's word is read of.
+    pub(super) fn settings(&mut self, protocol: Option<Protocol>, exported: PerSignal<Option<bool>>) -> Settings {
         let is_disabled = self.boolean("OTEL_SDK_DISABLED").unwrap_or(false);
         let exporters = Signal::ALL.map(|signal| self.exporters(signal));
         let mut exports = PerSignal::<Option<ExportSettings>>::default();
         for signal in Signal::ALL {
-            let is_on = exporters[signal as usize].otlp && !is_disabled;
+            let is_on = exported[signal as usize].unwrap_or(exporters[signal as usize].otlp) && !is_disabled;
             exports[signal as usize] = is_on.then(|| self.export(signal, protocol));
         }
         Settings {
@@ -366,7 +366,7 @@ impl Env {
         if propagators.is_empty() && !unknown.is_empty() {
             propagators = Propagator::listed(PROPAGATORS).0; // as if it were not set
         }
-        let wanted = "write `tracecontext`, `baggage`, `b3`, `b3multi` or `none`";
+        let wanted = Propagator::WANTED;
         let told = unknown.into_iter().map(|name| format!("OTEL_PROPAGATORS: `{name}` is not known; {wanted}"));
         self.warnings.extend(told);
         propagators

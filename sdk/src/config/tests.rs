@@ -223,6 +223,32 @@ fn propagators() {
 }
 
 #[test]
+fn what_is_set_in_code_wins_over_limits_propagators_and_exporters() {
+    let variables = [
+        ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "3"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "7"),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", "4"),
+        ("OTEL_PROPAGATORS", "none"),
+        ("OTEL_LOGS_EXPORTER", "console"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://d:2/own"),
+    ];
+    let builder = watchbell_builder(&variables).attributes_max(9).attribute_chars_max(11).propagators("b3, baggage");
+    let (config, warnings) = builder.export_logs(false).export_traces(true).build(true).unwrap();
+    let Limits { attributes_per_record_max, record_value_chars_max, span_value_chars_max, spans } = config.limits;
+    assert_eq!((attributes_per_record_max, record_value_chars_max, span_value_chars_max), (9, 11, 11));
+    assert_eq!((spans.max_attributes_per_span, spans.max_attributes_per_event, spans.max_events_per_span), (9, 9, 4));
+    assert_eq!(config.propagators, [Propagator::B3, Propagator::Baggage]);
+    assert!(config.export(Signal::Logs).is_none() && config.has_console());
+    assert_eq!(config.export(Signal::Traces).unwrap().uri, "http://d:2/own");
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let error = watchbell_builder(&[]).propagators("b3,jaeger").build(true).unwrap_err();
+    assert!(error.starts_with("the propagator `jaeger` is not known; write `tracecontext`"), "{error}");
+    let (config, _) = watchbell_builder(&[("OTEL_SDK_DISABLED", "true")]).export_logs(true).build(true).unwrap();
+    assert!(config.export(Signal::Logs).is_none(), "what is disabled stays so");
+}
+
+#[test]
 fn samplers() {
     let sampler = |name, argument| {
         let variables = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", argument)];

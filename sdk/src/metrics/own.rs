@@ -7,7 +7,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Meter};
 
 use crate::config::Signal;
-use crate::ledger::Account;
+use crate::ledger::{Account, TakenOver};
 use crate::limits::cut_texts;
 use crate::pipeline::Pipeline;
 use crate::sink::{SinkAccount, Sinks};
@@ -83,6 +83,15 @@ fn observe_signal(pipeline: &Arc<Pipeline>, meter: &Meter, signal: Signal, noun:
             (unmapped > 0).then(|| out.observe(unmapped, &[]));
         })
         .build();
+    let of_taken_over = Arc::clone(pipeline);
+    meter
+        .i64_observable_up_down_counter(format!("watchbell.sdk.{noun}.taken_over"))
+        .with_description(
+            "What earlier processes left on disk, by watchbell.end: delivered, refused, dropped, waiting.",
+        )
+        .with_unit(unit)
+        .with_callback(move |out| taken_over(out, &of_taken_over.lane(signal).account().taken_over))
+        .build();
     let of_inflight = account(pipeline, signal);
     let inflight = |account: &Account| account.in_flight as i64;
     meter
@@ -93,6 +102,15 @@ fn observe_signal(pipeline: &Arc<Pipeline>, meter: &Meter, signal: Signal, noun:
             of_inflight().iter().for_each(|account| out.observe(inflight(account), &[component("exporter")]));
         })
         .build();
+}
+
+/// None of it counts as emitted, so that it has a metric of its own.
+fn taken_over(out: &dyn AsyncInstrument<i64>, taken_over: &TakenOver) {
+    let TakenOver { delivered, refused, dropped, waiting, .. } = *taken_over;
+    let ends = [("delivered", delivered), ("refused", refused), ("dropped", dropped), ("waiting", waiting)];
+    for (end, count) in ends.into_iter().filter(|_| taken_over.found > 0) {
+        out.observe(count as i64, &[KeyValue::new("watchbell.end", end)]);
+    }
 }
 
 /// What became of log records at each sink.

@@ -141,6 +141,14 @@ fn other_threads_channels_and_streams() {
     let request = async {
         watchbell::task::spawn(async { tracing::info!("a task") }).await.unwrap();
         watchbell::task::spawn_blocking(|| tracing::info!("the blocking pool")).await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        watchbell::task::spawn_in(&mut tasks, async { tracing::info!("a task of a set") });
+        tasks.join_all().await;
+        let locals = tokio::task::LocalSet::new();
+        locals
+            .run_until(async { watchbell::task::spawn_local(async { tracing::info!("a local task") }).await })
+            .await
+            .unwrap();
         std::thread::spawn(watchbell::task::carried(|| tracing::info!("a thread"))).join().unwrap();
         let (jobs, mut queue) = tokio::sync::mpsc::channel(1);
         let worker = tokio::spawn(
@@ -163,7 +171,17 @@ fn other_threads_channels_and_streams() {
     };
     runtime.block_on(async { request.instrument(tracing::info_span!("request")).await }.with_subscriber(dispatch));
     guard.shutdown(LONG);
-    for body in ["a task", "the blocking pool", "a thread", "job 7", "poll 1", "poll 2", "poll 3"] {
+    for body in [
+        "a task",
+        "a task of a set",
+        "a local task",
+        "the blocking pool",
+        "a thread",
+        "job 7",
+        "poll 1",
+        "poll 2",
+        "poll 3",
+    ] {
         assert_in(&receiver, body, "request");
     }
 }

@@ -107,6 +107,27 @@ fn a_later_process_delivers_all_in_order() {
 }
 
 #[test]
+#[cfg(feature = "metrics")]
+fn what_is_taken_over_is_a_metric() {
+    use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value as Point};
+    let folder = tempfile::tempdir().unwrap();
+    leave_behind(folder.path(), 0..5);
+    let receiver = Receiver::http();
+    let endpoint = receiver.endpoint();
+    let variables = [("OTEL_SERVICE_NAME", "checkout"), ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)];
+    let (_, guard) = pipeline_of(watchbell::builder().variables(variables).spool(Spool::in_dir(folder.path())));
+    until("all is delivered", || guard.ledger().logs.taken_over.delivered == 5);
+    guard.flush(LONG).unwrap();
+    let Some(Data::Sum(sum)) = receiver.metric("watchbell.sdk.log.taken_over").data else { panic!("a sum") };
+    let end = |i: usize| super::receiver::attributes(&sum.data_points[i].attributes).remove("watchbell.end").unwrap();
+    let found: Vec<_> =
+        (0..sum.data_points.len()).map(|i| (format!("{:?}", end(i)), sum.data_points[i].value.unwrap())).collect();
+    let value = |name: &str| found.iter().find(|(end, _)| end.contains(name)).map(|(_, value)| value.clone());
+    assert_eq!((value("delivered"), value("waiting")), (Some(Point::AsInt(5)), Some(Point::AsInt(0))), "{found:?}");
+    assert_eq!((value("refused"), value("dropped")), (Some(Point::AsInt(0)), Some(Point::AsInt(0))), "{found:?}");
+}
+
+#[test]
 fn the_same_process_delivers_when_the_collector_is_back() {
     for is_grpc in [false, true] {
         let folder = tempfile::tempdir().unwrap();
