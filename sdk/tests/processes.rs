@@ -1,6 +1,9 @@
 //! What a whole process shows and sends, and what it sends when it ends otherwise than by dropping the guard: each case is a process
 //! of its own, this program run again.
 
+#[cfg(unix)]
+#[path = "processes/abort.rs"]
+mod abort;
 #[cfg(all(target_os = "linux", feature = "files"))]
 #[path = "processes/clock.rs"]
 mod clock;
@@ -345,6 +348,38 @@ fn a_disabled_sdk_sends_nothing() {
     assert_eq!((status.code(), receiver.requests()), (Some(7), 0));
 }
 
+/// The count is the process's, so that it has one of its own.
+#[test]
+#[cfg(all(feature = "metrics", feature = "otel-logs"))]
+fn what_is_cut_is_told_once_and_counted() {
+    use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value as Point};
+    let receiver = Receiver::http();
+    let output = command("cut", &receiver).output().expect("this program");
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(told.matches("a text was cut at 64 KiB").count(), 1, "{told}");
+    let Some(Data::Sum(sum)) = receiver.metric("watchbell.sdk.texts.cut").data else { panic!("a sum") };
+    assert_eq!(sum.data_points[0].value, Some(Point::AsInt(7)));
+}
+
+/// Seven values are too long, among others that are as long as may be.
+#[cfg(feature = "otel-logs")]
+fn log_what_is_cut(guard: watchbell::Guard) {
+    use watchbell::opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider};
+    let (exact, long) = ("é".repeat(32 * 1024), "é".repeat(32 * 1024 + 1));
+    tracing::info!(exact, bytes = exact.as_bytes(), "{exact}");
+    tracing::info!(long, "one");
+    tracing::info!(value = ?long, "{long}"); // two
+    tracing::info!(bytes = long.as_bytes(), "four");
+    watchbell::context!(long = &*long).in_scope(|| tracing::info!("five, as the context is made"));
+    let logger = guard.logger_provider().expect("logs are exported").logger("appender");
+    let mut record = logger.create_log_record();
+    let bytes = AnyValue::Bytes(Box::new(long.clone().into_bytes()));
+    record.add_attribute("list", AnyValue::ListAny(Box::new(vec![exact.into(), long.into(), bytes]))); // six and seven
+    logger.emit(record);
+    guard.flush(Duration::from_secs(60)).expect("a receiver that answers");
+    drop(guard); // with the metrics of after that
+}
+
 #[test]
 fn what_is_not_understood_in_the_environment_is_told_once() {
     let output =
@@ -394,15 +429,22 @@ fn command(case: &str, receiver: &Receiver) -> Command {
 
 fn child(case: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a path"));
+    without_ours(&mut command);
+    command.args(["the_process_that_ends", "--exact", "--ignored", "--nocapture"]).env("CASE", case);
+    command.env("OTEL_LOGS_EXPORTER", "otlp");
+    command.env("OTEL_BLRP_SCHEDULE_DELAY", "3600000"); // so that nothing leaves by itself
+    command
+}
+
+/// Takes the variables away that the SDK reads.
+fn without_ours(command: &mut Command) -> &mut Command {
     let is_ours = |name: &str| {
-        name.starts_with("OTEL_") || name.starts_with("WATCHBELL_") || name == "RUST_LOG" || name == "NO_COLOR"
+        let names = ["RUST_LOG", "NO_COLOR", "RUST_BACKTRACE"];
+        name.starts_with("OTEL_") || name.starts_with("WATCHBELL_") || names.contains(&name)
     };
     for (name, _) in std::env::vars().filter(|(name, _)| is_ours(name)) {
         command.env_remove(name);
     }
-    command.args(["the_process_that_ends", "--exact", "--ignored", "--nocapture"]).env("CASE", case);
-    command.env_remove("RUST_BACKTRACE").env("OTEL_LOGS_EXPORTER", "otlp");
-    command.env("OTEL_BLRP_SCHEDULE_DELAY", "3600000"); // so that nothing leaves by itself
     command
 }
 
@@ -430,6 +472,8 @@ fn the_process_that_ends() {
     match &*case {
         "console" => log_for_people(guard),
         "captured before" | "another logger" => log::warn!("from log"),
+        #[cfg(feature = "otel-logs")]
+        "cut" => log_what_is_cut(guard),
         "flush" => {
             tracing::info!("first");
             guard.flush(Duration::from_secs(60)).expect("a receiver that answers");
