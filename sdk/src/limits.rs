@@ -44,6 +44,16 @@ pub(crate) fn cut_to(text: &str, bytes_max: usize, chars_max: usize) -> &str {
     if text.len() <= bytes_max && text.len() <= chars_max { text } else { cut_long(text, bytes_max, chars_max) }
 }
 
+/// The beginning of at most so many bytes, and 64 KiB.
+#[inline]
+pub(crate) fn cut_bytes(bytes: &[u8], bytes_max: usize) -> &[u8] {
+    let kept = bytes.len().min(VALUE_BYTES_MAX).min(bytes_max);
+    if kept < bytes.len() {
+        count_cut();
+    }
+    &bytes[..kept]
+}
+
 #[cold]
 fn cut_long(text: &str, bytes_max: usize, chars_max: usize) -> &str {
     if bytes_max > 0 && chars_max > 0 {

@@ -23,7 +23,7 @@ use crate::encode::ErrorChain;
 use crate::exception::{self, Place};
 #[cfg(feature = "otel-logs")]
 use crate::lane::map_current_context;
-use crate::limits::{Limits, VALUE_BYTES_MAX, cut_to};
+use crate::limits::{Limits, VALUE_BYTES_MAX, cut_bytes, cut_to};
 use crate::redact::{Fate, Redaction};
 use crate::severity;
 use crate::view::{self, ATTRIBUTES, Value, key_value};
@@ -304,7 +304,7 @@ impl Visit for LogRecordWriter<'_> {
     }
 
     fn record_bytes(&mut self, field: &Field, value: &[u8]) {
-        self.attribute(field, |out, max| put_bytes_field(out, 7, &value[..value.len().min(VALUE_BYTES_MAX).min(max)]));
+        self.attribute(field, |out, max| put_bytes_field(out, 7, cut_bytes(value, max)));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {

@@ -3,7 +3,7 @@
 use opentelemetry::logs::AnyValue;
 use watchbell_proto::wire::{put_bytes_field, put_fixed64_field, put_message_field, put_varint_field};
 
-use crate::limits::{VALUE_BYTES_MAX, cut_to};
+use crate::limits::{VALUE_BYTES_MAX, cut_bytes, cut_to};
 
 /// Deepest nesting of a value (32); what is deeper is left out.
 const VALUE_DEPTH_MAX: u32 = 32;
@@ -21,7 +21,7 @@ fn put_within(out: &mut Vec<u8>, value: &AnyValue, chars_max: usize, depth_left:
             put_bytes_field(out, 1, cut_to(text.as_str(), VALUE_BYTES_MAX, chars_max).as_bytes());
         }
         AnyValue::Boolean(value) => put_varint_field(out, 2, u64::from(*value)),
-        AnyValue::Bytes(bytes) => put_bytes_field(out, 7, &bytes[..bytes.len().min(VALUE_BYTES_MAX).min(chars_max)]),
+        AnyValue::Bytes(bytes) => put_bytes_field(out, 7, cut_bytes(bytes, chars_max)),
         AnyValue::ListAny(items) => put_message_field(out, 5, |out| {
             for item in items.iter().filter(|_| depth_left > 0) {
                 put_message_field(out, 1, |out| put_within(out, item, chars_max, depth_left - 1));
