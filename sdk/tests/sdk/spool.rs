@@ -122,7 +122,7 @@ fn what_is_taken_over_is_a_metric() {
     let end = |i: usize| super::receiver::attributes(&sum.data_points[i].attributes).remove("watchbell.end").unwrap();
     let found: Vec<_> =
         (0..sum.data_points.len()).map(|i| (format!("{:?}", end(i)), sum.data_points[i].value.unwrap())).collect();
-    let value = |name: &str| found.iter().find(|(end, _)| end.contains(name)).map(|(_, value)| value.clone());
+    let value = |name: &str| found.iter().find(|(end, _)| end.contains(name)).map(|(_, value)| *value);
     assert_eq!((value("delivered"), value("waiting")), (Some(Point::AsInt(5)), Some(Point::AsInt(0))), "{found:?}");
     assert_eq!((value("refused"), value("dropped")), (Some(Point::AsInt(0)), Some(Point::AsInt(0))), "{found:?}");
 }
