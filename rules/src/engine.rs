@@ -34,6 +34,7 @@ mod patterns;
 mod status;
 mod steps;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -222,10 +223,9 @@ impl Engine {
         let plan = self.plan.clone();
         let planned = &plan.leaves[leaf];
         let oldest = self.state.clock - planned.retention;
-        let Some(group) = self.group(leaf, &run.key) else { return };
+        let Some((key, group)) = self.group(leaf, &run.key) else { return };
         let cells_before = group.window.len();
         group.window.evict(oldest);
-        let key = group.key.clone();
         let may_hold = |rule: &usize| {
             let edge = edge(&plan, *rule);
             self.furthest(edge, leaf, &key, run).is_some_and(|value| edge.holds(value))
@@ -242,15 +242,18 @@ impl Engine {
             self.keep_evidence(leaf, &key, run.last_records(), batch, false);
         }
         let of_several = rules.into_iter().filter(|rule| edge(&plan, *rule).terms.len() > 1);
-        sums.extend(of_several.map(|rule| (rule, key.clone(), run.earliest())));
+        sums.extend(of_several.map(|rule| (rule, (*key).into(), run.earliest())));
         self.compact(leaf, &key, cells_before);
     }
 
     /// The group of that key, made if it is new. Where there are too many, the overflow group; without grouping none.
-    fn group(&mut self, leaf: usize, key: &[u8]) -> Option<&mut Group> {
-        if self.state.leaves[leaf].get(key).is_some() {
-            return self.state.leaves[leaf].get_mut(key);
-        }
+    fn group<'k>(&mut self, leaf: usize, key: &'k [u8]) -> Option<(Cow<'k, [u8]>, &mut Group)> {
+        let key = if self.state.leaves[leaf].get(key).is_some() { key.into() } else { self.make_group(leaf, key)? };
+        let group = self.state.leaves[leaf].get_mut(&key)?;
+        Some((key, group))
+    }
+
+    fn make_group<'k>(&mut self, leaf: usize, key: &'k [u8]) -> Option<Cow<'k, [u8]>> {
         let config = &self.plan.config;
         let state = &mut self.state.leaves[leaf];
         let before = state.len();
@@ -258,7 +261,7 @@ impl Engine {
         let has_room = before < config.groups_per_rule_max && (self.groups < config.groups_max || before < share);
         let key = state.make(&self.plan, &self.plan.leaves[leaf], key, has_room, self.state.clock)?;
         self.groups += state.len() - before;
-        state.get_mut(&key)
+        Some(key)
     }
 
     /// Remembers which rules have records in their windows on which a stage failed, and which are not counted for that.
@@ -376,23 +379,23 @@ impl Engine {
     ) {
         let (config, samples) = (&self.plan.config, self.plan.leaves[leaf].samples);
         let Some(group) = self.state.leaves[leaf].get_mut(key) else { return };
-        let before = group.evidence.bytes();
-        if may_cross || group.alerts > 0 || self.state.evidence_bytes < config.evidence_bytes_max {
-            group.evidence.keep(records, batch, samples, config);
-        } else {
-            group.evidence = Evidence::default();
+        let before = group.evidence_bytes();
+        let may_keep = may_cross || group.alerts() > 0 || self.state.evidence_bytes < config.evidence_bytes_max;
+        if may_keep && samples > 0 {
+            group.edit_extras(|extras| extras.evidence.keep(records, batch, samples, config));
+        } else if !may_keep && before > 0 {
+            group.edit_extras(|extras| extras.evidence = Evidence::default());
         }
-        self.state.evidence_bytes = self.state.evidence_bytes + group.evidence.bytes() - before;
+        self.state.evidence_bytes = self.state.evidence_bytes + group.evidence_bytes() - before;
     }
 
     /// Whether the rule's alert for that group is known to hold beyond the clock.
     fn holds(&self, rule: usize, leaf: usize, key: &[u8]) -> bool {
         let alerts = &self.state.rules[rule].alerts;
-        let Some(group) = self.state.leaves[leaf].get(key).filter(|_| !alerts.is_empty()) else { return false };
-        let entry = match edge(&self.plan, rule) {
-            Edge { furthest_of: None, .. } => alerts.get(&group.labels),
-            edge => alerts.get(&edge.labels(&group.labels)),
-        };
+        if alerts.is_empty() {
+            return false;
+        }
+        let entry = alerts.get(&edge(&self.plan, rule).labels(self.plan.labels(leaf, key)));
         entry.is_some_and(|entry| entry.phase.until > self.state.clock)
     }
 
@@ -415,9 +418,9 @@ impl Engine {
         let mut from = earliest;
         while from <= now {
             let Some((at, value)) = self.crossing(rule, key, from) else { return };
-            let (Some(group), Some(terms)) = (self.state.leaves[leaf].get(key), self.terms(edge, key)) else { return };
+            let Some(terms) = self.terms(edge, key) else { return };
             let until = terms.falls_at(at, |value| edge.holds(value));
-            let labels = edge.labels(&group.labels);
+            let labels = edge.labels(plan.labels(leaf, key));
             let group = edge.furthest_of.is_none().then_some(key);
             let seen = Observation { held: at..until, judged: now, value, group, cause };
             self.raise(rule, &labels, &seen);

@@ -9,6 +9,7 @@ mod doubt;
 mod edge;
 mod lower;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +72,7 @@ pub struct EngineConfig {
     /// Groups of all range aggregations together. At the limit those that have more than their share (the limit by the number of range
     /// aggregations) get no further ones, as at `groups_per_rule_max`.
     pub groups_max: usize,
-    /// Cells of 16 bytes that all windows have together. At the limit each window that a record falls into keeps fewer, and one is
+    /// Cells of 16 bytes (some five in a window of up to 32) that all windows have together. At the limit each window that a record falls into keeps fewer, and one is
     /// counted for up to `retention / 64` too long instead of `retention / 512`; a rule with a quantile fails where a series has more than 4,096.
     pub window_cells_max: usize,
     /// Bytes of a record's body that evidence keeps; a longer one is cut and ends in `…`.
@@ -130,6 +131,16 @@ impl Plan {
     /// Compiles rule files; what cannot be evaluated is told, all of it at once.
     pub fn compile(files: &[RuleFile], config: &EngineConfig) -> Result<Self, Vec<Diagnostic>> {
         lower::Compiler::new(config).compile(files)
+    }
+
+    /// What a leaf is fed by; of a sequence, its first records.
+    pub(crate) fn feed_of(&self, leaf: usize) -> &Feed {
+        &self.feeds[self.leaves[leaf].feed]
+    }
+
+    /// The labels of a leaf's group.
+    pub(crate) fn labels(&self, leaf: usize, key: &[u8]) -> Labels {
+        self.feed_of(leaf).labels(key)
     }
 
     /// Whether there is no rule.
@@ -203,13 +214,43 @@ impl Feed {
         let text = |bytes: &[u8]| Arc::<str>::from(String::from_utf8_lossy(bytes));
         let mut parts = key.split(|byte| *byte == KEY_SEPARATOR);
         match &self.groups {
-            LabelSet::Only(names) => {
-                let is_rest = key.iter().filter(|byte| **byte == KEY_SEPARATOR).count() > names.len();
+            LabelSet::Only(_) => {
                 let own = self.names.iter().cloned().zip(parts.map(text));
-                Labels::new(own.chain(is_rest.then(|| (REST_LABEL.into(), "true".into()))))
+                Labels::new(own.chain(self.is_rest(key).then(|| (REST_LABEL.into(), "true".into()))))
             }
             LabelSet::AllBut(_) => Labels::new(std::iter::from_fn(|| Some((text(parts.next()?), text(parts.next()?))))),
         }
+    }
+
+    /// Whether a group has all of `labels`.
+    pub(crate) fn has_all(&self, key: &[u8], labels: &Labels) -> bool {
+        labels.iter().all(|(name, value)| self.pairs(key).any(|pair| pair.0 == name && pair.1 == value))
+    }
+
+    /// Whether a group has no labels but those of `labels`.
+    pub(crate) fn is_within(&self, key: &[u8], labels: &Labels) -> bool {
+        self.pairs(key).all(|(name, value)| labels.get(&name) == Some(&value))
+    }
+
+    /// What [`labels`](Self::labels) are made of, in no order, to be looked through for many groups.
+    fn pairs<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+        let mut parts = key.split(|byte| *byte == KEY_SEPARATOR).map(String::from_utf8_lossy);
+        let mut names = self.names.iter();
+        let own = std::iter::from_fn(move || {
+            let name = match self.groups {
+                LabelSet::Only(_) => Cow::Borrowed(&**names.next()?),
+                LabelSet::AllBut(_) => parts.next()?,
+            };
+            Some((name, parts.next()?))
+        });
+        let rest = self.is_rest(key).then(|| (REST_LABEL.into(), "true".into()));
+        own.filter(|(_, value)| !value.is_empty()).chain(rest)
+    }
+
+    /// Whether the group takes what found no place among the others.
+    fn is_rest(&self, key: &[u8]) -> bool {
+        let LabelSet::Only(names) = &self.groups else { return false };
+        key.iter().filter(|byte| **byte == KEY_SEPARATOR).count() > names.len()
     }
 
     /// Whether two records are near enough in time to be summed.
@@ -473,8 +514,11 @@ impl Edge {
     }
 
     /// The labels of a group's alert.
-    pub(crate) fn labels(&self, group: &Labels) -> Labels {
-        self.furthest_of.as_ref().map_or_else(|| group.clone(), |groups| groups.select(group))
+    pub(crate) fn labels(&self, group: Labels) -> Labels {
+        match &self.furthest_of {
+            Some(groups) => groups.select(&group),
+            None => group,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The engine's state as bytes, and how it passes from one set of rules to the next.
 //!
-//! A snapshot is `WBE9`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
+//! A snapshot is `WBEA`, the XXH3 of the rest in eight bytes (least significant first), and the state in postcard. Leaves and rules
 //! go by their keys: what the new rules have too keeps its state, an alert whose rule is gone resolves. The keys hold types of the
 //! plan as `Debug` prints them: who changes one of these, or the state, counts the magic up.
 
@@ -69,7 +69,7 @@ impl Engine {
     /// An engine that goes on where the snapshot was taken, with these rules.
     pub fn restore(plan: Arc<Plan>, bytes: &[u8]) -> Result<Self, SnapshotError> {
         let (magic, rest) = bytes.split_at_checked(MAGIC.len()).ok_or(SnapshotError::Format)?;
-        if magic != MAGIC && magic != MAGIC_WITHOUT_GAPS {
+        if ![MAGIC, MAGIC_WITH_LABELS, MAGIC_WITHOUT_GAPS].contains(&magic) {
             return Err(SnapshotError::Format);
         }
         let (checksum, state) = rest.split_first_chunk().ok_or(SnapshotError::Format)?;
@@ -77,7 +77,7 @@ impl Engine {
             return Err(SnapshotError::Checksum);
         }
         let (mut keyed, gaps): (Keyed, _) = postcard::take_from_bytes(state).map_err(|_| SnapshotError::Format)?;
-        if magic == MAGIC {
+        if magic != MAGIC_WITHOUT_GAPS {
             keyed.gaps = postcard::from_bytes(gaps).map_err(|_| SnapshotError::Format)?;
         }
         let now = keyed.clock;
@@ -165,6 +165,8 @@ fn keyed(plan: &Plan, state: State) -> Keyed {
     }
 }
 
-const MAGIC: &[u8] = b"WBE9";
-/// Of 0.1's snapshots from before gaps were known of.
+const MAGIC: &[u8] = b"WBEA";
+/// Of 0.1's snapshots whose groups had their keys and labels in places that are empty now.
+const MAGIC_WITH_LABELS: &[u8] = b"WBE9";
+/// Of those from before gaps were known of.
 const MAGIC_WITHOUT_GAPS: &[u8] = b"WBE7";

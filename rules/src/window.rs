@@ -3,8 +3,10 @@
 //! A window holds cells, sorted by time: a record each while there are few, sums over a grain of time when there are many. Its
 //! value at `t` is the sum over `(t - range, t]`.
 
+mod cells;
 mod samples;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use crate::logql::ast::RangeOp;
 use crate::plan::Formula;
 use crate::query::over_time::{OverTime, Summary};
 use crate::time::Timestamp;
+use cells::Cells;
 
 pub(crate) use samples::{SampleWindow, TooManySamples};
 pub use samples::{WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET};
@@ -48,7 +51,7 @@ pub struct Cell {
 /// The cells of one group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
-    cells: VecDeque<Cell>,
+    cells: Cells,
     sum: u64,
 }
 
@@ -56,30 +59,20 @@ impl Window {
     /// Adds a cell at its place in time. [`compact`](Self::compact) is to follow, once what came together is in.
     pub fn insert(&mut self, cell: Cell) {
         self.sum += cell.weight;
-        match self.cells.back_mut() {
-            Some(last) if last.at == cell.at => last.weight += cell.weight,
-            Some(last) if last.at > cell.at => self.insert_late(cell),
-            _ => self.cells.push_back(cell),
-        }
-    }
-
-    fn insert_late(&mut self, cell: Cell) {
-        let at = self.cells.partition_point(|other| other.at < cell.at);
-        match self.cells.get_mut(at) {
-            Some(other) if other.at == cell.at => other.weight += cell.weight,
-            _ => self.cells.insert(at, cell),
-        }
+        self.cells.insert(cell);
     }
 
     /// Merges cells where there are more than `cells_max`.
     pub fn compact(&mut self, retention: Duration, cells_max: usize) {
-        compact(&mut self.cells, retention, cells_max);
+        if self.cells.len() > cells_max {
+            self.cells.edit(|cells| compact(cells, retention, cells_max));
+        }
     }
 
     /// Forgets what happened at or before `until`.
     pub fn evict(&mut self, until: Timestamp) {
         let sum = &mut self.sum;
-        evict(&mut self.cells, until, |cell| *sum -= cell.weight);
+        self.cells.evict(until, |cell| *sum -= cell.weight);
     }
 
     /// The sum over all cells: no value at any time is greater.
@@ -89,7 +82,7 @@ impl Window {
 
     /// When the last record in it happened.
     pub fn last(&self) -> Option<Timestamp> {
-        self.cells.back().map(|cell| cell.at)
+        self.cells.last()
     }
 
     /// How many cells it has.
@@ -99,12 +92,18 @@ impl Window {
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.cells.is_empty()
+        self.len() == 0
     }
 
     /// The value at `t`; `None` where no record is in `(t - range, t]`.
     pub fn value(&self, t: Timestamp, range: Duration) -> Option<u64> {
-        Sweep::new(self, t, range).value()
+        match &self.cells {
+            Cells::Packed(cells) => {
+                let inside = cells.iter().filter(|cell| cell.at > t - range && cell.at <= t);
+                inside.map(|cell| cell.weight).reduce(|a, b| a + b)
+            }
+            Cells::Many(_) => Sweep::new(self, t, range).value(),
+        }
     }
 }
 
@@ -129,6 +128,9 @@ impl Mergeable for Cell {
 
 /// Puts a cell behind those of its time.
 fn insert<C: Mergeable>(cells: &mut VecDeque<C>, cell: C) {
+    if cells.is_empty() {
+        cells.reserve_exact(1); // not four: many groups have no more
+    }
     match cells.back() {
         Some(last) if last.at() > cell.at() => {
             cells.insert(cells.partition_point(|other| other.at() <= cell.at()), cell);
@@ -153,11 +155,14 @@ fn compact<C: Mergeable + Copy>(cells: &mut VecDeque<C>, retention: Duration, ce
     *cells = merged;
 }
 
-/// Forgets what happened at or before `until`.
+/// Forgets what happened at or before `until`, and gives back the memory of what were many once.
 fn evict<C: Mergeable>(cells: &mut VecDeque<C>, until: Timestamp, mut forget: impl FnMut(&C)) {
     while let Some(cell) = cells.front().filter(|cell| cell.at() <= until) {
         forget(cell);
         cells.pop_front();
+    }
+    if cells.len() < cells.capacity() / 4 {
+        cells.shrink_to(2 * cells.len());
     }
 }
 
@@ -312,14 +317,14 @@ impl<'a> PartSweep<'a> {
 
     fn next_in(&self) -> Option<Timestamp> {
         match self {
-            Self::Count(sweep, _) => Some(sweep.window.cells.get(sweep.end)?.at),
+            Self::Count(sweep, _) => Some(sweep.cells.get(sweep.end)?.at),
             Self::Over(sweep) => Some(sweep.summaries.get(sweep.end)?.at()),
         }
     }
 
     fn next_out(&self) -> Option<Timestamp> {
         match self {
-            Self::Count(sweep, _) => Some(sweep.window.cells.get(sweep.start)?.at + sweep.range),
+            Self::Count(sweep, _) => Some(sweep.cells.get(sweep.start)?.at + sweep.range),
             Self::Over(sweep) => Some(sweep.summaries.get(sweep.start)?.at() + sweep.range),
         }
     }
@@ -379,7 +384,7 @@ impl<'a> FurthestSweep<'a> {
 
 /// A range that moves over the cells of a window.
 struct Sweep<'a> {
-    window: &'a Window,
+    cells: Cow<'a, VecDeque<Cell>>,
     range: Duration,
     start: usize,
     end: usize,
@@ -388,14 +393,15 @@ struct Sweep<'a> {
 
 impl<'a> Sweep<'a> {
     fn new(window: &'a Window, t: Timestamp, range: Duration) -> Self {
-        let start = window.cells.partition_point(|cell| cell.at <= t - range);
-        let mut sweep = Self { window, range, start, end: start, sum: 0 };
+        let cells = window.cells.all();
+        let start = cells.partition_point(|cell| cell.at <= t - range);
+        let mut sweep = Self { cells, range, start, end: start, sum: 0 };
         sweep.advance(t);
         sweep
     }
 
     fn advance(&mut self, t: Timestamp) {
-        let cells = &self.window.cells;
+        let cells = &*self.cells;
         while let Some(cell) = cells.get(self.end).filter(|cell| cell.at <= t) {
             self.sum += cell.weight;
             self.end += 1;

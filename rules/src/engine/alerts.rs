@@ -201,7 +201,7 @@ impl Engine {
             latest: seen.value,
         };
         if let Some(group) = self.group_of(rule, &entry) {
-            group.alerts += 1;
+            group.edit_extras(|extras| extras.alerts += 1);
         }
         let alerts = &mut self.state.rules[rule].alerts;
         if alerts.is_empty() {
@@ -276,7 +276,7 @@ impl Engine {
         self.sample_change(rule, &mut entry, from);
         if to == AlertState::Inactive {
             if let Some(group) = self.group_of(rule, &entry) {
-                group.alerts -= 1;
+                group.edit_extras(|extras| extras.alerts -= 1);
             }
             self.state.rules[rule].last_error = None; // there is room for another, or for its labels
         } else {
@@ -307,9 +307,11 @@ impl Engine {
         if let Some(key) = &entry.group {
             return self.terms(edge, key).into_iter().collect();
         }
-        let groups = self.state.leaves[edge.terms[0].leaf].iter();
-        let behind = groups.filter(|group| edge.labels(&group.labels) == *labels);
-        behind.filter_map(|group| self.terms(edge, &group.key)).collect()
+        let leaf = edge.terms[0].leaf;
+        let feed = self.plan.feed_of(leaf);
+        let keys = self.state.leaves[leaf].iter().map(|(key, _)| key);
+        let behind = keys.filter(|key| feed.has_all(key, labels) && edge.labels(feed.labels(key)) == *labels);
+        behind.filter_map(|key| self.terms(edge, key)).collect()
     }
 
     fn arm(&mut self, rule: usize, labels: &Labels, judged: Timestamp) {
@@ -352,7 +354,7 @@ impl Engine {
             let Some(leaf) = rule.leaves.keys().next() else { continue };
             for key in state.alerts.values().filter_map(|entry| entry.group.as_deref()) {
                 if let Some(group) = self.state.leaves[*leaf].get_mut(key) {
-                    group.alerts += 1;
+                    group.edit_extras(|extras| extras.alerts += 1);
                 }
             }
         }
@@ -415,18 +417,17 @@ impl Engine {
     ) -> (Vec<EvidenceRecord>, Option<String>) {
         let planned = &self.plan.rules[rule];
         let labels = &Labels::new(labels.iter().filter(|(name, _)| !planned.made_labels.contains(*name)));
-        let is_behind = |group: &&Group| labels.iter().all(|(name, value)| group.labels.get(name) == Some(value));
         let groups = planned.leaves.iter().flat_map(|(leaf, offset)| {
             let since = time - (self.plan.leaves[*leaf].range + *offset);
-            let (feed, state) = (&self.plan.feeds[self.plan.leaves[*leaf].feed], &self.state.leaves[*leaf]);
+            let (feed, state) = (self.plan.feed_of(*leaf), &self.state.leaves[*leaf]);
             let groups = match entry.group.clone().or_else(|| feed.only_key(labels)) {
-                Some(key) => state.get(&key).into_iter().filter(is_behind).collect::<Vec<_>>(),
-                None => state.iter().filter(is_behind).collect(),
+                Some(key) => state.get(&key).filter(|_| feed.has_all(&key, labels)).into_iter().collect::<Vec<_>>(),
+                None => state.iter().filter(|(key, _)| feed.has_all(key, labels)).map(|(_, group)| group).collect(),
             };
             groups.into_iter().map(move |group| (group, since))
         });
-        let kept =
-            groups.flat_map(|(group, since)| group.evidence.iter().map(move |record| (record, record.at > since)));
+        let evidence = groups.filter_map(|(group, since)| Some((group.evidence()?, since)));
+        let kept = evidence.flat_map(|(records, since)| records.iter().map(move |record| (record, record.at > since)));
         let kept: Vec<_> = kept.collect();
         let is_empty = !kept.iter().any(|(_, is_inside)| *is_inside);
         let shown = kept.into_iter().filter(|(_, is_inside)| *is_inside || is_empty);
@@ -498,7 +499,7 @@ impl Engine {
         let range = |leaf: &usize| self.plan.leaves[*leaf].range;
         let window = *planned.leaves.keys().min_by_key(|leaf| range(leaf))?;
         let forget_after = planned.leaves.keys().map(range).max()?;
-        let key = self.plan.feeds[self.plan.leaves[window].feed].only_key(labels)?;
+        let key = self.plan.feed_of(window).only_key(labels)?;
         let group = self.state.leaves[window].get(&key);
         let is_back = group.is_some_and(|group| group.window.last().is_some_and(|last| last > judged - range(&window)));
         (!is_back).then(|| {

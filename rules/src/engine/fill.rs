@@ -66,8 +66,8 @@ impl Engine {
         if !run.times().any(is_wanted) {
             return;
         }
-        let Some(group) = self.group(leaf, &run.key) else { return };
-        let (key, cells_before) = (group.key.clone(), group.window.len());
+        let Some((key, group)) = self.group(leaf, &run.key) else { return };
+        let cells_before = group.window.len();
         group.window.insert(run, is_wanted);
         if until == Timestamp::MAX {
             self.keep_evidence(leaf, &key, run.last_records(), batch, false); // a leaf that was there has later ones
@@ -78,7 +78,7 @@ impl Engine {
     fn judge_now(&mut self, rule: usize) {
         let Eval::Edge(edge) = &self.plan.rules[rule].eval else { return };
         let groups = self.state.leaves[edge.terms[0].leaf].iter();
-        let keys: Vec<_> = groups.map(|group| group.key.clone()).collect();
+        let keys: Vec<Box<[u8]>> = groups.map(|(key, _)| key.into()).collect();
         keys.iter().for_each(|key| self.judge_edge(rule, key, self.state.clock, None));
     }
 }

@@ -148,14 +148,14 @@ impl Engine {
     /// records, has ended.
     pub(super) fn is_back(&self, rule: usize, labels: &Labels, time: Timestamp) -> bool {
         let (doubts, Some(gap)) = (&self.plan.rules[rule].doubts, self.last_gap()) else { return false };
-        let holds_all = |a: &Labels, b: &Labels| b.iter().all(|(name, value)| a.get(name) == Some(value));
         let is_of_presence = doubts.iter().all(|doubt| doubt.need == Need::Presence);
         is_of_presence
             && doubts.iter().any(|doubt| {
                 let end = time - doubt.offset;
                 let range = self.plan.leaves[doubt.leaf].range.min(end.since(gap.from));
-                self.state.leaves[doubt.leaf].iter().any(|group| {
-                    let is_behind = holds_all(&group.labels, labels) || holds_all(labels, &group.labels);
+                let feed = self.plan.feed_of(doubt.leaf);
+                self.state.leaves[doubt.leaf].iter().any(|(key, group)| {
+                    let is_behind = feed.has_all(key, labels) || feed.is_within(key, labels);
                     is_behind && group.window.has_records(end, range)
                 })
             })

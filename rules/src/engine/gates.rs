@@ -22,9 +22,9 @@ impl Engine {
     }
 
     /// The sequences of a leaf by their keys, for who explains them.
-    pub(crate) fn sequences(&self, leaf: usize) -> impl Iterator<Item = (&Labels, &Sequence)> {
-        self.state.leaves[leaf].iter().filter_map(|group| match &group.window {
-            GroupWindow::Sequence(sequence) => Some((&group.labels, &**sequence)),
+    pub(crate) fn sequences(&self, leaf: usize) -> impl Iterator<Item = (Labels, &Sequence)> {
+        self.state.leaves[leaf].iter().filter_map(move |(key, group)| match &group.window {
+            GroupWindow::Sequence(sequence) => Some((self.plan.labels(leaf, key), &**sequence)),
             GroupWindow::Counts(_) | GroupWindow::Samples(_) => None,
         })
     }
@@ -55,8 +55,8 @@ impl Engine {
         if !is_any_counted {
             return;
         }
-        let Some(group) = self.group(leaf, &counted.key) else { return };
-        let (key, cells_before) = (group.key.clone(), group.window.len());
+        let Some((key, group)) = self.group(leaf, &counted.key) else { return };
+        let cells_before = group.window.len();
         group.window.evict(oldest);
         match &mut group.window {
             GroupWindow::Counts(window) if counted.as_one => window.insert(Cell { at: withheld_at, weight: 1 }),
@@ -99,7 +99,7 @@ impl Engine {
         is_past: bool,
     ) {
         let oldest = batch.received.at - gate.lookback;
-        let Some(group) = self.group(leaf, key) else { return };
+        let Some((_, group)) = self.group(leaf, key) else { return };
         let cells_before = group.window.len();
         let GroupWindow::Sequence(sequence) = &mut group.window else { return };
         sequence.forget(oldest);

@@ -1,9 +1,10 @@
 //! The groups of a leaf and their windows.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::evidence::Evidence;
 use super::patterns::Patterns;
@@ -40,23 +41,66 @@ pub(crate) struct LeafState {
     groups: BTreeMap<Box<[u8]>, Box<Group>>,
 }
 
-/// One group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One group. There may be very many: its labels are not kept, for its key tells them.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Group {
-    pub(crate) key: Box<[u8]>,
-    pub(crate) labels: Labels,
     pub(crate) window: GroupWindow,
+    /// `None` where it would be as it is by default.
+    extras: Option<Box<Extras>>,
+}
+
+/// What many groups do without.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Extras {
     pub(crate) evidence: Evidence,
     /// Alerts that look at the window; it is kept as long as there is one.
     pub(crate) alerts: u32,
 }
 
-/// What a group's records add up to, or which samples they are.
+/// What a group's records add up to, or which samples they are. Boxed where that is more than counts need.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum GroupWindow {
     Counts(Window),
-    Samples(SampleWindow),
+    Samples(Box<SampleWindow>),
     Sequence(Box<Sequence>),
+}
+
+impl Group {
+    /// Changes them, and keeps them only where they are not as by default.
+    pub(crate) fn edit_extras(&mut self, edit: impl FnOnce(&mut Extras)) {
+        let mut extras = self.extras.take().unwrap_or_default();
+        edit(&mut extras);
+        self.extras = (*extras != Extras::default()).then_some(extras);
+    }
+
+    pub(crate) fn alerts(&self) -> u32 {
+        self.extras.as_ref().map_or(0, |extras| extras.alerts)
+    }
+
+    pub(crate) fn evidence(&self) -> Option<&Evidence> {
+        Some(&self.extras.as_ref()?.evidence)
+    }
+
+    pub(crate) fn evidence_bytes(&self) -> usize {
+        self.evidence().map_or(0, Evidence::bytes)
+    }
+}
+
+/// Snapshots of before had the key and the labels in the first two places, which are empty now.
+impl Serialize for Group {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let evidence = self.evidence().map_or_else(Cow::default, Cow::Borrowed);
+        ("", Labels::default(), &self.window, evidence, self.alerts()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Group {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (_, _, window, evidence, alerts): (Box<[u8]>, Labels, _, _, _) = Deserialize::deserialize(deserializer)?;
+        let mut group = Self { window, extras: None };
+        group.edit_extras(|extras| *extras = Extras { evidence, alerts });
+        Ok(group)
+    }
 }
 
 impl GroupWindow {
@@ -66,8 +110,8 @@ impl GroupWindow {
                 Self::Sequence(Box::new(Sequence::new(pairing.wanted, pairing.within)))
             }
             (_, Keeps::Counts) => Self::Counts(Window::default()),
-            (_, Keeps::Summaries) => Self::Samples(SampleWindow::summaries()),
-            (_, Keeps::Samples) => Self::Samples(SampleWindow::samples()),
+            (_, Keeps::Summaries) => Self::Samples(SampleWindow::summaries().into()),
+            (_, Keeps::Samples) => Self::Samples(SampleWindow::samples().into()),
         }
     }
 
@@ -127,7 +171,7 @@ impl GroupWindow {
         }
     }
 
-    /// How many cells of 16 bytes it takes.
+    /// How many cells of 16 bytes it takes; packed ones take less.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Counts(window) => window.len(),
@@ -162,25 +206,23 @@ impl LeafState {
     }
 
     /// Makes the group of that key if there is room, else the overflow group; without grouping none. Yields the key of what was made.
-    pub(crate) fn make(
+    pub(crate) fn make<'k>(
         &mut self,
         plan: &Plan,
         leaf: &Leaf,
-        key: &[u8],
+        key: &'k [u8],
         has_room: bool,
         now: Timestamp,
-    ) -> Option<Box<[u8]>> {
-        let feed = &plan.feeds[leaf.feed];
-        let mut key: Box<[u8]> = key.into();
+    ) -> Option<Cow<'k, [u8]>> {
+        let mut key = Cow::Borrowed(key);
         if !has_room {
             self.refused += 1;
             self.refused_at = now;
-            key = overflow_key(&feed.groups).filter(|_| !matches!(leaf.gate, Some(Gate::Sequence(_))))?;
+            let overflow = overflow_key(&plan.feeds[leaf.feed].groups);
+            key = overflow.filter(|_| !matches!(leaf.gate, Some(Gate::Sequence(_))))?.into();
         }
-        let labels = feed.labels(&key);
-        let window = GroupWindow::new(leaf);
-        let new = Group { key: key.clone(), labels, window, evidence: Evidence::default(), alerts: 0 };
-        self.groups.entry(key.clone()).or_insert_with(|| Box::new(new));
+        let new = || Box::new(Group { window: GroupWindow::new(leaf), extras: None });
+        self.groups.entry((*key).into()).or_insert_with(new);
         Some(key)
     }
 
@@ -205,15 +247,16 @@ impl LeafState {
         self.groups.get_mut(key).map(Box::as_mut)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
-        self.groups.values().map(Box::as_ref)
+    /// The groups by their keys, in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Group)> {
+        self.groups.iter().map(|(key, group)| (&**key, &**group))
     }
 
     /// The first records that have waited up to `passed` in vain, by their groups; none is told of before `earliest`.
     pub(super) fn handle_passed(&mut self, passed: Timestamp, earliest: Timestamp) -> Vec<(Box<[u8]>, Vec<Cell>)> {
         let mut all = Vec::new();
         self.deadline = Timestamp::MAX;
-        for group in self.groups.values_mut() {
+        for (key, group) in &mut self.groups {
             let GroupWindow::Sequence(sequence) = &mut group.window else { continue };
             let (mut found, before) = (sequence.handle_passed(passed), sequence.len());
             found.iter_mut().for_each(|cell| cell.at = cell.at.max(earliest));
@@ -221,7 +264,7 @@ impl LeafState {
             self.cells = self.cells + sequence.len() - before - found.len();
             self.deadline = self.deadline.min(sequence.deadline().unwrap_or(Timestamp::MAX));
             if !found.is_empty() {
-                all.push((group.key.clone(), found));
+                all.push((key.clone(), found));
             }
         }
         all
@@ -233,15 +276,18 @@ impl LeafState {
         if let Some(Gate::NewPattern(config)) = &leaf.gate {
             self.patterns.forget(config, now);
         }
-        self.groups.retain(|_, group| {
+        let mut is_left = |group: &mut Group| {
             group.window.evict(now - leaf.retention);
             if let (GroupWindow::Sequence(sequence), Some(Gate::Sequence(gate))) = (&mut group.window, &leaf.gate) {
                 sequence.forget(now - gate.lookback);
             }
-            let keep = group.window.last().is_some() || group.alerts > 0;
-            bytes += if keep { 0 } else { group.evidence.bytes() };
+            let keep = group.window.last().is_some() || group.alerts() > 0;
+            bytes += if keep { 0 } else { group.evidence_bytes() };
             keep
-        });
+        };
+        // Made anew, as a map that grew key by key has twice the places that it needs.
+        let groups = std::mem::take(&mut self.groups).into_iter();
+        self.groups = groups.filter_map(|(key, mut group)| is_left(&mut group).then_some((key, group))).collect();
         self.cells = self.groups.values().map(|group| group.window.len()).sum();
         self.next_sweep = now + leaf.range / 4;
         bytes
@@ -249,12 +295,13 @@ impl LeafState {
 
     /// As if no alert looked at any group.
     pub(crate) fn forget_alerts(&mut self) {
-        self.groups.values_mut().for_each(|group| group.alerts = 0);
+        let looked_at = self.groups.values_mut().filter(|group| group.alerts() > 0);
+        looked_at.for_each(|group| group.edit_extras(|extras| extras.alerts = 0));
     }
 
     /// What the groups' evidence takes.
     pub(crate) fn evidence_bytes(&self) -> usize {
-        self.groups.values().map(|group| group.evidence.bytes()).sum()
+        self.groups.values().map(|group| group.evidence_bytes()).sum()
     }
 
     /// How many groups there are.
@@ -268,11 +315,11 @@ impl LeafState {
     }
 }
 
-fn overflow_key(groups: &LabelSet) -> Option<Box<[u8]>> {
+fn overflow_key(groups: &LabelSet) -> Option<Vec<u8>> {
     match groups {
         LabelSet::Only(names) if !names.is_empty() => {
             let part = [OVERFLOW.as_bytes(), &[KEY_SEPARATOR]].concat();
-            Some([part.repeat(names.len()), vec![KEY_SEPARATOR]].concat().into())
+            Some([part.repeat(names.len()), vec![KEY_SEPARATOR]].concat())
         }
         _ => None,
     }
@@ -280,3 +327,25 @@ fn overflow_key(groups: &LabelSet) -> Option<Box<[u8]>> {
 
 /// Value of every label of the group that takes what finds no place.
 pub(super) const OVERFLOW: &str = "__overflow__";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_small() {
+        assert_eq!(size_of::<Group>(), 56);
+    }
+
+    #[test]
+    fn a_group_of_a_snapshot_that_has_its_labels_is_read() {
+        let mut window = Window::default();
+        window.insert(Cell { at: Timestamp(7), weight: 1 });
+        let window = GroupWindow::Counts(window);
+        let (key, labels) = (b"shop\xFF".to_vec(), Labels::new([("service_name", "shop")]));
+        let before = postcard::to_stdvec(&(key, labels, &window, Evidence::default(), 2_u32)).unwrap();
+        let group = Group { window, extras: Some(Box::new(Extras { alerts: 2, ..Extras::default() })) };
+        assert_eq!(postcard::from_bytes::<Group>(&before).unwrap(), group);
+        assert_eq!(postcard::from_bytes::<Group>(&postcard::to_stdvec(&group).unwrap()).unwrap(), group);
+    }
+}

@@ -238,9 +238,9 @@ impl Engine {
 
     fn leaf_values(&self, leaf: usize, time: Timestamp) -> impl Iterator<Item = (Labels, u64)> {
         let range: Duration = self.plan.leaves[leaf].range;
-        self.state.leaves[leaf]
-            .iter()
-            .filter_map(move |group| Some((group.labels.clone(), group.window.counts()?.value(time, range)?)))
+        self.state.leaves[leaf].iter().filter_map(move |(key, group)| {
+            Some((self.plan.labels(leaf, key), group.window.counts()?.value(time, range)?))
+        })
     }
 
     fn sample_values(
@@ -252,9 +252,9 @@ impl Engine {
     ) -> impl Iterator<Item = Result<Element, EvalError>> {
         let range: Duration = self.plan.leaves[leaf].range;
         let groups = self.state.leaves[leaf].iter();
-        groups.filter_map(move |group| match group.window.samples()?.value(time, range, function, end) {
-            Ok(value) => Some(Ok(Element { labels: group.labels.clone(), value: value? })),
-            Err(TooManySamples) => Some(Err(EvalError::TooManySamples(group.labels.clone()))),
+        groups.filter_map(move |(key, group)| match group.window.samples()?.value(time, range, function, end) {
+            Ok(value) => Some(Ok(Element { labels: self.plan.labels(leaf, key), value: value? })),
+            Err(TooManySamples) => Some(Err(EvalError::TooManySamples(self.plan.labels(leaf, key)))),
         })
     }
 

@@ -80,7 +80,7 @@ impl Gated {
         self.patterns = patterns.collect();
         self.patterns.sort_by_key(|pattern| (rank(pattern.news), pattern.seen.first));
         let following = engine.sequences(leaf).map(|(labels, sequence)| Following {
-            labels: labels.clone(),
+            labels,
             firsts: sequence.firsts().collect(),
             found: sequence.found.last(),
         });
