@@ -49,6 +49,7 @@ use crate::watermark::Watermark;
 use crate::window::{Furthest, Part, Terms};
 use alerts::Observation;
 use evidence::{Batch, Evidence};
+use gaps::HiddenUntil;
 
 pub(crate) use alerts::RuleState;
 pub(crate) use fill::Fill;
@@ -77,6 +78,8 @@ pub struct Engine {
     cells: usize,
     /// How many groups have one.
     groups: usize,
+    /// By rule.
+    hidden_until: Vec<HiddenUntil>,
     /// What is to be filled from the log.
     fill: Fill,
     outputs: VecDeque<Output>,
@@ -141,9 +144,11 @@ impl Engine {
     pub(crate) fn with_state(plan: Arc<Plan>, state: State) -> Self {
         let cells = state.leaves.iter().map(|leaf| leaf.cells).sum();
         let groups = state.leaves.iter().map(LeafState::len).sum();
-        let (timers, fill, outputs) = (BTreeSet::new(), Fill::default(), VecDeque::new());
-        let mut engine = Self { plan, state, timers, cells, groups, fill, outputs };
+        let (timers, hidden_until) = (BTreeSet::new(), Vec::new());
+        let (fill, outputs) = (Fill::default(), VecDeque::new());
+        let mut engine = Self { plan, state, timers, cells, groups, hidden_until, fill, outputs };
         engine.count_alerts();
+        engine.look_at_gaps();
         engine.arm_all();
         engine
     }

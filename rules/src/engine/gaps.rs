@@ -66,10 +66,19 @@ impl Gap {
     }
 }
 
+/// Until when gaps that there were hide anything of what a rule looks at: by its doubts, and by its endings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HiddenUntil {
+    doubts: Timestamp,
+    endings: Timestamp,
+}
+
 impl Engine {
     /// Nobody listened from `from` until `until`, which is now. Comes in the place of [`handle_timeout`](Self::handle_timeout).
     pub fn handle_gap(&mut self, from: Timestamp, until: Timestamp) {
-        if let Some(new) = remember(&mut self.state.gaps, from, until) {
+        let new = remember(&mut self.state.gaps, from, until);
+        self.look_at_gaps();
+        if let Some(new) = new {
             self.let_patterns_age(new);
             self.let_pending_wait(new);
             self.arm_all();
@@ -106,14 +115,26 @@ impl Engine {
         }
     }
 
+    /// Looks up to when gaps matter to each rule: it is asked for at each batch, of all rules.
+    pub(super) fn look_at_gaps(&mut self) {
+        let until =
+            |rule, doubts: &[Doubt]| self.hidden(rule, doubts).map(|(_, until)| until).max().unwrap_or(Timestamp::MIN);
+        let rules = self.plan.rules.iter().enumerate();
+        let hidden_until =
+            rules.map(|(at, rule)| HiddenUntil { doubts: until(at, &rule.doubts), endings: until(at, &rule.endings) });
+        self.hidden_until = hidden_until.collect();
+    }
+
     /// Until when a rule that is judged at `time` begins no new alert, because gaps hide what it looks at.
     pub(super) fn is_blind_until(&self, rule: usize, time: Timestamp) -> Option<Timestamp> {
-        self.is_hidden_until(rule, &self.plan.rules[rule].doubts, time)
+        let may_be = time < self.hidden_until[rule].doubts;
+        may_be.then(|| self.is_hidden_until(rule, &self.plan.rules[rule].doubts, time)).flatten()
     }
 
     /// Whether a rule that is judged at `time` ends no alert, because gaps hide what it looks at.
     pub(super) fn holds_alerts(&self, rule: usize, time: Timestamp) -> bool {
-        self.is_hidden_until(rule, &self.plan.rules[rule].endings, time).is_some()
+        let may_be = time < self.hidden_until[rule].endings;
+        may_be && self.is_hidden_until(rule, &self.plan.rules[rule].endings, time).is_some()
     }
 
     fn is_hidden_until(&self, rule: usize, doubts: &[Doubt], time: Timestamp) -> Option<Timestamp> {
@@ -123,8 +144,7 @@ impl Engine {
 
     /// From when on no gap that there was hides anything that a rule looks at.
     pub(super) fn sees_at(&self, rule: usize) -> Timestamp {
-        let hidden = self.hidden(rule, &self.plan.rules[rule].endings);
-        hidden.map(|(_, until)| until).max().unwrap_or(Timestamp::MIN)
+        self.hidden_until[rule].endings
     }
 
     /// The times at which windows of a rule miss what is needed of them.
