@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
@@ -22,6 +23,7 @@ use crate::api::ApiConfig;
 use crate::api::levels::Levels;
 use crate::dedup::DedupConfig;
 use crate::evaluator::rule_set::RuleFileText;
+use crate::notify::Origin;
 use crate::outbox::OutboxConfig;
 use crate::wal::WalConfig;
 use crate::{exporter, notify, receiver};
@@ -179,6 +181,11 @@ impl Config {
     /// The address under which people reach this collector.
     pub fn external_url(&self) -> String {
         self.external_url.clone().unwrap_or_else(|| format!("http://{}", self.api.endpoint))
+    }
+
+    /// Where the links in messages lead.
+    pub fn origin(&self) -> Origin {
+        Origin { links: Arc::new(self.links.clone()), external_url: self.external_url().into() }
     }
 
     /// Reads the rule files that `rule_files` names, sorted, each once.

@@ -8,6 +8,7 @@ pub mod email;
 mod message;
 mod page;
 pub mod pagerduty;
+pub mod preview;
 pub mod slack;
 pub mod stdout;
 #[cfg(test)]
@@ -323,14 +324,21 @@ impl Building {
 pub struct Tools {
     /// The time.
     pub clock: SharedClock,
-    /// Where a record's links lead.
-    pub links: Arc<Links>,
-    /// The address under which people reach this collector, for `externalURL`.
-    pub external_url: Arc<str>,
+    /// Where what messages show leads.
+    pub origin: Origin,
     /// Labels that alerts get on their way to an Alertmanager.
     pub external_labels: Arc<BTreeMap<String, String>>,
     /// What prints on stdout.
     pub stdout: stdout::Writer,
+}
+
+/// Where the links in messages lead.
+#[derive(Clone)]
+pub struct Origin {
+    /// Those of a record.
+    pub links: Arc<Links>,
+    /// The address under which people reach this collector, for `externalURL`.
+    pub external_url: Arc<str>,
 }
 
 /// All contact points of a config, and the policy that goes with them.

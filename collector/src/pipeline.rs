@@ -183,8 +183,7 @@ fn tools(config: &Config, clock: &SharedClock, metrics: &Metrics) -> Result<Tool
     let metrics = metrics.register(stdout::Metrics::register);
     Ok(Tools {
         clock: Arc::clone(clock),
-        links: Arc::new(config.links.clone()),
-        external_url: config.external_url().into(),
+        origin: config.origin(),
         external_labels: Arc::new(config.external_labels.clone()),
         stdout: stdout::Writer::start(io::stdout(), &metrics).map_err(system("cannot print pages"))?,
     })
@@ -320,8 +319,7 @@ impl Shared {
     async fn load_again(&self) -> Result<Vec<&'static str>, String> {
         let config = Config::load(self.config_path.as_deref()).map_err(|error| error.to_string())?;
         let tools = Tools {
-            links: Arc::new(config.links.clone()),
-            external_url: config.external_url().into(),
+            origin: config.origin(),
             external_labels: Arc::new(config.external_labels.clone()),
             ..self.tools.clone()
         };

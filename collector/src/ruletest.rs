@@ -9,16 +9,20 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use watchbell_rules::alerting::config::PolicyConfig;
+use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::diagnostic::Diagnostic;
 use watchbell_rules::plan::EngineConfig;
 use watchbell_rules::rule_file::{self, RuleFile};
-use watchbell_rules::rule_test::{self, Setting, Test, TestFile, TestResult};
+use watchbell_rules::rule_test::{self, Outside, Setting, Test, TestFile, TestResult};
 
 use crate::check::rule_files_at;
 use crate::cli::{TestArguments, TestFormat};
 use crate::config::Config;
+use crate::notify::Origin;
+use crate::notify::preview::Previews;
 use crate::print;
 
 /// Runs the tests and prints; the exit status is as the command's help says.
@@ -110,6 +114,8 @@ struct Bench {
     rules: Vec<RuleFile>,
     engine: EngineConfig,
     policy: PolicyConfig,
+    previews: Previews,
+    origin: Origin,
 }
 
 impl Bench {
@@ -130,6 +136,7 @@ impl Bench {
             Some(alerting) => alerting.policy().map_err(|error| format!("alerting: {error}"))?,
             None => PolicyConfig::default(),
         };
+        let previews = Previews::new(config.alerting.as_ref()).map_err(|error| format!("alerting: {error}"))?;
         let mut paths = Vec::new();
         for (pattern, _) in &file.rule_files {
             let found = crate::config::matching_files(&folder.join(pattern).display().to_string());
@@ -145,7 +152,7 @@ impl Bench {
         paths.sort();
         paths.dedup();
         let rules = paths.iter().map(|path| read_rules(path, texts)).collect::<Result<_, _>>()?;
-        Ok(Self { folder, rules, engine, policy })
+        Ok(Self { folder, rules, engine, policy, previews, origin: config.origin() })
     }
 
     fn run(&self, test: &Test) -> Result<TestResult, Vec<Diagnostic>> {
@@ -154,7 +161,10 @@ impl Bench {
             let path = self.folder.join(name);
             fs::read(&path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
         };
-        rule_test::run(test, &setting, &read)
+        let external_url = test.external_url.as_deref().map_or(self.origin.external_url.clone(), Arc::from);
+        let origin = Origin { external_url, ..self.origin.clone() };
+        let render = |notification: &Notification| self.previews.render(notification, &origin);
+        rule_test::run(test, &setting, &Outside { read: &read, render: &render })
     }
 }
 

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::labels::Labels;
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState, Transition};
-use config::{IntegrationPolicy, PolicyConfig, integration_name};
+use config::{PolicyConfig, ReceiverPolicy};
 use dedup::{Told, decide};
 use group::{Group, GroupId};
 use notification::{Notification, NotifyReason};
@@ -433,18 +433,11 @@ fn is_same(a: &Alert, b: &Alert) -> bool {
 }
 
 fn integrations(config: &PolicyConfig) -> BTreeMap<Arc<str>, Vec<Integration>> {
-    let named = |list: &[IntegrationPolicy]| {
-        let mut counts = BTreeMap::<&str, usize>::new();
-        let mut named = Vec::new();
-        for integration in list {
-            let count = counts.entry(&integration.kind).or_default();
-            let name = integration_name(&integration.kind, *count);
-            *count += 1;
-            named.push(Integration { name, send_resolved: integration.send_resolved });
-        }
-        named
+    let named = |receiver: &ReceiverPolicy| {
+        let named = receiver.integrations().into_iter();
+        named.map(|(name, policy)| Integration { name, send_resolved: policy.send_resolved }).collect()
     };
-    config.receivers.iter().map(|receiver| (receiver.name.as_str().into(), named(&receiver.integrations))).collect()
+    config.receivers.iter().map(|receiver| (receiver.name.as_str().into(), named(receiver))).collect()
 }
 
 fn log_key(id: &GroupId, route: &Route, integration: &Integration) -> LogKey {
@@ -502,6 +495,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::config::IntegrationPolicy;
     use super::*;
     use config::{ReceiverPolicy, RouteConfig};
 

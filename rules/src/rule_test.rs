@@ -22,7 +22,11 @@
 //! let rules = [rule_file::parse("rules.yaml", text).unwrap()];
 //! let file = rule_test::parse("rules.yaml", text).unwrap();
 //! let setting = rule_test::Setting { rules: &rules, engine: Default::default(), policy: Default::default() };
-//! let results = rule_test::run(&file.tests[0], &setting, &|_| Err("there are no files here".into())).unwrap();
+//! let outside = rule_test::Outside {
+//!     read: &|_| Err("there are no files here".into()),
+//!     render: &|_| Err("there are no integrations here".into()),
+//! };
+//! let results = rule_test::run(&file.tests[0], &setting, &outside).unwrap();
 //! assert!(results.failures.is_empty(), "{}", results.render(text));
 //! ```
 
@@ -40,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::alerting::config::PolicyConfig;
+use crate::alerting::notification::Notification;
 use crate::backtest::failing::FailingStage;
 use crate::diagnostic::Diagnostic;
 use crate::plan::EngineConfig;
@@ -48,7 +53,6 @@ use crate::time::Timestamp;
 
 pub(crate) use file::is_test_file;
 pub use file::parse;
-pub use records::ReadFile;
 pub use run::{run, unknown_names};
 
 /// A file with tests.
@@ -80,7 +84,8 @@ pub struct Test {
     /// Labels of the records that do not say otherwise.
     labels: Vec<(String, String)>,
     external_labels: Vec<(String, String)>,
-    external_url: Option<String>,
+    /// The collector's address, in place of the config's.
+    pub external_url: Option<String>,
     records: Vec<RecordSource>,
     expectations: Vec<Expectation>,
 }
@@ -209,6 +214,8 @@ struct ExpectedValue {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct ExpectedMessage {
     span: Range<usize>,
+    /// Where the integration is named, and its name.
+    integration: Option<(Range<usize>, String)>,
     at: Option<Moment>,
     reason: Option<String>,
     firing: Option<usize>,
@@ -216,6 +223,58 @@ struct ExpectedMessage {
     /// Of the labels that all its alerts share.
     labels: Vec<(String, String)>,
     annotations: Vec<(String, String)>,
+    /// All labels that its alerts are grouped by.
+    group_labels: Option<Vec<(String, String)>>,
+    alerts: Option<Vec<ExpectedAlert>>,
+    texts: Vec<(TextPart, ExpectedText)>,
+}
+
+/// A part of what an integration sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TextPart {
+    Subject,
+    Text,
+    Body,
+}
+
+impl TextPart {
+    const ALL: [Self; 3] = [Self::Subject, Self::Text, Self::Body];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Text => "text",
+            Self::Body => "body",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum ExpectedText {
+    /// The whole of it, but for blanks around it.
+    Whole(String),
+    /// Texts that it holds.
+    Holding(Vec<String>),
+}
+
+/// What an integration sends, but for secrets; what its service has no place for is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rendered {
+    /// A mail's subject, the title of a message in Slack, the summary of an incident.
+    pub subject: Option<String>,
+    /// What a person reads.
+    pub text: Option<String>,
+    /// What is sent: JSON, or a mail's HTML.
+    pub body: Option<String>,
+}
+
+/// What a test asks of the world around it.
+#[derive(Clone, Copy)]
+pub struct Outside<'a> {
+    /// The content of a file that the test names.
+    pub read: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+    /// What the integration that a message is for sends, or why it cannot.
+    pub render: &'a dyn Fn(&Notification) -> Result<Rendered, String>,
 }
 
 /// What a test is run with.

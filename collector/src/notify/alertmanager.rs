@@ -250,7 +250,7 @@ impl Feed {
         };
         let mut annotations = map(&alert.annotations);
         if !alert.samples.is_empty() {
-            annotations.insert(EVIDENCE.to_owned(), page::evidence(alert, &self.tools.links, now));
+            annotations.insert(EVIDENCE.to_owned(), page::evidence(alert, &self.tools.origin.links, now));
         }
         let mut labels = (*self.tools.external_labels).clone();
         labels.extend(map(&alert.labels));
@@ -259,7 +259,7 @@ impl Feed {
             annotations,
             starts_at: message::starts_at(alert).to_string(),
             ends_at: alert.resolved_at.unwrap_or(now + VALID_FOR).to_string(),
-            generator_url: message::generator_url(alert, &self.tools),
+            generator_url: message::generator_url(alert, &self.tools.origin),
         }
     }
 

@@ -16,9 +16,10 @@ use serde::Deserialize;
 use watchbell_rules::alerting::config::NotSupported;
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::template::{Escape, Template};
+use watchbell_rules::time::Timestamp;
 
 use super::webhook::secret;
-use super::{DeliveryError, DeliveryResult, Global, Notifier, Tools, message, page};
+use super::{DeliveryError, DeliveryResult, Global, Notifier, Origin, Tools, message, page};
 use crate::http_client::TlsConfig;
 use crate::wal::BoxFuture;
 
@@ -72,21 +73,32 @@ pub struct Email {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     to: Vec<Mailbox>,
+    content: Content,
+    tools: Tools,
+}
+
+/// What a mail says.
+pub(super) struct Content {
     subject: Template,
     headers: Vec<(HeaderName, Template)>,
     html: Option<Template>,
     text: Option<Template>,
-    tools: Tools,
 }
 
-impl Email {
-    /// Reads the files it names and parses addresses and templates.
+/// What a mail says of one notification.
+pub(super) struct Mail {
+    pub(super) subject: String,
+    headers: Vec<HeaderValue>,
+    pub(super) html: String,
+    pub(super) text: String,
+}
+
+impl Content {
+    /// Parses the templates.
     ///
     /// # Errors
-    /// Something needed is missing or cannot be read.
-    pub fn new(config: &Config, global: &Global, library: &Template, tools: &Tools) -> Result<Self, String> {
-        let from =
-            config.from.as_ref().or(global.smtp_from.as_ref()).ok_or("`from` is needed, or `global.smtp_from`")?;
+    /// One does not parse, or a header has no name.
+    pub(super) fn new(config: &Config, library: &Template) -> Result<Self, String> {
         let mut headers = Vec::new();
         let mut subject = message::parse(library, "Subject", message::SUBJECT)?;
         for (name, text) in &config.headers {
@@ -100,26 +112,52 @@ impl Email {
             }
         }
         let part = |name: &str, text: Option<&String>| text.map(|text| message::parse(library, name, text)).transpose();
+        let (html, text) = (part("html", config.html.as_ref())?, part("text", config.text.as_ref())?);
+        Ok(Self { subject, headers, html, text })
+    }
+
+    /// Runs the templates.
+    pub(super) fn mail(
+        &self,
+        notification: &Notification,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<Mail, DeliveryError> {
+        let data = message::data(notification, origin, now);
+        let expand = |template: &Template, escape| message::expand(template, &data, now, escape);
+        let page = || page::text(notification, &page::Style::PLAIN, &origin.links, now);
+        let header = |(name, template): &(HeaderName, Template)| {
+            Ok(HeaderValue::new(name.clone(), one_line(&expand(template, Escape::None)?)))
+        };
+        Ok(Mail {
+            subject: one_line(&expand(&self.subject, Escape::None)?),
+            headers: self.headers.iter().map(header).collect::<Result<_, DeliveryError>>()?,
+            html: self.html.as_ref().map_or_else(|| Ok(preformatted(&page())), |html| expand(html, Escape::Html))?,
+            text: self.text.as_ref().map_or_else(|| Ok(page()), |text| expand(text, Escape::None))?,
+        })
+    }
+}
+
+impl Email {
+    /// Reads the files it names and parses addresses and templates.
+    ///
+    /// # Errors
+    /// Something needed is missing or cannot be read.
+    pub fn new(config: &Config, global: &Global, library: &Template, tools: &Tools) -> Result<Self, String> {
+        let from =
+            config.from.as_ref().or(global.smtp_from.as_ref()).ok_or("`from` is needed, or `global.smtp_from`")?;
         Ok(Self {
             transport: transport(config, global)?,
             from: mailbox("from", from)?,
             to: config.to.split(',').map(|to| mailbox("to", to)).collect::<Result<_, _>>()?,
-            subject,
-            headers,
-            html: part("html", config.html.as_ref())?,
-            text: part("text", config.text.as_ref())?,
+            content: Content::new(config, library)?,
             tools: tools.clone(),
         })
     }
 
     fn message(&self, notification: &Notification) -> Result<Message, DeliveryError> {
-        let now = self.tools.clock.now();
-        let data = message::data(notification, &self.tools, now);
-        let expand = |template: &Template, escape| message::expand(template, &data, now, escape);
-        let page = || page::text(notification, &page::Style::PLAIN, &self.tools.links, now);
-        let text = self.text.as_ref().map_or_else(|| Ok(page()), |text| expand(text, Escape::None))?;
-        let html = self.html.as_ref().map_or_else(|| Ok(preformatted(&page())), |html| expand(html, Escape::Html))?;
-        let subject = one_line(&expand(&self.subject, Escape::None)?);
+        let Mail { subject, headers, html, text } =
+            self.content.mail(notification, &self.tools.origin, self.tools.clock.now())?;
         let mut builder = Message::builder().from(self.from.clone()).subject(subject);
         for to in &self.to {
             builder = builder.to(to.clone());
@@ -130,10 +168,7 @@ impl Email {
             .message_id(Some(id))
             .multipart(MultiPart::alternative_plain_html(text, html))
             .map_err(|error| DeliveryError::Permanent(error.to_string()))?;
-        for (name, template) in &self.headers {
-            let value = one_line(&expand(template, Escape::None)?);
-            mail.headers_mut().insert_raw(HeaderValue::new(name.clone(), value));
-        }
+        headers.into_iter().for_each(|header| mail.headers_mut().insert_raw(header));
         Ok(mail)
     }
 }

@@ -7,7 +7,7 @@ use watchbell_rules::template::{self, Escape, Template};
 use watchbell_rules::time::Timestamp;
 use watchbell_rules::transition::Alert;
 
-use super::{DeliveryError, Tools};
+use super::{DeliveryError, Origin};
 
 /// The subject of a message, as Alertmanager's own templates have it.
 pub(super) const SUBJECT: &str = "[{{ .Status | toUpper }}{{ if eq .Status \"firing\" }}:{{ .Alerts.Firing | len }}{{ end }}] \
@@ -64,8 +64,8 @@ pub(super) fn expand(
 }
 
 /// The data of a message.
-pub(super) fn data(notification: &Notification, tools: &Tools, now: Timestamp) -> Value {
-    let alerts = notification.alerts.iter().map(|alert| alert_data(alert, tools, now)).collect();
+pub(super) fn data(notification: &Notification, origin: &Origin, now: Timestamp) -> Value {
+    let alerts = notification.alerts.iter().map(|alert| alert_data(alert, origin, now)).collect();
     Value::structure(
         "template.Data",
         vec![
@@ -75,12 +75,12 @@ pub(super) fn data(notification: &Notification, tools: &Tools, now: Timestamp) -
             ("GroupLabels", Value::labels(MapKind::Kv, &notification.group_labels)),
             ("CommonLabels", Value::labels(MapKind::Kv, &notification.common_labels)),
             ("CommonAnnotations", Value::labels(MapKind::Kv, &notification.common_annotations)),
-            ("ExternalURL", Value::string(&*tools.external_url)),
+            ("ExternalURL", Value::string(&*origin.external_url)),
         ],
     )
 }
 
-fn alert_data(alert: &Alert, tools: &Tools, now: Timestamp) -> Value {
+fn alert_data(alert: &Alert, origin: &Origin, now: Timestamp) -> Value {
     Value::structure(
         "template.Alert",
         vec![
@@ -89,12 +89,12 @@ fn alert_data(alert: &Alert, tools: &Tools, now: Timestamp) -> Value {
             ("Annotations", Value::labels(MapKind::Kv, &alert.annotations)),
             ("StartsAt", Value::time(Some(starts_at(alert)))),
             ("EndsAt", Value::time(alert.resolved_at)),
-            ("GeneratorURL", Value::string(generator_url(alert, tools))),
+            ("GeneratorURL", Value::string(generator_url(alert, origin))),
             ("Fingerprint", Value::string(fingerprint(&alert.labels))),
             ("Value", Value::Float(alert.value)),
             ("Bound", Value::string(bound(alert))),
             ("Expr", Value::string(&*alert.expr)),
-            ("Samples", template::samples(&alert.samples, &tools.links, now)),
+            ("Samples", template::samples(&alert.samples, &origin.links, now)),
         ],
     )
 }
@@ -125,7 +125,7 @@ const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
 /// Where to look at an alert's rule.
-pub(super) fn generator_url(alert: &Alert, tools: &Tools) -> String {
+pub(super) fn generator_url(alert: &Alert, origin: &Origin) -> String {
     let group = url::form_urlencoded::byte_serialize(alert.group.as_bytes()).collect::<String>();
-    format!("{}/api/v1/rules?rule_group[]={group}", tools.external_url)
+    format!("{}/api/v1/rules?rule_group[]={group}", origin.external_url)
 }

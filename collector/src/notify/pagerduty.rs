@@ -16,7 +16,7 @@ use watchbell_rules::template::{Escape, Template};
 use watchbell_rules::time::Timestamp;
 
 use super::webhook::{HttpConfig, check_target, secret};
-use super::{DeliveryError, DeliveryResult, Global, Notifier, Tools, delivery_result, message, page};
+use super::{DeliveryError, DeliveryResult, Global, Notifier, Origin, Tools, delivery_result, message, page};
 use crate::http_client::{HttpClient, Protocol};
 use crate::wal::BoxFuture;
 
@@ -124,32 +124,37 @@ pub struct PagerDuty {
     authorization: Option<SecretString>,
     url: String,
     routing_key: SecretString,
+    content: Content,
+    timeout: Duration,
+    tools: Tools,
+}
+
+/// What an event says.
+pub(super) struct Content {
     templates: BTreeMap<&'static str, Template>,
     details: Vec<(String, Template)>,
     /// `src`, `href` and `alt` of each.
     images: Vec<[Template; 3]>,
     /// `href` and `text` of each.
     links: Vec<[Template; 2]>,
-    timeout: Duration,
-    tools: Tools,
 }
 
 #[derive(Serialize)]
-struct Event<'a> {
+pub(super) struct Event<'a> {
     routing_key: &'a str,
     event_action: &'static str,
     dedup_key: String,
     client: String,
     client_url: String,
-    payload: Payload,
+    pub(super) payload: Payload,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     images: Vec<Image>,
     links: Vec<Link>,
 }
 
 #[derive(Serialize)]
-struct Payload {
-    summary: String,
+pub(super) struct Payload {
+    pub(super) summary: String,
     source: String,
     severity: String,
     timestamp: String,
@@ -159,7 +164,7 @@ struct Payload {
     component: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     group: String,
-    custom_details: BTreeMap<String, String>,
+    pub(super) custom_details: BTreeMap<String, String>,
 }
 
 impl PagerDuty {
@@ -170,6 +175,38 @@ impl PagerDuty {
     pub fn new(config: &Config, global: &Global, library: &Template, tools: &Tools) -> Result<Self, String> {
         let routing_key = secret("routing_key", config.routing_key.as_ref(), config.routing_key_file.as_ref())?
             .ok_or("`routing_key` or `routing_key_file` is needed")?;
+        let url = config.url.clone().unwrap_or_else(|| global.pagerduty_url.clone());
+        let authorization = config.http_config.authorization()?;
+        check_target("url", &url, authorization.as_ref())?;
+        Ok(Self {
+            client: HttpClient::new(&config.http_config.tls_config, Protocol::Any)?,
+            authorization,
+            url,
+            routing_key,
+            content: Content::new(config, library)?,
+            timeout: config.timeout,
+            tools: tools.clone(),
+        })
+    }
+
+    fn request(&self, notification: &Notification) -> Result<Request<Bytes>, DeliveryError> {
+        let (origin, now) = (&self.tools.origin, self.tools.clock.now());
+        let event = self.content.event(self.routing_key.expose_secret(), notification, origin, now)?;
+        let body = serde_json::to_vec(&event).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
+        let mut request = Request::post(&self.url).header(header::CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization.expose_secret());
+        }
+        request.body(Bytes::from(body)).map_err(|error| DeliveryError::Permanent(error.to_string()))
+    }
+}
+
+impl Content {
+    /// Parses the templates.
+    ///
+    /// # Errors
+    /// One does not parse.
+    pub(super) fn new(config: &Config, library: &Template) -> Result<Self, String> {
         let mut templates = BTreeMap::new();
         for (name, text) in [
             ("description", &config.description),
@@ -183,9 +220,6 @@ impl PagerDuty {
         ] {
             templates.insert(name, message::parse(library, name, text)?);
         }
-        let url = config.url.clone().unwrap_or_else(|| global.pagerduty_url.clone());
-        let authorization = config.http_config.authorization()?;
-        check_target("url", &url, authorization.as_ref())?;
         let details = config.details.iter();
         let details = details.map(|(name, text)| Ok((name.clone(), message::parse(library, name, text)?)));
         let parse = |name, text: &str| message::parse(library, name, text);
@@ -195,26 +229,26 @@ impl PagerDuty {
         Ok(Self {
             images: config.images.iter().map(image).collect::<Result<_, String>>()?,
             links: config.links.iter().map(link).collect::<Result<_, String>>()?,
-            client: HttpClient::new(&config.http_config.tls_config, Protocol::Any)?,
-            authorization,
-            url,
-            routing_key,
             templates,
             details: details.collect::<Result<_, String>>()?,
-            timeout: config.timeout,
-            tools: tools.clone(),
         })
     }
 
-    fn request(&self, notification: &Notification) -> Result<Request<Bytes>, DeliveryError> {
-        let now = self.tools.clock.now();
-        let data = message::data(notification, &self.tools, now);
+    /// Runs the templates.
+    pub(super) fn event<'a>(
+        &self,
+        routing_key: &'a str,
+        notification: &Notification,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<Event<'a>, DeliveryError> {
+        let data = message::data(notification, origin, now);
         let text = |name: &str| match self.templates.get(name) {
             Some(template) => message::expand(template, &data, now, Escape::None),
             None => Ok(String::new()),
         };
         let mut event = Event {
-            routing_key: self.routing_key.expose_secret(),
+            routing_key,
             event_action: if notification.is_firing() { "trigger" } else { "resolve" },
             dedup_key: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(notification.group_key.as_bytes())),
             client: text("client")?,
@@ -230,18 +264,13 @@ impl PagerDuty {
                 custom_details: self.custom_details(notification, &data, now)?,
             },
             images: self.images(&data, now)?,
-            links: self.links(notification, &data, now)?,
+            links: self.links(notification, origin, &data, now)?,
         };
         let room = EVENT_BYTES_MAX.saturating_sub(json_bytes(&event));
         let fits = |text: &str| json_bytes(&text) <= room;
-        let alerts = page::text_that_fits(notification, &self.tools.links, now, fits);
+        let alerts = page::text_that_fits(notification, &origin.links, now, fits);
         event.payload.custom_details.entry("alerts".to_owned()).or_insert(alerts);
-        let body = serde_json::to_vec(&event).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
-        let mut request = Request::post(&self.url).header(header::CONTENT_TYPE, "application/json");
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization.expose_secret());
-        }
-        request.body(Bytes::from(body)).map_err(|error| DeliveryError::Permanent(error.to_string()))
+        Ok(event)
     }
 
     fn custom_details(
@@ -274,13 +303,19 @@ impl PagerDuty {
     }
 
     /// Those of the config, then those of the records behind the alerts, each once.
-    fn links(&self, notification: &Notification, data: &Value, now: Timestamp) -> Result<Vec<Link>, DeliveryError> {
+    fn links(
+        &self,
+        notification: &Notification,
+        origin: &Origin,
+        data: &Value,
+        now: Timestamp,
+    ) -> Result<Vec<Link>, DeliveryError> {
         let expand = |template: &Template| message::expand(template, data, now, Escape::None);
         let link = |[href, text]: &[Template; 2]| Ok(Link { href: expand(href)?, text: expand(text)? });
         let mut all = self.links.iter().map(link).collect::<Result<Vec<_>, DeliveryError>>()?;
         all.retain(|link| !link.href.is_empty());
         let records = notification.alerts.iter().flat_map(|alert| &alert.samples);
-        let links = records.flat_map(|record| self.tools.links.expand(record, now));
+        let links = records.flat_map(|record| origin.links.expand(record, now));
         let by_href: BTreeMap<String, String> = links.map(|(text, href)| (href, text)).collect();
         all.extend(by_href.into_iter().take(LINKS_MAX).map(|(href, text)| Link { href, text }));
         Ok(all)

@@ -13,9 +13,10 @@ use serde_json::{Value as Json, json};
 use watchbell_rules::alerting::config::NotSupported;
 use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::template::{Escape, Template};
+use watchbell_rules::time::Timestamp;
 
 use super::webhook::{HttpConfig, check_target, secret};
-use super::{DeliveryError, DeliveryResult, Global, Notifier, Tools, delivery_result, message, page};
+use super::{DeliveryError, DeliveryResult, Global, Notifier, Origin, Tools, delivery_result, message, page};
 use crate::http_client::{HttpClient, Protocol};
 use crate::wal::BoxFuture;
 
@@ -179,11 +180,52 @@ pub struct Slack {
     client: HttpClient,
     url: SecretString,
     authorization: Option<SecretString>,
+    content: Content,
+    timeout: Duration,
+    tools: Tools,
+}
+
+/// What a message says.
+pub(super) struct Content {
     /// The message, whose texts are templates; `text` of the attachment is absent where it is the default.
     message: Json,
     templates: BTreeMap<String, Template>,
-    timeout: Duration,
-    tools: Tools,
+}
+
+impl Content {
+    /// Parses the templates.
+    ///
+    /// # Errors
+    /// One does not parse, or an action lacks something.
+    pub(super) fn new(config: &Config, library: &Template) -> Result<Self, String> {
+        let message = config.message()?;
+        let mut templates = BTreeMap::new();
+        add_templates(library, "", &message, &mut templates)?;
+        Ok(Self { message, templates })
+    }
+
+    /// The message as Slack takes it.
+    pub(super) fn message(
+        &self,
+        notification: &Notification,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<Json, DeliveryError> {
+        let data = message::data(notification, origin, now);
+        let expand = |text: &str| match self.templates.get(text) {
+            Some(template) => message::expand(template, &data, now, Escape::None),
+            None => Ok(text.to_owned()),
+        };
+        let mut message = expanded(&self.message, &expand)?;
+        let attachment = &mut message["attachments"][0];
+        if attachment.get("fallback").is_none() {
+            attachment["fallback"] = attachment["title"].clone();
+        }
+        if attachment.get("text").is_none() {
+            attachment["text"] = default_text(notification, origin, now).into();
+        }
+        Ok(message)
+    }
 }
 
 impl Slack {
@@ -199,35 +241,18 @@ impl Slack {
         }
         let authorization = token.or(own);
         check_target("the URL", url.expose_secret(), authorization.as_ref())?;
-        let message = config.message()?;
-        let mut templates = BTreeMap::new();
-        add_templates(library, "", &message, &mut templates)?;
         Ok(Self {
             client: HttpClient::new(&config.http_config.tls_config, Protocol::Any)?,
             url,
             authorization,
-            message,
-            templates,
+            content: Content::new(config, library)?,
             timeout: config.timeout,
             tools: tools.clone(),
         })
     }
 
     fn request(&self, notification: &Notification) -> Result<Request<Bytes>, DeliveryError> {
-        let now = self.tools.clock.now();
-        let data = message::data(notification, &self.tools, now);
-        let expand = |text: &str| match self.templates.get(text) {
-            Some(template) => message::expand(template, &data, now, Escape::None),
-            None => Ok(text.to_owned()),
-        };
-        let mut message = expanded(&self.message, &expand)?;
-        let attachment = &mut message["attachments"][0];
-        if attachment.get("fallback").is_none() {
-            attachment["fallback"] = attachment["title"].clone();
-        }
-        if attachment.get("text").is_none() {
-            attachment["text"] = self.default_text(notification).into();
-        }
+        let message = self.content.message(notification, &self.tools.origin, self.tools.clock.now())?;
         let body = serde_json::to_vec(&message).map_err(|error| DeliveryError::Permanent(error.to_string()))?;
         let mut request = Request::post(self.url.expose_secret()).header(header::CONTENT_TYPE, "application/json");
         if let Some(authorization) = &self.authorization {
@@ -235,21 +260,21 @@ impl Slack {
         }
         request.body(Bytes::from(body)).map_err(|error| DeliveryError::Permanent(error.to_string()))
     }
+}
 
-    fn default_text(&self, notification: &Notification) -> String {
-        let now = self.tools.clock.now();
-        let mut text = String::new();
-        for alert in &notification.alerts {
-            for (name, annotation) in alert.annotations.iter() {
-                text.push_str(&format!("*{name}*: {}\n", escaped(annotation)));
-            }
-            if alert.resolved_at.is_none() && !alert.samples.is_empty() {
-                let evidence = page::evidence(alert, &self.tools.links, now);
-                text.push_str(&format!("```\n{}```\n", escaped(&evidence.replace("```", "'''"))));
-            }
+/// Each alert's annotations and the records behind it.
+fn default_text(notification: &Notification, origin: &Origin, now: Timestamp) -> String {
+    let mut text = String::new();
+    for alert in &notification.alerts {
+        for (name, annotation) in alert.annotations.iter() {
+            text.push_str(&format!("*{name}*: {}\n", escaped(annotation)));
         }
-        text
+        if alert.resolved_at.is_none() && !alert.samples.is_empty() {
+            let evidence = page::evidence(alert, &origin.links, now);
+            text.push_str(&format!("```\n{}```\n", escaped(&evidence.replace("```", "'''"))));
+        }
     }
+    text
 }
 
 impl Notifier for Slack {

@@ -56,7 +56,7 @@ impl Stdout {
 
 impl Notifier for Stdout {
     fn send(&self, notification: Arc<Notification>) -> BoxFuture<DeliveryResult> {
-        let page = page::text(&notification, &self.style, &self.tools.links, self.tools.clock.now());
+        let page = page::text(&notification, &self.style, &self.tools.origin.links, self.tools.clock.now());
         let (writer, timeout) = (self.tools.stdout.clone(), self.timeout);
         Box::pin(async move { writer.write(page, timeout).await })
     }

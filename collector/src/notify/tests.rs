@@ -35,10 +35,12 @@ fn at(millis: i64) -> Timestamp {
 fn tools() -> Tools {
     Tools {
         clock: Arc::new(StoppedClock(at(1_004))),
-        external_url: "https://watchbell.example".into(),
+        origin: Origin {
+            external_url: "https://watchbell.example".into(),
+            links: Arc::new(Links::new([("trace", "https://tempo.example/trace/{{ .TraceID }}")]).unwrap()),
+        },
         external_labels: Arc::new(BTreeMap::from([("cluster".to_owned(), "eu".to_owned())])),
         stdout: stdout::Writer::start(std::io::sink(), &stdout::Metrics::default()).unwrap(),
-        links: Arc::new(Links::new([("trace", "https://tempo.example/trace/{{ .TraceID }}")]).unwrap()),
     }
 }
 
@@ -590,7 +592,7 @@ fn files_bring_templates_that_replace_ours() {
     let file = folder.path().join("own.tmpl");
     std::fs::write(&file, "{{ define \"slack.default.title\" }}mine{{ end }}").unwrap();
     let library = message::library(&[format!("{}/*.tmpl", folder.path().display())]).unwrap();
-    let data = message::data(&notification(None), &tools(), at(0));
+    let data = message::data(&notification(None), &tools().origin, at(0));
     let expand = |text| {
         let template = message::parse(&library, "title", text).unwrap();
         message::expand(&template, &data, at(0), watchbell_rules::template::Escape::None).unwrap()

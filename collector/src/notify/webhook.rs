@@ -18,7 +18,7 @@ use watchbell_rules::record::EvidenceRecord;
 use watchbell_rules::time::Timestamp;
 use watchbell_rules::transition::Alert;
 
-use super::{DeliveryResult, Links, Notifier, Tools, delivery_result, message};
+use super::{DeliveryResult, Links, Notifier, Origin, Tools, delivery_result, message};
 use crate::http_client::{HttpClient, Protocol, TlsConfig};
 use crate::wal::BoxFuture;
 
@@ -148,7 +148,7 @@ impl Webhook {
     }
 
     fn request(&self, notification: &Notification) -> Result<Request<Bytes>, String> {
-        let payload = Payload::new(notification, self.config.max_alerts, &self.tools);
+        let payload = Payload::new(notification, self.config.max_alerts, &self.tools.origin, self.tools.clock.now());
         let body = serde_json::to_vec(&payload).map_err(|error| error.to_string())?;
         let mut request = Request::post(self.url.expose_secret())
             .header(header::CONTENT_TYPE, "application/json")
@@ -239,7 +239,7 @@ pub(crate) fn secret(
 /// Alertmanager's payload, version 4; `samples` is ours.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Payload<'a> {
+pub(super) struct Payload<'a> {
     version: &'static str,
     group_key: &'a str,
     truncated_alerts: usize,
@@ -284,10 +284,9 @@ struct PayloadSample<'a> {
 }
 
 impl<'a> Payload<'a> {
-    fn new(notification: &'a Notification, max_alerts: usize, tools: &'a Tools) -> Self {
+    pub(super) fn new(notification: &'a Notification, max_alerts: usize, origin: &'a Origin, now: Timestamp) -> Self {
         let total = notification.alerts.len();
         let shown = if max_alerts == 0 { total } else { total.min(max_alerts) };
-        let now = tools.clock.now();
         let alerts = notification.alerts[..shown].iter();
         Self {
             version: "4",
@@ -298,14 +297,14 @@ impl<'a> Payload<'a> {
             group_labels: notification.group_labels.iter().collect(),
             common_labels: notification.common_labels.iter().collect(),
             common_annotations: notification.common_annotations.iter().collect(),
-            external_url: &tools.external_url,
-            alerts: alerts.map(|alert| PayloadAlert::new(alert, tools, now)).collect(),
+            external_url: &origin.external_url,
+            alerts: alerts.map(|alert| PayloadAlert::new(alert, origin, now)).collect(),
         }
     }
 }
 
 impl<'a> PayloadAlert<'a> {
-    fn new(alert: &'a Alert, tools: &Tools, now: Timestamp) -> Self {
+    fn new(alert: &'a Alert, origin: &Origin, now: Timestamp) -> Self {
         Self {
             status: message::status(alert.resolved_at.is_none()),
             labels: alert.labels.iter().collect(),
@@ -313,10 +312,10 @@ impl<'a> PayloadAlert<'a> {
             starts_at: message::starts_at(alert).to_string(),
             // The zero time is how Alertmanager says that there is no end yet.
             ends_at: alert.resolved_at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()),
-            generator_url: message::generator_url(alert, tools),
+            generator_url: message::generator_url(alert, origin),
             fingerprint: message::fingerprint(&alert.labels),
             value: alert.value,
-            samples: alert.samples.iter().map(|record| PayloadSample::new(record, &tools.links, now)).collect(),
+            samples: alert.samples.iter().map(|record| PayloadSample::new(record, &origin.links, now)).collect(),
         }
     }
 }

@@ -29,6 +29,20 @@ pub struct ReceiverPolicy {
     pub integrations: Vec<IntegrationPolicy>,
 }
 
+impl ReceiverPolicy {
+    /// Its integrations by the names that messages and the log of what was told have for them.
+    pub fn integrations(&self) -> Vec<(Arc<str>, &IntegrationPolicy)> {
+        let mut counts = BTreeMap::<&str, usize>::new();
+        let mut named = Vec::new();
+        for integration in &self.integrations {
+            let count = counts.entry(&integration.kind).or_default();
+            named.push((integration_name(&integration.kind, *count), integration));
+            *count += 1;
+        }
+        named
+    }
+}
+
 /// One way in which a receiver is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IntegrationPolicy {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::timeline::relative;
-use super::{ExpectedAlert, ExpectedMessage, ExpectedValue};
+use super::{ExpectedAlert, ExpectedMessage, ExpectedText, ExpectedValue, Rendered, TextPart};
 use crate::alerting::notification::Notification;
 use crate::labels::Labels;
 use crate::query::answer::value_text;
@@ -121,15 +121,24 @@ impl Expect for ExpectedValue {
     }
 }
 
-impl Expect for ExpectedMessage {
-    type Got = Notification;
+/// A message, and what its integration makes of it.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) notification: Notification,
+    pub(super) rendered: Result<Rendered, String>,
+}
 
-    fn differences(&self, got: &Notification, start: Timestamp) -> Vec<String> {
+impl Expect for ExpectedMessage {
+    type Got = Message;
+
+    fn differences(&self, message: &Message, start: Timestamp) -> Vec<String> {
+        let got = &message.notification;
         let mut lines = pairs("label", &self.labels, &got.common_labels, false);
         lines.extend(pairs("annotation", &self.annotations, &got.common_annotations, false));
         let (firing, resolved) = counts(got);
         let time = |at: Timestamp| relative(at, start);
         let others = [
+            ("integration", self.integration.clone().map(|(_, name)| name), got.integration.to_string()),
             ("firing", self.firing.map(|count| count.to_string()), firing.to_string()),
             ("resolved", self.resolved.map(|count| count.to_string()), resolved.to_string()),
             ("reason", self.reason.clone(), reason(got)),
@@ -140,6 +149,12 @@ impl Expect for ExpectedMessage {
             lines.push(format!("-   {name} {expected}"));
             lines.push(format!("+   {name} {got}"));
         }
+        let group_labels = self.group_labels.iter();
+        lines.extend(group_labels.flat_map(|labels| pairs("group label", labels, &got.group_labels, true)));
+        let alerts = self.alerts.iter().flat_map(|alerts| diff(alerts, &got.alerts, start));
+        lines.extend(alerts.map(|line| format!("{}   alert {}", &line[..1], line[1..].trim_start())));
+        let texts = self.texts.iter();
+        lines.extend(texts.flat_map(|(part, expected)| message.differences(*part, expected)));
         lines
     }
 
@@ -148,12 +163,67 @@ impl Expect for ExpectedMessage {
         format!("a message {at}{}", shown(&self.labels))
     }
 
-    fn show_got(got: &Notification, start: Timestamp) -> String {
+    fn show_got(Message { notification: got, .. }: &Message, start: Timestamp) -> String {
         let (firing, resolved) = counts(got);
         let at = relative(got.due, start);
         format!("a message at {at} {}: {firing} firing, {resolved} resolved ({})", got.common_labels, reason(got))
     }
 }
+
+impl Message {
+    fn differences(&self, part: TextPart, expected: &ExpectedText) -> Vec<String> {
+        let name = part.name();
+        let missing = |why: String| vec![format!("-   a {name}"), format!("+   no {name}: {why}")];
+        let rendered = match &self.rendered {
+            Ok(rendered) => rendered,
+            Err(error) => return missing(error.clone()),
+        };
+        let got = match part {
+            TextPart::Subject => &rendered.subject,
+            TextPart::Text => &rendered.text,
+            TextPart::Body => &rendered.body,
+        };
+        let Some(got) = got else { return missing(format!("`{}` sends none", self.notification.integration)) };
+        match expected {
+            ExpectedText::Whole(text) => line_differences(name, text.trim(), got.trim()),
+            ExpectedText::Holding(texts) => {
+                let absent: Vec<&String> = texts.iter().filter(|text| !got.contains(*text)).collect();
+                if absent.is_empty() {
+                    return Vec::new();
+                }
+                let mut lines: Vec<String> = absent.iter().map(|text| format!("-   a {name} with {text:?}")).collect();
+                lines.push(format!("+   {name}"));
+                lines.extend(got.trim().lines().map(|line| format!("+     {line}")));
+                lines
+            }
+        }
+    }
+}
+
+/// The lines in which two texts differ, with some around them.
+fn line_differences(name: &str, expected: &str, got: &str) -> Vec<String> {
+    if expected == got {
+        return Vec::new();
+    }
+    let (expected, got): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), got.lines().collect());
+    let before = expected.iter().zip(&got).take_while(|(a, b)| a == b).count();
+    let room = expected.len().min(got.len()) - before;
+    let after = expected.iter().rev().zip(got.iter().rev()).take(room).take_while(|(a, b)| a == b).count();
+    let inside = |lines: &[&str], mark: char| -> Vec<String> {
+        lines[before..lines.len() - after].iter().map(|line| format!("{mark}     {line}")).collect()
+    };
+    let around = |lines: &[&str]| -> Vec<String> { lines.iter().map(|line| format!("      {line}")).collect() };
+    let mut lines = vec![format!("    {name}")];
+    lines.extend(around(&expected[before.saturating_sub(CONTEXT_LINES)..before]));
+    lines.extend(inside(&expected, '-'));
+    lines.extend(inside(&got, '+'));
+    let end = expected.len() - after;
+    lines.extend(around(&expected[end..expected.len().min(end + CONTEXT_LINES)]));
+    lines
+}
+
+/// Lines shown before and behind those that differ.
+const CONTEXT_LINES: usize = 2;
 
 fn counts(message: &Notification) -> (usize, usize) {
     let firing = message.alerts.iter().filter(|alert| alert.resolved_at.is_none()).count();

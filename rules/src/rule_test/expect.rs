@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::file::{PROMTOOL_FIELDS, moment, required_moment};
 use super::{
-    AlertName, Expectation, Expected, ExpectedAlert, ExpectedMessage, ExpectedState, ExpectedValue, Wanted, WantedKind,
+    AlertName, Expectation, Expected, ExpectedAlert, ExpectedMessage, ExpectedState, ExpectedText, ExpectedValue,
+    TextPart, Wanted, WantedKind,
 };
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql;
@@ -175,8 +176,7 @@ fn expected_value(reader: &mut Reader, node: &Node) -> Option<ExpectedValue> {
 }
 
 fn expected_message(reader: &mut Reader, node: &Node) -> Option<ExpectedMessage> {
-    let allowed = ["at", "reason", "firing", "resolved", "labels", "annotations"];
-    let fields = reader.fields(node, "a message", &allowed)?;
+    let fields = reader.fields(node, "a message", MESSAGE_FIELDS)?;
     let reason = fields.get("reason").and_then(|node| Some((node, reader.string(node, "`reason`")?)));
     if let Some((node, text)) = reason.filter(|(_, text)| !REASONS.contains(text)) {
         let mistake = Diagnostic::error(codes::VALUE, node.span.clone(), format!("`{text}` is no reason"));
@@ -184,7 +184,16 @@ fn expected_message(reader: &mut Reader, node: &Node) -> Option<ExpectedMessage>
         let all = format!("reasons are `{}`", REASONS.join("`, `"));
         reader.mistakes.push(if mistake.help.is_some() { mistake } else { mistake.help(all) });
     }
+    let integration = fields.get("integration");
+    let integration =
+        integration.and_then(|node| Some((node.span.clone(), reader.string(node, "`integration`")?.to_owned())));
+    let alerts = fields.get("alerts").map(|node| reader.sequence(node, "`alerts`"));
+    let texts = TextPart::ALL.into_iter().filter_map(|part| Some((part, expected_text(reader, &fields, part)?)));
     Some(ExpectedMessage {
+        texts: texts.collect(),
+        alerts: alerts.map(|alerts| alerts.iter().filter_map(|alert| expected_alert(reader, alert)).collect()),
+        group_labels: fields.key("group_labels").map(|_| reader.labels(&fields, "group_labels")),
+        integration,
         span: first_line(&fields, node, &reader.text),
         at: moment(reader, &fields, "at"),
         reason: reason.map(|(_, text)| text.to_owned()),
@@ -194,6 +203,33 @@ fn expected_message(reader: &mut Reader, node: &Node) -> Option<ExpectedMessage>
         annotations: reader.labels(&fields, "annotations"),
     })
 }
+
+/// `text: ...` for the whole, `text: [...]` for what it holds.
+fn expected_text(reader: &mut Reader, fields: &Fields<'_>, part: TextPart) -> Option<ExpectedText> {
+    let (node, what) = (fields.get(part.name())?, format!("`{}`", part.name()));
+    Some(match &node.kind {
+        NodeKind::Sequence(items) => {
+            let texts = items.iter().filter_map(|item| reader.string(item, &format!("each text of {what}")));
+            ExpectedText::Holding(texts.map(str::to_owned).collect())
+        }
+        _ => ExpectedText::Whole(reader.string(node, &what)?.to_owned()),
+    })
+}
+
+const MESSAGE_FIELDS: &[&str] = &[
+    "integration",
+    "at",
+    "reason",
+    "firing",
+    "resolved",
+    "labels",
+    "annotations",
+    "group_labels",
+    "alerts",
+    "subject",
+    "text",
+    "body",
+];
 
 const REASONS: &[&str] =
     &["first_notification", "new_alerts_in_group", "new_resolved_alerts", "all_alerts_resolved", "repeat_interval"];

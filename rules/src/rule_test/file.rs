@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
     use crate::diagnostic::render_all;
-    use crate::rule_test::{Setting, run};
+    use crate::rule_test::{Outside, Rendered, Setting, run};
     use crate::{datadriven, rule_file};
 
     proptest::proptest! {
@@ -257,8 +257,9 @@ mod tests {
     fn run_all(file: &TestFile, text: &str) {
         let Ok(rules) = rule_file::parse("rules.yaml", text) else { return };
         let setting = Setting { rules: &[rules], engine: Default::default(), policy: Default::default() };
+        let outside = Outside { read: &|_| Err("no file".into()), render: &|_| Ok(Rendered::default()) };
         for test in &file.tests {
-            match run(test, &setting, &|_| Err("no file".into())) {
+            match run(test, &setting, &outside) {
                 Ok(result) => drop(result.render(text)),
                 Err(mistakes) => drop(render_all(&mistakes, text)),
             }
@@ -290,7 +291,7 @@ tests:
         firing: [{labels: {app: a}, annotations: {}, value: 5, samples: [x]}]
       - {at: 20s, expr: 'sum(count_over_time({app="a"}[1m]))', value: 6}
       - {at: 1m, record: r, values: [{labels: {}, value: 6}]}
-      - {at: 1m, receiver: stdout, messages: [{reason: first_notification, firing: 1, at: 13s}]}
+      - {at: 1m, receiver: stdout, messages: [{reason: first_notification, firing: 1, at: 13s, text: [x], alerts: [{value: 6}]}]}
   - alert_rule_test:
       - {eval_time: 5s, alertname: A, exp_alerts: []}
 "#;

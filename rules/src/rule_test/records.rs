@@ -1,24 +1,21 @@
 //! From what a test writes to the records that come in.
 
-use super::{Moment, RecordSource, START, Test};
+use super::{Moment, Outside, RecordSource, START, Test};
 use crate::backtest::records::Records;
 use crate::diagnostic::{Diagnostic, codes};
 use crate::labels::Labels;
 use crate::query::records::{Format, LineLabels, OwnedEntry};
 use crate::time::Timestamp;
 
-/// Reads a file that a test names, by the name.
-pub type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
-
 /// The test's records in the order in which they are received, and when the test begins.
-pub(super) fn collect(test: &Test, read: ReadFile<'_>) -> Result<(Records, Timestamp), Vec<Diagnostic>> {
+pub(super) fn collect(test: &Test, outside: &Outside<'_>) -> Result<(Records, Timestamp), Vec<Diagnostic>> {
     let mut mistakes = Vec::new();
     let mut records = Records::default();
     let mut placed = Vec::new();
     for source in test.records.iter() {
         let Some((name, span)) = &source.file else { continue };
         let before = records.len();
-        match read_file(test, source, name, read, &mut records) {
+        match read_file(test, source, name, outside, &mut records) {
             Ok(()) => placed.push((before..records.len(), source.at)),
             Err(message) => mistakes.push(Diagnostic::error(codes::RECORDS, span.clone(), message)),
         }
@@ -41,10 +38,10 @@ fn read_file(
     test: &Test,
     source: &RecordSource,
     name: &str,
-    read: ReadFile<'_>,
+    outside: &Outside<'_>,
     records: &mut Records,
 ) -> Result<(), String> {
-    let bytes = read(name)?;
+    let bytes = (outside.read)(name)?;
     let stream = Labels::new([("filename", name)].into_iter().chain(labels(test, source)));
     let lines = LineLabels { stream, end: test.start.unwrap_or(START) };
     records.read(&bytes, Format::detect(&bytes), &lines).map_err(|error| format!("`{name}`: {error}"))

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::compare::{Expect, diff};
-use super::records::{ReadFile, collect};
+use super::compare::{Expect, Message, diff};
+use super::records::collect;
 use super::timeline::{Moment, What, relative};
-use super::{AlertName, Expectation, Expected, ExpectedAlert, ExpectedState, Failure, Setting, Test, TestResult};
-use super::{Wanted, WantedKind};
+use super::{
+    AlertName, Expectation, Expected, ExpectedAlert, ExpectedMessage, ExpectedState, Failure, Outside, Setting,
+};
+use super::{Test, TestResult, Wanted, WantedKind};
 use crate::alerting::config::PolicyConfig;
 use crate::alerting::notification::Notification;
 use crate::backtest::records::Records;
@@ -25,12 +27,12 @@ use crate::rule_file::RuleFile;
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState, Sample};
 
-/// Runs a test; `read` gives the content of the files that it names.
+/// Runs a test.
 ///
 /// # Errors
 /// The rules cannot be compiled, records cannot be read, or an expectation is about a rule or receiver that does not exist.
-pub fn run(test: &Test, setting: &Setting<'_>, read: ReadFile<'_>) -> Result<TestResult, Vec<Diagnostic>> {
-    let (records, start) = collect(test, read)?;
+pub fn run(test: &Test, setting: &Setting<'_>, outside: &Outside<'_>) -> Result<TestResult, Vec<Diagnostic>> {
+    let (records, start) = collect(test, outside)?;
     let config = engine_config(test, setting, &records);
     let plan = Arc::new(Plan::compile(setting.rules, &config)?);
     let unknown = unknown_names(test, setting.rules, Some(&setting.policy));
@@ -40,7 +42,7 @@ pub fn run(test: &Test, setting: &Setting<'_>, read: ReadFile<'_>) -> Result<Tes
     let labels = config.labels;
     let backtest = Backtest::new(plan, setting.policy.clone(), start);
     let (rules, seen) = (setting.rules, Seen::default());
-    let mut runner = Runner { test, rules, records: &records, labels, start, backtest, next: 0, seen };
+    let mut runner = Runner { test, outside, rules, records: &records, labels, start, backtest, next: 0, seen };
     let mut expectations: Vec<&Expectation> = test.expectations.iter().collect();
     expectations.sort_by_key(|expectation| expectation.at.time(start));
     let mut failures = Vec::new();
@@ -69,7 +71,7 @@ fn engine_config(test: &Test, setting: &Setting<'_>, records: &Records) -> Engin
 
 /// Expectations of alerts, series and receivers that do not exist: one of nothing would be met by a name that is misspelt. Where receivers are
 /// not known, none is looked for.
-pub fn unknown_names(test: &Test, rules: &[RuleFile], receivers: Option<&PolicyConfig>) -> Vec<Diagnostic> {
+pub fn unknown_names(test: &Test, rules: &[RuleFile], policy: Option<&PolicyConfig>) -> Vec<Diagnostic> {
     let groups = || rules.iter().flat_map(|file| &file.groups);
     let names = |is_alert: bool, group: Option<&str>| -> Vec<&str> {
         let groups = groups().filter(|known| group.is_none_or(|group| *known.name == *group));
@@ -77,7 +79,7 @@ pub fn unknown_names(test: &Test, rules: &[RuleFile], receivers: Option<&PolicyC
         rules.filter(|rule| rule.is_alert() == is_alert).map(|rule| rule.name()).collect()
     };
     let receivers: Option<Vec<&str>> =
-        receivers.map(|policy| policy.receivers.iter().map(|receiver| receiver.name.as_str()).collect());
+        policy.map(|policy| policy.receivers.iter().map(|receiver| receiver.name.as_str()).collect());
     let mut mistakes = Vec::new();
     for expectation in &test.expectations {
         let (what, name, known) = match (&expectation.what, &receivers) {
@@ -99,11 +101,35 @@ pub fn unknown_names(test: &Test, rules: &[RuleFile], receivers: Option<&PolicyC
             mistakes.push(mistake);
         }
     }
+    mistakes.extend(policy.into_iter().flat_map(|policy| unknown_integrations(test, policy)));
+    mistakes
+}
+
+/// Integrations that a message is expected of and its receiver does not have.
+fn unknown_integrations(test: &Test, policy: &PolicyConfig) -> Vec<Diagnostic> {
+    let mut mistakes = Vec::new();
+    for expectation in &test.expectations {
+        let Expected::Receiver { name, messages: Wanted { kind: WantedKind::Each(messages), .. } } = &expectation.what
+        else {
+            continue;
+        };
+        let Some(receiver) = policy.receivers.iter().find(|receiver| receiver.name == *name) else { continue };
+        let known: Vec<Arc<str>> = receiver.integrations().into_iter().map(|(name, _)| name).collect();
+        let named = messages.iter().filter_map(|message: &ExpectedMessage| message.integration.as_ref());
+        for (span, integration) in named.filter(|(_, integration)| !known.contains(&integration.as_str().into())) {
+            let message = format!("`{name}` has no integration `{integration}`");
+            let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+            let help = format!("its integrations are {}", known.join(", "));
+            let mistake = Diagnostic::error(codes::UNKNOWN_NAME, span.clone(), message).help(help);
+            mistakes.push(Diagnostic { file: test.file.clone(), ..mistake });
+        }
+    }
     mistakes
 }
 
 struct Runner<'a> {
     test: &'a Test,
+    outside: &'a Outside<'a>,
     rules: &'a [RuleFile],
     records: &'a Records,
     labels: LabelConfig,
@@ -201,11 +227,15 @@ impl Runner<'_> {
                 self.compare(values, &got, at, &format!("series of `{name}`")).into_iter().collect()
             }
             Expected::Receiver { name, messages } => {
-                let got: Vec<Notification> =
-                    self.seen.messages.iter().filter(|message| *message.contact_point == **name).cloned().collect();
+                let to_receiver = self.seen.messages.iter().filter(|message| *message.contact_point == **name);
+                let got: Vec<Message> = to_receiver.map(|message| self.message(message)).collect();
                 self.compare(messages, &got, at, &format!("messages to `{name}`")).into_iter().collect()
             }
         }
+    }
+
+    fn message(&self, notification: &Notification) -> Message {
+        Message { notification: notification.clone(), rendered: (self.outside.render)(notification) }
     }
 
     fn check_alerts(
