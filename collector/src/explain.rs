@@ -117,10 +117,19 @@ mod tests {
     use crate::clock::ManualClock;
     use crate::pages;
 
-    /// Each line of `commands` is an alert and options: what is told of it stands in `expected.txt`; `UPDATE=1` writes that.
     #[test]
     fn what_detectors_know_is_told() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/explain/detectors");
+        check("detectors");
+    }
+
+    #[test]
+    fn ranges_that_are_read_twice_and_records_that_are_dropped_are_told() {
+        check("ranges");
+    }
+
+    /// Each line of `commands` is an alert and options: what is told of it stands in `expected.txt`; `UPDATE=1` writes that.
+    fn check(folder: &str) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/explain").join(folder);
         let (rules, history) = (folder.join("rules.yaml"), folder.join("history.json"));
         let given = ["--rules", rules.to_str().unwrap(), "--from", history.to_str().unwrap()];
         let mut told = String::new();

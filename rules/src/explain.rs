@@ -5,7 +5,7 @@ mod detector;
 mod render;
 pub mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -55,6 +55,7 @@ pub struct Explainer<'a> {
 struct Standing {
     alerts: Vec<(AlertState, Arc<Alert>)>,
     last_error: Option<String>,
+    estimate: Option<String>,
     warming_until: Option<Timestamp>,
     partial_until: Option<Timestamp>,
 }
@@ -63,6 +64,8 @@ struct Standing {
 #[derive(Debug)]
 struct RangeWatch {
     text: String,
+    /// What reads it, where another part of the expression reads the same and wants something else of it.
+    reader: Option<String>,
     /// The window at the time that is asked about: later than the first, no later than the second.
     window: (Timestamp, Timestamp),
     records: Count,
@@ -81,9 +84,34 @@ struct Step {
     pipeline: Pipeline,
     left: Count,
     failed: Count,
-    /// The last record that came no further, from the window if one did there.
-    dropped: Option<(bool, Timestamp, String)>,
+    /// The last records that came no further.
+    dropped: Dropped,
 }
+
+/// Records that came no further than a step: the last [`DROPPED_RECORDS_MAX`] in the window and the last outside of it.
+#[derive(Debug, Default)]
+struct Dropped {
+    in_window: VecDeque<(Timestamp, String)>,
+    outside: VecDeque<(Timestamp, String)>,
+}
+
+impl Dropped {
+    fn push(&mut self, entry: &OwnedEntry, in_window: bool) {
+        let records = if in_window { &mut self.in_window } else { &mut self.outside };
+        if records.len() == DROPPED_RECORDS_MAX {
+            records.pop_front();
+        }
+        records.push_back((entry.time, format!("{} {}", entry.stream, entry.line)));
+    }
+
+    /// The one that tells most: the last in the window, if one was there.
+    fn last(&self) -> Option<&(Timestamp, String)> {
+        self.in_window.back().or(self.outside.back())
+    }
+}
+
+/// Records that are remembered of those that a step drops, in the window and outside of it; of more the last are told.
+pub const DROPPED_RECORDS_MAX: usize = 1000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 struct Count {
@@ -108,8 +136,11 @@ impl<'a> Explainer<'a> {
     /// The expression has a part that is not evaluated.
     pub fn new(rule: &'a Rule, labels: LabelConfig, at: Timestamp, backtest: Backtest) -> Result<Self, Unsupported> {
         let mut ranges = Vec::new();
-        for read in reads_of(&rule.expr) {
-            ranges.push(RangeWatch::new(rule, &read, at)?);
+        let reads = reads_of(&rule.expr);
+        for read in &reads {
+            let is_twice = reads.iter().filter(|other| other.range.to_string() == read.range.to_string()).count() > 1;
+            let reader = is_twice.then(|| read.reader.to_string());
+            ranges.push(RangeWatch { reader, ..RangeWatch::new(rule, read, at)? });
         }
         let (gated, entries, path, standing) = (Gated::default(), Vec::new(), Vec::new(), None);
         Ok(Self { rule, labels, at, backtest, ranges, gated, entries, path, standing })
@@ -167,6 +198,7 @@ impl<'a> Explainer<'a> {
         self.standing = status.map(|status| Standing {
             alerts: status.alerting.map(|AlertingStatus { alerts, .. }| alerts).unwrap_or_default(),
             last_error: status.last_error,
+            estimate: status.estimate,
             warming_until: status.warming_until,
             partial_until: status.partial_until,
         });
@@ -226,6 +258,7 @@ impl RangeWatch {
         let end = Timestamp(at.0.saturating_sub(range.offset));
         Ok(Self {
             text: range.to_string(),
+            reader: None,
             window: (end - range.range, end),
             records: Count::default(),
             steps,
@@ -246,7 +279,7 @@ impl RangeWatch {
                 step.matchers.iter().all(|(name, matcher)| matcher.matches(entry.stream.get(name).unwrap_or_default()));
             let verdict = if is_selected { step.pipeline.run(&record, &mut extracted) } else { Verdict::Dropped };
             if verdict == Verdict::Dropped {
-                return step.drop(entry, in_window);
+                return step.dropped.push(entry, in_window);
             }
             step.left.add(in_window);
             has_failed = verdict == Verdict::Failed;
@@ -262,21 +295,16 @@ impl RangeWatch {
 
 impl Step {
     fn new(text: String, pipeline: Pipeline, matchers: Vec<(String, TextMatcher)>) -> Self {
-        Self { text, matchers, pipeline, left: Count::default(), failed: Count::default(), dropped: None }
-    }
-
-    fn drop(&mut self, entry: &OwnedEntry, in_window: bool) {
-        if in_window || !self.dropped.as_ref().is_some_and(|(in_window, ..)| *in_window) {
-            let told = format!("{} {}", entry.stream, entry.line);
-            self.dropped = Some((in_window, entry.time, told));
-        }
+        Self { text, matchers, pipeline, left: Count::default(), failed: Count::default(), dropped: Dropped::default() }
     }
 }
 
 /// A range, and what is wanted of its records: what the stages do hangs on it.
 struct Read<'e> {
     range: &'e LogRange,
-    /// The labels; all where it is `None`.
+    /// The part of the expression that wants it.
+    reader: &'e MetricExpr,
+    /// The labels, sorted; all where it is `None`.
     wanted: Option<Vec<String>>,
     /// Whether it is the line's length.
     line: bool,
@@ -284,31 +312,43 @@ struct Read<'e> {
 
 /// The ranges that an expression reads, each once.
 pub(crate) fn log_ranges(expr: &MetricExpr) -> Vec<&LogRange> {
-    reads_of(expr).into_iter().map(|read| read.range).collect()
+    let mut ranges: Vec<&LogRange> = Vec::new();
+    for read in reads_of(expr) {
+        if !ranges.iter().any(|other| other.to_string() == read.range.to_string()) {
+            ranges.push(read.range);
+        }
+    }
+    ranges
 }
 
+/// What an expression reads; one range several times where different things are wanted of it.
 fn reads_of(expr: &MetricExpr) -> Vec<Read<'_>> {
-    let mut reads = Vec::new();
-    collect_reads(expr, None, &mut reads);
+    let mut reads: Vec<Read<'_>> = Vec::new();
+    collect_reads(expr, (expr, None), &mut |read| {
+        let is_same = |other: &Read<'_>| {
+            (&other.wanted, other.line) == (&read.wanted, read.line)
+                && other.range.to_string() == read.range.to_string()
+        };
+        if !reads.iter().any(is_same) {
+            reads.push(read);
+        }
+    });
     reads
 }
 
-/// `sum` is the one right around the expression.
-fn collect_reads<'e>(expr: &'e MetricExpr, sum: Option<&VectorAggregation>, reads: &mut Vec<Read<'e>>) {
-    let mut add =
-        |read: Read<'e>| match reads.iter_mut().find(|other| other.range.to_string() == read.range.to_string()) {
-            Some(other) => {
-                other.wanted = other.wanted.take().zip(read.wanted).map(|(a, b)| a.into_iter().chain(b).collect());
-                other.line |= read.line;
-            }
-            None => reads.push(read),
-        };
+/// `around` is the whole of the aggregations around the expression, and the sum right around it.
+fn collect_reads<'e>(
+    expr: &'e MetricExpr,
+    around: (&'e MetricExpr, Option<&VectorAggregation>),
+    add: &mut impl FnMut(Read<'e>),
+) {
+    let (reader, sum) = around;
     match &expr.kind {
         MetricKind::Range(range) => {
             let line = matches!(range.op, RangeOp::BytesOverTime | RangeOp::BytesRate);
-            add(Read { range: &range.range, wanted: wanted(range, sum), line });
+            add(Read { range: &range.range, reader, wanted: wanted(range, sum), line });
         }
-        MetricKind::Variants { of, .. } => add(Read { range: of, wanted: None, line: true }),
+        MetricKind::Variants { of, .. } => add(Read { range: of, reader, wanted: None, line: true }),
         MetricKind::Vector(vector) => {
             let joined = sum_of_sums(vector);
             let mut inside = &*vector.expr;
@@ -318,12 +358,12 @@ fn collect_reads<'e>(expr: &'e MetricExpr, sum: Option<&VectorAggregation>, read
                 inside = &inner.expr;
             }
             let sum = joined.as_ref().unwrap_or(vector);
-            collect_reads(inside, Some(sum).filter(|sum| counts_by_sum(sum)), reads);
+            collect_reads(inside, (reader, Some(sum).filter(|sum| counts_by_sum(sum))), add);
         }
-        MetricKind::LabelReplace { expr, .. } => collect_reads(expr, None, reads),
+        MetricKind::LabelReplace { expr, .. } => collect_reads(expr, (reader, None), add),
         MetricKind::Binary(binary) => {
-            collect_reads(&binary.lhs, None, reads);
-            collect_reads(&binary.rhs, None, reads);
+            collect_reads(&binary.lhs, (&binary.lhs, None), add);
+            collect_reads(&binary.rhs, (&binary.rhs, None), add);
         }
         MetricKind::Number(_) | MetricKind::VectorFn(_) => {}
     }
@@ -342,7 +382,8 @@ fn wanted(aggregation: &RangeAggregation, sum: Option<&VectorAggregation>) -> Op
         StageKind::Unwrap(unwrap) => Some(unwrap.label.clone()),
         _ => None,
     });
-    Some(names.into_iter().chain(unwrapped).collect())
+    let wanted: BTreeSet<String> = names.into_iter().chain(unwrapped).collect();
+    Some(wanted.into_iter().collect())
 }
 
 /// The operands of operators, innermost first, and the whole: what one looks at to see where a value went. Numbers say it themselves.

@@ -5,9 +5,11 @@
 
 mod cells;
 mod samples;
+mod sketch;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +20,7 @@ use crate::query::over_time::{OverTime, Summary};
 use crate::time::Timestamp;
 use cells::Cells;
 
-pub(crate) use samples::{SampleWindow, TooManySamples};
+pub(crate) use samples::SampleWindow;
 pub use samples::{WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET};
 
 /// Greatest number of cells in a window. At the limit neighbours are merged into sums over a grain of `retention / 512` (the range, and
@@ -140,19 +142,40 @@ fn insert<C: Mergeable>(cells: &mut VecDeque<C>, cell: C) {
 }
 
 /// Merges neighbours where there are more than `cells_max`.
-fn compact<C: Mergeable + Copy>(cells: &mut VecDeque<C>, retention: Duration, cells_max: usize) {
+fn compact<C: Mergeable>(cells: &mut VecDeque<C>, retention: Duration, cells_max: usize) {
     let Some(last) = cells.back().filter(|_| cells.len() > cells_max) else { return };
-    let grain = (retention.as_nanos() as i64 / (cells_max as i64 / 2)).max(1);
-    let settled = last.at() - SECOND * (cells_max as u32 / 4);
-    let bucket = |at| if at > settled { bucket(at, grain) } else { (i64::MIN, (at.0 - 1).div_euclid(grain)) };
+    let grains = Grains::new(retention, cells_max, last.at());
     let mut merged: VecDeque<C> = VecDeque::with_capacity(cells_max);
-    for cell in cells.iter() {
+    for cell in std::mem::take(cells) {
         match merged.back_mut() {
-            Some(last) if bucket(last.at()) == bucket(cell.at()) => last.merge(cell),
-            _ => merged.push_back(*cell),
+            Some(last) if grains.of(last.at()) == grains.of(cell.at()) => last.merge(&cell),
+            _ => merged.push_back(cell),
         }
     }
     *cells = merged;
+}
+
+/// The times between which cells are merged: fine ones while these are new, coarse ones later.
+struct Grains {
+    nanos: i64,
+    settled: Timestamp,
+}
+
+impl Grains {
+    fn new(retention: Duration, cells_max: usize, last: Timestamp) -> Self {
+        let nanos = (retention.as_nanos() as i64 / (cells_max as i64 / 2)).max(1);
+        Self { nanos, settled: last - SECOND * (cells_max as u32 / 4) }
+    }
+
+    fn of(&self, at: Timestamp) -> (i64, i64) {
+        if at > self.settled { bucket(at, self.nanos) } else { (i64::MIN, (at.0 - 1).div_euclid(self.nanos)) }
+    }
+}
+
+/// Those in `(t - range, t]`.
+fn inside<C: Mergeable>(cells: &VecDeque<C>, t: Timestamp, range: Duration) -> Range<usize> {
+    let start = cells.partition_point(|cell| cell.at() <= t - range);
+    start..cells.partition_point(|cell| cell.at() <= t).max(start)
 }
 
 /// Forgets what happened at or before `until`, and gives back the memory of what were many once.

@@ -136,6 +136,9 @@ struct Fares {
     health: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
+    /// Ours: that its quantiles are estimates, and how near.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estimate: Option<String>,
     /// Ours: the rule tells nothing before.
     #[serde(skip_serializing_if = "Option::is_none")]
     warming_until: Option<String>,
@@ -208,6 +211,7 @@ fn fares(status: &RuleStatus) -> Fares {
             Health::Err => "err",
         },
         last_error: status.last_error.clone(),
+        estimate: status.estimate.clone(),
         warming_until: status.warming_until.map(|at| at.to_string()),
         partial_until: status.partial_until.map(|at| at.to_string()),
         evaluation_time: 0.0,

@@ -15,6 +15,7 @@ pub(super) struct Fullness {
     groups: Gauge,
     groups_refused: Counter,
     window_cells: Gauge,
+    windows_estimated: Gauge,
     evidence_bytes: Gauge,
     patterns: Gauge,
     patterns_withheld: Counter,
@@ -43,6 +44,11 @@ impl Fullness {
             &fullness.groups,
         );
         gauge("window_cells", "Cells of all windows; above window_cells_max each keeps fewer", &fullness.window_cells);
+        gauge(
+            "windows_estimated",
+            "Windows with so many samples that their quantiles are estimates; /api/v1/rules says how near",
+            &fullness.windows_estimated,
+        );
         gauge(
             "evidence_bytes",
             "Bytes of the records kept for pages; the limit is evidence_bytes_max",
@@ -88,6 +94,10 @@ impl Fullness {
         let (engine, alerting) = (evaluator.engine_stats(), evaluator.alerting());
         self.groups.set(engine.groups as i64);
         self.window_cells.set(engine.window_cells as i64);
+        if engine.windows_estimated > 0 && self.windows_estimated.get() == 0 {
+            tracing::warn!("quantiles of windows with very many samples are estimates now: /api/v1/rules says which");
+        }
+        self.windows_estimated.set(engine.windows_estimated as i64);
         self.evidence_bytes.set(engine.evidence_bytes as i64);
         self.patterns.set(engine.patterns as i64);
         self.sources.set(engine.sources as i64);

@@ -108,7 +108,7 @@ fn an_explanation_for_programs_says_the_same() {
     let range = &alert["ranges"][0];
     assert_eq!(
         range["steps"][2],
-        serde_json::json!({"step": "| json", "left": {"all": 3, "in_window": 3}, "failed": {"all": 3, "in_window": 3}, "dropped": null})
+        serde_json::json!({"step": "| json", "left": {"all": 3, "in_window": 3}, "failed": {"all": 3, "in_window": 3}, "dropped": []})
     );
     assert_eq!(range["content"], serde_json::json!({}), "what failed is not counted");
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::alerts::next_multiple;
 use super::{Engine, LeafState};
-use crate::plan::{Eval, RuleKind, STEP};
+use crate::labels::Labels;
+use crate::plan::{Eval, Keeps, RuleKind, STEP};
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState};
 use crate::watermark::Watermark;
@@ -35,6 +36,8 @@ pub struct RuleStatus {
     pub health: Health,
     /// Why not.
     pub last_error: Option<String>,
+    /// That its quantiles are estimates, and how far these may be off.
+    pub estimate: Option<String>,
     /// Until when it tells nothing, because what it tells of (an absence, too few records, a change) hangs on the whole of its windows, and the
     /// log did not reach back so far when the rule came.
     pub warming_until: Option<Timestamp>,
@@ -79,6 +82,8 @@ pub struct EngineStats {
     pub groups_refused: u64,
     /// Cells of all windows; above `window_cells_max` each keeps fewer.
     pub window_cells: usize,
+    /// Windows with so many samples that their quantiles are estimates.
+    pub windows_estimated: usize,
     /// Bytes of evidence that groups keep; at most about `evidence_bytes_max`.
     pub evidence_bytes: usize,
     /// Patterns that rules remember; of one at most [`PATTERNS_MAX`](crate::detect::PATTERNS_MAX).
@@ -109,6 +114,7 @@ impl Engine {
             groups: leaves.iter().map(LeafState::len).sum(),
             groups_refused: leaves.iter().map(|leaf| leaf.refused).sum(),
             window_cells: self.cells,
+            windows_estimated: (0..leaves.len()).map(|leaf| self.estimates(leaf).count()).sum(),
             evidence_bytes: self.state.evidence_bytes,
             patterns: leaves.iter().map(|leaf| leaf.patterns.len()).sum(),
             patterns_withheld: leaves.iter().map(|leaf| leaf.patterns.withheld).sum(),
@@ -151,10 +157,29 @@ impl Engine {
                 (None, None) => Health::Unknown,
             },
             last_error,
+            estimate: self.estimate(rule),
             partial_until: later(self.warm_at(rule)).filter(|_| warming_until.is_none()),
             warming_until,
             last_evaluation,
         }
+    }
+
+    /// Whose window has more samples than are kept one by one; of several the one that may be furthest off.
+    fn estimate(&self, rule: usize) -> Option<String> {
+        let leaves = self.plan.rules[rule].leaves.keys();
+        let errors = leaves.flat_map(|leaf| self.estimates(*leaf));
+        let (error, labels) = errors.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        Some(format!(
+            "the window of {labels} has more samples than are kept one by one (`WINDOW_SAMPLES_MAX`): its quantile is an estimate, off by {:.1} % at most",
+            error * 100.0
+        ))
+    }
+
+    /// The windows of a leaf whose quantiles are estimates, and by what part of it the value may be off.
+    fn estimates(&self, leaf: usize) -> impl Iterator<Item = (f64, Labels)> {
+        let is_exact = self.plan.leaves[leaf].keeps != Keeps::Samples;
+        let groups = self.state.leaves[leaf].iter().filter(move |_| !is_exact);
+        groups.filter_map(move |(key, group)| Some((group.window.samples()?.error()?, self.plan.labels(leaf, key))))
     }
 
     fn alerting_status(&self, rule: usize) -> Option<AlertingStatus> {

@@ -12,13 +12,11 @@ use crate::query::over_time::OverTime;
 use crate::time::Timestamp;
 use crate::transition::{AlertState, Sample};
 use crate::vector::{Element, ManyToMany, Operand, Vector};
-use crate::window::{TooManySamples, WINDOW_SAMPLES_MAX, WINDOW_SAMPLES_MAX_OVER_BUDGET};
 
 /// Why an expression has no value at a time.
 #[derive(Clone, Debug, PartialEq)]
 enum EvalError {
     ManyToMany(ManyToMany),
-    TooManySamples(Labels),
     SameLabels(Labels),
 }
 
@@ -33,11 +31,6 @@ impl fmt::Display for EvalError {
         match self {
             Self::ManyToMany(error) => error.fmt(f),
             Self::SameLabels(labels) => write!(f, "several elements have the labels {labels}: none is judged"),
-            Self::TooManySamples(labels) => write!(
-                f,
-                "the window of {labels} has more than {WINDOW_SAMPLES_MAX} samples (`WINDOW_SAMPLES_MAX`; {WINDOW_SAMPLES_MAX_OVER_BUDGET} where all \
-                 windows have more than `window_cells_max` cells): no quantile is told of it; shorten the range, or group by more labels"
-            ),
         }
     }
 }
@@ -227,7 +220,7 @@ impl Engine {
             }
             Reading::Over { leaf, function, offset, ahead } => {
                 let (time, end) = (time - *offset, time - *offset + *ahead);
-                self.sample_values(*leaf, function, time, end).collect::<Result<_, _>>()?
+                self.sample_values(*leaf, function, time, end).collect()
             }
             Reading::Absent { leaf, labels, offset } => self.absent(*leaf, labels, time - *offset),
         };
@@ -249,12 +242,12 @@ impl Engine {
         function: &OverTime,
         time: Timestamp,
         end: Timestamp,
-    ) -> impl Iterator<Item = Result<Element, EvalError>> {
+    ) -> impl Iterator<Item = Element> {
         let range: Duration = self.plan.leaves[leaf].range;
         let groups = self.state.leaves[leaf].iter();
-        groups.filter_map(move |(key, group)| match group.window.samples()?.value(time, range, function, end) {
-            Ok(value) => Some(Ok(Element { labels: self.plan.labels(leaf, key), value: value? })),
-            Err(TooManySamples) => Some(Err(EvalError::TooManySamples(self.plan.labels(leaf, key)))),
+        groups.filter_map(move |(key, group)| {
+            let value = group.window.samples()?.value(time, range, function, end)?;
+            Some(Element { labels: self.plan.labels(leaf, key), value })
         })
     }
 

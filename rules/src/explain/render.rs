@@ -56,6 +56,9 @@ impl Explainer<'_> {
         if let Some(error) = &standing.last_error {
             let _ = writeln!(out, "  the rule has an error: {error}");
         }
+        if let Some(estimate) = &standing.estimate {
+            let _ = writeln!(out, "  {estimate}");
+        }
         if let Some(until) = standing.warming_until {
             let _ = writeln!(
                 out,
@@ -163,7 +166,11 @@ impl RangeWatch {
 
     fn put(&self, out: &mut String) {
         let (from, to) = self.window;
-        let _ = writeln!(out, "\n{}\n  window ({from}, {to}]\n", self.text);
+        let _ = writeln!(out, "\n{}", self.text);
+        if let Some(reader) = &self.reader {
+            let _ = writeln!(out, "  as `{reader}` reads it");
+        }
+        let _ = writeln!(out, "  window ({from}, {to}]\n");
         let width = self.steps.iter().map(|step| step.text.chars().count()).max().unwrap_or(0).max("records".len());
         let _ = writeln!(out, "  {:width$}  {:>9}  {:>9}", "", "all", "in window");
         let _ = writeln!(out, "  {:width$}  {:>9}  {:>9}", "records", self.records.all, self.records.in_window);
@@ -188,7 +195,7 @@ impl Step {
         if self.failed.all > 0 {
             let _ = write!(out, "  {} with an error", self.failed.all);
         }
-        if let Some((_, time, told)) = &self.dropped {
+        if let Some((time, told)) = self.dropped.last() {
             let _ = write!(out, "  dropped: {time} {}", shortened(told));
         }
         out.push('\n');

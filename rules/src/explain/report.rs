@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Count, Explainer, RangeWatch, Step};
+use super::{Count, Dropped, Explainer, RangeWatch, Step};
 use crate::backtest::failing::FailingStage;
 use crate::labels::Labels;
 use crate::query::answer::value_text;
@@ -26,6 +26,8 @@ pub struct Explanation<'a> {
     /// Why there is none.
     inactive: Option<String>,
     error: Option<&'a str>,
+    /// That its quantiles are estimates.
+    estimate: Option<&'a str>,
     warming_until: Option<String>,
     failing_stages: Vec<FailingStage>,
     ranges: Vec<Range<'a>>,
@@ -45,6 +47,9 @@ struct Standing<'a> {
 #[derive(Debug, Serialize)]
 struct Range<'a> {
     range: &'a str,
+    /// What reads it, where another part of the expression reads the same range otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reader: Option<&'a str>,
     /// The window is later than the first, no later than the second.
     window: [String; 2],
     records: Count,
@@ -59,8 +64,16 @@ struct Left<'a> {
     step: &'a str,
     left: Count,
     failed: Count,
-    /// The last record that came no further.
-    dropped: Option<Line<'a>>,
+    /// The records that came no further, up to [`DROPPED_RECORDS_MAX`](super::DROPPED_RECORDS_MAX) of the window and as many others, the last ones.
+    dropped: Vec<DroppedLine<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct DroppedLine<'a> {
+    time: String,
+    /// The stream and the line.
+    record: &'a str,
+    in_window: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +132,7 @@ impl Explainer<'_> {
             inactive: alerts.is_empty().then(|| self.why_inactive()),
             alerts,
             error: standing.and_then(|standing| standing.last_error.as_deref()),
+            estimate: standing.and_then(|standing| standing.estimate.as_deref()),
             warming_until: text(standing.and_then(|standing| standing.warming_until)),
             failing_stages: self.backtest.failing_stages(),
             ranges: self.ranges.iter().map(RangeWatch::report).collect(),
@@ -132,6 +146,7 @@ impl RangeWatch {
     fn report(&self) -> Range<'_> {
         Range {
             range: &self.text,
+            reader: self.reader.as_deref(),
             window: [self.window.0.to_string(), self.window.1.to_string()],
             records: self.records,
             steps: self.steps.iter().map(Step::report).collect(),
@@ -142,7 +157,14 @@ impl RangeWatch {
 
 impl Step {
     fn report(&self) -> Left<'_> {
-        let dropped = self.dropped.as_ref().map(|(_, time, line)| Line { time: time.to_string(), line });
+        let Dropped { in_window, outside } = &self.dropped;
+        let mut dropped: Vec<(Timestamp, &str, bool)> = Vec::new();
+        dropped.extend(in_window.iter().map(|(time, record)| (*time, record.as_str(), true)));
+        dropped.extend(outside.iter().map(|(time, record)| (*time, record.as_str(), false)));
+        dropped.sort_by_key(|(time, ..)| *time);
+        let line =
+            |(time, record, in_window): (Timestamp, _, _)| DroppedLine { time: time.to_string(), record, in_window };
+        let dropped = dropped.into_iter().map(line).collect();
         Left { step: &self.text, left: self.left, failed: self.failed, dropped }
     }
 }

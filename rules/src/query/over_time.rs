@@ -2,6 +2,7 @@
 //!
 //! They read summaries: of one sample each, which is exact, or, in the windows of rules, of neighbours in time that have been merged.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -90,7 +91,9 @@ impl OverTime {
             MaxOverTime => window.map(|samples| samples.max).fold(f64::NAN, f64::max),
             StdvarOverTime => variance(window),
             StddevOverTime => variance(window).sqrt(),
-            QuantileOverTime => quantile(self.parameter, window.map(|samples| samples.mean()).collect()),
+            QuantileOverTime => {
+                quantile(self.parameter, window.map(|samples| (samples.mean(), samples.count)).collect())
+            }
             FirstOverTime => window.next().map_or(f64::NAN, |samples| samples.first.value),
             LastOverTime => window.next_back().map_or(f64::NAN, |samples| samples.last.value),
             AbsentOverTime => 1.0,
@@ -129,20 +132,32 @@ fn variance(window: impl Iterator<Item = Summary>) -> f64 {
     squares / count
 }
 
-/// The quantile, between two values by their weighted mean; `NaN` is less than all numbers. Infinite for one outside of 0 to 1.
-fn quantile(quantile: f64, mut values: Vec<f64>) -> f64 {
+/// The quantile of values, each so many times there: between two of them by their weighted mean. `NaN` is less than all numbers. Infinite for
+/// one outside of 0 to 1.
+pub(crate) fn quantile(quantile: f64, mut values: Vec<(f64, u64)>) -> f64 {
     if quantile < 0.0 {
         return f64::NEG_INFINITY;
     }
     if quantile > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_by(|a, b| b.is_nan().cmp(&a.is_nan()).then(a.total_cmp(b)));
-    let rank = quantile * (values.len() - 1) as f64;
+    values.sort_by(|(a, _), (b, _)| order(*a, *b));
+    let mut count = 0;
+    for (_, upto) in &mut values {
+        count += *upto;
+        *upto = count;
+    }
+    let at = |rank: u64| values[values.partition_point(|(_, upto)| *upto <= rank)].0;
+    let rank = quantile * (count - 1) as f64;
     let weight = rank - rank.floor();
-    let lower = rank.floor() as usize;
-    let upper = (lower + 1).min(values.len() - 1);
-    values[lower] * (1.0 - weight) + values[upper] * weight
+    let lower = rank.floor() as u64;
+    let upper = (lower + 1).min(count - 1);
+    at(lower) * (1.0 - weight) + at(upper) * weight
+}
+
+/// As quantiles have it: `NaN` is less than all numbers.
+pub(crate) fn order(a: f64, b: f64) -> Ordering {
+    b.is_nan().cmp(&a.is_nan()).then(a.total_cmp(&b))
 }
 
 /// How fast a counter grows, as Prometheus's `rate` reckons: a fall is a restart at zero, and the growth between the first sample and

@@ -1,17 +1,19 @@
 //! The numbers that one group's records had in a label, in the last minutes: for the functions over `unwrap`.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Mergeable, compact, insert};
-use crate::query::over_time::{OverTime, Sample, Summary};
+use super::sketch::{Bin, Sketches};
+use super::{Mergeable, compact, insert, inside};
+use crate::query::over_time::{OverTime, Sample, Summary, quantile};
 use crate::time::Timestamp;
 
-/// Greatest number of samples in a window that a quantile is taken of. At the limit the oldest are forgotten, and the rule fails, with
-/// this limit's name, for as long as its range reaches back to one of them.
+/// Greatest number of samples in a window that a quantile is taken of. At the limit the older ones are summed up over grains of time
+/// (`retention / 64`) and small ranges of values: for as long as a range reaches back to one of those, the quantile is an estimate, which
+/// the rule's status says with how far it may be off. It is 0.8 % of the value, or twice or four times that where the values are of very
+/// different sizes.
 pub const WINDOW_SAMPLES_MAX: usize = 64 * 1024;
 
 /// The same where all windows together have more cells than the engine's `window_cells_max`.
@@ -22,13 +24,24 @@ pub const WINDOW_SAMPLES_MAX_OVER_BUDGET: usize = 4 * 1024;
 pub(crate) enum SampleWindow {
     /// One by one while there are few, summed up over grains of time when there are many, as the cells of counts are.
     Summaries(VecDeque<Summary>),
-    /// One by one: no summary tells a quantile.
-    Samples { samples: VecDeque<Sample>, forgotten: Timestamp },
+    /// For quantiles: one by one.
+    Samples(#[serde(with = "with_forgotten")] VecDeque<Sample>),
+    /// The same where there are too many: one by one the later ones.
+    Estimated { samples: VecDeque<Sample>, earlier: Sketches },
 }
 
-/// A range that reaches back to samples that were forgotten because there were too many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooManySamples;
+/// Snapshots have beside such samples until when others were forgotten, which is nothing any more.
+mod with_forgotten {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(samples: &VecDeque<Sample>, serializer: S) -> Result<S::Ok, S::Error> {
+        (samples, Timestamp::MIN).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VecDeque<Sample>, D::Error> {
+        <(VecDeque<Sample>, Timestamp)>::deserialize(deserializer).map(|(samples, _)| samples)
+    }
+}
 
 impl Mergeable for Summary {
     fn at(&self) -> Timestamp {
@@ -58,28 +71,33 @@ impl SampleWindow {
 
     /// An empty window of samples.
     pub(crate) fn samples() -> Self {
-        Self::Samples { samples: VecDeque::new(), forgotten: Timestamp::MIN }
+        Self::Samples(VecDeque::new())
     }
 
     /// Adds a sample at its place in time. [`compact`](Self::compact) is to follow, once what came together is in.
     pub(crate) fn insert(&mut self, sample: Sample) {
         match self {
             Self::Summaries(summaries) => insert(summaries, sample.into()),
-            Self::Samples { samples, forgotten } if sample.at > forgotten.0 => insert(samples, sample),
-            Self::Samples { .. } => {}
+            Self::Samples(samples) | Self::Estimated { samples, .. } => insert(samples, sample),
         }
     }
 
     /// Keeps no more than the limit allows.
     pub(crate) fn compact(&mut self, retention: Duration, cells_max: usize, samples_max: usize) {
+        if let Self::Samples(samples) = self
+            && samples.len() > samples_max
+        {
+            *self = Self::Estimated { samples: std::mem::take(samples), earlier: Sketches::default() };
+        }
         match self {
             Self::Summaries(summaries) => compact(summaries, retention, cells_max),
-            Self::Samples { samples, forgotten } => {
-                let excess = samples.len().saturating_sub(samples_max);
-                if let Some(last) = samples.drain(..excess).next_back() {
-                    *forgotten = Timestamp(last.at);
-                }
+            Self::Estimated { samples, earlier } if samples.len() + earlier.len() > samples_max => {
+                // A quarter of the room is for those to come: what is done here is not done for each.
+                let excess = samples.len().saturating_sub(samples_max / 4);
+                let cells_max = (cells_max / 8).max(SKETCHES_MIN);
+                earlier.add(samples.drain(..excess), retention, cells_max, samples_max / 2);
             }
+            Self::Samples(_) | Self::Estimated { .. } => {}
         }
     }
 
@@ -87,7 +105,14 @@ impl SampleWindow {
     pub(crate) fn evict(&mut self, until: Timestamp) {
         match self {
             Self::Summaries(summaries) => super::evict(summaries, until, |_| {}),
-            Self::Samples { samples, .. } => super::evict(samples, until, |_| {}),
+            Self::Samples(samples) => super::evict(samples, until, |_| {}),
+            Self::Estimated { samples, earlier } => {
+                super::evict(samples, until, |_| {});
+                earlier.evict(until);
+                if earlier.len() == 0 {
+                    *self = Self::Samples(std::mem::take(samples));
+                }
+            }
         }
     }
 
@@ -95,7 +120,8 @@ impl SampleWindow {
     pub(crate) fn last(&self) -> Option<Timestamp> {
         match self {
             Self::Summaries(summaries) => summaries.back().map(Mergeable::at),
-            Self::Samples { samples, .. } => samples.back().map(Mergeable::at),
+            Self::Samples(samples) => samples.back().map(Mergeable::at),
+            Self::Estimated { samples, earlier } => samples.back().map(Mergeable::at).max(earlier.last()),
         }
     }
 
@@ -103,25 +129,30 @@ impl SampleWindow {
     pub(crate) fn summed(&self) -> Option<&VecDeque<Summary>> {
         match self {
             Self::Summaries(summaries) => Some(summaries),
-            Self::Samples { .. } => None,
+            Self::Samples(_) | Self::Estimated { .. } => None,
         }
     }
 
     /// The largest of all values, or the smallest: none at any time is further.
     pub(crate) fn furthest(&self, further: impl Fn(f64, f64) -> f64 + Copy) -> Option<f64> {
-        match self {
-            Self::Summaries(summaries) => {
-                summaries.iter().map(|samples| further(samples.min, samples.max)).reduce(further)
-            }
-            Self::Samples { samples, .. } => samples.iter().map(|sample| sample.value).reduce(further),
-        }
+        let summaries = self.summed()?.iter(); // no edge is judged by a quantile
+        summaries.map(|samples| further(samples.min, samples.max)).reduce(further)
     }
 
     /// How many cells of 16 bytes it takes.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Summaries(summaries) => summaries.len() * size_of::<Summary>() / size_of::<super::Cell>(),
-            Self::Samples { samples, .. } => samples.len(),
+            Self::Samples(samples) => samples.len(),
+            Self::Estimated { samples, earlier } => samples.len() + earlier.len(),
+        }
+    }
+
+    /// By what part of it a quantile may be off; `None` where it is exact.
+    pub(crate) fn error(&self) -> Option<f64> {
+        match self {
+            Self::Summaries(_) | Self::Samples(_) => None,
+            Self::Estimated { earlier, .. } => Some(earlier.error()),
         }
     }
 
@@ -129,33 +160,94 @@ impl SampleWindow {
     pub(crate) fn has_samples(&self, t: Timestamp, range: Duration) -> bool {
         match self {
             Self::Summaries(summaries) => !inside(summaries, t, range).is_empty(),
-            Self::Samples { samples, .. } => !inside(samples, t, range).is_empty(),
+            Self::Samples(samples) => !inside(samples, t, range).is_empty(),
+            Self::Estimated { samples, earlier } => {
+                !inside(samples, t, range).is_empty() || earlier.inside(t, range).next().is_some()
+            }
         }
     }
 
     /// What a function makes of the samples in `(t - range, t]`, its own window ending at `end`; `None` where there is none.
-    pub(crate) fn value(
-        &self,
-        t: Timestamp,
-        range: Duration,
-        function: &OverTime,
-        end: Timestamp,
-    ) -> Result<Option<f64>, TooManySamples> {
+    pub(crate) fn value(&self, t: Timestamp, range: Duration, function: &OverTime, end: Timestamp) -> Option<f64> {
         match self {
             Self::Summaries(summaries) => {
                 let inside = summaries.range(inside(summaries, t, range));
-                Ok((inside.len() > 0).then(|| function.value(inside.copied(), end.0)))
+                (inside.len() > 0).then(|| function.value(inside.copied(), end.0))
             }
-            Self::Samples { forgotten, .. } if t - range < *forgotten => Err(TooManySamples),
-            Self::Samples { samples, .. } => {
+            Self::Samples(samples) => {
                 let inside = samples.range(inside(samples, t, range));
-                Ok((inside.len() > 0).then(|| function.value(inside.map(Summary::from), end.0)))
+                (inside.len() > 0).then(|| function.value(inside.map(Summary::from), end.0))
+            }
+            Self::Estimated { samples, earlier } => {
+                let later = samples.range(inside(samples, t, range)).map(Bin::from);
+                let bins = earlier.inside(t, range).chain(later);
+                let values: Vec<(f64, u64)> = bins.map(|bin| (bin.mean, bin.count)).collect();
+                (!values.is_empty()).then(|| quantile(function.parameter, values))
             }
         }
     }
 }
 
-fn inside<C: Mergeable>(cells: &VecDeque<C>, t: Timestamp, range: Duration) -> Range<usize> {
-    let start = cells.partition_point(|cell| cell.at() <= t - range);
-    start..cells.partition_point(|cell| cell.at() <= t).max(start)
+/// The fewest grains that samples are summed up over: `retention / 32`, and a whole second each for the last 16.
+const SKETCHES_MIN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logql::ast::RangeOp;
+    use proptest::prelude::*;
+
+    const RETENTION: Duration = Duration::from_secs(60);
+
+    fn quantile_of(parameter: f64) -> OverTime {
+        OverTime { op: RangeOp::QuantileOverTime, parameter, range: RETENTION }
+    }
+
+    /// The quantile of what lies in `(from, to]`, one by one.
+    fn exact(samples: &[Sample], function: &OverTime, from: i64, to: i64) -> Option<(f64, f64)> {
+        let mut inside: Vec<f64> =
+            samples.iter().filter(|sample| sample.at > from && sample.at <= to).map(|sample| sample.value).collect();
+        inside.sort_by(f64::total_cmp);
+        let rank = function.parameter * (inside.len().checked_sub(1)?) as f64;
+        Some((inside[rank.floor() as usize], inside[rank.ceil() as usize]))
+    }
+
+    proptest! {
+        /// With few samples a quantile is exact; with many it is off by what the window says, of the samples in the range or up to a grain more.
+        #[test]
+        fn a_quantile_is_exact_or_off_by_what_is_told(
+            given in prop::collection::vec((0..60_000i64, 0.01..100.0f64), 1..2000), parameter in 0.0..=1.0f64,
+            samples_max in prop_oneof![Just(600usize), Just(1000)], batch in 1..200usize,
+        ) {
+            let samples: Vec<Sample> =
+                given.iter().map(|(millis, value)| Sample { at: millis * 1_000_000, value: *value }).collect();
+            let mut window = SampleWindow::samples();
+            for batch in samples.chunks(batch) {
+                batch.iter().for_each(|sample| window.insert(*sample));
+                window.compact(RETENTION, super::super::WINDOW_CELLS_MAX, samples_max);
+                prop_assert!(window.len() <= samples_max + batch.len());
+            }
+            prop_assert!(samples.len() > samples_max || window.error().is_none());
+            let (function, newest) = (quantile_of(parameter), samples.iter().map(|sample| sample.at).max().unwrap());
+            let told = window.value(Timestamp(newest), RETENTION, &function, Timestamp(newest)).unwrap();
+            let (low, high) = exact(&samples, &function, newest - RETENTION.as_nanos() as i64, newest).unwrap();
+            let error = window.error().unwrap_or(1e-9);
+            prop_assert!(told >= low - low * error && told <= high + high * error, "{told}: {low} to {high}, {error}");
+        }
+    }
+
+    #[test]
+    fn a_quantile_is_exact_again_when_the_many_have_left() {
+        let mut window = SampleWindow::samples();
+        for millis in 0..5_000 {
+            window.insert(Sample { at: millis * 1_000_000, value: 7.0 });
+        }
+        window.compact(RETENTION, super::super::WINDOW_CELLS_MAX, 1000);
+        (0..100).for_each(|n| window.insert(Sample { at: (70_000 + n) * 1_000_000, value: n as f64 }));
+        let now = Timestamp(71_000_000_000);
+        assert!(window.error().is_some());
+        window.evict(now - RETENTION);
+        assert_eq!(window.error(), None);
+        assert_eq!(window.value(now, RETENTION, &quantile_of(0.5), now), Some(49.5));
+    }
 }

@@ -14,7 +14,7 @@
 //! - `groups`: how many groups have a window.
 //! - `restart`: the engine is made again from its snapshot.
 //! - `reload [since=TIME]`: as `rules`, but the engine goes on, and the new rules are filled from the records since TIME (else from all).
-//! - `errors`: what is wrong with rules.
+//! - `errors`: what is wrong with rules, or that they judge by estimates.
 //! - `warming`: until when the rules are, those that are; `telling` are those that are not, though their windows are not whole.
 //! - `withheld`: how many new patterns were told together with others.
 //!
@@ -125,7 +125,9 @@ impl Runner {
                 let rules = self.engine.as_ref().unwrap().rules();
                 return rules
                     .iter()
-                    .filter_map(|rule| Some(format!("{}: {}\n", rule.name, rule.last_error.as_ref()?)))
+                    .filter_map(|rule| {
+                        Some(format!("{}: {}\n", rule.name, rule.last_error.as_ref().or(rule.estimate.as_ref())?))
+                    })
                     .collect();
             }
             "groups" => return self.engine.as_ref().unwrap().stats().groups.to_string(),
