@@ -40,10 +40,10 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
     let number = prop_oneof![
         6 => (0..2000i32).prop_map(|n| format!("{}", f64::from(n) / 8.0)),
         2 => (-50..50i32).prop_map(|n| n.to_string()),
-        1 => select(vec!["0.1", "1e3", "NaN", "+Inf", "soon"]).prop_map(str::to_owned),
+        1 => select(vec!["0.1", "1e3", "NaN", "+Inf", "soon", "1_000", "0x1.8p3", "0x_fp-2", "1__0"]).prop_map(str::to_owned),
     ];
-    let took = select(vec!["80ms", "1.5s", "2m", "3s", "700us", "long"]);
-    let size = select(vec!["12KB", "1MiB", "900", "3kb", "-"]);
+    let took = select(vec!["80ms", "1.5s", "2m", "3s", "700us", "long", "-5s", "1m1h"]);
+    let size = select(vec!["12KB", "1MiB", "900", "3kb", "-", "1.5 KiB"]);
     let fields = (number, took, size, 0..40i64);
     let record = (1..90_000u64, 0..4000u64, words, fields, 0..12u8).prop_map(|(time, delay, words, fields, kind)| {
         let ((service, region, user), (lat, took, size, code)) = (words, fields);
@@ -129,6 +129,13 @@ fn stages() -> impl Strategy<Value = String> {
         " | lat > 20",
         r#" | user=~"ann|bob""#,
         " | code >= 10 or lat < 5",
+        " | took > 1s",
+        " | took <= 80ms or took >= 30m1h",
+        " | size >= 3KB",
+        r#" | size != 900B and size < 1MiB or region="eu""#,
+        r#" | from=ip("10.0.16.0/20")"#,
+        r#" | from!=ip("10.0.0.1-10.0.9.1")"#,
+        r#" | from=ip("10.0.7.1") or ctr == 0x1p3 | user!="""#,
     ]);
     let change = select(vec![
         "",
@@ -232,9 +239,18 @@ fn expression() -> impl Strategy<Value = String> {
                 let matching = if is_set && matching.contains("group") { "on (region) " } else { matching };
                 format!("({a}) {op} {matching}({b})")
             }),
-            inner.prop_map(|expr| format!(r#"label_replace({expr}, "team", "$1-team", "service_name", "(.*)")"#)),
+            (inner, label_replace()).prop_map(|(expr, arguments)| format!("label_replace({expr}, {arguments})")),
         ]
     })
+}
+
+fn label_replace() -> impl Strategy<Value = String> {
+    let replacement = select(vec!["$1-team", "${1}", "", "fixed", "$2$1", "$9", "$$1"]);
+    let regex = select(vec!["(.*)", "(a)|(b)", "a", "(?P<x>.)(.+)", "", "no.+match", "(?i)(EU|BOB)"]);
+    let (from, to) =
+        (select(vec!["service_name", "region", "user", "none"]), select(vec!["team", "team", "region", "user"]));
+    (to, replacement, from, regex)
+        .prop_map(|(to, replacement, from, regex)| format!(r#""{to}", "{replacement}", "{from}", "{regex}""#))
 }
 
 fn expressions() -> impl Strategy<Value = String> {
