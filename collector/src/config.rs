@@ -373,6 +373,13 @@ mod tests {
     }
 
     #[test]
+    fn the_engine_is_not_given_what_stands_beside_it() {
+        let told = error("external_url: http://x\nengine: {links: {trace: x}, latness: 1s}\n");
+        assert!(told.contains("`links` stands beside `engine`, not in it"), "{told}");
+        assert!(told.contains("did you mean `lateness`?") && !told.contains("`external_url`,"), "{told}");
+    }
+
+    #[test]
     fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
         let text = "\
 data_dri: x

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, codes};
-use crate::logql::ast::{BinaryExpr, MetricExpr, MetricKind, RangeAggregation, RangeOp, Span, StageKind, VectorOp};
+use crate::logql::ast::{
+    BinaryExpr, Grouping, MatchOp, MetricExpr, MetricKind, RangeAggregation, RangeOp, Span, StageKind, VectorOp,
+};
 use crate::logql::check::takes_grouping;
 use crate::otlp_labels::{LabelConfig, label_name};
 use crate::rule_file::{Rule, RuleFile};
@@ -177,6 +179,7 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
         MetricKind::Range(range) => {
             selector::lint(&range.range.log, is_index_label, found);
             contradiction::lint(&range.range.log, found);
+            quantile_in_percent(range, found);
             if !is_folded && makes_many_series(range) {
                 no_grouping(range, found);
             }
@@ -192,6 +195,11 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
             {
                 sum_of_single_records(range, found);
             }
+            if let (MetricKind::Range(range), Some(grouping)) = (&vector.expr.kind, &vector.grouping)
+                && range.op == RangeOp::AbsentOverTime
+            {
+                absent_by_label(range, grouping, found);
+            }
             lint_metric(&vector.expr, is_folded || !keeps_series, is_index_label, found);
         }
         MetricKind::Binary(binary) => {
@@ -205,6 +213,28 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
         }
         MetricKind::Number(_) | MetricKind::VectorFn(_) => {}
     }
+}
+
+fn quantile_in_percent(range: &RangeAggregation, found: &mut Found) {
+    let Some(quantile) = range.parameter.filter(|quantile| !(0.0..=1.0).contains(quantile)) else { return };
+    let infinity = if quantile > 1.0 { "+Inf" } else { "-Inf" };
+    let message = format!("a quantile lies between 0 and 1: of {quantile} the value is always {infinity}");
+    let warning = Diagnostic::warning(codes::PARAMETER, 0..0, message);
+    let is_percent = quantile > 1.0 && quantile <= 100.0;
+    let help = if is_percent { format!("write `{}`", quantile / 100.0) } else { "write `0.99`, say".to_owned() };
+    found.push(range.op_span, warning.help(help));
+}
+
+/// An absence has the labels that its selector names by `=`, and no others.
+fn absent_by_label(range: &RangeAggregation, grouping: &Grouping, found: &mut Found) {
+    let matchers = &range.range.log.selector.matchers;
+    let has = |label: &String| matchers.iter().any(|matcher| matcher.op == MatchOp::Equal && matcher.name == *label);
+    let Some(label) = grouping.labels.iter().find(|label| !grouping.without && !has(label)) else { return };
+    let message = format!("an absence has the labels that its selector names by `=`: `{label}` is none of them");
+    let warning = Diagnostic::warning(codes::LABEL_DROPPED, 0..0, message).label(format!("`{label}` is always empty"));
+    let help =
+        "who fell silent is not known by an expression: write a rule for each, or `detect: {flatline: {by: [...]}}`";
+    found.push(range.op_span, warning.help(help));
 }
 
 fn makes_many_series(range: &RangeAggregation) -> bool {

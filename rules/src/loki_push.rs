@@ -35,8 +35,10 @@ pub const SCHEMA_URL: &str = "https://github.com/watchbell/watchbell/schemas/lok
 pub struct Pushed {
     /// The bytes of an OTLP logs request.
     pub request: Vec<u8>,
-    /// Entries that are not in it, because they are from before 1970.
+    /// Entries that are not in it, because their times are none.
     pub refused: u64,
+    /// Why not, of the first of them.
+    pub reason: Option<String>,
 }
 
 /// A body that is no push request: nothing of it is taken.
@@ -100,9 +102,12 @@ impl Pushed {
     fn add<'a>(&mut self, labels: &BTreeMap<String, String>, entries: impl Iterator<Item = Entry<'a>>) {
         let mut records = Vec::new();
         for entry in entries {
-            match u64::try_from(entry.time) {
-                Ok(time) if time > 0 => encode::put_log_record(&mut records, |record| put(record, time, &entry)),
-                _ => self.refused += 1,
+            match time(entry.time) {
+                Ok(time) => encode::put_log_record(&mut records, |record| put(record, time, &entry)),
+                Err(reason) => {
+                    self.refused += 1;
+                    self.reason.get_or_insert(reason);
+                }
             }
         }
         if records.is_empty() {
@@ -117,6 +122,27 @@ impl Pushed {
         });
     }
 }
+
+/// Nanoseconds since 1970, unless they cannot be, or are plainly something else: read as seconds, milliseconds or microseconds they are of this
+/// century, read as nanoseconds of a day in 1970. Loki refuses these, too, as too old.
+fn time(stamp: i64) -> Result<u64, String> {
+    let Some(time) = u64::try_from(stamp).ok().filter(|time| *time > 0) else {
+        return Err("an entry's time must be after 1970".to_owned());
+    };
+    let units = [("seconds", 1_000_000_000), ("milliseconds", 1_000_000), ("microseconds", 1_000)];
+    let of_this_century = CENTURY_SECONDS.start * 1_000_000_000..CENTURY_SECONDS.end * 1_000_000_000;
+    let is_of = |factor: &u64| time.checked_mul(*factor).is_some_and(|nanos| of_this_century.contains(&nanos));
+    match units.iter().find(|(_, factor)| is_of(factor)) {
+        None => Ok(time),
+        Some((unit, factor)) => Err(format!(
+            "an entry's time is in nanoseconds since 1970, and `{time}` is in {unit}: write `{}`",
+            time * factor
+        )),
+    }
+}
+
+/// From 2001 to 2100.
+const CENTURY_SECONDS: std::ops::Range<u64> = 978_307_200..4_102_444_800;
 
 fn put(record: &mut LogRecordWriter<'_>, time: u64, entry: &Entry<'_>) {
     record.time_unix_nano(time);
@@ -218,6 +244,26 @@ mod tests {
                 format!(r#"{{"streams":[{{"stream":{{"a":"1"}},"values":[["5","x",{{"trace_id":"{id}"}}]]}}]}}"#);
             assert!(show(&from_json(json.as_bytes()).unwrap())[0].ends_with(&format!("trace_id={id}")), "{id}");
         }
+    }
+
+    #[test]
+    fn stamps_that_are_no_nanoseconds_are_told() {
+        let reason = |stamp: &str| {
+            let json = format!(r#"{{"streams":[{{"stream":{{"a":"1"}},"values":[["{stamp}","x"]]}}]}}"#);
+            let pushed = from_json(json.as_bytes()).unwrap();
+            assert_eq!(pushed.refused > 0, pushed.reason.is_some());
+            pushed.reason.unwrap_or_default()
+        };
+        for (stamp, unit) in
+            [("1764000000", "seconds"), ("1764000000123", "milliseconds"), ("1764000000123456", "microseconds")]
+        {
+            let nanos = format!("{stamp:0<19}");
+            let told =
+                format!("an entry's time is in nanoseconds since 1970, and `{stamp}` is in {unit}: write `{nanos}`");
+            assert_eq!(reason(stamp), told);
+        }
+        assert_eq!(reason("1764000000000000000"), "");
+        assert_eq!(reason("5"), "");
     }
 
     #[test]

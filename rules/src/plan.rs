@@ -42,11 +42,13 @@ pub struct EngineConfig {
     /// Which attributes are index labels.
     pub labels: LabelConfig,
     /// `$externalURL` in templates.
+    #[schemars(skip)]
     pub external_url: String,
     /// `$externalLabels` in templates.
+    #[schemars(skip)]
     pub external_labels: BTreeMap<String, String>,
     /// Links that a record of the evidence gets, in templates.
-    #[schemars(with = "BTreeMap<String, String>")]
+    #[schemars(skip)]
     pub links: Links,
     /// The groups' `interval` where a file does not say: how long a condition must have been false before its alert resolves, and how
     /// often recording rules and `ALERTS` are sampled.
@@ -73,7 +75,8 @@ pub struct EngineConfig {
     /// aggregations) get no further ones, as at `groups_per_rule_max`.
     pub groups_max: usize,
     /// Cells of 16 bytes (some five in a window of up to 32) that all windows have together. At the limit each window that a record falls into keeps fewer, and one is
-    /// counted for up to `retention / 64` too long instead of `retention / 512`; a rule with a quantile fails where a series has more than 4,096.
+    /// counted for up to `retention / 64` too long instead of `retention / 512`; a quantile is
+    /// an estimate then where a series has more than 4,096 samples.
     pub window_cells_max: usize,
     /// Bytes of a record's body that evidence keeps; a longer one is cut and ends in `…`.
     pub evidence_body_bytes_max: usize,

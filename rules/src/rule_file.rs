@@ -161,6 +161,9 @@ const FILE_FIELDS: &[&str] = &["groups", "namespace", "tests"];
 const GROUP_FIELDS: &[&str] = &["name", "interval", "limit", "query_offset", "labels", "rules", "watchbell"];
 const RULE_FIELDS: &[&str] =
     &["alert", "record", "expr", "detect", "for", "keep_firing_for", "labels", "annotations", "watchbell"];
+/// What others call `expr`.
+const EXPR_ALIASES: &[(&str, &str)] =
+    &[("expression", "did you mean `expr`?"), ("query", "did you mean `expr`?"), ("condition", "did you mean `expr`?")];
 const OPTION_FIELDS: &[&str] = &["eval", "lateness", "idle_timeout", "samples"];
 
 // The file from the outside in.
@@ -228,7 +231,7 @@ impl Reader {
     }
 
     fn rule(&mut self, node: &Node, group_labels: &[(String, String)], group_options: EvalOptions) -> Option<Rule> {
-        let fields = self.fields(node, "a rule", RULE_FIELDS)?;
+        let fields = self.fields_known(node, "a rule", RULE_FIELDS, EXPR_ALIASES)?;
         let kind = self.rule_kind(&fields);
         let mut labels = self.labels(&fields, "labels");
         labels.extend(group_labels.iter().cloned());
@@ -324,6 +327,9 @@ impl Reader {
     }
 
     fn expr(&mut self, fields: &Fields<'_>) -> Option<(ast::MetricExpr, Arc<str>, Range<usize>)> {
+        if fields.key("expr").is_none() && EXPR_ALIASES.iter().any(|(name, _)| fields.key(name).is_some()) {
+            return None; // told already
+        }
         let Some(node) = fields.get("expr") else {
             let missing = missing("expr", "a rule", fields);
             self.mistakes.push(match fields.key("alert") {

@@ -176,6 +176,9 @@ impl de::Error for Mistake {
     }
 }
 
+/// What the engine is given from elsewhere in the config.
+const BESIDE_ENGINE: &[&str] = &["external_url", "external_labels", "links"];
+
 fn shown_keys(keys: &'static [&'static str]) -> Vec<&'static str> {
     keys.iter().copied().filter(|key| !super::FOREIGN_KEYS.contains(key)).collect()
 }
@@ -366,11 +369,24 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Mistake> {
-        self.deserialize_map(visitor)
+        if name != "EngineConfig" {
+            return self.deserialize_map(visitor);
+        }
+        if let NodeKind::Mapping(fields) = &self.node.kind
+            && let Some((key, _)) = fields.iter().find(|(key, _)| BESIDE_ENGINE.contains(&key.name.as_str()))
+        {
+            return Err(Mistake::new(format!("`{}` stands beside `engine`, not in it", key.name)).at(&key.span));
+        }
+        self.deserialize_map(visitor).map_err(|mut mistake| {
+            if let Kind::UnknownKey { known, .. } = &mut mistake.kind {
+                known.retain(|key| !BESIDE_ENGINE.contains(key));
+            }
+            mistake
+        })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

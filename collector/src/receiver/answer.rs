@@ -223,7 +223,9 @@ impl Refusal {
             Self::Disconnected(why) => format!("the body ended early: {why}"),
             Self::TooLarge { bytes_max } => format!("the request is over {bytes_max} bytes: send smaller batches"),
             Self::UnsupportedMediaType(got) => {
-                format!("content type `{got}` is not understood: send application/x-protobuf or application/json")
+                format!(
+                    "content type `{got}` is not understood: send `Content-Type: application/json` or `application/x-protobuf`"
+                )
             }
             Self::UnsupportedEncoding(got) => {
                 format!("encoding `{got}` is not understood: send {}", Encoding::ACCEPTED)

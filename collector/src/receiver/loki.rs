@@ -41,7 +41,9 @@ async fn take(port: &Port, call: &mut Call, request: Request<impl RequestBody>) 
     let body = call.decompress(encoding, body, port.bytes_max)?;
     let pushed = match is_json(&head.headers) {
         true => from_json(call, &body)?,
-        false => from_protobuf(call, &body, port.bytes_max)?,
+        false => {
+            from_protobuf(call, &body, port.bytes_max).map_err(|refusal| type_meant(refusal, &head.headers, &body))?
+        }
     };
     drop(body);
     if pushed.request.len() > port.bytes_max {
@@ -52,8 +54,7 @@ async fn take(port: &Port, call: &mut Call, request: Request<impl RequestBody>) 
     }
     let mut accepted = port.intake.take(Signal::Logs, pushed.request.into()).await?;
     if pushed.refused > 0 {
-        let old = || (0, "an entry's time must be after 1970".to_owned());
-        let (cut, reason) = accepted.rejected.unwrap_or_else(old);
+        let (cut, reason) = accepted.rejected.unwrap_or_else(|| (0, pushed.reason.unwrap_or_default()));
         accepted.rejected = Some((cut + pushed.refused, reason));
     }
     Ok(accepted)
@@ -75,6 +76,19 @@ fn from_protobuf(call: &mut Call, compressed: &[u8], bytes_max: usize) -> Result
     call.hold.grow(2 * message.len())?;
     let pushed = off_the_event_loop(message.len(), || loki_push::from_protobuf(&message));
     pushed.map_err(|error| Refusal::Malformed(error.to_string()))
+}
+
+/// What cannot be read as protobuf and looks like JSON was sent without its type, as curl does.
+fn type_meant(refusal: Refusal, headers: &HeaderMap, body: &[u8]) -> Refusal {
+    let is_malformed = matches!(refusal, Refusal::Malformed(_));
+    if !is_malformed || !body.trim_ascii_start().starts_with(b"{") {
+        return refusal;
+    }
+    let named = headers.get(CONTENT_TYPE).map(|value| format!("is `{}`", String::from_utf8_lossy(value.as_bytes())));
+    let named = named.unwrap_or_else(|| "is missing".to_owned());
+    Refusal::Malformed(format!(
+        "the body looks like JSON, and its content type {named}: send `Content-Type: application/json` (curl: `-H 'Content-Type: application/json'`)"
+    ))
 }
 
 /// Anything else is protobuf, also where no type is named.

@@ -69,6 +69,44 @@ async fn json_becomes_the_same_bytes_and_is_answered_in_json() {
 }
 
 #[tokio::test]
+async fn json_may_have_the_names_of_the_proto_files() {
+    let server = Server::start().await;
+    let json = r#"{"resource_logs": [{"scope_logs": [{"log_records": [{"time_unix_nano": "1", "body": {"string_value": "x"}}]}]}]}"#;
+    assert_eq!(server.post("/v1/logs", "application/json", &[], json).await.status, 200);
+    let request = ExportLogsServiceRequest::decode(server.logs.payloads()[0].clone()).unwrap();
+    assert_eq!(request.resource_logs[0].scope_logs[0].log_records[0].time_unix_nano, 1);
+}
+
+#[tokio::test]
+async fn what_a_push_by_hand_gets_wrong_is_told() {
+    let server = Server::start().await;
+    let push = |stamp: &str| format!(r#" {{"streams": [{{"stream": {{"app": "a"}}, "values": [["{stamp}", "x"]]}}]}}"#);
+    let form = "application/x-www-form-urlencoded";
+    for (content_type, stamp, status, told) in [
+        (
+            form,
+            "1764000000000000000",
+            400,
+            "its content type is `application/x-www-form-urlencoded`: send `Content-Type: application/json`",
+        ),
+        (
+            "application/json",
+            "1764000000",
+            400,
+            "1 entries were refused, the others taken: an entry's time is in nanoseconds since 1970, and `1764000000` is in seconds: write `1764000000000000000`",
+        ),
+        ("application/json", "1764000000000000000", 204, ""),
+    ] {
+        let answer = server.post("/loki/api/v1/push", content_type, &[], push(stamp)).await;
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        assert!(answer.status == status && text.contains(told), "{}: {text}", answer.status);
+    }
+    let answer = server.post("/v1/logs", form, &[], "{}").await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert!(answer.status == 415 && text.contains("send `Content-Type: application/json`"), "{text}");
+}
+
+#[tokio::test]
 async fn compressed_bodies_are_stored_plain() {
     let server = Server::start().await;
     for (name, body) in [("gzip", gzip(&untimed())), ("zstd", zstd::encode_all(&untimed()[..], 3).unwrap())] {

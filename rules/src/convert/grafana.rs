@@ -407,15 +407,28 @@ impl<'a> Query<'a> {
             let help = "write `offset` into the expression";
             notes.lose(&self.place(), format!("that it looks back from {to}s ago"), help);
         }
-        let interval = number(self.model, "intervalMs").unwrap_or(1000).max(1000) / 1000;
-        let show = |seconds: u64| format_duration(Duration::from_secs(seconds.max(1)));
-        let range = show(from.saturating_sub(to));
-        let step = if self.is_range() { show(interval) } else { range.clone() };
-        expr.replace("$__range_s", &from.saturating_sub(to).to_string())
-            .replace("$__range", &range)
-            .replace("$__auto", &step)
-            .replace("$__rate_interval", &step)
-            .replace("$__interval", &step)
+        let seconds = from.saturating_sub(to).max(1);
+        let shown = format_duration(Duration::from_secs(seconds));
+        let steps = ["$__auto", "$__rate_interval", "$__interval"];
+        if let Some(step) = steps.iter().find(|step| self.is_range() && expr.contains(**step)) {
+            let message =
+                format!("that `{step}` is a step of the query: it becomes all of the {shown} that it looks back");
+            notes.lose(&self.place(), message, "write the range that is meant into the expression, `[5m]`");
+        }
+        if range.is_none() && expr.contains("$__") {
+            let message =
+                format!("how far it looks back: it has no `relativeTimeRange`, and {shown} is Grafana's default");
+            notes.lose(&self.place(), message, "write the range that is meant into the expression, `[5m]`");
+        }
+        let milliseconds = (seconds * 1000).to_string();
+        let variables = [
+            ("$__range_ms", milliseconds.as_str()),
+            ("$__range_s", &seconds.to_string()),
+            ("$__range", &shown),
+            ("$__interval_ms", &milliseconds),
+        ];
+        let variables = variables.into_iter().chain(steps.into_iter().map(|step| (step, shown.as_str())));
+        variables.fold(expr.to_owned(), |expr, (variable, text)| expr.replace(variable, text))
     }
 
     fn place(&self) -> Range<usize> {

@@ -25,9 +25,13 @@ impl Notes {
     /// Something of the rule at hand has no counterpart.
     pub(super) fn lose(&mut self, span: &Range<usize>, message: impl Into<String>, help: &str) {
         let message = message.into();
-        self.lost.push(message.clone());
         let note = Diagnostic::warning(codes::LOST, span.clone(), format!("lost: {message}"));
-        self.notes.push(if help.is_empty() { note } else { note.help(help) });
+        let note = if help.is_empty() { note } else { note.help(help) };
+        // A query that is read twice loses it once.
+        if !self.notes[self.start..].contains(&note) {
+            self.lost.push(message);
+            self.notes.push(note);
+        }
     }
 
     /// The rule at hand is left out.

@@ -41,6 +41,7 @@ fn add_label_filter<'e>(matchers: &mut Vec<Matcher<'e>>, filter: &'e LabelFilter
 
 fn add_matcher<'e>(matchers: &mut Vec<Matcher<'e>>, new: Matcher<'e>, found: &mut Found) {
     let matcher = new.matcher;
+    lint_level(matcher, found);
     let excluding = |other: &&Matcher<'_>| other.matcher.name == matcher.name && exclude(**other, new);
     if let Some(Matcher { matcher: other, .. }) = matchers.iter().find(excluding) {
         let message = format!("no record has both `{other}` and `{matcher}`");
@@ -48,6 +49,19 @@ fn add_matcher<'e>(matchers: &mut Vec<Matcher<'e>>, new: Matcher<'e>, found: &mu
         found.push(matcher.span, never(message, "never true").help(help));
     }
     matchers.push(new);
+}
+
+/// `detected_level` is written in lower case, whatever the record had.
+fn lint_level(matcher: &LabelMatcher, found: &mut Found) {
+    let value = &matcher.value;
+    let folds_case = value.contains("(?i");
+    // `\S` and the like are no letters of the value.
+    if matcher.name != "detected_level" || folds_case || value.contains('\\') || *value == value.to_lowercase() {
+        return;
+    }
+    let message = format!("`detected_level` is in lower case: no record has the capitals of `{matcher}`");
+    let lower = LabelMatcher { value: value.to_lowercase(), ..matcher.clone() };
+    found.push(matcher.span, Diagnostic::warning(codes::NEVER_FIRES, 0..0, message).help(format!("write `{lower}`")));
 }
 
 /// Whether no value passes both.

@@ -277,7 +277,7 @@ impl<'a> Lexer<'a> {
         self.at += len + 1;
         match quote {
             '`' => Ok(TokenKind::String(inner.to_owned())),
-            _ => unescape(inner, inner_start).map(TokenKind::String),
+            _ => unescape(inner, inner_start, quote).map(TokenKind::String),
         }
     }
 }
@@ -304,17 +304,21 @@ pub(super) fn closing_quote(text: &str, quote: char) -> Option<usize> {
     None
 }
 
-/// Go's escapes; `inner_start` is where the text stands in the expression.
-pub(super) fn unescape(inner: &str, inner_start: usize) -> Result<String, Diagnostic> {
+/// Go's escapes in a string between two of `quote`; `inner_start` is where the text stands in the expression.
+pub(super) fn unescape(inner: &str, inner_start: usize, quote: char) -> Result<String, Diagnostic> {
     let mut bytes = Vec::with_capacity(inner.len());
     let mut rest = inner;
     while let Some(at) = rest.find('\\') {
         bytes.extend_from_slice(&rest.as_bytes()[..at]);
         let escape_start = inner_start + inner.len() - rest.len() + at;
-        let (len, escaped) = unescape_one(&rest[at + 1..]).ok_or_else(|| {
+        let (len, escaped) = unescape_one(&rest[at + 1..], quote).ok_or_else(|| {
             let word: String = rest[at..].chars().take(2).collect();
+            let help = match word.as_str() {
+                "\\'" => "in `\"...\"` a `'` stands for itself",
+                _ => "write `\\\\` for a backslash, or the string in backticks",
+            };
             Diagnostic::error(codes::TOKEN, escape_start..escape_start + word.len(), format!("`{word}` is no escape"))
-                .help("write `\\\\` for a backslash, or the string in backticks")
+                .help(help)
         })?;
         bytes.extend_from_slice(&escaped);
         rest = &rest[at + 1 + len..];
@@ -325,7 +329,7 @@ pub(super) fn unescape(inner: &str, inner_start: usize) -> Result<String, Diagno
 }
 
 /// Length of what stands behind the backslash, and the bytes that it means.
-fn unescape_one(text: &str) -> Option<(usize, Vec<u8>)> {
+fn unescape_one(text: &str, quote: char) -> Option<(usize, Vec<u8>)> {
     let first = text.chars().next()?;
     let simple = match first {
         'a' => Some(0x07),
@@ -336,8 +340,7 @@ fn unescape_one(text: &str) -> Option<(usize, Vec<u8>)> {
         't' => Some(b'\t'),
         'v' => Some(0x0B),
         '\\' => Some(b'\\'),
-        '"' => Some(b'"'),
-        '\'' => Some(b'\''),
+        '"' | '\'' if first == quote => Some(first as u8),
         _ => None,
     };
     if let Some(byte) = simple {

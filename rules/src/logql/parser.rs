@@ -232,7 +232,11 @@ impl Parser<'_> {
                 .into();
         }
         let diagnostic = self.error(codes::UNKNOWN_FUNCTION, &format!("unknown function `{word}`"));
-        diagnostic.label("not a function of LogQL").suggest(word, lexer::function_names()).into()
+        let diagnostic = diagnostic.label("not a function of LogQL");
+        if let Some((_, help)) = OF_PROMQL.iter().find(|(name, _)| *name == word) {
+            return diagnostic.help(*help).into();
+        }
+        diagnostic.suggest(word, lexer::function_names()).into()
     }
 
     /// A word stands behind `|` that is no label filter.
@@ -251,6 +255,22 @@ impl Parser<'_> {
         Box::new(Diagnostic::error(codes::OPERAND, log.span, message).label("log lines").help(help))
     }
 }
+
+/// Functions of PromQL that LogQL does not have, and what to write instead.
+const OF_PROMQL: &[(&str, &str)] = &[
+    (
+        "increase",
+        "count the records, `count_over_time({...} [5m])`, or add up what they hold, `sum_over_time({...} | unwrap bytes [5m])`",
+    ),
+    ("irate", "write `rate({...} [5m])`"),
+    ("delta", "subtract what was before, `... - ... offset 5m`"),
+    ("absent", "write `absent_over_time({...} [5m])`"),
+    ("present_over_time", "write `count_over_time({...} [5m]) > 0`"),
+    (
+        "histogram_quantile",
+        "records are no histograms: write `quantile_over_time(0.99, {...} | logfmt | unwrap duration(took) [5m]) by (service_name)`",
+    ),
+];
 
 // Expressions.
 impl Parser<'_> {

@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         let len = closing_quote(&rest[1..], quote).ok_or("a string has no closing quote")?;
         let inner = &rest[1..=len];
         self.at += len + 2;
-        if quote == '`' { Ok(inner.to_owned()) } else { unescape(inner, 0).map_err(|mistake| mistake.message) }
+        if quote == '`' { Ok(inner.to_owned()) } else { unescape(inner, 0, quote).map_err(|mistake| mistake.message) }
     }
 }
 

@@ -47,6 +47,7 @@ impl Reader {
         }
         mistakes.iter_mut().for_each(|mistake| mistake.file = file.clone());
         mistakes.sort_by_key(|mistake| (mistake.span.start, mistake.code));
+        mistakes.dedup();
         Err(mistakes)
     }
 
