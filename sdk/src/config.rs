@@ -40,7 +40,7 @@ use crate::tell::Verbosity;
 use crate::tls::{Identity, Roots, Tls};
 
 pub use builder::Builder;
-pub(crate) use values::percent_decode;
+pub(crate) use values::{percent_decode, without_query};
 
 /// How OTLP is spoken.
 ///

@@ -18,7 +18,7 @@ use crate::panic;
 use crate::pipeline::Pipeline;
 use crate::propagation;
 use crate::restraint::Withheld;
-use crate::sink::{SinkAccount, Sinks};
+use crate::sink::SinkAccount;
 use crate::threads::Threads;
 
 /// How much longer than a deadline the export thread's answer is waited for.
@@ -128,7 +128,7 @@ impl Guard {
 
     /// Sends what was recorded before the call, and waits until the collector has answered, at most `timeout`.
     ///
-    /// It blocks the thread. Records of a span that has not ended are sent, the span itself is not.
+    /// It blocks the thread. Records of a span that has not ended are sent, the span itself is not. In a forked child, where nothing can be sent, it fails at once.
     ///
     /// ```
     /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;
@@ -138,6 +138,9 @@ impl Guard {
     /// # Ok::<(), watchbell::InitError>(())
     /// ```
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        if self.pipeline.is_forked() {
+            return Err(FlushError { ledger: Box::new(self.ledger()) });
+        }
         self.pipeline.restraint.tell(&self.pipeline);
         match self.threads.flush(timeout) {
             true => Ok(()),
@@ -178,7 +181,8 @@ impl Guard {
     /// # Ok::<(), watchbell::InitError>(())
     /// ```
     pub fn sinks(&self) -> Vec<SinkAccount> {
-        self.pipeline.sinks.as_ref().map(Sinks::accounts).unwrap_or_default()
+        let forked = self.pipeline.is_forked().then(|| self.pipeline.forked_logs());
+        self.pipeline.sinks.as_ref().map(|sinks| sinks.accounts(forked)).unwrap_or_default()
     }
 
     /// The levels, to be changed while the service runs; [`Levels`] has an example. After [`Builder::layer`](crate::Builder::layer) they
@@ -279,6 +283,11 @@ impl Guard {
     }
 
     fn shut_down(&mut self, timeout: Duration) {
+        if self.pipeline.is_forked() {
+            // Its parent's: to end, or only to drop, them may wait for a lock for ever.
+            std::mem::forget((std::mem::take(&mut self.threads), std::mem::take(&mut self.providers)));
+            return;
+        }
         self.pipeline.restraint.tell(&self.pipeline);
         self.pipeline.restraint.close();
         self.pipeline.levels.end();

@@ -20,7 +20,9 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::callsite::{Callsite, CallsiteCache, ScopeId};
+use crate::config::Signal;
 use crate::encode::unix_nano;
+use crate::exit;
 use crate::lane::{Local, Urgency, map_current_context};
 use crate::levels::Ways;
 use crate::pipeline::Pipeline;
@@ -45,6 +47,8 @@ pub struct WatchbellLayer<S> {
     spans: Option<OpenTelemetryLayer<S, SdkTracer>>,
     pipeline: Option<Arc<Pipeline>>,
     dispatch: OnceLock<WeakDispatch>,
+    /// The process that it is of.
+    forks: u32,
 }
 
 impl<S> WatchbellLayer<S>
@@ -55,7 +59,13 @@ where
     pub(crate) fn new(tracer: Option<SdkTracer>, pipeline: Option<Arc<Pipeline>>) -> Self {
         let spans =
             tracer.map(|tracer| OpenTelemetryLayer::new(tracer).with_threads(false).with_tracked_inactivity(false));
-        Self { spans, pipeline, dispatch: OnceLock::new() }
+        Self { spans, pipeline, dispatch: OnceLock::new(), forks: exit::forks() }
+    }
+
+    /// What makes spans; nothing in a forked child, where it may wait for a lock for ever.
+    #[inline]
+    fn spans(&self) -> Option<&OpenTelemetryLayer<S, SdkTracer>> {
+        self.spans.as_ref().filter(|_| self.forks == exit::forks())
     }
 
     /// The ids of the span that an event belongs to: the one it names as its parent, else the current one. `None` if this is the export
@@ -192,6 +202,9 @@ where
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let Some(pipeline) = &self.pipeline else { return };
+        if pipeline.is_forked() {
+            return pipeline.drop_forked(Signal::Logs);
+        }
         if let Some(span) = &self.span_ids(event, &context) {
             emit(pipeline, event, span);
         }
@@ -199,7 +212,7 @@ where
 
     /// A span that is made while telemetry is suppressed is none to us: entering it would end the suppression, if it has no parent.
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        if let Some(spans) = &self.spans
+        if let Some(spans) = self.spans()
             && map_current_context(|context| context.is_telemetry_suppressed()) == Some(false)
         {
             spans.on_new_span(attributes, id, context);
@@ -207,19 +220,19 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        if let Some(spans) = &self.spans {
+        if let Some(spans) = self.spans() {
             spans.on_record(id, values, context);
         }
     }
 
     fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
-        if let Some(spans) = &self.spans {
+        if let Some(spans) = self.spans() {
             spans.on_follows_from(id, follows, context);
         }
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        if let Some(spans) = &self.spans
+        if let Some(spans) = self.spans()
             && entered::may_enter()
         {
             spans.on_enter(id, context);
@@ -228,7 +241,7 @@ where
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
-        if let Some(spans) = &self.spans
+        if let Some(spans) = self.spans()
             && entered::may_exit()
         {
             spans.on_exit(id, context);
@@ -236,7 +249,7 @@ where
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        if let Some(spans) = &self.spans {
+        if let Some(spans) = self.spans() {
             spans.on_close(id, context);
         }
     }

@@ -52,6 +52,8 @@ pub struct Account {
     pub dropped_after_shutdown: u64,
     /// Records that were not delivered when the shutdown's deadline passed.
     pub dropped_at_deadline: u64,
+    /// Records that a forked child made, in the ledger of that child: nothing is sent there, and none of its parent's records is counted.
+    pub dropped_forked: u64,
     /// Records dropped because the [spool](crate::spool)'s `bytes_max` was reached and they were the oldest.
     pub dropped_spool_full: u64,
     /// Records of which the disk gave back something else than was written.
@@ -114,6 +116,7 @@ impl Account {
             + self.dropped_at_export_timeout
             + self.dropped_after_shutdown
             + self.dropped_at_deadline
+            + self.dropped_forked
             + self.dropped_spool_full
             + self.dropped_spool_damaged
     }
@@ -134,6 +137,7 @@ impl fmt::Display for Account {
             ("at the export's timeout", self.dropped_at_export_timeout),
             ("at the deadline", self.dropped_at_deadline),
             ("after shutdown", self.dropped_after_shutdown),
+            ("in a forked child", self.dropped_forked),
             ("spool full", self.dropped_spool_full),
             ("spool damaged", self.dropped_spool_damaged),
         ];
@@ -174,7 +178,12 @@ pub(crate) struct Counters {
     unmapped: AtomicU64,
     taken_over: AtomicU64,
     taken_over_ends: [AtomicU64; End::COUNT],
+    /// Records that a forked child made, and above them which child: its own children begin anew.
+    forked: AtomicU64,
 }
+
+/// Below which bit the records of a forked child are counted.
+const FORKED_BITS: u32 = 40;
 
 /// What becomes of a record that was not made too late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,6 +259,22 @@ impl Counters {
         self.taken_over_ends[end as usize].fetch_add(records, Ordering::Release);
     }
 
+    /// A forked child made a record. Takes no lock.
+    pub(crate) fn add_forked(&self, forks: u32) {
+        let next = |forked| Some((u64::from(forks) << FORKED_BITS) + forked_of(forked, forks) + 1);
+        let _ = self.forked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// How many it has made.
+    pub(crate) fn forked(&self, forks: u32) -> u64 {
+        forked_of(self.forked.load(Ordering::Relaxed), forks)
+    }
+
+    pub(crate) fn account_of_forked(&self, forks: u32) -> Account {
+        let forked = self.forked(forks);
+        Account { emitted: forked, dropped_forked: forked, ..Account::default() }
+    }
+
     pub(crate) fn settled(&self) -> Settled {
         let load = |ends: &[AtomicU64; End::COUNT]| std::array::from_fn(|i| ends[i].load(Ordering::Acquire));
         let ends = load(&self.ends);
@@ -257,6 +282,10 @@ impl Counters {
         let taken_over = taken_over(load(&self.taken_over_ends), self.taken_over.load(Ordering::Relaxed));
         Settled { ends, spooled, unmapped: self.unmapped(), taken_over }
     }
+}
+
+fn forked_of(forked: u64, forks: u32) -> u64 {
+    if forked >> FORKED_BITS == u64::from(forks) { forked & ((1 << FORKED_BITS) - 1) } else { 0 }
 }
 
 fn taken_over(ends: [u64; End::COUNT], found: u64) -> TakenOver {
@@ -279,6 +308,7 @@ impl Settled {
             dropped_at_export_timeout: of(End::AtExportTimeout),
             dropped_after_shutdown: tally.dropped_after_shutdown,
             dropped_at_deadline: of(End::AtDeadline),
+            dropped_forked: 0,
             dropped_spool_full: of(End::SpoolFull),
             dropped_spool_damaged: of(End::SpoolDamaged),
             spooled: self.spooled,

@@ -19,6 +19,7 @@ use tracing_core::{Level, LevelFilter, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::exit;
 use crate::stock;
 pub(crate) use directives::{Directives, is_above, parts, shown};
 use end::End;
@@ -61,6 +62,8 @@ struct Shared {
     is_global: bool,
     /// For the threads that change them.
     end: Arc<End>,
+    /// The process that they are of.
+    forks: u32,
 }
 
 struct State {
@@ -118,7 +121,7 @@ impl Levels {
     pub(crate) fn new(base: Directives, ways: Vec<Option<Directives>>, is_global: bool) -> Self {
         let state = RwLock::new(State { base: base.clone(), ways });
         let generation = AtomicU64::new(next_generation());
-        let shared = Shared { state, generation, initial: base, is_global, end: Arc::default() };
+        let shared = Shared { state, generation, initial: base, is_global, end: Arc::default(), forks: exit::forks() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -232,6 +235,9 @@ impl Levels {
 
     fn allows(&self, metadata: &Metadata<'_>) -> bool {
         let (target, level) = (metadata.target(), *metadata.level());
+        if self.shared.forks != exit::forks() {
+            return level <= Level::INFO; // a forked child, in which the levels may be locked for ever
+        }
         let is_outer_span = metadata.is_span() && level <= Level::INFO;
         is_outer_span || !self.ways(target, level).is_none() || self.tell(target, level)
     }

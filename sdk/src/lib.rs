@@ -73,10 +73,11 @@
 //! |---|---|
 //! | the guard is dropped: `main` returns, or a panic unwinds it | all, for at most [`shutdown_timeout`](Builder::shutdown_timeout) |
 //! | `std::process::exit`; `main` returns while the guard is leaked or in a static | the same, after [`init`] (after [`Builder::layer`] with [`Guard::install_globals`]) |
-//! | a panic with `panic = "abort"` | the same, and the panic, before the process is aborted |
+//! | a panic that ends the process: with `panic = "abort"`, in a destructor while another panic unwinds, out of an `extern "C"` function | the same, and the panic, before the process is aborted |
 //! | `std::process::abort`, a signal that nobody handles, `kill -9` | what was sent until then, and what a sink with a thread has written, which is all but the last milliseconds: an ERROR leaves after some 10 ms, the rest after the schedule delay; and later what is in the [`spool`] by then, all of it with [mapped chunks](spool::Spool::mapped) |
 //!
-//! A forked child has no threads of ours: what it logs is counted, and neither sent nor shown (but by sinks [in the call](sink::Sink::in_call)). A service that forks (a daemon, workers before
+//! A forked child has no threads of ours, and may find any lock held by a thread that it has not: what it logs is counted in a ledger of its own
+//! ([`dropped_forked`](Account::dropped_forked)), and neither sent nor shown. A service that forks (a daemon, workers before
 //! they serve) forks first and calls [`init`] in each process: a second `init` in a child fails.
 //!
 //! A service that is stopped by SIGTERM handles it (`tokio::signal`) and returns from `main`.
@@ -169,6 +170,7 @@
 
 mod baggage;
 mod callsite;
+mod caught;
 mod chunk;
 #[doc = include_str!("../COMING_FROM.md")]
 pub mod coming_from {}

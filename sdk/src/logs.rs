@@ -33,8 +33,10 @@ use opentelemetry_sdk::logs::SdkLogRecord;
 use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field, varint_len};
 
 use crate::callsite::{ScopeId, put_attribute};
+use crate::config::Signal;
 use crate::context;
 use crate::encode::unix_nano;
+use crate::exit;
 use crate::export::{Command, ExportThread};
 use crate::lane::{Local, Urgency};
 use crate::limits::count_cut;
@@ -63,7 +65,9 @@ impl opentelemetry::logs::LoggerProvider for LoggerProvider {
     type Logger = Logger;
 
     fn logger_with_scope(&self, scope: InstrumentationScope) -> Logger {
-        Logger { pipeline: Arc::clone(&self.pipeline), scope: ScopeId::of_scope(&scope) }
+        // In a forked child the scopes may be locked for ever, and its records go nowhere.
+        let scope = if self.pipeline.is_forked() { ScopeId::from_u16(0) } else { ScopeId::of_scope(&scope) };
+        Logger { pipeline: Arc::clone(&self.pipeline), scope }
     }
 }
 
@@ -143,6 +147,8 @@ pub struct Record {
     redaction: Option<Arc<Redaction>>,
     dropped_attributes: u32,
     value_chars_max: usize,
+    /// The process that it is of.
+    forks: u32,
 }
 
 /// Bytes that attributes and body may fill.
@@ -164,6 +170,7 @@ impl Record {
             attributes_max: pipeline.limits.attributes_per_record_max,
             dropped_attributes: 0,
             value_chars_max: pipeline.limits.record_value_chars_max,
+            forks: pipeline.forks(),
         }
     }
 
@@ -238,6 +245,9 @@ impl Record {
     }
 
     fn emit(mut self, pipeline: &Pipeline) {
+        if pipeline.is_forked() {
+            return pipeline.drop_forked(Signal::Logs);
+        }
         let Some(current) = SpanIds::current() else { return };
         context::with_current(|attributes, left_out| {
             self.dropped_attributes += left_out;
@@ -289,6 +299,9 @@ impl LogRecord for Record {
 
     /// The scope, for this record alone.
     fn set_target<T: Into<Cow<'static, str>>>(&mut self, target: T) {
+        if self.forks != exit::forks() {
+            return; // a forked child, in which the scopes may be locked for ever
+        }
         let target = target.into();
         let found = Local::with(|local| local.scope_of_target(&target));
         self.scope = found.unwrap_or_else(|| ScopeId::of_target(&target));
@@ -362,6 +375,9 @@ pub struct LogProcessor {
 
 impl opentelemetry_sdk::logs::LogProcessor for LogProcessor {
     fn emit(&self, data: &mut SdkLogRecord, scope: &InstrumentationScope) {
+        if self.pipeline.is_forked() {
+            return self.pipeline.drop_forked(Signal::Logs);
+        }
         let scope = Local::with(|local| local.scope_of(scope)).unwrap_or_else(|| ScopeId::of_scope(scope));
         let mut record = Record::new(&self.pipeline, scope);
         record.time = data.timestamp();

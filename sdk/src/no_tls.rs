@@ -6,7 +6,7 @@ use std::error::Error;
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 
-use crate::config::Protocol;
+use crate::config::{Protocol, without_query};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tls {
@@ -33,7 +33,11 @@ const ABSENT: &str = "this program is built without the feature `tls` of `watchb
 impl Tls {
     pub(crate) fn connector(self, uri: &Uri, http: HttpConnector, _: Protocol) -> Result<Connector, String> {
         let Self { roots: None, identity: None } = self;
-        if uri.scheme_str() == Some("https") { Err(format!("cannot connect to {uri}: {ABSENT}")) } else { Ok(http) }
+        if uri.scheme_str() == Some("https") {
+            Err(format!("cannot connect to {}: {ABSENT}", without_query(&uri.to_string())))
+        } else {
+            Ok(http)
+        }
     }
 }
 

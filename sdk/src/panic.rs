@@ -12,6 +12,7 @@ use tracing_core::Level;
 use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
 
 use crate::callsite::{ScopeId, put_attribute};
+use crate::config::Signal;
 use crate::context;
 use crate::encode::unix_nano;
 use crate::exception::{self, Fingerprint, Frames, Place};
@@ -25,18 +26,23 @@ use crate::sink::Sinks;
 use crate::threads::Threads;
 use crate::view::{ATTRIBUTES, attribute, key_value, messages};
 
-/// Records each panic, then does what was done before. Where a panic ends the process (`panic = "abort"`) all that was recorded is sent
-/// first, for at most `timeout`.
+/// Records each panic, then does what was done before. Where a panic ends the process all that was recorded is sent first, for at most `timeout`.
 pub(crate) fn install(pipeline: Arc<Pipeline>, threads: Threads, timeout: Duration) {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let is_recorded = record(&pipeline, info);
         previous(info);
-        if is_recorded && cfg!(panic = "abort") {
+        if is_recorded && ends_process(info) {
             pipeline.restraint.tell(&pipeline);
             threads.flush(timeout); // whether or not all was: the process ends
         }
     }));
+}
+
+/// Whether the process is aborted when the hook returns: always with `panic = "abort"`, else where the panic may not go on. The second of two panics that meet,
+/// in a destructor that another runs, does; then comes a third, which may not. What tells so is unstable, but is shown by `Debug`.
+fn ends_process(info: &PanicHookInfo<'_>) -> bool {
+    cfg!(panic = "abort") || format!("{info:?}").contains("can_unwind: false")
 }
 
 /// Makes the record, unless it is the export itself that panics.
@@ -45,6 +51,10 @@ fn record(pipeline: &Pipeline, info: &PanicHookInfo<'_>) -> bool {
         (!context.is_telemetry_suppressed()).then(|| SpanIds::of(context.span().span_context()))
     });
     let Some(span) = span.unwrap_or(Some(SpanIds::NONE)) else { return false };
+    if pipeline.is_forked() {
+        pipeline.drop_forked(Signal::Logs);
+        return false;
+    }
     let mut record = Vec::new();
     put_panic(&mut record, info, &span, pipeline);
     let scope = ScopeId::of_target("panic");

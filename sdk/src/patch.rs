@@ -33,16 +33,15 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use watchbell_proto::wire::{
     Fields, Value as Wire, put_bytes_field, put_fixed32_field, put_fixed64_field, put_message_field, put_varint_field,
 };
 
 use crate::callsite::{Scope, ScopeId, put_attribute};
+use crate::caught::caught;
 use crate::context::FieldValue;
 use crate::limits::cut;
 use crate::redact::Redaction;
@@ -68,26 +67,18 @@ impl Patches {
     #[cold]
     pub(crate) fn apply(&self, scope: ScopeId, record: &[u8], redaction: Option<&Redaction>) -> Option<Vec<u8>> {
         let Some(_within) = Within::enter() else { return Some(record.to_vec()) };
-        if !thread::panicking() {
-            return self.applied(scope, record, redaction);
-        }
-        // A panic within a panic's hook aborts the process, caught or not; one in another thread does not.
-        thread::scope(|threads| {
-            let apply = || {
-                let _within = Within::enter();
-                self.applied(scope, record, redaction)
-            };
-            let patched =
-                thread::Builder::new().spawn_scoped(threads, apply).ok().and_then(|patched| patched.join().ok());
-            patched.unwrap_or_else(|| Some(record.to_vec()))
-        })
+        let patched = caught(|| {
+            let _within = Within::enter(); // in a panic this is another thread
+            self.applied(scope, record, redaction)
+        });
+        patched.unwrap_or_else(|| Some(record.to_vec()))
     }
 
     fn applied(&self, scope: ScopeId, record: &[u8], redaction: Option<&Redaction>) -> Option<Vec<u8>> {
         let mut draft = Draft { scope: scope.scope(), bytes: record.to_vec(), redaction, is_discarded: false };
         for patch in &self.0 {
             let before = draft.bytes.clone();
-            if catch_unwind(AssertUnwindSafe(|| patch(&mut draft))).is_err() {
+            if caught(|| patch(&mut draft)).is_none() {
                 (draft.bytes, draft.is_discarded) = (before, false);
                 tell_panic();
             }

@@ -10,6 +10,7 @@ use crate::baggage::Baggage;
 use crate::callsite::ScopeId;
 use crate::chunk::Pool;
 use crate::config::{Config, Signal};
+use crate::exit;
 use crate::lane::{Lane, Local, Urgency};
 use crate::ledger::Ledger;
 use crate::levels::{Levels, Ways};
@@ -35,6 +36,8 @@ pub(crate) struct Pipeline {
     patches: Patches,
     /// Whether log records go to the collector.
     exports_logs: bool,
+    /// The process that it is of.
+    forks: u32,
     logs: Lane,
     traces: Lane,
     metrics: Lane,
@@ -43,6 +46,7 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     pub(crate) fn new(config: &Config, levels: Levels, sinks: Option<Sinks>) -> Arc<Self> {
+        exit::count_forks();
         let mut pool = Pool::new(config.buffer_bytes_max);
         let is_mapped = config.spool.as_ref().is_some_and(Spool::is_mapped);
         pool.arena = config.spool.as_ref().and_then(|spool| spool.arena(config));
@@ -69,6 +73,7 @@ impl Pipeline {
             restraint: Restraint::new(config.restraint.clone()),
             patches: config.patches.clone(),
             exports_logs: config.export(Signal::Logs).is_some(),
+            forks: exit::forks(),
             this: Weak::clone(this),
         })
     }
@@ -84,6 +89,29 @@ impl Pipeline {
             Signal::Traces => &self.traces,
             Signal::Metrics => &self.metrics,
         }
+    }
+
+    /// Whether this is a forked child of the process that it is of. There no lock of its may be waited for: a thread that held it is not there.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.forks != exit::forks()
+    }
+
+    /// The process that it is of.
+    #[cfg(feature = "otel-logs")]
+    pub(crate) fn forks(&self) -> u32 {
+        self.forks
+    }
+
+    /// Counts a record that a forked child has made as lost, and does nothing else.
+    #[cold]
+    pub(crate) fn drop_forked(&self, signal: Signal) {
+        self.lane(signal).counters.add_forked(exit::forks());
+    }
+
+    /// How many log records were lost so.
+    pub(crate) fn forked_logs(&self) -> u64 {
+        self.logs.counters.forked(exit::forks())
     }
 
     /// Whether log records go anywhere.
@@ -153,7 +181,13 @@ impl Pipeline {
         self.levels.ways(scope.name(), level)
     }
 
+    /// A forked child's begins anew: what its parent has made is its parent's.
     pub(crate) fn ledger(&self) -> Ledger {
+        if self.is_forked() {
+            let [logs, traces, metrics] =
+                Signal::ALL.map(|signal| self.lane(signal).counters.account_of_forked(exit::forks()));
+            return Ledger { logs, traces, metrics };
+        }
         Ledger { logs: self.logs.account(), traces: self.traces.account(), metrics: self.metrics.account() }
     }
 }

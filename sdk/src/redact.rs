@@ -34,6 +34,7 @@
 
 #[cfg_attr(not(feature = "hashed"), path = "redact/no_hash.rs")]
 mod hash;
+mod listed;
 mod values;
 
 use std::borrow::Cow;
@@ -41,20 +42,23 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use opentelemetry::trace::Status;
-use opentelemetry::{Array, Context as OtelContext, ContextGuard, KeyValue, Value as OtelValue};
+use opentelemetry::{Array, Context as OtelContext, ContextGuard, KeyValue, StringValue, Value as OtelValue};
 use opentelemetry_sdk::trace::SpanData;
 use watchbell_proto::wire::{
     Fields, Value as Wire, put_bytes_field, put_fixed32_field, put_fixed64_field, put_message_field, put_varint_field,
 };
 
 use crate::callsite::put_attribute;
+use crate::caught::caught;
 use crate::context::FieldValue;
 use crate::lane::Local;
+use crate::tell;
 use crate::view::{ATTRIBUTES, key_value};
 
+pub(crate) use listed::listed;
 pub use values::Values;
 /// A `Debug` as the derived one, in which fields that are marked `#[redact]` are `[redacted]`: the type decides what of it is ever shown, by whatever
 /// door.
@@ -91,6 +95,8 @@ pub struct Redaction {
     hashes: Vec<hash::Key>,
     values: Vec<Finder>,
     number: u32,
+    /// Texts that were masked whole, since a function of the service's own failed over them.
+    faults: Arc<AtomicU64>,
 }
 
 /// That the thread is in a finder of the service's own.
@@ -113,8 +119,16 @@ impl Drop for Within {
     }
 }
 
+/// Finds secrets.
+#[derive(Clone)]
+struct Finder {
+    find: Arc<Find>,
+    /// The least number that it is shown, without its sign.
+    numbers_min: f64,
+}
+
 /// Finds the first secret in a text.
-type Finder = Arc<dyn Fn(&str) -> Option<Range<usize>> + Send + Sync>;
+type Find = dyn Fn(&str) -> Option<Range<usize>> + Send + Sync;
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,7 +151,7 @@ impl Redaction {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { keys: Vec::new(), hashes: Vec::new(), values: Vec::new(), number }
+        Self { keys: Vec::new(), hashes: Vec::new(), values: Vec::new(), number, faults: Arc::default() }
     }
 
     /// The same with a number of its own: of two that one was made of, neither goes by what was found for the other.
@@ -220,7 +234,7 @@ impl Redaction {
         self
     }
 
-    /// Masks what looks like this, in messages and in texts of fields.
+    /// Masks what looks like this, in messages and in texts of fields; cards also where a field is a number.
     ///
     /// ```
     /// use watchbell::redact::{Redaction, Values};
@@ -228,11 +242,13 @@ impl Redaction {
     /// let redaction = Redaction::usual().values(Values::Emails);
     /// ```
     pub fn values(mut self, values: Values) -> Self {
-        self.values.push(Arc::new(values.finder()));
+        self.values.push(Finder { find: Arc::new(values.finder()), numbers_min: values.numbers_min() });
         self
     }
 
-    /// Masks what a function finds: the range of the first secret in the text, if there is one. What it logs itself goes nowhere, since it would come back to it.
+    /// Masks what a function finds: the range of the first secret in the text, if there is one. Fields that are numbers are shown to it as texts. What it logs itself goes
+    /// nowhere, since it would come back to it. Where it panics, or its range is none of the text, all of the text is masked: that is told once on stderr, and
+    /// counted by the metric `watchbell.sdk.redaction.faults`.
     ///
     /// ```
     /// use watchbell::redact::Redaction;
@@ -240,11 +256,30 @@ impl Redaction {
     /// let redaction = Redaction::usual().found_by(|text| text.find("hunter2").map(|start| start..start + 7));
     /// ```
     pub fn found_by(mut self, find: impl Fn(&str) -> Option<Range<usize>> + Send + Sync + 'static) -> Self {
-        self.values.push(Arc::new(move |text| match Within::enter() {
-            Some(_within) => find(text),
-            None => Some(0..text.len()), // in a thread that is ending, where nothing else keeps what it logs back
-        }));
+        let faults = Arc::clone(&self.faults);
+        let find = move |text: &str| {
+            let all = 0..text.len();
+            let found = caught(|| match Within::enter() {
+                Some(_within) => find(text),
+                None => Some(all.clone()), // in a thread that is ending, where nothing else keeps what it logs back
+            });
+            let is_of_text = |found: &Range<usize>| text.get(found.clone()).is_some();
+            match found {
+                Some(found) if found.as_ref().is_none_or(is_of_text) => found,
+                _ => {
+                    tell_fault(&faults);
+                    Some(all)
+                }
+            }
+        };
+        self.values.push(Finder { find: Arc::new(find), numbers_min: 0.0 });
         self
+    }
+
+    /// How many texts were masked whole, since a function of the service's own failed over them.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults.load(Ordering::Relaxed)
     }
 
     /// Another for each that is made, so that what is found of a callsite can be kept.
@@ -290,18 +325,22 @@ impl Redaction {
 
     /// The text without what looks like a secret; `None` where there is nothing of that.
     pub(crate) fn scrubbed(&self, text: &str) -> Option<String> {
-        // Each finder sees all of the text: what one masks may be the beginning of another's.
-        let mut found: Vec<_> = self.values.iter().flat_map(|find| found_by(&**find, text)).collect(); // allocates nothing while it is empty
-        found.sort_unstable_by_key(|range| range.start);
-        let (mut out, mut end) = (String::new(), 0);
-        for range in found {
-            if range.start >= end {
-                out.push_str(&text[end..range.start]);
-                out.push_str(REDACTED);
-            }
-            end = end.max(range.end);
-        }
-        (end > 0).then(|| out + &text[end..])
+        scrubbed(text, &self.values)
+    }
+
+    /// The same of a number.
+    fn scrubbed_number(&self, size: f64, number: impl fmt::Display) -> Option<String> {
+        let mut finders = self.values.iter().filter(|finder| size.abs() >= finder.numbers_min).peekable();
+        finders.peek()?; // else it need not be written
+        scrubbed(&number.to_string(), finders)
+    }
+
+    fn scrubbed_int(&self, number: i64) -> Option<String> {
+        self.scrubbed_number(number as f64, number)
+    }
+
+    fn scrubbed_double(&self, number: f64) -> Option<String> {
+        self.scrubbed_number(number, number)
     }
 
     /// The content of a `LogRecord` without what looks like a secret; `None` where there is nothing of that.
@@ -310,16 +349,16 @@ impl Redaction {
         if self.values.is_empty() && self.keys.is_empty() {
             return None;
         }
-        rewritten(record, |number, bytes| match number {
-            BODY => self.scrubbed_value(bytes, VALUE_DEPTH).map(Change::Other),
-            ATTRIBUTES => self.scrubbed_key_value(bytes, VALUE_DEPTH).map(Change::Other),
+        rewritten(record, |number, value| match (number, value) {
+            (BODY, Wire::Bytes(bytes)) => self.scrubbed_value(bytes, VALUE_DEPTH).map(Change::Other),
+            (ATTRIBUTES, Wire::Bytes(bytes)) => self.scrubbed_key_value(bytes, VALUE_DEPTH).map(Change::Other),
             _ => None,
         })
     }
 
     fn scrubbed_key_value(&self, raw: &[u8], depth_left: u32) -> Option<Vec<u8>> {
-        rewritten(raw, |number, bytes| match number {
-            2 => self.scrubbed_value(bytes, depth_left).map(Change::Other),
+        rewritten(raw, |number, value| match (number, value) {
+            (2, Wire::Bytes(bytes)) => self.scrubbed_value(bytes, depth_left).map(Change::Other),
             _ => None,
         })
     }
@@ -347,11 +386,21 @@ impl Redaction {
     /// The content of an `AnyValue`.
     fn scrubbed_value(&self, raw: &[u8], depth_left: u32) -> Option<Vec<u8>> {
         let within = depth_left.checked_sub(1)?;
-        rewritten(raw, |number, bytes| match number {
-            1 if self.values.is_empty() => None,
-            1 => self.scrubbed(str::from_utf8(bytes).ok()?).map(|text| Change::Other(text.into_bytes())),
-            5 => rewritten(bytes, |_, value| self.scrubbed_value(value, within).map(Change::Other)).map(Change::Other),
-            6 => rewritten(bytes, |_, entry| self.scrubbed_entry(entry, within)).map(Change::Other),
+        rewritten(raw, |number, value| match (number, value) {
+            (1, Wire::Bytes(_)) if self.values.is_empty() => None,
+            (1, Wire::Bytes(text)) => self.scrubbed(str::from_utf8(text).ok()?).map(Change::Text),
+            (3, Wire::Varint(number)) => self.scrubbed_int(number as i64).map(Change::Text),
+            (4, Wire::Fixed64(bits)) => self.scrubbed_double(f64::from_bits(bits)).map(Change::Text),
+            (5, Wire::Bytes(list)) => rewritten(list, |_, value| match value {
+                Wire::Bytes(value) => self.scrubbed_value(value, within).map(Change::Other),
+                _ => None,
+            })
+            .map(Change::Other),
+            (6, Wire::Bytes(map)) => rewritten(map, |_, entry| match entry {
+                Wire::Bytes(entry) => self.scrubbed_entry(entry, within),
+                _ => None,
+            })
+            .map(Change::Other),
             _ => None,
         })
     }
@@ -386,16 +435,21 @@ impl Redaction {
                 *value = shown.unwrap_or_default().into();
                 continue;
             }
-            let texts = match value {
-                OtelValue::String(text) => std::slice::from_mut(text),
-                OtelValue::Array(Array::String(texts)) => texts.as_mut_slice(),
-                _ => continue,
-            };
-            for text in texts {
-                if let Some(scrubbed) = self.scrubbed(text.as_str()) {
-                    *text = scrubbed.into();
-                }
+            if let Some(scrubbed) = self.scrubbed_of_span(value) {
+                *value = scrubbed;
             }
+        }
+    }
+
+    fn scrubbed_of_span(&self, value: &OtelValue) -> Option<OtelValue> {
+        match value {
+            OtelValue::String(text) => self.scrubbed(text.as_str()).map(OtelValue::from),
+            OtelValue::I64(value) => self.scrubbed_int(*value).map(OtelValue::from),
+            OtelValue::F64(value) => self.scrubbed_double(*value).map(OtelValue::from),
+            OtelValue::Array(Array::String(texts)) => scrubbed_list(texts, |text| self.scrubbed(text.as_str())),
+            OtelValue::Array(Array::I64(values)) => scrubbed_list(values, |value| self.scrubbed_int(*value)),
+            OtelValue::Array(Array::F64(values)) => scrubbed_list(values, |value| self.scrubbed_double(*value)),
+            _ => None,
         }
     }
 }
@@ -419,18 +473,16 @@ const VALUE_DEPTH: u32 = 33;
 enum Change {
     /// It has these bytes.
     Other(Vec<u8>),
+    /// It is the text of an `AnyValue`, whatever it was.
+    Text(String),
     LeftOut,
 }
 
-/// The message with those length-delimited fields changed for which there is a change; `None` if there are none.
-fn rewritten(raw: &[u8], change: impl Fn(u32, &[u8]) -> Option<Change>) -> Option<Vec<u8>> {
+/// The message with those fields changed for which there is a change; `None` if there are none.
+fn rewritten(raw: &[u8], change: impl Fn(u32, Wire<'_>) -> Option<Change>) -> Option<Vec<u8>> {
     let mut changes = Vec::new(); // allocates nothing while it is empty
     for (i, (number, value)) in Fields::new(raw).enumerate() {
-        if let Wire::Bytes(bytes) = value
-            && let Some(changed) = change(number, bytes)
-        {
-            changes.push((i, changed));
-        }
+        changes.extend(change(number, value).map(|changed| (i, changed)));
     }
     let mut changes = changes.into_iter().peekable();
     changes.peek()?;
@@ -438,6 +490,7 @@ fn rewritten(raw: &[u8], change: impl Fn(u32, &[u8]) -> Option<Change>) -> Optio
     for (i, (number, value)) in Fields::new(raw).enumerate() {
         match (value, changes.next_if(|(at, _)| *at == i)) {
             (_, Some((_, Change::Other(changed)))) => put_bytes_field(&mut out, number, &changed),
+            (_, Some((_, Change::Text(text)))) => put_bytes_field(&mut out, 1, text.as_bytes()),
             (_, Some((_, Change::LeftOut))) => {}
             (Wire::Bytes(bytes), None) => put_bytes_field(&mut out, number, bytes),
             (Wire::Varint(value), None) => put_varint_field(&mut out, number, value),
@@ -448,6 +501,41 @@ fn rewritten(raw: &[u8], change: impl Fn(u32, &[u8]) -> Option<Change>) -> Optio
     Some(out)
 }
 
+/// The list as texts, if there is a secret in any of its values.
+fn scrubbed_list<T: ToString>(values: &[T], scrubbed: impl Fn(&T) -> Option<String>) -> Option<OtelValue> {
+    let scrubbed: Vec<_> = values.iter().map(scrubbed).collect();
+    scrubbed.iter().any(Option::is_some).then(|| {
+        let texts = scrubbed.into_iter().zip(values);
+        let texts = texts.map(|(text, value)| StringValue::from(text.unwrap_or_else(|| value.to_string())));
+        OtelValue::Array(Array::String(texts.collect()))
+    })
+}
+
+/// The text with all that these find masked; `None` where that is nothing.
+fn scrubbed<'f>(text: &str, finders: impl IntoIterator<Item = &'f Finder>) -> Option<String> {
+    // Each finder sees all of the text: what one masks may be the beginning of another's.
+    let found = finders.into_iter().flat_map(|finder| found_by(&*finder.find, text));
+    let mut found: Vec<_> = found.collect(); // allocates nothing while it is empty
+    found.sort_unstable_by_key(|range| range.start);
+    let (mut out, mut end) = (String::new(), 0);
+    for range in found {
+        if range.start >= end {
+            out.push_str(&text[end..range.start]);
+            out.push_str(REDACTED);
+        }
+        end = end.max(range.end);
+    }
+    (end > 0).then(|| out + &text[end..])
+}
+
+fn tell_fault(faults: &AtomicU64) {
+    if faults.fetch_add(1, Ordering::Relaxed) == 0 {
+        tell::error(format_args!(
+            "a finder of secrets panics, or finds what is not in the text: such texts are masked whole"
+        ));
+    }
+}
+
 /// All that `find` finds, one behind the other.
 fn found_by<'t>(
     find: &'t dyn Fn(&str) -> Option<Range<usize>>,
@@ -455,7 +543,7 @@ fn found_by<'t>(
 ) -> impl Iterator<Item = Range<usize>> + 't {
     let mut from = 0;
     std::iter::from_fn(move || {
-        let rest = &text[from..];
+        let rest = text.get(from..).filter(|rest| !rest.is_empty())?;
         let found = find(rest).filter(|found| found.start < found.end && rest.get(found.clone()).is_some())?;
         let found = from + found.start..from + found.end;
         from = found.end;
@@ -683,6 +771,14 @@ mod tests {
             if let Some(shown) = redaction.scrubbed(&text) {
                 prop_assert_eq!(redaction.scrubbed(&shown), None, "{}", shown);
             }
+        }
+
+        #[test]
+        fn what_a_finder_fails_over_is_masked_whole(text in "[ -~é]{1,9}", start in 0..12usize, end in 0..12usize) {
+            let redaction = Redaction::new().found_by(move |_| Some(Range { start, end }));
+            let (scrubbed, faults) = (redaction.scrubbed(&text), redaction.faults.load(Ordering::Relaxed));
+            let is_of_text = text.get(Range { start, end }).is_some();
+            prop_assert!(is_of_text || scrubbed.as_deref() == Some(REDACTED) && faults == 1);
         }
 
         #[test]

@@ -53,6 +53,7 @@ use opentelemetry::KeyValue;
 use tokio::sync::Notify;
 
 use crate::callsite::ScopeId;
+use crate::caught::within_a_sink;
 use crate::chunk::{Chunk, Pool};
 use crate::lane::{Lane, WhenFull};
 use crate::ledger::{Account, End};
@@ -151,7 +152,8 @@ impl Sink {
         Self::new(&file.path.display().to_string(), Target::File(file))
     }
 
-    /// To a function. A panic of it is counted as a failure; what it logs itself goes nowhere, since it would come back to it.
+    /// To a function. A panic of it is counted as a failure; what it logs itself goes nowhere, since it would come back to it. With
+    /// [`in_call`](Self::in_call) it is shown what is logged while a thread panics in another thread, where it may panic, too.
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
@@ -260,7 +262,7 @@ impl Sink {
         self
     }
 
-    /// Takes only records for which `filter` is true.
+    /// Takes only records for which `filter` is true. A panic of it is counted as a failure.
     ///
     /// ```
     /// # use watchbell::sink::Sink;
@@ -295,7 +297,8 @@ impl Sink {
         self
     }
 
-    /// Writes in the thread that logs, at once: the last line before a crash is there, and whoever logs waits for the terminal or the disk.
+    /// Writes in the thread that logs, at once: the last line before a crash is there, and whoever logs waits for the terminal or the disk. A forked child writes
+    /// nothing: what it would lock may be locked for ever.
     ///
     /// ```
     /// use watchbell::sink::Sink;
@@ -397,7 +400,7 @@ fn is_no_color_set() -> bool {
 /// }
 /// # Ok::<(), watchbell::InitError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SinkAccount {
     /// The sink's name.
@@ -406,7 +409,7 @@ pub struct SinkAccount {
     pub written: u64,
     /// Records that could not be written: a full disk, a socket that nobody reads, a panic of a callback.
     pub failed: u64,
-    /// Records that were dropped because [`SINK_BYTES_MAX`] waited, or that came after the shutdown.
+    /// Records that were dropped because [`SINK_BYTES_MAX`] waited, or that came after the shutdown, or in a forked child.
     pub dropped: u64,
     /// Those of them that came after the shutdown.
     pub dropped_after_shutdown: u64,
@@ -512,7 +515,12 @@ impl Sinks {
         self.consoles
     }
 
-    pub(crate) fn accounts(&self) -> Vec<SinkAccount> {
+    /// What became of the records of each; in a forked child, which has made so many, all of these are dropped.
+    pub(crate) fn accounts(&self, forked: Option<u64>) -> Vec<SinkAccount> {
+        if let Some(dropped) = forked {
+            let of_child = |name: &String| SinkAccount { name: name.clone(), dropped, ..SinkAccount::default() };
+            return self.counted.iter().map(|(name, ..)| of_child(name)).collect();
+        }
         self.counted.iter().map(|(name, counters, queued)| self.account(name, counters, *queued)).collect()
     }
 
@@ -543,14 +551,5 @@ impl Queued {
             self.lane.counters.add(End::Delivered, chunk.records());
             drop(self.pool.release(chunk));
         }
-    }
-}
-
-/// Calls `f` unless this thread is in it already: a callback that logs would wait for itself.
-fn within_a_sink(f: impl FnOnce()) {
-    thread_local!(static IS_WITHIN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) }); // always there: it has no destructor
-    if !IS_WITHIN.replace(true) {
-        f();
-        IS_WITHIN.set(false);
     }
 }

@@ -44,6 +44,9 @@ impl SpanProcessor for PipelineSpanProcessor {
         if !span.span_context.is_sampled() {
             return;
         }
+        if self.pipeline.is_forked() {
+            return self.pipeline.drop_forked(Signal::Traces);
+        }
         if let Some(redaction) = &self.pipeline.redaction {
             redaction.redact_span(&mut span);
         }

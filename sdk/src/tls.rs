@@ -16,7 +16,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
-use crate::config::Protocol;
+use crate::config::{Protocol, without_query};
 
 /// The authorities to trust.
 pub(crate) type Roots = Arc<RootCertStore>;
@@ -65,7 +65,8 @@ impl Tls {
         let is_https = uri.scheme_str() == Some("https");
         let without_tls = || Self { roots: Some(Arc::new(RootCertStore::empty())), identity: None };
         let config = if is_https { self } else { without_tls() }.client_config();
-        let config = config.map_err(|error| format!("cannot set up TLS for {uri}: {error}"))?;
+        let config =
+            config.map_err(|error| format!("cannot set up TLS for {}: {error}", without_query(&uri.to_string())))?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
         #[cfg(feature = "grpc")]
         if protocol == Protocol::Grpc {

@@ -17,7 +17,7 @@ use super::{BatchSettings, ExportSettings, LevelsUrl, PerSignal, Propagator, Pro
 use crate::lane::WhenFull;
 use crate::levels::{Directives, parts};
 use crate::limits::Limits;
-use crate::redact::{Redaction, Values};
+use crate::redact::{self, Redaction};
 use crate::resource::{self, Detector};
 use crate::restraint::Rules;
 use crate::sink::{self, Sink};
@@ -117,26 +117,20 @@ impl Env {
         }
     }
 
-    /// What is masked: `usual`, kinds of values, and keys.
+    /// What is secret, and what becomes of it.
     pub(super) fn redaction(&mut self) -> Option<Arc<Redaction>> {
         let list = self.get("WATCHBELL_REDACT")?;
-        let mut redaction = Redaction::new();
-        for word in parts(&list) {
-            redaction = match word.strip_prefix("values:") {
-                None if word == "usual" => redaction.with_usual(),
-                None => redaction.key(word),
-                Some("cards") => redaction.values(Values::Cards),
-                Some("bearer_tokens") => redaction.values(Values::BearerTokens),
-                Some("provider_keys") => redaction.values(Values::ProviderKeys),
-                Some("emails") => redaction.values(Values::Emails),
-                Some(_) => {
-                    let known = "`values:cards`, `values:bearer_tokens`, `values:provider_keys` or `values:emails`";
-                    self.warnings.push(format!("WATCHBELL_REDACT: `{word}` is not known; write {known}"));
-                    redaction
-                }
-            };
-        }
+        let hash_key = self.hash_key();
+        let (redaction, wrong) = redact::listed(&list, hash_key.as_deref().map(str::as_bytes));
+        self.warnings.extend(wrong.into_iter().map(|wrong| format!("WATCHBELL_REDACT: {wrong}")));
         Some(Arc::new(redaction))
+    }
+
+    /// What values are hashed under.
+    fn hash_key(&mut self) -> Option<String> {
+        let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("cannot read `{path}`: {error}"));
+        let of_file = self.parse("WATCHBELL_REDACT_HASH_KEY_FILE", read).map(|key| key.trim_end().to_owned());
+        of_file.or_else(|| self.get("WATCHBELL_REDACT_HASH_KEY"))
     }
 
     /// Most bytes that wait for the collector.

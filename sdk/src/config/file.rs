@@ -41,9 +41,12 @@ pub(super) fn settings(path: &str, env: &mut Env) -> Result<Settings, String> {
     }
 }
 
-/// `otel.yaml:3:5: what is wrong`, the line, and a caret under the place.
+/// `otel.yaml:3:5: what is wrong`, the line, and a caret under the place. A line that may hold a secret (a header, an address with a password or a query) is not shown.
 fn shown(path: &str, source: &str, Mistake { place: Place { line, column }, text }: &Mistake) -> String {
     let quoted = source.lines().nth(line - 1).unwrap_or_default();
+    if quoted.contains(['?', '@']) || [quoted, text.as_str()].iter().any(|text| text.contains("header")) {
+        return format!("{path}:{line}:{column}: {text}");
+    }
     let indent = " ".repeat(column - 1);
     format!("{path}:{line}:{column}: {text}\n    {quoted}\n    {indent}^")
 }

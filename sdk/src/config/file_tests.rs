@@ -288,6 +288,22 @@ fn mistakes_refuse_the_file_and_are_told_with_their_places() {
 }
 
 #[test]
+fn a_line_that_may_hold_a_secret_is_not_shown() {
+    for exporter in [
+        "{endpoint: 'http://user:hunter2@c:4318'}",
+        "{endpoint: 'c:4318?api-key=hunter2'}",
+        "{headers: [{name: 'a b', value: hunter2}]}",
+        "{headers_list: 'hunter2'}",
+    ] {
+        let yaml = format!(
+            "file_format: '1.0'\nlogger_provider: {{processors: [{{batch: {{exporter: {{otlp_http: {exporter}}}}}}}]}}"
+        );
+        let error = read(&yaml, &[]).unwrap_err();
+        assert!(error.starts_with("otel.yaml:2:") && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
 fn bombs_are_refused() {
     let aliases: String = (1..9).map(|i| format!("a{i}: &a{i} [{}]\n", format!("*a{},", i - 1).repeat(9))).collect();
     let error = read(&format!("a0: &a0 [x]\n{aliases}"), &[]).unwrap_err();

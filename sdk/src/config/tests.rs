@@ -302,6 +302,8 @@ fn a_variable_for_all_signals_is_told_once() {
 fn what_is_wrong_in_code_is_an_error() {
     let error = |builder: Builder| builder.variables([("", "")]).build(true).expect_err("an error");
     assert!(error(Builder::default().endpoint("localhost:4317")).contains("is not an endpoint"));
+    let told = error(Builder::default().endpoint("localhost:4317?api-key=hunter2"));
+    assert!(told.contains("`localhost:4317` is not an endpoint"), "{told}");
     assert!(error(Builder::default().levels("info,a=b=c")).contains("`b=c` is not a level"));
     assert!(error(Builder::default().header("a b", "c")).contains("a header's name is not valid"));
 }

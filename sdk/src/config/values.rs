@@ -128,7 +128,8 @@ pub(super) fn uri(endpoint: &str, protocol: Protocol, is_insecure: bool, path: &
     if endpoint.contains('@') {
         return Err(USERINFO.to_owned());
     }
-    let wrong = || format!("`{endpoint}` is not an endpoint; write `http://host:port` or `https://host:port`");
+    let told = without_query(endpoint);
+    let wrong = || format!("`{told}` is not an endpoint; write `http://host:port` or `https://host:port`");
     let base = format!("{scheme}{endpoint}").parse::<Uri>().map_err(|_| wrong())?;
     let (Some(scheme @ ("http" | "https")), Some(authority)) = (base.scheme_str(), base.authority()) else {
         return Err(wrong());
@@ -140,6 +141,11 @@ pub(super) fn uri(endpoint: &str, protocol: Protocol, is_insecure: bool, path: &
     let own_path = if path.is_empty() { own_path } else { own_path.trim_end_matches('/') };
     let query = base.query().map(|query| format!("?{query}")).unwrap_or_default();
     format!("{scheme}://{authority}{own_path}{path}{query}").parse().map_err(|_| wrong())
+}
+
+/// An address as it may be told: what stands behind `?` may be a secret.
+pub(crate) fn without_query(address: &str) -> &str {
+    address.split('?').next().unwrap_or_default()
 }
 
 /// It is told without the endpoint, which holds a secret.

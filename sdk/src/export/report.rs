@@ -9,7 +9,7 @@ use http::Uri;
 use tokio::sync::Notify;
 
 use crate::callsite::ScopeId;
-use crate::config::{PerSignal, Signal};
+use crate::config::{PerSignal, Signal, without_query};
 use crate::encode;
 use crate::lane::Urgency;
 use crate::ledger::{Account, End};
@@ -208,7 +208,9 @@ impl Outage {
         let was_on = self.is_on.swap(true, Ordering::Relaxed);
         self.wake.iter().for_each(|wake| wake.notify_one());
         if !was_on {
-            tell::warn(format_args!("cannot deliver {} to {uri}, trying again: {reason}", signal.records_name()));
+            let (records, uri) = (signal.records_name(), uri.to_string());
+            let uri = without_query(&uri);
+            tell::warn(format_args!("cannot deliver {records} to {uri}, trying again: {reason}"));
         }
     }
 

@@ -14,7 +14,7 @@ use opentelemetry::Context;
 
 use super::Shared;
 use super::watch::Source;
-use crate::config::Protocol;
+use crate::config::{Protocol, without_query};
 use crate::encode::ErrorChain;
 use crate::tell;
 use crate::tls::{Connector, Tls};
@@ -34,7 +34,12 @@ pub(super) fn start(uri: Uri, interval: Duration, levels: &Arc<Shared>) {
     let started = client(&uri).and_then(|client| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
-        let poll = Poll { client, last: None, source: Source::new(uri.to_string()), uri: uri.clone() };
+        let poll = Poll {
+            client,
+            last: None,
+            source: Source::new(without_query(&uri.to_string()).to_owned()),
+            uri: uri.clone(),
+        };
         let run = move || {
             let _suppressed = Context::enter_telemetry_suppressed_scope();
             runtime.block_on(async {
@@ -49,7 +54,7 @@ pub(super) fn start(uri: Uri, interval: Duration, levels: &Arc<Shared>) {
         thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
     });
     if let Err(error) = started {
-        tell::warn(format_args!("the levels are not asked for at `{uri}`: {error}"));
+        tell::warn(format_args!("the levels are not asked for at `{}`: {error}", without_query(&uri.to_string())));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::Signal;
 use crate::ledger::{Account, TakenOver};
 use crate::limits::cut_texts;
 use crate::pipeline::Pipeline;
-use crate::sink::{SinkAccount, Sinks};
+use crate::sink::SinkAccount;
 
 /// Observes the account of each signal.
 pub(super) fn observe(pipeline: &Arc<Pipeline>, meter: &Meter) {
@@ -36,6 +36,16 @@ pub(super) fn observe(pipeline: &Arc<Pipeline>, meter: &Meter) {
         .with_unit("{text}")
         .with_callback(|out| {
             Some(cut_texts()).filter(|count| *count > 0).into_iter().for_each(|count| out.observe(count, &[]))
+        })
+        .build();
+    let redaction = pipeline.redaction.clone();
+    meter
+        .u64_observable_counter("watchbell.sdk.redaction.faults")
+        .with_description("Texts that were masked whole, since a finder of the service's own failed over them.")
+        .with_unit("{text}")
+        .with_callback(move |out| {
+            let faults = redaction.as_ref().map_or(0, |redaction| redaction.faults());
+            (faults > 0).then(|| out.observe(faults, &[]));
         })
         .build();
     let account = account(pipeline, Signal::Logs);
@@ -137,7 +147,7 @@ fn observe_sinks(pipeline: &Arc<Pipeline>, meter: &Meter) {
 }
 
 fn each_sink(pipeline: &Pipeline, observe: impl Fn(&SinkAccount)) {
-    pipeline.sinks.iter().flat_map(Sinks::accounts).for_each(|sink| observe(&sink));
+    pipeline.sinks.iter().flat_map(|sinks| sinks.accounts(None)).for_each(|sink| observe(&sink));
 }
 
 fn sink_processed(out: &dyn AsyncInstrument<u64>, sink: &SinkAccount) {

@@ -12,7 +12,8 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Values {
-    /// Numbers of payment cards: 13 to 19 digits, perhaps with blanks or dashes between, whose check digit (Luhn's) is right.
+    /// Numbers of payment cards: 13 to 19 digits, perhaps with blanks or dashes between, whose check digit (Luhn's) is right. They are also found in fields that
+    /// are numbers.
     Cards,
     /// What follows `Bearer` or `Basic` in a header.
     BearerTokens,
@@ -30,6 +31,11 @@ impl Values {
             Self::ProviderKeys => provider_key,
             Self::Emails => email,
         }
+    }
+
+    /// The least number that may be one.
+    pub(super) fn numbers_min(self) -> f64 {
+        if self == Self::Cards { 1e12 } else { f64::INFINITY }
     }
 }
 

@@ -11,6 +11,7 @@ use opentelemetry::KeyValue;
 
 use super::format::{Formatter, datagram};
 use super::{Callback as Function, Record};
+use crate::caught::caught;
 
 /// Takes records one by one. What [`write`](Self::write) took is written after the next [`flush`](Self::flush) at the latest.
 pub(super) trait Output: Send {
@@ -72,9 +73,13 @@ pub(super) struct Callback(pub(super) Function);
 
 impl Output for Callback {
     fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
-        (self.0)(record);
-        Ok(())
+        caught(|| (self.0)(record)).ok_or_else(panicked)
     }
+}
+
+/// What became of a record that a function of the service's own panicked over.
+pub(super) fn panicked() -> io::Error {
+    io::Error::other("the service's own function panicked")
 }
 
 /// A datagram for each record.

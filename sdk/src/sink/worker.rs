@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -11,8 +10,10 @@ use std::time::{Duration, Instant};
 use opentelemetry::Context;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::output::panicked;
 use super::{Open, Queued, Record};
 use crate::callsite::ScopeId;
+use crate::caught::caught;
 use crate::chunk::Chunk;
 use crate::lock;
 use crate::pipeline::Pipeline;
@@ -133,18 +134,18 @@ impl Open {
     }
 
     fn write(&mut self, record: &Record<'_>) {
-        match guarded(|| self.filter.as_ref().is_none_or(|filter| filter(record))) {
-            Ok(true) => {}
-            Ok(false) => {
+        match self.filter.as_ref().map_or(Some(true), |filter| caught(|| filter(record))) {
+            Some(true) => {}
+            Some(false) => {
                 self.counters.withheld.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            Err(error) => return self.has_failed(1, &error),
+            None => return self.has_failed(1, &panicked()),
         }
         if self.output.prepare(record) {
             self.flush();
         }
-        match guarded(|| self.output.write(record)).and_then(|written| written) {
+        match self.output.write(record) {
             Ok(()) => self.taken += 1,
             Err(error) => self.has_failed(1, &error),
         }
@@ -178,9 +179,4 @@ impl Open {
             tell::error(format_args!("the sink `{}` cannot be written, its records are lost: {error}", self.name));
         }
     }
-}
-
-/// Calls what may be the service's own function.
-fn guarded<R>(f: impl FnOnce() -> R) -> io::Result<R> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(|_| io::Error::other("the service's own function panicked"))
 }

@@ -18,28 +18,37 @@ use crate::receiver::Receiver;
 const DEADLINE: Duration = Duration::from_secs(120);
 const CANARY: &str = "tweety-7c1a";
 const CARD: &str = "4111 1111 1111 1111";
+const CARD_NUMBER: i64 = 4_111_111_111_111_111;
 
 /// Says the canary wherever something can be said.
 fn say_it(guard: &watchbell::Guard) {
     let error = std::io::Error::other(CANARY);
     let error = &error as &(dyn std::error::Error + 'static);
-    let _context = watchbell::context!(session.token = CANARY, card = CARD, pin = Secret::new(CANARY)).enter();
-    let _span = tracing::info_span!("request", password = CANARY, said = CARD).entered();
+    let _context =
+        watchbell::context!(session.token = CANARY, card = CARD, paid = CARD_NUMBER, pin = Secret::new(CANARY)).enter();
+    let _span = tracing::info_span!("request", password = CANARY, said = CARD, paid = CARD_NUMBER).entered();
     tracing::info!(password = CANARY, user.Password = ?CANARY, api_key_id = %CANARY, cookie = CANARY.as_bytes(), secret = error, "by key");
     tracing::info!(request.body = CANARY, fine = 17, "dropped");
     tracing::info!(said = CARD, ?CARD, "paid with {CARD}, again {CARD}");
+    let (unsigned, wide, float) = (CARD_NUMBER as u64, CARD_NUMBER as u128, CARD_NUMBER as f64);
+    tracing::info!(CARD_NUMBER, unsigned, wide, float, "by number");
     tracing::info!(pin = ?Secret::new(CANARY), shown = %Secret::new(CANARY), "by type");
     let logger = guard.logger_provider().unwrap().logger("appender");
     let mut record = logger.create_log_record();
     record.set_severity_number(Severity::Error);
-    record.set_body(AnyValue::ListAny(Box::new(vec![CARD.into(), AnyValue::Int(1)])));
+    record.set_body(AnyValue::ListAny(Box::new(vec![CARD.into(), AnyValue::Int(CARD_NUMBER)])));
     record.add_attribute("password", CANARY);
     record.add_attribute("nested", AnyValue::Map(Box::new([("said".into(), CARD.into())].into())));
     logger.emit(record);
     let mut span = guard.tracer_provider().unwrap().tracer("test").start("by the API");
     span.set_attribute(KeyValue::new("user.password", CANARY));
     span.set_attribute(KeyValue::new("said", OtelValue::Array(vec![StringValue::from(CARD)].into())));
-    span.add_event("event", vec![KeyValue::new("request.body", CANARY), KeyValue::new("said", CARD)]);
+    span.set_attribute(KeyValue::new("paid", OtelValue::Array(vec![1, CARD_NUMBER].into())));
+    span.set_attribute(KeyValue::new("as float", CARD_NUMBER as f64));
+    span.add_event(
+        "event",
+        vec![KeyValue::new("request.body", CANARY), KeyValue::new("said", CARD), KeyValue::new("paid", CARD_NUMBER)],
+    );
     span.add_event(format!("{CARD} tried"), vec![]);
     span.set_status(Status::error(format!("{CARD} declined")));
     span.end();
@@ -82,7 +91,7 @@ fn a_canary_never_leaves() {
         let logs = receiver.logs();
         out += &format!("{:?}", logs.iter().map(|log| &log.record).collect::<Vec<_>>());
         out += &format!("{:?}", receiver.spans());
-        for secret in [CANARY, CARD, "116, 119, 101, 101, 116, 121"] {
+        for secret in [CANARY, CARD, "4111111111111111", "116, 119, 101, 101, 116, 121"] {
             let found = out.find(secret).map(|at| out[at.saturating_sub(200)..].chars().take(300).collect::<String>());
             assert_eq!(found, None, "{secret}");
         }
@@ -94,6 +103,37 @@ fn a_canary_never_leaves() {
         };
         assert!(with_body("dropped").unwrap().attribute("fine").is_some());
         assert!(with_body("paid with [redacted], again [redacted]").is_some());
-        assert!(guard.sinks().iter().all(|sink| sink.written == 5 && sink.failed == 0), "{:?}", guard.sinks());
+        assert!(guard.sinks().iter().all(|sink| sink.written == 6 && sink.failed == 0), "{:?}", guard.sinks());
+    }
+}
+
+/// In the thread of the export, of a sink, and of the service.
+#[test]
+fn a_finder_that_panics_masks_the_text_and_ends_no_thread() {
+    for is_mapped in [false, cfg!(target_os = "linux")] {
+        let (receiver, folder) = (Receiver::http(), tempfile::tempdir().unwrap());
+        let find = |text: &str| Some(0..text.find(':').unwrap());
+        let mut builder = builder_with(&receiver, &[]).redact(Redaction::new().found_by(find));
+        builder = builder.sink(Sink::callback("queued", |_| {})).sink(Sink::callback("in call", |_| {}).in_call());
+        if is_mapped {
+            builder = builder.spool(watchbell::spool::Spool::in_dir(folder.path()).mapped());
+        }
+        let (dispatch, guard) = crate::pipeline_of(builder);
+        for _ in 0..2 {
+            with_default(&dispatch, || {
+                let _span = tracing::info_span!("GET:/cart", user = "ada").entered();
+                tracing::info!("paid by ada");
+                tracing::info!("user:ada");
+            });
+            guard.flush(DEADLINE).unwrap();
+        }
+        let mut bodies: Vec<_> = receiver.logs().iter().map(crate::receiver::Received::body).collect();
+        bodies.sort();
+        assert_eq!(bodies, ["[redacted]", "[redacted]", "[redacted]:ada", "[redacted]:ada"]);
+        assert_eq!(receiver.span("[redacted]:/cart").attributes.iter().filter(|user| user.key == "user").count(), 1);
+        assert!(guard.sinks().iter().all(|sink| (sink.written, sink.failed) == (4, 0)), "{:?}", guard.sinks());
+        receiver.metric("watchbell.sdk.redaction.faults");
+        let ledger = guard.shutdown(DEADLINE);
+        assert_eq!((ledger.logs.delivered, ledger.traces.delivered), (4, 2), "{ledger}");
     }
 }
