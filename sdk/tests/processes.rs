@@ -364,23 +364,24 @@ fn signals_change_the_levels() {
 /// Logs at INFO and DEBUG after each signal to itself.
 #[cfg(target_os = "linux")]
 fn change_by_signals(levels: &watchbell::Levels) {
+    use tracing::level_filters::LevelFilter;
     levels.heed_signals().expect("no other handlers");
-    let send = |signal: &str, expected: &str| {
+    let send = |signal: &str, expected: &str, most_verbose: LevelFilter| {
         let status = Command::new("kill").args([signal, &std::process::id().to_string()]).status();
         assert!(status.expect("a shell's tool").success());
         let started = Instant::now();
-        while levels.to_string() != expected {
+        while levels.to_string() != expected || LevelFilter::current() != most_verbose {
             assert!(started.elapsed() < Duration::from_secs(120), "{levels}");
             std::thread::sleep(Duration::from_millis(2));
         }
     };
     tracing::info!("before");
-    send("-USR1", "info,hyper=off");
+    send("-USR1", "info,hyper=off", LevelFilter::INFO);
     tracing::info!("after one");
     tracing::debug!("not yet");
-    send("-USR1", "debug,hyper=off");
+    send("-USR1", "debug,hyper=off", LevelFilter::DEBUG);
     tracing::debug!("after two");
-    send("-USR2", "warn,hyper=off");
+    send("-USR2", "warn,hyper=off", LevelFilter::INFO);
     tracing::info!("after the last");
 }
 
