@@ -119,6 +119,11 @@ impl Chunk {
         }
     }
 
+    /// How many bytes it takes of the cap.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether its records outlive the process.
     pub(crate) fn is_mapped(&self) -> bool {
         matches!(self.bytes, Bytes::Mapped(_))
@@ -137,6 +142,15 @@ impl Chunk {
             rest = after;
             Some((scope, u64::from(records), record))
         })
+    }
+}
+
+/// How large a chunk for a record is.
+fn wanted_bytes(record_bytes: usize, is_pressed: bool) -> usize {
+    match record_bytes + ENTRY_HEAD_BYTES + CHECKSUM_BYTES {
+        bytes if Pool::is_for_one(record_bytes) => bytes,
+        bytes if is_pressed => bytes.max(SMALL_CHUNK_BYTES),
+        _ => CHUNK_BYTES,
     }
 }
 
@@ -208,11 +222,7 @@ impl Pool {
         records_max: u64,
         mapped_for: Option<(Signal, ScopeId)>,
     ) -> Option<Chunk> {
-        let wanted = match record_bytes + ENTRY_HEAD_BYTES + CHECKSUM_BYTES {
-            bytes if Self::is_for_one(record_bytes) => bytes,
-            bytes if self.is_pressed() => bytes.max(SMALL_CHUNK_BYTES),
-            _ => CHUNK_BYTES,
-        };
+        let wanted = wanted_bytes(record_bytes, self.is_pressed());
         let before = self.chunk_bytes.fetch_add(wanted, Ordering::Relaxed);
         if before + wanted + self.request_bytes() > self.buffer_bytes_max {
             self.chunk_bytes.fetch_sub(wanted, Ordering::Relaxed);
@@ -268,9 +278,21 @@ impl Pool {
         self.tell_of_room();
     }
 
+    /// Whether a record would find room if chunks and requests of so many bytes were not there.
+    pub(crate) fn would_have_room(&self, record_bytes: usize, chunk_bytes: usize, request_bytes: usize) -> bool {
+        let chunk_bytes = self.chunk_bytes.load(Ordering::Relaxed).saturating_sub(chunk_bytes);
+        let request_bytes = self.request_bytes().saturating_sub(request_bytes);
+        let wanted = wanted_bytes(record_bytes, self.are_much(chunk_bytes));
+        chunk_bytes + wanted + request_bytes <= self.buffer_bytes_max
+    }
+
     /// Whether chunks take up more than a quarter of the cap, so that they should be collected early: they may be nearly empty.
     pub(crate) fn is_pressed(&self) -> bool {
-        self.chunk_bytes.load(Ordering::Relaxed) > self.buffer_bytes_max / 4
+        self.are_much(self.chunk_bytes.load(Ordering::Relaxed))
+    }
+
+    fn are_much(&self, chunk_bytes: usize) -> bool {
+        chunk_bytes > self.buffer_bytes_max / 4
     }
 
     /// Bytes of records after which a request is full.

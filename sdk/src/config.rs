@@ -173,8 +173,19 @@ struct Settings {
     limits: Limits,
     resource: Vec<KeyValue>,
     exports: PerSignal<Option<ExportSettings>>,
+    own: OwnSettings,
     #[cfg(feature = "metrics")]
     metrics: MetricsConfig,
+}
+
+/// What of it is Watchbell's own, and need not be set at all.
+struct OwnSettings {
+    redaction: Option<Arc<Redaction>>,
+    baggage_attributes: Vec<String>,
+    buffer_bytes_max: Option<usize>,
+    when_full: Option<WhenFull>,
+    shutdown_timeout: Option<Duration>,
+    panics: Option<bool>,
 }
 
 /// Who is asked for the levels.

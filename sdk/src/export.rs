@@ -58,6 +58,9 @@ const SPOOL_BEFORE_DEADLINE: Duration = Duration::from_millis(500);
 /// How long a thread is held up in a write to a mapped chunk when that counts as a disk that hangs (1 s): chunks are in memory alone then, until it is over.
 const DISK_HANGS_AFTER: Duration = Duration::from_secs(1);
 
+/// How often a request is sent before it gives way to others that wait (16), in about a minute: it may be one that the collector never takes. It goes on behind them.
+const TRIES_BEFORE_OTHERS: u32 = 16;
+
 /// Longest delay that a collector can ask for (5 min): beyond, it is asked again all the same.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
@@ -335,17 +338,26 @@ impl Exporter {
     fn send_waiting(&mut self) {
         for i in 0..self.lanes.len() {
             while self.lanes[i].in_flight < REQUESTS_IN_FLIGHT_MAX {
-                let lane = &self.lanes[i];
-                let (signal, transport, outage) = (lane.signal, Arc::clone(&lane.transport), Arc::clone(&lane.outage));
-                let Some(sending) = self.next_to_send(signal) else { break };
-                let (body, retry_now) = (sending.body.clone(), Arc::clone(&self.retry_now));
-                let timeout = transport.export_timeout().filter(|_| self.spool.is_none()); // else its cap is the limit
-                let answer = deliver(signal, transport, body, retry_now, outage, timeout);
-                let task = self.sends.spawn(answer);
-                self.under_way.insert(task.id(), sending);
-                self.lanes[i].in_flight += 1;
+                let Some(sending) = self.next_to_send(self.lanes[i].signal) else { break };
+                self.send(i, sending);
             }
+            self.lanes[i].outage.set_others_wait(self.has_waiting(self.lanes[i].signal));
         }
+    }
+
+    fn send(&mut self, i: usize, sending: Sending) {
+        let lane = &mut self.lanes[i];
+        lane.in_flight += 1;
+        let (signal, transport, outage) = (lane.signal, Arc::clone(&lane.transport), Arc::clone(&lane.outage));
+        let (body, retry_now) = (sending.body.clone(), Arc::clone(&self.retry_now));
+        let timeout = transport.export_timeout().filter(|_| self.spool.is_none()); // else its cap is the limit
+        let task = self.sends.spawn(deliver(signal, transport, body, retry_now, outage, timeout));
+        self.under_way.insert(task.id(), sending);
+    }
+
+    /// Whether requests of a signal wait, that are not under way.
+    fn has_waiting(&self, signal: Signal) -> bool {
+        self.pipeline.lane(signal).has_requests() || !self.spooled[signal as usize].is_empty()
     }
 
     fn handle_answer(&mut self, answer: Result<(Id, Option<Answer>), JoinError>) {
@@ -353,16 +365,14 @@ impl Exporter {
             let reason = format!("a fault of the export: {error}");
             (error.id(), Some(Answer::Refused { reason }))
         });
-        let Some(Sending { signal, number, records, body, place, is_queued, .. }) = self.under_way.remove(&id) else {
-            return;
-        };
-        self.pipeline.pool.refund(body.len());
-        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.signal == signal) {
-            lane.in_flight -= 1;
+        let Some(sending) = self.under_way.remove(&id) else { return };
+        let Some(i) = self.lanes.iter().position(|lane| lane.signal == sending.signal) else { return };
+        self.lanes[i].in_flight -= 1;
+        if let Some(Answer::Retry { .. }) = answer {
+            return self.let_others_go_first(i, sending);
         }
-        if is_queued {
-            self.pipeline.lane(signal).unqueue(records);
-        }
+        self.forget_body(&sending);
+        let Sending { signal, number, records, place, .. } = sending;
         match answer {
             Some(Answer::Accepted { rejected, message }) => {
                 let rejected = rejected.min(records);
@@ -374,11 +384,31 @@ impl Exporter {
                 self.settle(signal, number, place, &[(End::Refused, records)]);
                 self.report.refused(signal, records, &reason);
             }
-            Some(Answer::Retry { .. }) => {} // not an end: `deliver` goes on until there is another answer
+            Some(Answer::Retry { .. }) => {} // as above
             None => {
                 self.settle(signal, number, place, &[(End::AtExportTimeout, records)]);
                 self.report.timed_out(signal, records);
             }
+        }
+    }
+
+    /// Puts a request behind those that wait: on disk if it is there, else in memory.
+    fn let_others_go_first(&mut self, i: usize, sending: Sending) {
+        if let Some(place) = sending.place {
+            self.forget_body(&sending);
+            return self.spooled[sending.signal as usize].push(sending.number, sending.records, place);
+        }
+        let number = sending.number.filter(|_| sending.is_queued);
+        let Some(number) = number else { return self.send(i, sending) }; // it was on disk, and its file is gone
+        let Sending { signal, records, body, origin, .. } = sending;
+        self.pipeline.lane(signal).push_request(MemoryRequest { number, records, body, origin });
+    }
+
+    /// A request is in memory no more.
+    fn forget_body(&self, sending: &Sending) {
+        self.pipeline.pool.refund(sending.body.len());
+        if sending.is_queued {
+            self.pipeline.lane(sending.signal).unqueue(sending.records);
         }
     }
 
@@ -477,9 +507,7 @@ impl Exporter {
     }
 
     fn is_idle(&self, lane: &LaneExporter) -> bool {
-        let is_waiting =
-            self.pipeline.lane(lane.signal).has_requests() || !self.spooled[lane.signal as usize].is_empty();
-        lane.in_flight == 0 && !is_waiting && lane.held_up_since.is_none()
+        lane.in_flight == 0 && !self.has_waiting(lane.signal) && lane.held_up_since.is_none()
     }
 
     fn finish(mut self) {
@@ -518,12 +546,14 @@ async fn deliver(
     }
 }
 
-/// The answer that is no request to try again.
+/// The answer that is no request to try again; or one that is, where the request has been tried so often that others are to go first.
 async fn answer(signal: Signal, transport: &Transport, message: Bytes, retry_now: &Notify, outage: &Outage) -> Answer {
     let body = transport.body(message);
     let mut delay = RETRY_DELAY;
     let mut may_hurry = true;
+    let mut tries = 0;
     loop {
+        tries = TRIES_BEFORE_OTHERS.min(tries + 1);
         let answer = transport.send(body.clone()).await;
         let Answer::Retry { after, reason, is_away } = &answer else {
             outage.is_over(signal);
@@ -537,6 +567,9 @@ async fn answer(signal: Signal, transport: &Transport, message: Bytes, retry_now
             () = retry_now.notified() => {}
             // Another was taken: older ones should not come last. Once, since this may be one that never will be.
             () = outage.ended(), if may_hurry && after.is_none() => may_hurry = false,
+        }
+        if tries >= TRIES_BEFORE_OTHERS && !is_away && outage.others_wait() {
+            return answer;
         }
     }
 }

@@ -224,7 +224,7 @@ impl Lane {
             let slot = Slot::new(self.id, lock(&self.slots).is_closed);
             let mut chunk = Chunk::default();
             let wanted = self.append(&slot, &mut chunk, scope, records, record); // under no lock
-            if wanted.is_none() && self.when_full == WhenFull::DropOldest && self.drop_oldest() {
+            if wanted.is_none() && self.when_full == WhenFull::DropOldest && self.drop_oldest_for(record.len()) {
                 continue;
             }
             let mut slots = lock(&self.slots);
@@ -702,6 +702,33 @@ mod tests {
                 assert_eq!((account.in_flight, account.emitted), (0, account.dropped_after_shutdown), "{account}");
             }
         });
+    }
+
+    #[test]
+    fn the_oldest_do_not_give_way_in_vain() {
+        let pool = Arc::new(Pool::new(128 * 1024));
+        let lane = Lane::new(Arc::clone(&pool), Arc::default(), 100, WhenFull::DropOldest);
+        let scope = ScopeId::of_target("test");
+        let log = |bytes: usize| Local::with(|local| lane.push(local, scope, &vec![0; bytes], Urgency::Idle)).unwrap();
+        (0..30).for_each(|_| log(1000));
+        lane.gather(Instant::now());
+        let is_lost = |log: &dyn Fn()| {
+            let before = lane.account();
+            log();
+            let after = lane.account();
+            assert_eq!((after.emitted, after.in_flight), (before.emitted + 1, before.in_flight), "{after}");
+            after.dropped_buffer_full == before.dropped_buffer_full + 1
+        };
+        assert!(is_lost(&|| log(200 * 1024)), "larger than the buffer");
+        assert!(is_lost(&|| lane.push_detached(scope, &vec![0; 200 * 1024], Urgency::Idle)), "the same");
+        pool.charge(127 * 1024);
+        assert!(is_lost(&|| log(1000)), "others have filled it");
+        pool.refund(127 * 1024);
+        lane.queued_records.fetch_add(100, Ordering::Relaxed);
+        assert!(is_lost(&|| log(1000)), "what is under way is as much as may be queued");
+        lane.queued_records.fetch_sub(100, Ordering::Relaxed);
+        log(1000);
+        assert_eq!(lane.account().dropped_buffer_full, 4);
     }
 
     /// What a thread and the export thread do by turns.

@@ -8,7 +8,7 @@ use std::any::TypeId;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing_core::dispatcher::WeakDispatch;
 use tracing_core::span::{Attributes, Id, Record};
@@ -79,20 +79,27 @@ where
         });
         let current = current.unwrap_or(Some(SpanIds::NONE)); // the thread is ending
         match event.parent() {
-            Some(parent) if current.is_some() => Some(self.explicit_parent(parent, context)),
+            Some(parent) if current.is_some() => {
+                let parent = explicit_parent(parent, context, &self.dispatch);
+                Some(parent.map_or(SpanIds::NONE, |parent| SpanIds::of(&parent)))
+            }
             _ => current,
         }
     }
+}
 
-    #[cold]
-    fn explicit_parent(&self, parent: &Id, context: &Context<'_, S>) -> SpanIds {
-        if !context.exists(parent) {
-            return SpanIds::NONE; // a span of another subscriber
-        }
-        let dispatch = self.dispatch.get().and_then(WeakDispatch::upgrade);
-        let context = dispatch.and_then(|dispatch| get_otel_context(parent, &dispatch));
-        context.map_or(SpanIds::NONE, |context| SpanIds::of(context.span().span_context()))
-    }
+/// The span that an event names as its parent; `None` if that is another subscriber's. `dispatch` is that of the layer.
+#[cold]
+pub(crate) fn explicit_parent<S>(
+    parent: &Id,
+    context: &Context<'_, S>,
+    dispatch: &OnceLock<WeakDispatch>,
+) -> Option<SpanContext>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let dispatch = context.exists(parent).then(|| dispatch.get()?.upgrade())??;
+    Some(get_otel_context(parent, &dispatch)?.span().span_context().clone())
 }
 
 fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {

@@ -22,22 +22,25 @@ mod canary;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use opentelemetry::Value;
 use opentelemetry::trace::{SpanId, TraceContextExt, TraceId, TracerProvider};
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_core::dispatcher::WeakDispatch;
 use tracing_core::field::{Field, Visit};
 use tracing_core::{Dispatch, Event, Level, Metadata, Subscriber};
 #[cfg(feature = "log")]
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::callsite::{LIMIT, SEVERITY};
 use crate::encode::ErrorChain;
 use crate::exception::{self, Place};
 use crate::lane::map_current_context;
+use crate::layer::explicit_parent;
 use crate::lock;
 use crate::severity;
 use crate::view;
@@ -62,7 +65,7 @@ pub fn capture() -> Capture {
     let tracer = SdkTracerProvider::builder().build().tracer("watchbell.test");
     let spans = tracing_opentelemetry::layer().with_tracer(tracer);
     let spans = spans.with_filter(tracing_subscriber::filter::filter_fn(|metadata| metadata.is_span()));
-    let layer = CaptureLayer { records: Arc::clone(&records) };
+    let layer = CaptureLayer { records: Arc::clone(&records), dispatch: OnceLock::new() };
     let dispatch = Dispatch::new(tracing_subscriber::registry().with(spans).with(layer));
     let default = tracing::dispatcher::set_default(&dispatch);
     Capture { records, dispatch, _default: default }
@@ -256,15 +259,25 @@ impl fmt::Display for Record {
 
 struct CaptureLayer {
     records: Arc<Mutex<Vec<Record>>>,
+    dispatch: OnceLock<WeakDispatch>,
 }
 
-impl<S: Subscriber> Layer<S> for CaptureLayer {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let ids = map_current_context(|context| {
-            let span = context.span();
-            (span.span_context().trace_id(), span.span_context().span_id())
-        });
-        let (trace_id, span_id) = ids.unwrap_or((TraceId::INVALID, SpanId::INVALID)); // the thread is ending
+impl<S> Layer<S> for CaptureLayer
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        let _ = self.dispatch.set(dispatch.downgrade()); // a layer belongs to one subscriber
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let span = match event.parent() {
+            Some(parent) => explicit_parent(parent, &context, &self.dispatch),
+            None if event.is_contextual() => map_current_context(|context| context.span().span_context().clone()),
+            None => None,
+        };
+        let ids = span.map(|span| (span.trace_id(), span.span_id()));
+        let (trace_id, span_id) = ids.unwrap_or((TraceId::INVALID, SpanId::INVALID)); // of none, or the thread is ending
         #[cfg(feature = "log")]
         let normalized = event.normalized_metadata();
         #[cfg(not(feature = "log"))]

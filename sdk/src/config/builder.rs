@@ -461,9 +461,8 @@ impl Builder {
                 );
             }
         };
-        let when_full = env.when_full();
-        let mut baggage_attributes = self.baggage_attributes.clone();
-        baggage_attributes.extend(env.baggage_attributes());
+        let own = &settings.own;
+        let baggage_attributes = [&self.baggage_attributes[..], &own.baggage_attributes].concat();
         let config = Config {
             is_disabled: settings.is_disabled,
             verbosity: settings.verbosity,
@@ -477,7 +476,7 @@ impl Builder {
                 Some(rules) => rules.parse().map_err(|error| format!("what holds back is not understood: {error}"))?,
                 None => settings.restraint.clone(),
             },
-            redaction: self.redaction.clone().or(env.redaction()),
+            redaction: self.redaction.clone().or(own.redaction.clone()),
             patches: self.patches.clone(),
             sinks: self.wanted_sinks(settings.sinks.clone(), is_global && settings.console)?,
             levels_file: settings.levels_file.clone(),
@@ -492,11 +491,11 @@ impl Builder {
             },
             limits: self.limits(settings.limits),
             resource: self.resource(settings.resource.clone()),
-            buffer_bytes_max: self.buffer_bytes_max.or(env.buffer_bytes_max()).unwrap_or(BUFFER_BYTES_MAX),
-            when_full: self.when_full.or(when_full).unwrap_or_default(),
+            buffer_bytes_max: self.buffer_bytes_max.or(own.buffer_bytes_max).unwrap_or(BUFFER_BYTES_MAX),
+            when_full: self.when_full.or(own.when_full).unwrap_or_default(),
             spool: self.spool.clone().or(settings.spool.clone()),
-            shutdown_timeout: self.shutdown_timeout.or(env.shutdown_timeout()).unwrap_or(SHUTDOWN_TIMEOUT),
-            panics: self.panics.or(env.panics()).unwrap_or(true),
+            shutdown_timeout: self.shutdown_timeout.or(own.shutdown_timeout).unwrap_or(SHUTDOWN_TIMEOUT),
+            panics: self.panics.or(own.panics).unwrap_or(true),
             baggage_attributes,
             #[cfg(feature = "metrics")]
             metrics: settings.metrics.clone(),

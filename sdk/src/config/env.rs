@@ -13,7 +13,9 @@ use opentelemetry_sdk::trace::Sampler;
 
 #[cfg(feature = "metrics")]
 use super::MetricsConfig;
-use super::{BatchSettings, ExportSettings, LevelsUrl, PerSignal, Propagator, Protocol, Settings, Signal, values};
+use super::{
+    BatchSettings, ExportSettings, LevelsUrl, OwnSettings, PerSignal, Propagator, Protocol, Settings, Signal, values,
+};
 use crate::lane::WhenFull;
 use crate::levels::{Directives, parts};
 use crate::limits::Limits;
@@ -67,6 +69,7 @@ impl Env {
             propagators: self.propagators(),
             limits: self.limits(),
             resource: self.resource(),
+            own: self.own(),
             #[cfg(feature = "metrics")]
             metrics: self.metrics(),
         }
@@ -108,8 +111,20 @@ impl Env {
         Some(if is_mapped { spool.mapped() } else { spool })
     }
 
+    /// What is our own beside what has a place among OpenTelemetry's.
+    pub(super) fn own(&mut self) -> OwnSettings {
+        OwnSettings {
+            redaction: self.redaction(),
+            baggage_attributes: self.baggage_attributes(),
+            buffer_bytes_max: self.buffer_bytes_max(),
+            when_full: self.when_full(),
+            shutdown_timeout: self.parse("WATCHBELL_SHUTDOWN_TIMEOUT", values::millis),
+            panics: self.boolean("WATCHBELL_PANICS"),
+        }
+    }
+
     /// What gives way where the buffer is full.
-    pub(super) fn when_full(&mut self) -> Option<WhenFull> {
+    fn when_full(&mut self) -> Option<WhenFull> {
         let timeout = self.parse("WATCHBELL_BLOCK_TIMEOUT", values::millis);
         match self.parse("WATCHBELL_WHEN_FULL", str::parse)? {
             WhenFull::Block(default) => Some(WhenFull::Block(timeout.unwrap_or(default))),
@@ -118,7 +133,7 @@ impl Env {
     }
 
     /// What is secret, and what becomes of it.
-    pub(super) fn redaction(&mut self) -> Option<Arc<Redaction>> {
+    fn redaction(&mut self) -> Option<Arc<Redaction>> {
         let list = self.get("WATCHBELL_REDACT")?;
         let hash_key = self.hash_key();
         let (redaction, wrong) = redact::listed(&list, hash_key.as_deref().map(str::as_bytes));
@@ -127,29 +142,20 @@ impl Env {
     }
 
     /// What values are hashed under.
-    fn hash_key(&mut self) -> Option<String> {
+    pub(super) fn hash_key(&mut self) -> Option<String> {
         let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("cannot read `{path}`: {error}"));
         let of_file = self.parse("WATCHBELL_REDACT_HASH_KEY_FILE", read).map(|key| key.trim_end().to_owned());
         of_file.or_else(|| self.get("WATCHBELL_REDACT_HASH_KEY"))
     }
 
     /// Most bytes that wait for the collector.
-    pub(super) fn buffer_bytes_max(&mut self) -> Option<usize> {
+    fn buffer_bytes_max(&mut self) -> Option<usize> {
         let bytes = self.parse("WATCHBELL_BUFFER_BYTES_MAX", values::bytes)?;
         usize::try_from(bytes).ok()
     }
 
-    pub(super) fn shutdown_timeout(&mut self) -> Option<Duration> {
-        self.parse("WATCHBELL_SHUTDOWN_TIMEOUT", values::millis)
-    }
-
-    /// Whether panics become records.
-    pub(super) fn panics(&mut self) -> Option<bool> {
-        self.boolean("WATCHBELL_PANICS")
-    }
-
     /// Which entries of the baggage become attributes.
-    pub(super) fn baggage_attributes(&mut self) -> Vec<String> {
+    fn baggage_attributes(&mut self) -> Vec<String> {
         let list = self.get("WATCHBELL_BAGGAGE_ATTRIBUTES").unwrap_or_default();
         parts(&list).map(str::to_owned).collect()
     }

@@ -91,6 +91,7 @@ impl File {
             propagators: self.propagators(get(map, "propagator")),
             limits,
             resource: self.resource(get(map, "resource")),
+            own: own.settings,
             #[cfg(feature = "metrics")]
             metrics: MetricsConfig {
                 temporality: Default::default(),

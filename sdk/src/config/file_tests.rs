@@ -172,6 +172,31 @@ fn what_is_our_own() {
     assert_eq!(read(&distribution(url), &[]).unwrap().0.levels_url, Some(expected));
     let error = read(&distribution("{levels_url: config}"), &[]).unwrap_err();
     assert!(error.contains("`config` is not an endpoint; write `http://host:port`"), "{error}");
+    let all = "{redact: 'Usual,hash:user.email,iban', baggage_attributes: [tenant], buffer_bytes_max: 1000000, when_full: block,
+        block_timeout: 20, shutdown_timeout: 3000, panics: false}";
+    let env = [
+        ("WATCHBELL_REDACT", "none"),
+        ("WATCHBELL_REDACT_HASH_KEY", "secret"),
+        ("WATCHBELL_BAGGAGE_ATTRIBUTES", "user"),
+        ("WATCHBELL_BUFFER_BYTES_MAX", "7"),
+        ("WATCHBELL_WHEN_FULL", "drop_oldest"),
+        ("WATCHBELL_SHUTDOWN_TIMEOUT", "1"),
+        ("WATCHBELL_PANICS", "true"),
+    ];
+    let (config, told) = read(&distribution(all), &env).unwrap();
+    let fate = |key| config.redaction.as_ref().unwrap().fate(key);
+    assert!(fate("password").is_some() && fate("user.email") != fate("iban") && fate("none").is_none());
+    assert_eq!(
+        (config.baggage_attributes, config.buffer_bytes_max, config.panics),
+        (vec!["tenant".to_owned()], 1_000_000, false)
+    );
+    let (when_full, timeout) = (crate::WhenFull::Block(Duration::from_millis(20)), Duration::from_secs(3));
+    assert_eq!((config.when_full, config.shutdown_timeout, told.len()), (when_full, timeout, 0));
+    let (config, _) = read(&distribution("{}"), &env).unwrap();
+    assert!(config.redaction.unwrap().fate("none").is_some() && config.panics);
+    assert_eq!((config.baggage_attributes, config.buffer_bytes_max), (vec!["user".to_owned()], 7));
+    let (_, told) = read(&distribution("{redact: 'usuall'}"), &[]).unwrap();
+    assert!(told[0].starts_with("otel.yaml:2:") && told[0].contains("`usuall` is taken for `usual`"), "{told:?}");
     let error = read(&distribution("{sinks: ['stdin', 'stderr format=xml']}"), &[]).unwrap_err();
     assert!(error.contains("`stdin` is no sink") && error.contains("`xml` is not a format"), "{error}");
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::spool::Place;
 
-/// Those of other processes, then our own.
+/// Those of other processes, then our own, then those that have given way to others.
 #[derive(Default)]
 pub(super) struct Queue(VecDeque<Spooled>);
 
@@ -17,13 +17,14 @@ pub(super) struct Spooled {
 }
 
 impl Queue {
-    pub(super) fn push(&mut self, number: u64, records: u64, place: Place) {
-        self.0.push_back(Spooled { number: Some(number), records, place });
+    pub(super) fn push(&mut self, number: Option<u64>, records: u64, place: Place) {
+        self.0.push_back(Spooled { number, records, place });
     }
 
     /// Puts what another process left behind what others have left, and before all of our own.
     pub(super) fn take_over(&mut self, found: impl Iterator<Item = (u64, Place)>) {
-        let own = self.0.split_off(self.0.partition_point(|spooled| spooled.number.is_none()));
+        let first_own = self.0.iter().position(|spooled| spooled.number.is_some());
+        let own = self.0.split_off(first_own.unwrap_or(self.0.len()));
         self.0.extend(found.map(|(records, place)| Spooled { number: None, records, place }));
         self.0.extend(own);
     }

@@ -183,13 +183,21 @@ pub(super) struct Outage {
     /// How many tries have found nobody.
     in_vain: AtomicU64,
     end: Notify,
+    /// Whether requests wait for those that are under way.
+    others_wait: AtomicBool,
     /// Who wants to know of each failure.
     wake: Option<Arc<Notify>>,
 }
 
 impl Outage {
     pub(super) fn new(wake: Option<Arc<Notify>>) -> Self {
-        Self { is_on: AtomicBool::new(false), in_vain: AtomicU64::new(0), end: Notify::new(), wake }
+        Self {
+            is_on: AtomicBool::new(false),
+            in_vain: AtomicU64::new(0),
+            end: Notify::new(),
+            others_wait: AtomicBool::new(false),
+            wake,
+        }
     }
 
     /// Whether the last try failed.
@@ -200,6 +208,15 @@ impl Outage {
     /// How many tries have found nobody.
     pub(super) fn in_vain(&self) -> u64 {
         self.in_vain.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests wait for those that are under way.
+    pub(super) fn others_wait(&self) -> bool {
+        self.others_wait.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_others_wait(&self, others_wait: bool) {
+        self.others_wait.store(others_wait, Ordering::Relaxed);
     }
 
     /// Takes note of a try that failed, and tells the beginning of an outage.

@@ -58,7 +58,7 @@ impl Exporter {
             let MemoryRequest { number, records, body, .. } = &request;
             let entry = Entry { signal, records: *records, number: *number, body: body.clone() };
             let Some(place) = self.write(&entry, now) else { return lane.unpop_request(request) };
-            self.spooled[signal as usize].push(*number, *records, place);
+            self.spooled[signal as usize].push(Some(*number), *records, place);
             lane.unqueue(*records);
             pipeline.pool.refund(body.len());
         }
@@ -79,7 +79,7 @@ impl Exporter {
     }
 
     fn drop_oldest_file(&mut self, now: Instant) -> Option<()> {
-        let place = match self.spool.as_ref()?.oldest() {
+        let place = match self.spool.as_mut()?.oldest() {
             Oldest::Nothing => return None,
             Oldest::Unopened => {
                 self.take_over_next(); // and drop it in the next round

@@ -1,6 +1,7 @@
 //! What of a lane waits in memory, beside what threads are filling: full chunks, and requests made of such.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -113,10 +114,11 @@ impl Lane {
         std::mem::take(&mut lock(&self.backlog).dropped)
     }
 
-    /// Makes room by dropping the oldest that waits; false if there is nothing. What is under way does not give way, nor what threads are filling.
-    pub(super) fn drop_oldest(&self) -> bool {
+    /// Makes room for a record by dropping the oldest that waits; false if there is nothing, or if all of it together would not make room: what is under way
+    /// does not give way, nor what threads are filling, nor what other signals have.
+    pub(super) fn drop_oldest_for(&self, record_bytes: usize) -> bool {
         let mut backlog = lock(&self.backlog);
-        if backlog.is_closed {
+        if backlog.is_closed || !self.would_have_room(&backlog, record_bytes) {
             return false;
         }
         if let Some(request) = backlog.requests.pop_front() {
@@ -136,5 +138,15 @@ impl Lane {
             return false;
         }
         true
+    }
+
+    /// Whether a record would find room if nothing waited.
+    fn would_have_room(&self, backlog: &Backlog, record_bytes: usize) -> bool {
+        let chunk_bytes = backlog.chunks.iter().map(Chunk::capacity).sum();
+        let request_bytes = backlog.requests.iter().map(|request| request.body.len()).sum();
+        let records =
+            backlog.chunks.iter().map(Chunk::records).chain(backlog.requests.iter().map(|request| request.records));
+        let others = self.queued_records.load(Ordering::Relaxed).saturating_sub(records.sum());
+        others < self.queue_records_max && self.pool.would_have_room(record_bytes, chunk_bytes, request_bytes)
     }
 }

@@ -26,7 +26,8 @@ pub enum WhenFull {
     #[default]
     DropNewest,
     /// The oldest of its signal that wait are dropped, and counted: a request (1 MiB), or a chunk of a thread (16 KiB). `drop_oldest`. Requests that are
-    /// under way are kept, and take a quarter of the buffer at most; where nothing else waits, it is dropped itself.
+    /// under way are kept, and take a quarter of the buffer at most; where nothing else waits, or all that does would not make room (another signal has
+    /// filled the buffer, or the record is larger), it is dropped itself.
     DropOldest,
     /// The call waits for room, at most so long, and then the record is dropped, and counted. `block`, with `WATCHBELL_BLOCK_TIMEOUT` in milliseconds (100).
     /// While the collector is away each call may take that long, a task's worker among them. Nothing waits in a panic, in a forked child, in a thread
@@ -61,7 +62,8 @@ impl Lane {
         let pushed = match self.when_full {
             WhenFull::DropNewest => None,
             WhenFull::DropOldest => {
-                std::iter::repeat_with(|| self.drop_oldest()).take_while(|is_dropped| *is_dropped).find_map(|_| again())
+                let drop_oldest = || self.drop_oldest_for(record.len());
+                std::iter::repeat_with(drop_oldest).take_while(|is_dropped| *is_dropped).find_map(|_| again())
             }
             WhenFull::Block(timeout) => self.wait_for_room(timeout, again),
         };

@@ -78,17 +78,78 @@ fn os() -> Vec<KeyValue> {
     [Some(KeyValue::new("os.type", kind)), description].into_iter().flatten().collect()
 }
 
-/// What a pod knows without its API: the namespace of its service account, its name, which is its host's unless that is set, and its id.
+/// What a pod knows without its API.
 fn kubernetes() -> Vec<KeyValue> {
-    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
-        return Vec::new();
+    let pod = Pod {
+        namespace: line("/var/run/secrets/kubernetes.io/serviceaccount/namespace"),
+        hostname: line("/proc/sys/kernel/hostname"),
+        hosts: fs::read_to_string("/etc/hosts").unwrap_or_default(),
+        mounts: fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
+    };
+    pod.detect(|name| std::env::var(name).ok())
+}
+
+/// Where a pod can tell something of itself, beside its environment.
+struct Pod {
+    /// That of its service account.
+    namespace: Option<String>,
+    hostname: Option<String>,
+    hosts: String,
+    mounts: String,
+}
+
+/// Attributes, and the variables in which the downward API may tell them, beside those that are named as they are: `K8S_POD_NAME`. The longest are
+/// OpenTelemetry's operator's.
+const TOLD: [(&str, &[&str]); 11] = [
+    ("k8s.namespace.name", &["POD_NAMESPACE", "K8S_NAMESPACE"]),
+    ("k8s.pod.name", &["POD_NAME", "OTEL_RESOURCE_ATTRIBUTES_POD_NAME"]),
+    ("k8s.pod.uid", &["POD_UID", "OTEL_RESOURCE_ATTRIBUTES_POD_UID"]),
+    ("k8s.node.name", &["NODE_NAME", "OTEL_RESOURCE_ATTRIBUTES_NODE_NAME"]),
+    ("k8s.container.name", &["CONTAINER_NAME"]),
+    ("k8s.deployment.name", &[]),
+    ("k8s.replicaset.name", &[]),
+    ("k8s.statefulset.name", &[]),
+    ("k8s.daemonset.name", &[]),
+    ("k8s.job.name", &[]),
+    ("k8s.cronjob.name", &[]),
+];
+
+impl Pod {
+    fn detect(&self, variable: impl Fn(&str) -> Option<String>) -> Vec<KeyValue> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        if variable("KUBERNETES_SERVICE_HOST").is_none() {
+            return Vec::new();
+        }
+        let found = |(key, names): &(&'static str, &[&str])| {
+            let own_name = key.to_uppercase().replace('.', "_");
+            let told = std::iter::once(own_name.as_str()).chain(names.iter().copied()).find_map(variable);
+            Some(KeyValue::new(*key, told.or_else(|| self.found(key))?))
+        };
+        TOLD.iter().filter_map(found).collect()
     }
-    let namespace = line("/var/run/secrets/kubernetes.io/serviceaccount/namespace");
-    let pod_name = line("/proc/sys/kernel/hostname");
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let pod_uid = mounts.lines().find_map(pod_uid_in).map(str::to_owned);
-    let found = [("k8s.namespace.name", namespace), ("k8s.pod.name", pod_name), ("k8s.pod.uid", pod_uid)];
-    found.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?))).collect()
+
+    /// What it tells without the downward API.
+    fn found(&self, key: &str) -> Option<String> {
+        match key {
+            "k8s.namespace.name" => self.namespace.clone(),
+            "k8s.pod.name" => self.hostname.clone().filter(|name| !self.has_network_of_host() && is_pod_name(name)),
+            "k8s.pod.uid" => self.mounts.lines().find_map(pod_uid_in).map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// As the kubelet writes it: the host's name is the node's then.
+    fn has_network_of_host(&self) -> bool {
+        self.hosts.starts_with("# Kubernetes-managed hosts file (host network)")
+    }
+}
+
+/// Whether a host's name looks as that of a pod that a workload made, `checkout-7d9c5b6f4d-x2x9z` or `checkout-0`, so that it is no name that the pod was given
+/// for its host.
+fn is_pod_name(name: &str) -> bool {
+    let Some((_, last)) = name.rsplit_once('-') else { return false };
+    let is_random = last.len() == 5 && last.bytes().all(|byte| b"bcdfghjklmnpqrstvwxz2456789".contains(&byte));
+    is_random || !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The id of the pod whose `/etc/hosts` a line mounts: `/var/lib/kubelet/pods/{id}/etc-hosts`.
@@ -160,7 +221,43 @@ mod tests {
         let mount = format!("812 800 8:1 /var/lib/kubelet/pods/{id}/etc-hosts /etc/hosts rw - ext4 /dev/sda1 rw");
         assert_eq!(pod_uid_in(&mount), Some(id));
         assert_eq!(pod_uid_in("812 800 8:1 / /etc/hosts rw - ext4 /dev/sda1 rw"), None);
-        assert!(kubernetes().is_empty() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some());
+        let pod = |hostname: &str, hosts: &str| Pod {
+            namespace: Some("shop".to_owned()),
+            hostname: Some(hostname.to_owned()),
+            hosts: hosts.to_owned(),
+            mounts: mount.clone(),
+        };
+        let detected = |pod: &Pod, told: &[(&str, &str)]| -> Vec<String> {
+            let variables = [("KUBERNETES_SERVICE_HOST", "10.96.0.1")].iter().chain(told);
+            let variables: std::collections::HashMap<_, _> = variables.copied().collect();
+            let found = pod.detect(|name| variables.get(name).map(|value| (*value).to_owned()));
+            found.iter().map(|found| format!("{}={}", found.key, found.value)).collect()
+        };
+        let (namespace, uid) = ("k8s.namespace.name=shop".to_owned(), format!("k8s.pod.uid={id}"));
+        let with_name = |name: &str| vec![namespace.clone(), format!("k8s.pod.name={name}"), uid.clone()];
+        let without_name = vec![namespace.clone(), uid.clone()];
+        let hosts = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n";
+        for name in ["checkout-7d9c5b6f4d-x2x9z", "checkout-0"] {
+            assert_eq!(detected(&pod(name, hosts), &[]), with_name(name));
+            assert_eq!(detected(&pod(name, hosts), &[("POD_NAME", "told")]), with_name("told"));
+        }
+        let of_node = pod("pool-1-x2x9z", "# Kubernetes-managed hosts file (host network).\n127.0.0.1\tlocalhost\n");
+        assert_eq!(detected(&of_node, &[]), without_name);
+        for hostname in ["frontend", "db.shop.svc.cluster.local", "shop-database"] {
+            assert_eq!(detected(&pod(hostname, hosts), &[("POD_NAME", "")]), without_name, "{hostname}");
+        }
+        let told = [
+            ("K8S_POD_NAME", "checkout-1"),
+            ("POD_NAME", "other"),
+            ("POD_NAMESPACE", "told"),
+            ("OTEL_RESOURCE_ATTRIBUTES_NODE_NAME", "node-3"),
+            ("CONTAINER_NAME", "web"),
+            ("K8S_DEPLOYMENT_NAME", "checkout"),
+        ];
+        let expected = ["namespace.name=told", "pod.name=checkout-1", &format!("pod.uid={id}"), "node.name=node-3"];
+        let expected = expected.into_iter().chain(["container.name=web", "deployment.name=checkout"]);
+        assert_eq!(detected(&of_node, &told), expected.map(|pair| format!("k8s.{pair}")).collect::<Vec<_>>());
+        assert!(of_node.detect(|_| None).is_empty(), "this is no pod");
     }
 
     #[test]

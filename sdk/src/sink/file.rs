@@ -31,7 +31,8 @@
 //! - **`logrotate`** and whoever else renames or removes the file: with the next records a new one is made under the old name. `copytruncate` works, too.
 //!   One that signals SIGHUP needs [`File::heed_sighup`], since a process without a handler for it ends.
 //! - **Two processes on one path**: both append whole lines, as far as the file system appends in one piece (local ones do), so that none is torn.
-//!   The one that came first rotates; the other says on stderr that it leaves that to it, and takes over when it has gone.
+//!   Whichever finds the file long or old enough rotates it, under a lock, and the others go on with the new one. The file may grow over its bound by what
+//!   each writes at a time.
 //! - **A full disk** loses the records that do not fit, and they are counted; a line that was cut off is ended before the next begins.
 
 mod hangup;
@@ -41,7 +42,7 @@ mod schedule;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Record;
 use super::format::Formatter;
@@ -170,7 +171,8 @@ impl File {
         self
     }
 
-    /// Removes rotated files that were last written longer ago.
+    /// Removes rotated files that were last written longer ago. It is looked for them when a file is opened or rotated, and with the first record after an hour: a
+    /// service that says nothing is not woken for it.
     ///
     /// ```
     /// use watchbell::sink::file::File;
@@ -247,8 +249,8 @@ pub(super) struct Rolling {
     lines: String,
     /// The line of the record that is about to be taken.
     line: String,
-    /// A rotation that comes before it, with the time that it is for.
-    rotation: Option<u64>,
+    /// Whether a rotation comes before it.
+    is_rotation_due: bool,
 }
 
 impl Rolling {
@@ -261,7 +263,7 @@ impl Rolling {
         let current = Current::open(&file).map_err(|error| format!("cannot open `{path}`: {error}"))?;
         let keeper = Keeper::new(&file);
         let (lines, line) = (String::new(), String::new());
-        let mut this = Self { file, formatter, schedule, current: None, keeper, lines, line, rotation: None };
+        let mut this = Self { file, formatter, schedule, current: None, keeper, lines, line, is_rotation_due: false };
         this.take_up(current);
         this.rotate_what_is_old();
         Ok(this)
@@ -272,32 +274,43 @@ impl Rolling {
         if let Some(schedule) = &mut self.schedule {
             schedule.begin(current.changed_unix_nano());
         }
-        self.keeper.tidy(&current);
+        self.keeper.tidy(Instant::now());
         self.current = Some(current);
     }
 
     /// A file that an earlier process left.
     fn rotate_what_is_old(&mut self) {
-        let now = now();
-        if self.schedule.as_ref().is_some_and(|schedule| schedule.is_due(now)) {
-            self.rotate(now);
+        if self.schedule.as_ref().is_some_and(|schedule| schedule.is_due(now())) {
+            self.rotate();
         }
     }
 
-    /// Gives what was written a name of its own and begins anew, if there is anything and no other process does that.
-    fn rotate(&mut self, now: u64) {
+    /// Whether the line is for a new file, by its size or by the time of its record.
+    fn is_due(&self, time: u64) -> bool {
+        let is_due = |time| self.schedule.as_ref().is_some_and(|schedule| schedule.is_due(time));
+        let is_due = is_due(time) && is_due(now()); // a record's own time may be far in the future
+        let before = self.current.as_ref().map_or(0, Current::bytes) + self.lines.len() as u64;
+        let is_over = |max: u64| before > 0 && before + self.line.len() as u64 > max;
+        is_due || self.file.bytes_max.is_some_and(is_over)
+    }
+
+    /// Gives what was written a name of its own and begins anew, if there is anything and no other process has done that.
+    fn rotate(&mut self) {
+        let is_open = self.open_current().is_ok(); // an error is told with the next records
+        let now = now();
+        if !is_open || !self.is_due(now) {
+            return;
+        }
         if let Some(schedule) = &mut self.schedule {
             schedule.begin(now);
         }
-        let is_open = self.open_current().is_ok(); // an error is told with the next records
-        let Some(current) = self.current.as_mut().filter(|_| is_open) else { return };
-        if !current.is_owner() || current.bytes() == 0 {
-            return;
-        }
-        if let Err(error) = current.rotate(&self.file, now) {
-            crate::tell::error(format_args!("cannot rotate `{}`, it grows on: {error}", self.file.path.display()));
-        } else {
-            self.keeper.tidy(current);
+        let Some(current) = self.current.as_mut().filter(|current| current.bytes() > 0) else { return };
+        match current.rotate(&self.file, now) {
+            Ok(true) => self.keeper.tidy(Instant::now()),
+            Ok(false) => {} // the new one is taken up with the next records
+            Err(error) => {
+                crate::tell::error(format_args!("cannot rotate `{}`, it grows on: {error}", self.file.path.display()));
+            }
         }
     }
 
@@ -310,7 +323,7 @@ impl Rolling {
                 self.take_up(current);
             }
         }
-        self.current.as_mut().map_or(Ok(()), |current| current.look(&self.file))
+        self.current.as_mut().map_or(Ok(()), Current::look)
     }
 }
 
@@ -322,18 +335,13 @@ impl Output for Rolling {
     fn prepare(&mut self, record: &Record<'_>) -> bool {
         self.line.clear();
         self.formatter.put_line(&mut self.line, record);
-        let is_due = |now| self.schedule.as_ref().is_some_and(|schedule| schedule.is_due(now));
-        let time = record.time_unix_nano();
-        let is_due = is_due(time) && is_due(now()); // a record's own time may be far in the future
-        let before = self.current.as_ref().map_or(0, Current::bytes) + self.lines.len() as u64;
-        let is_over = |max: u64| before > 0 && before + self.line.len() as u64 > max;
-        self.rotation = (is_due || self.file.bytes_max.is_some_and(is_over)).then(now);
-        self.rotation.is_some()
+        self.is_rotation_due = self.is_due(record.time_unix_nano());
+        self.is_rotation_due
     }
 
     fn write(&mut self, _: &Record<'_>) -> io::Result<()> {
-        if let Some(now) = self.rotation.take() {
-            self.rotate(now);
+        if std::mem::take(&mut self.is_rotation_due) {
+            self.rotate();
         }
         self.lines.push_str(&self.line);
         self.line.shrink_to(LINES_BYTES);
@@ -357,6 +365,7 @@ impl Output for Rolling {
         lines.clear();
         lines.shrink_to(LINES_BYTES);
         self.lines = lines;
+        self.keeper.tidy_now_and_then(Instant::now());
         written
     }
 }

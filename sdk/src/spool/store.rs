@@ -1,6 +1,6 @@
 //! The files of a service's spool: which there are, in which order, and how much they may hold together.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,8 @@ pub(crate) struct Store {
     last_begun_millis: u64,
     /// Files of earlier processes that have not been opened, oldest first.
     unopened: VecDeque<PathBuf>,
+    /// Those in which all that waits is of signals that this process does not export: for a process that does, or to give way as the oldest.
+    foreign: BTreeSet<PathBuf>,
     /// Until when nothing is written, because the disk failed.
     pause: Option<Instant>,
     is_failing: bool,
@@ -117,6 +119,7 @@ impl Store {
             segments_begun: 0,
             last_begun_millis: 0,
             unopened: VecDeque::new(),
+            foreign: BTreeSet::new(),
             pause: None,
             is_failing: false,
         };
@@ -133,6 +136,7 @@ impl Store {
             Ok(files) => {
                 let is_open = |path: &PathBuf| self.segments.values().any(|segment| segment.path() == path);
                 self.unopened = files.into_iter().map(|(path, _)| path).filter(|path| !is_open(path)).collect();
+                self.foreign.clear();
             }
             Err(error) => self.tell_failure("read", &error),
         }
@@ -150,8 +154,8 @@ impl Store {
                 Ok(Some((segment, heads))) if is_wanted(&heads) => {
                     return Some(self.take_over(segment, heads, is_ours));
                 }
-                Ok(Some(_)) => {} // for a process that exports these
-                Ok(None) => {}    // whose it is lives, or another was quicker
+                Ok(Some(_)) => drop(self.foreign.insert(path)),
+                Ok(None) => {} // whose it is lives, or another was quicker
                 Err(error) => self.tell_failure("read", &error),
             }
         }
@@ -211,13 +215,38 @@ impl Store {
     }
 
     /// Which file is the oldest.
-    pub(crate) fn oldest(&self) -> Oldest {
+    pub(crate) fn oldest(&mut self) -> Oldest {
+        if let Some(place) = self.open_foreign() {
+            return Oldest::Beside(place);
+        }
         let first = self.segments.keys().next().map(|id| Place { segment: *id, offset: 0 });
         match first {
             Some(place) if place.is_taken_over() || self.unopened.is_empty() => Oldest::Beside(place),
             _ if !self.unopened.is_empty() => Oldest::Unopened,
             _ => Oldest::Nothing,
         }
+    }
+
+    /// Opens the oldest file of other signals, if no other of an earlier process is older.
+    fn open_foreign(&mut self) -> Option<Place> {
+        let is_older = |other: &Path, path: &Path| other.file_name() < path.file_name();
+        while let Some(path) = self.foreign.pop_first() {
+            let mut taken_over = self.segments.iter().filter(|(id, _)| !id.is_own);
+            if taken_over.next().is_some_and(|(_, segment)| is_older(segment.path(), &path)) {
+                self.foreign.insert(path);
+                return None;
+            }
+            match Segment::adopt(&path) {
+                Ok(Some((segment, heads))) => drop(self.take_over(segment, heads, |_| false)),
+                Ok(None) => continue, // another was quicker
+                Err(error) => self.tell_failure("read", &error),
+            }
+            let opened = self.segments.iter().rfind(|(id, segment)| !id.is_own && segment.path() == path);
+            if let Some((id, _)) = opened {
+                return Some(Place { segment: *id, offset: 0 });
+            }
+        }
+        None
     }
 
     /// Removes the file with the entry at this place, whatever is in it: what of that is of signals that we do not export; `None` where it cannot be removed.
@@ -312,7 +341,8 @@ impl Store {
         let others = self.others.iter().filter(|other| other.place.segment == segment_id).count();
         let waiting = self.segments.get(&segment_id).map_or(0, Segment::waiting);
         if others > 0 && waiting == others {
-            self.segments.remove(&segment_id); // so that a process that exports these can take it over
+            let left = self.segments.remove(&segment_id); // so that a process that exports these can take it over
+            self.foreign.extend(left.map(|segment| segment.path().to_owned()));
             self.others.retain(|other| other.place.segment != segment_id);
         }
         if self.segments.get(&segment_id).is_none_or(|segment| segment.waiting() > 0) {
@@ -466,6 +496,31 @@ mod tests {
         assert_eq!(store.drop_file(found[0].place, now), Some(vec![]));
         assert!(store.append(&entry(9, 900), now).is_ok());
         assert!(matches!(store.oldest(), Oldest::Beside(place) if !place.is_taken_over()));
+    }
+
+    #[test]
+    fn files_of_signals_that_nobody_exports_any_more_give_way_before_our_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::in_dir(folder.path()).bytes_max(8 * 1024);
+        let now = Instant::now();
+        let mut earlier = Store::open(&spool, "checkout");
+        let span = |number| Entry { signal: Signal::Traces, ..entry(number, 900) };
+        assert_eq!((0..).map_while(|i| earlier.append(&span(i), now).ok()).count(), 8);
+        drop(earlier);
+        let mut store = Store::open(&spool, "checkout");
+        assert_eq!(store.adopt_next(|signal| signal == Signal::Logs), None);
+        let mut dropped = Vec::new();
+        for i in 0..8 {
+            while let Err(no_room) = store.append(&entry(i, 900), now) {
+                let Oldest::Beside(place) = store.oldest() else { panic!("{no_room:?}") };
+                dropped.extend(store.drop_file(place, now).unwrap());
+            }
+        }
+        assert_eq!((dropped.len(), dropped.iter().all(|found| found.signal == Signal::Traces)), (8, true));
+        assert!(
+            matches!(store.oldest(), Oldest::Beside(place) if !place.is_taken_over()),
+            "all eight of our own are there"
+        );
     }
 
     #[test]

@@ -26,6 +26,23 @@ fn fields_levels_and_traces() {
 }
 
 #[test]
+fn a_record_may_name_its_parent() {
+    let logs = capture();
+    let (outer, other) = (tracing::info_span!("outer"), tracing::info_span!("other"));
+    other.in_scope(|| tracing::info!("in the other"));
+    outer.in_scope(|| {
+        tracing::info!("here");
+        tracing::info!(parent: &other, "of the other");
+        tracing::info!(parent: None, "of none");
+    });
+    let of_other = logs.expect("of the other");
+    of_other.expect_in_trace_of(&logs.expect("in the other"));
+    assert_eq!(of_other.span_id, logs.expect("in the other").span_id);
+    assert!(logs.expect("here").is_in_trace() && logs.expect("here").trace_id != of_other.trace_id);
+    assert!(!logs.expect("of none").is_in_trace());
+}
+
+#[test]
 fn a_field_of_log_hides_that_of_the_context() {
     let logs = capture();
     watchbell::context!(order_id = 17, user_id = 3).in_scope(|| log::info!(order_id = 18; "order placed"));

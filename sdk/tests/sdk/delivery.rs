@@ -358,6 +358,40 @@ fn an_export_that_takes_too_long_is_dropped_and_counted() {
     assert_eq!((ledger.logs.dropped_at_export_timeout, ledger.logs.dropped()), (1, 1), "{ledger}");
 }
 
+/// With a spool and without: as many as are under way at a time.
+#[test]
+fn requests_that_are_answered_503_again_and_again_hold_up_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    for spool in [None, Some(watchbell::spool::Spool::in_dir(folder.path()))] {
+        let receiver = Receiver::http();
+        receiver.never_take("poison");
+        let variables = [
+            ("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "1"),
+            ("OTEL_TRACES_EXPORTER", "none"),
+            ("OTEL_METRICS_EXPORTER", "none"),
+        ];
+        let mut builder = builder_with(&receiver, &variables);
+        let has_spool = spool.is_some();
+        builder = spool.into_iter().fold(builder, watchbell::Builder::spool);
+        let (dispatch, guard) = pipeline_of(builder);
+        let log = |text: &str| tracing::dispatcher::with_default(&dispatch, || tracing::info!("{text}"));
+        (0..4).for_each(|_| log("poison"));
+        assert!(guard.flush(Duration::from_millis(50)).is_err());
+        log("fine");
+        let started = Instant::now();
+        while receiver.logs().is_empty() {
+            assert!(started.elapsed() < Duration::from_secs(120), "{}", guard.ledger().logs);
+            assert!(guard.flush(Duration::from_millis(50)).is_err()); // each has those tried again that wait for it
+        }
+        let account = guard.shutdown(Duration::from_millis(100)).logs;
+        assert_eq!(
+            (account.delivered, account.spooled, account.in_flight),
+            (1, if has_spool { 4 } else { 0 }, 0),
+            "{account}"
+        );
+    }
+}
+
 #[test]
 fn a_timeout_of_zero_delivers() {
     for receiver in [Receiver::http(), Receiver::grpc()] {

@@ -108,6 +108,7 @@ struct All {
     requests: usize,
     headers: Vec<HeaderMap>,
     script: VecDeque<Scripted>,
+    never_taken: Option<&'static str>,
 }
 
 impl Receiver {
@@ -151,6 +152,11 @@ impl Receiver {
 
     pub(crate) fn script(&self, answers: impl IntoIterator<Item = Scripted>) {
         self.state.received.lock().unwrap().script.extend(answers);
+    }
+
+    /// Answers 503 to each request in which this text is.
+    pub(crate) fn never_take(&self, text: &'static str) {
+        self.state.received.lock().unwrap().never_taken = Some(text);
     }
 
     pub(crate) fn logs(&self) -> Vec<Received> {
@@ -222,6 +228,11 @@ impl Shared {
         all.script.pop_front()
     }
 
+    fn is_never_taken(&self, body: &[u8]) -> bool {
+        let never_taken = self.received.lock().unwrap().never_taken;
+        never_taken.is_some_and(|text| body.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+
     fn add_logs(&self, request: ExportLogsServiceRequest) {
         let mut all = self.received.lock().unwrap();
         for resource_logs in request.resource_logs {
@@ -277,6 +288,9 @@ async fn http_logs(State(state): State<Arc<Shared>>, headers: HeaderMap, body: B
     let scripted = state.next(&headers);
     if let Some(refusal) = scripted.as_ref().and_then(http_refusal) {
         return refusal;
+    }
+    if state.is_never_taken(&body) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let (is_json, request) = read(Signal::Logs, &headers, body);
     state.add_logs(ExportLogsServiceRequest::decode(request).expect("a log request"));

@@ -189,6 +189,28 @@ fn rotated_files_are_compressed_and_the_oldest_removed() {
     }
 }
 
+/// As two processes do: each has the file open for itself.
+#[test]
+fn whoever_finds_the_file_over_its_bound_rotates_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let open =
+        || only(Sink::file(File::new(&path).rotate_at_bytes(10_000)).format(Format::Pattern("{message}".to_owned())));
+    let ((idle, idle_guard), (busy, busy_guard)) = (open(), open());
+    let log = |dispatch, guard: &Guard, text: &str| {
+        with_default(dispatch, || tracing::info!("{text}"));
+        guard.flush(DEADLINE).unwrap();
+    };
+    log(&idle, &idle_guard, "the idle one's first");
+    (0..100).for_each(|_| log(&busy, &busy_guard, &"x".repeat(999)));
+    log(&idle, &idle_guard, "the idle one's last");
+    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let texts: Vec<_> = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert!(texts.iter().all(|text| text.len() <= 10_000), "{files:?}");
+    assert_eq!(texts.iter().map(|text| text.lines().count()).sum::<usize>(), 102);
+    assert!(fs::read_to_string(&path).unwrap().contains("the idle one's last"));
+}
+
 #[test]
 fn a_file_of_yesterday_is_rotated_at_the_start() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,12 +1,15 @@
 //! What of the file says which log records are made: the loggers' configurations, and under `distribution` what is Watchbell's own.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tracing_core::LevelFilter;
 
 use super::{Env, File, Map, Node, boolean, get, text, values};
-use crate::config::LevelsUrl;
+use crate::config::{LevelsUrl, OwnSettings};
+use crate::lane::WhenFull;
 use crate::levels::Directives;
+use crate::redact::{self, Redaction};
 use crate::restraint::Rules;
 use crate::severity;
 use crate::sink::Sink;
@@ -21,14 +24,33 @@ pub(super) struct Own {
     pub(super) restraint: Rules,
     pub(super) spool: Option<Spool>,
     pub(super) sinks: Vec<Sink>,
+    pub(super) settings: OwnSettings,
 }
 
+/// What there may be of it.
+const NAMES: [&str; 14] = [
+    "levels",
+    "levels_file",
+    "levels_url",
+    "levels_interval",
+    "restrain",
+    "sinks",
+    "spool",
+    "redact",
+    "baggage_attributes",
+    "buffer_bytes_max",
+    "when_full",
+    "block_timeout",
+    "shutdown_timeout",
+    "panics",
+];
+
 impl File {
-    /// Reads it; `RUST_LOG`, `WATCHBELL_RESTRAIN`, `WATCHBELL_SINKS`, `WATCHBELL_LEVELS_*` and `WATCHBELL_SPOOL_*` count where the file says nothing, `RUST_LOG` also where it does.
+    /// Reads it; `WATCHBELL_*` and `RUST_LOG` count where the file says nothing, `RUST_LOG` also where it does.
     pub(super) fn own(&mut self, distribution: Option<&Node>, logger_provider: Map<'_>, env: &mut Env) -> Own {
         let distribution = self.map(distribution);
         let own = self.map(get(distribution, "watchbell")); // other entries are for other SDKs
-        self.only(own, &["levels", "levels_file", "levels_url", "levels_interval", "restrain", "sinks", "spool"]);
+        self.only(own, &NAMES);
         let levels = self.scalar(own, "levels", str::parse);
         let interval = self.scalar(own, "levels_interval", values::millis).unwrap_or(LevelsUrl::INTERVAL);
         let levels_url = self.scalar(own, "levels_url", |url| LevelsUrl::new(url, interval));
@@ -50,7 +72,38 @@ impl File {
                 Some(node) => self.sinks(node),
                 None => env.sinks(),
             },
+            settings: self.own_settings(own, env),
         }
+    }
+
+    fn own_settings(&mut self, own: Map<'_>, env: &mut Env) -> OwnSettings {
+        let told = env.own();
+        let block_timeout = self.scalar(own, "block_timeout", values::millis);
+        let when_full = self.scalar(own, "when_full", str::parse).map(|when_full| match (when_full, block_timeout) {
+            (WhenFull::Block(_), Some(timeout)) => WhenFull::Block(timeout),
+            _ => when_full,
+        });
+        let bytes = |bytes: &str| usize::try_from(values::bytes(bytes)?).map_err(|error| error.to_string());
+        OwnSettings {
+            redaction: self.redaction(own, env).or(told.redaction),
+            baggage_attributes: match get(own, "baggage_attributes") {
+                Some(node) => self.list(Some(node)).iter().filter_map(text).map(str::to_owned).collect(),
+                None => told.baggage_attributes,
+            },
+            buffer_bytes_max: self.scalar(own, "buffer_bytes_max", bytes).or(told.buffer_bytes_max),
+            when_full: when_full.or(told.when_full),
+            shutdown_timeout: self.scalar(own, "shutdown_timeout", values::millis).or(told.shutdown_timeout),
+            panics: self.scalar(own, "panics", boolean).or(told.panics),
+        }
+    }
+
+    /// As `WATCHBELL_REDACT`; what values are hashed under is told by the environment alone.
+    fn redaction(&mut self, own: Map<'_>, env: &mut Env) -> Option<Arc<Redaction>> {
+        let list = self.scalar(own, "redact", |list| Ok(list.to_owned()))?;
+        let (redaction, wrong) = redact::listed(&list, env.hash_key().as_deref().map(str::as_bytes));
+        let place = get(own, "redact")?.place;
+        wrong.iter().for_each(|wrong| self.tell(place, wrong));
+        Some(Arc::new(redaction))
     }
 
     fn spool(&mut self, node: &Node) -> Option<Spool> {

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::File;
 use super::retention::Names;
 use crate::encode::unix_nano;
-use crate::tell;
 
 /// How often a file is opened that another process renames at the same time (10).
 const ATTEMPTS_MAX: usize = 10;
@@ -21,8 +21,6 @@ pub(super) struct Current {
     path: PathBuf,
     bytes: u64,
     changed_unix_nano: u64,
-    /// Whether this process holds the lock, and so rotates.
-    is_owner: bool,
     /// Whether the last line was cut off.
     is_torn: bool,
 }
@@ -34,12 +32,6 @@ impl Current {
             let path = if file.is_symlink { linked(file)? } else { file.path.clone() };
             let current = Self::open_at(path, file)?;
             if current.is_still_there(file) {
-                if !current.is_owner {
-                    let path = file.path.display();
-                    tell::warn(format_args!(
-                        "`{path}` is written by another process, too: its rotation is left to that"
-                    ));
-                }
                 return Ok(current);
             }
         }
@@ -57,14 +49,9 @@ impl Current {
         }
         let open = options.open(&path)?;
         let metadata = open.metadata()?;
-        let is_owner = flock(&open, FlockOperation::NonBlockingLockExclusive).is_ok();
         let changed_unix_nano = unix_nano(metadata.modified().unwrap_or_else(|_| SystemTime::now()));
         let is_torn = false;
-        Ok(Self { file: open, path, bytes: metadata.len(), changed_unix_nano, is_owner, is_torn })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+        Ok(Self { file: open, path, bytes: metadata.len(), changed_unix_nano, is_torn })
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -73,10 +60,6 @@ impl Current {
 
     pub(super) fn changed_unix_nano(&self) -> u64 {
         self.changed_unix_nano
-    }
-
-    pub(super) fn is_owner(&self) -> bool {
-        self.is_owner
     }
 
     /// Whether the file's name is still that of this file.
@@ -88,16 +71,9 @@ impl Current {
         }
     }
 
-    /// Looks how long it is by now, and whether its owner has gone.
-    pub(super) fn look(&mut self, file: &File) -> io::Result<()> {
+    /// Looks how long it is by now: another process may write it, too.
+    pub(super) fn look(&mut self) -> io::Result<()> {
         self.bytes = self.file.metadata()?.len();
-        if !self.is_owner && flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            self.is_owner = true;
-            tell::info(format_args!(
-                "`{}` is written by this process alone, which rotates it from now on",
-                file.path.display()
-            ));
-        }
         Ok(())
     }
 
@@ -124,8 +100,20 @@ impl Current {
         Ok(())
     }
 
-    /// Takes the place of the file with a new one; what was written keeps, or gets, a name with a time.
-    pub(super) fn rotate(&mut self, file: &File, now: u64) -> io::Result<()> {
+    /// Takes the place of the file with a new one, and what was written keeps, or gets, a name with a time; false if another process is doing so, or has done it.
+    pub(super) fn rotate(&mut self, file: &File, now: u64) -> io::Result<bool> {
+        let is_locked = flock(&self.file, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK);
+        if !is_locked || !self.is_still_there(file) {
+            return Ok(false);
+        }
+        let begun = self.begin_next(file, now);
+        if begun.is_err() {
+            let _ = flock(&self.file, FlockOperation::Unlock); // another may have more luck; else the lock ends with the file
+        }
+        begun.map(|()| true)
+    }
+
+    fn begin_next(&mut self, file: &File, now: u64) -> io::Result<()> {
         let names = Names::new(&file.path);
         let next = if file.is_symlink {
             let path = names.free(now)?;

@@ -3,17 +3,26 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::open::Current;
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+use rustix::fs::{FlockOperation, flock};
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+use rustix::io::Errno;
+
 use super::{Compression, File, Keep};
 use crate::sink::format::Utc;
 use crate::tell;
 
 /// How long a rotated file is left alone before it is compressed (1 s): another process may be about to append to it.
 const COMPRESSION_DELAY: Duration = Duration::from_secs(1);
+
+/// How long after it was looked for rotated files that need not be kept it is looked again, with the next record (1 h).
+const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// The names of a file's rotated ones: `checkout.20261124T033000Z.log`.
 pub(super) struct Names {
@@ -79,36 +88,42 @@ impl Names {
 
 /// Tidies in a thread of its own, if there is anything to do.
 pub(super) struct Keeper {
-    /// Paths of files that are written.
-    requests: Option<Sender<PathBuf>>,
+    requests: Option<Sender<()>>,
+    asked: Instant,
 }
 
 impl Keeper {
     pub(super) fn new(file: &File) -> Self {
         let Keep { files, age, bytes } = file.keep;
         let has_work = file.compression != Compression::None || files.is_some() || age.is_some() || bytes.is_some();
-        Self { requests: has_work.then(|| start(file.clone())).flatten() }
+        Self { requests: has_work.then(|| start(file.clone())).flatten(), asked: Instant::now() }
     }
 
-    /// Asks for it, where this process is the one to do so.
-    pub(super) fn tidy(&self, current: &Current) {
-        if let Some(requests) = self.requests.as_ref().filter(|_| current.is_owner()) {
-            let _ = requests.send(current.path().to_owned()); // the thread ends only after the keeper
+    /// Asks for it.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        self.asked = now;
+        if let Some(requests) = &self.requests {
+            let _ = requests.send(()); // the thread ends only after the keeper
+        }
+    }
+
+    /// Asks for it where that is long ago: files grow old, too, where none is rotated.
+    pub(super) fn tidy_now_and_then(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.asked) >= INTERVAL {
+            self.tidy(now);
         }
     }
 }
 
-fn start(file: File) -> Option<Sender<PathBuf>> {
-    let (requests, received) = channel::<PathBuf>();
+fn start(file: File) -> Option<Sender<()>> {
+    let (requests, received) = channel();
     let run = move || {
-        while let Ok(mut current) = received.recv() {
+        while let Ok(()) = received.recv() {
             if file.compression != Compression::None {
                 std::thread::sleep(COMPRESSION_DELAY);
             }
-            while let Ok(later) = received.try_recv() {
-                current = later;
-            }
-            if let Err(error) = tidy(&file, &current) {
+            while let Ok(()) = received.try_recv() {}
+            if let Err(error) = tidy(&file) {
                 tell::warn(format_args!("cannot tidy up behind `{}`: {error}", file.path.display()));
             }
         }
@@ -118,18 +133,23 @@ fn start(file: File) -> Option<Sender<PathBuf>> {
     Some(requests)
 }
 
-fn tidy(file: &File, current: &Path) -> io::Result<()> {
+/// Another process may be doing the same.
+fn tidy(file: &File) -> io::Result<()> {
     let names = Names::new(&file.path);
-    let is_current = |path: &Path| fs::canonicalize(path).ok() == fs::canonicalize(current).ok();
+    let is_current = |path: &Path| fs::canonicalize(path).ok() == fs::canonicalize(&file.path).ok();
     for rotated in names.rotated()?.iter().filter(|rotated| !rotated.is_compressed && !is_current(&rotated.path)) {
-        compress(&rotated.path, file.compression)?;
+        compress(&rotated.path, file.compression).or_else(unless_gone)?;
     }
     let mut rotated = names.rotated()?;
     rotated.retain(|rotated| !is_current(&rotated.path));
     for path in superfluous(&rotated, &file.keep, SystemTime::now()) {
-        fs::remove_file(path)?;
+        fs::remove_file(path).or_else(unless_gone)?;
     }
     Ok(())
+}
+
+fn unless_gone(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// The files that are not to be kept.
@@ -182,6 +202,10 @@ fn in_place_of(
     };
     let (from, temporary) = (fs::File::open(path)?, with("tmp"));
     let metadata = from.metadata()?;
+    let is_locked = flock(&from, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK);
+    if !is_locked || fs::metadata(path)?.ino() != metadata.ino() {
+        return Ok(()); // another process compresses it, or has done so
+    }
     let to = encode(from, fs::File::create(&temporary)?)?;
     to.set_permissions(metadata.permissions())?;
     to.set_modified(metadata.modified()?)?;
@@ -235,5 +259,21 @@ mod tests {
         assert_eq!(left(Keep { age: Some(Duration::from_secs(36 * 3600)), ..Keep::default() }), 1);
         let first = superfluous(&rotated, &Keep { files: Some(2), ..Keep::default() }, now);
         assert!(first[0].ends_with("a.20261101T000000Z"));
+    }
+
+    #[test]
+    fn files_grow_old_without_a_rotation() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = folder.path().join("a.20261101T000000Z");
+        let mut keeper = Keeper::new(&File::new(folder.path().join("a")).keep_age(Duration::ZERO));
+        fs::write(&old, "1").unwrap();
+        let started = Instant::now();
+        keeper.tidy_now_and_then(started + INTERVAL / 2);
+        assert!(old.exists());
+        keeper.tidy_now_and_then(started + 2 * INTERVAL);
+        while old.exists() {
+            assert!(started.elapsed() < Duration::from_secs(120), "it stays");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
