@@ -63,7 +63,8 @@
 //!
 //! # Correlation
 //!
-//! A record is in the span that is current, or that its `parent:` names. A task stays in it by [`task::spawn`], a thread by [`task::carried`]; to
+//! A record is in the span that is current, or that its `parent:` names. `tokio::spawn` and `std::thread::spawn` leave the span behind: what they start has
+//! neither its trace nor its context, unless a task is started by [`task::spawn`], and a thread's function is [`task::carried`]; to
 //! another worker one sends the `tracing::Span` along. [`propagation`] takes the trace from a request's headers and writes it into them, and
 //! [`Builder::baggage_attributes`] makes attributes of chosen entries of the baggage.
 //!
@@ -137,7 +138,8 @@
 //! Losses are told to the collector as log records of the scope `watchbell`, too, at most once a minute and at the shutdown, each with `lost.records` (how
 //! many since), `lost.signal` (`logs`, `traces`, `metrics`) and `lost.reason` (`buffer_full`, `spool_full`, `spool_damaged`, `refused`,
 //! `export_timeout`). Watchbell's collector counts them by service in `watchbell_evaluator_sdk_lost_records_total`, and a rule alerts on them
-//! (`examples/rules/losses.yaml`). What is lost at the shutdown's deadline only stderr is told.
+//! (`examples/rules/losses.yaml`). What a [`sink`] has lost is told so, too, with `lost.sink.records` and `lost.sink.name`. What is lost at the shutdown's
+//! deadline, or made after the shutdown, only stderr and the [`Ledger`] tell: there is nobody left to send it.
 //!
 //! # Three doors
 //!

@@ -70,7 +70,7 @@ static CUT: AtomicU64 = AtomicU64::new(0);
 pub(crate) fn count_cut() {
     if CUT.fetch_add(1, Ordering::Relaxed) == 0 {
         crate::tell::warn(format_args!(
-            "a text was cut at 64 KiB, or at the length that an attribute may have; `watchbell.sdk.texts.cut` counts them"
+            "a text was cut at 64 KiB, at the length that an attribute may have, or for a socket that takes no more; `watchbell.sdk.texts.cut` counts them"
         ));
     }
 }

@@ -175,7 +175,8 @@ impl Sink {
     }
 
     /// To the machine's syslog, by RFC 5424 over a Unix datagram socket: `/dev/log` in nearly all systems. Facility `user`, attributes and the trace
-    /// as structured data `[otel@32473 ...]`; a record of more than the socket takes is counted as failed.
+    /// as structured data `[otel@32473 ...]`. Of a record of more than the socket takes the texts are cut, to 8 KiB or 256 bytes, and counted as that
+    /// (`watchbell.sdk.texts.cut`).
     ///
     /// ```no_run
     /// # use watchbell::sink::Sink;
@@ -210,7 +211,8 @@ impl Sink {
         Self::new("syslog", Target::SyslogTcp(address.to_owned()))
     }
 
-    /// To systemd's journal, by its native protocol: each attribute is a field (`order.id` is `ORDER_ID`), so that `journalctl ORDER_ID=17` finds it.
+    /// To systemd's journal, by its native protocol: each attribute is a field (`order.id` is `ORDER_ID`), so that `journalctl ORDER_ID=17` finds it. Of an
+    /// entry of more than the socket takes (some 200 KiB) the texts are cut, as by [`syslog`](Self::syslog).
     ///
     /// ```no_run
     /// # use watchbell::sink::Sink;

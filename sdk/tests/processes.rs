@@ -346,6 +346,49 @@ fn log_to_a_file() {
     assert!(status.expect("a shell's tool").success());
 }
 
+/// By the process's limit of a file's size, which cuts a line as a full disk does, and is raised again.
+#[test]
+#[cfg(all(target_os = "linux", feature = "files"))]
+fn a_file_goes_on_with_whole_lines_where_there_is_room_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = child("full file");
+    command.env("OTEL_LOGS_EXPORTER", "none").env("OTEL_TRACES_EXPORTER", "none").env("OTEL_METRICS_EXPORTER", "none");
+    let output = command.env("LOG_FILE", folder.path().join("log")).output().expect("this program");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(folder.path().join("log")).expect("text");
+    let lines: Vec<_> = text.lines().collect();
+    let whole = lines.iter().filter(|line| line.ends_with(&"x".repeat(797))).count();
+    assert_eq!((lines.len(), whole, lines.last().copied()), (14, 12, Some("room again")), "{text}");
+}
+
+/// A line of 800 bytes at a time, of which there is room for 12 and some bytes.
+#[cfg(all(target_os = "linux", feature = "files"))]
+fn fill_a_file(guard: watchbell::Guard) {
+    let log = |text: &str| {
+        tracing::info!("{text}");
+        guard.flush(Duration::from_secs(60)).expect("a sink that answers");
+    };
+    limit_files(10_000);
+    (0..15).for_each(|i| log(&format!("{i:02} {}", "x".repeat(797))));
+    limit_files(libc::RLIM_INFINITY);
+    log("room again");
+    let sinks = guard.sinks();
+    assert_eq!((sinks[0].written, sinks[0].failed), (13, 3), "{sinks:?}");
+    drop(guard);
+}
+
+#[expect(unsafe_code)] // the standard library knows no limits
+#[cfg(all(target_os = "linux", feature = "files"))]
+fn limit_files(bytes: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: sets what becomes of a signal, and a limit of this process.
+    let set = unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit)
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn signals_change_the_levels() {
@@ -545,6 +588,8 @@ fn the_process_that_ends() {
             log_to_a_file();
             std::process::exit(7);
         }
+        #[cfg(all(target_os = "linux", feature = "files"))]
+        "full file" => fill_a_file(guard),
         #[cfg(target_os = "linux")]
         "signals" => {
             change_by_signals(&guard.levels());

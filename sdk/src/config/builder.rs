@@ -375,7 +375,8 @@ impl Builder {
     }
 
     /// Most bytes that wait for the collector, of all signals together (16 MiB), as `WATCHBELL_BUFFER_BYTES_MAX`. At the limit the newest records are dropped and counted, or what
-    /// [`when_full`](Self::when_full) says.
+    /// [`when_full`](Self::when_full) says. Copies of requests that are under way, four of each signal at most and each a sixteenth of this, are not counted: framed for
+    /// gRPC they are as large again, by gzip smaller, as JSON some three times as large.
     ///
     /// ```
     /// let builder = watchbell::builder().buffer_bytes_max(64 << 20);

@@ -29,6 +29,8 @@ pub(super) struct Report {
     in_band: Told,
     /// How many log records had been delivered when the collector was told last.
     delivered: u64,
+    /// How many records it was told that each sink has lost. Stderr is told by the sinks.
+    lost_by_sinks: Vec<u64>,
     answer_told: PerSignal<Option<Instant>>,
     is_unmapped_told: bool,
 }
@@ -89,6 +91,23 @@ impl Report {
             let (mut record, now) = (Vec::new(), encode::unix_nano(SystemTime::now()));
             encode::put_loss(&mut record, now, &loss.text(), loss.records, loss.signal.name(), loss.reason);
             lane.push_detached(ScopeId::of_target("watchbell"), &record, Urgency::Scheduled);
+        }
+        self.tell_losses_of_sinks_in_band(pipeline, now);
+    }
+
+    fn tell_losses_of_sinks_in_band(&mut self, pipeline: &Pipeline, now: Instant) {
+        let Some(sinks) = &pipeline.sinks else { return };
+        let accounts = sinks.accounts(None);
+        self.lost_by_sinks.resize(accounts.len(), 0);
+        for (sink, told) in accounts.iter().zip(&mut self.lost_by_sinks) {
+            let lost = sink.failed + sink.dropped - sink.dropped_after_shutdown;
+            if lost > *told {
+                self.in_band.last = Some(now);
+                let (mut record, records) = (Vec::new(), lost - std::mem::replace(told, lost));
+                let text = format!("{records} log records lost by the sink `{}`", sink.name);
+                encode::put_loss_of_sink(&mut record, encode::unix_nano(SystemTime::now()), &text, records, &sink.name);
+                pipeline.lane(Signal::Logs).push_detached(ScopeId::of_target("watchbell"), &record, Urgency::Scheduled);
+            }
         }
     }
 

@@ -93,7 +93,11 @@ pub(super) struct Datagrams {
     is_stuck: bool,
 }
 
-type Format = fn(&mut Vec<u8>, &Record<'_>, &[KeyValue]);
+/// Writes a record of which no text has more than so many bytes.
+type Format = fn(&mut Vec<u8>, &Record<'_>, &[KeyValue], usize);
+
+/// Longest texts of a record that is more than the socket takes (8 KiB, then 256 B): they are cut.
+const CUT_TEXT_BYTES_MAX: [usize; 2] = [8 * 1024, 256];
 
 enum To {
     #[cfg(unix)]
@@ -129,6 +133,12 @@ impl Datagrams {
         Self { to, socket: None, format, resource: Arc::clone(resource), datagram: Vec::new(), is_stuck: false }
     }
 
+    fn send_cut(&mut self, record: &Record<'_>, bytes_max: usize) -> io::Result<()> {
+        self.datagram.clear();
+        (self.format)(&mut self.datagram, record, &self.resource, bytes_max);
+        self.send()
+    }
+
     /// Connects anew where the other end is another than before: a logger that was started again.
     fn send(&mut self) -> io::Result<()> {
         let is_new = self.socket.is_none();
@@ -146,13 +156,18 @@ impl Datagrams {
                 self.is_stuck = true;
                 Err(io::Error::new(error.kind(), "the other end does not read"))
             }
-            Err(error) if is_new || error.raw_os_error() == Some(libc::EMSGSIZE) => Err(error),
+            Err(error) if is_new || is_too_much(&error) => Err(error),
             Err(_) => {
                 self.socket = None;
                 self.send()
             }
         }
     }
+}
+
+/// Whether the datagram is more than the socket takes.
+fn is_too_much(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
 }
 
 impl To {
@@ -203,9 +218,13 @@ fn first_that_works<T>(host: &str, connect: impl Fn(SocketAddr) -> io::Result<T>
 
 impl Output for Datagrams {
     fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
-        self.datagram.clear();
-        (self.format)(&mut self.datagram, record, &self.resource);
-        let sent = self.send();
+        let is_too_much = |sent: &io::Result<()>| sent.as_ref().is_err_and(is_too_much);
+        let mut sent = self.send_cut(record, usize::MAX);
+        for bytes_max in CUT_TEXT_BYTES_MAX {
+            if is_too_much(&sent) {
+                sent = self.send_cut(record, bytes_max);
+            }
+        }
         if sent.is_err() && !self.is_stuck {
             self.socket = None;
         }
@@ -267,7 +286,7 @@ fn is_open(stream: &TcpStream) -> bool {
 impl Output for SyslogStream {
     fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
         self.message.clear();
-        datagram::put_syslog(&mut self.message, record, &self.resource);
+        datagram::put_syslog(&mut self.message, record, &self.resource, usize::MAX);
         write!(self.messages, "{} ", self.message.len())?;
         self.messages.extend_from_slice(&self.message);
         Ok(())

@@ -79,11 +79,8 @@ impl Current {
 
     /// Appends lines, in one piece where the file system does.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if std::mem::take(&mut self.is_torn) {
-            let ended = [b"\n", lines].concat();
-            return self.append(&ended);
-        }
-        let mut rest = lines;
+        let ended = self.is_torn.then(|| [b"\n", lines].concat());
+        let mut rest = ended.as_deref().unwrap_or(lines);
         while !rest.is_empty() {
             match self.file.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

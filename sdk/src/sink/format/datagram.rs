@@ -7,10 +7,11 @@ use opentelemetry::trace::{SpanId, TraceId};
 
 use super::text::Utc;
 use super::{of_resource, syslog_severity};
+use crate::limits::cut_to;
 use crate::view::{Record, Value};
 
-/// `<14>1 2026-11-24T12:34:56.789012Z till-1 checkout 17 - [otel@32473 order_id="17"] order placed`
-pub(crate) fn put_syslog(out: &mut Vec<u8>, record: &Record<'_>, resource: &[KeyValue]) {
+/// `<14>1 2026-11-24T12:34:56.789012Z till-1 checkout 17 - [otel@32473 order_id="17"] order placed`; no text of it has more bytes than `bytes_max`.
+pub(crate) fn put_syslog(out: &mut Vec<u8>, record: &Record<'_>, resource: &[KeyValue], bytes_max: usize) {
     const FACILITY_USER: u8 = 1;
     let priority = FACILITY_USER * 8 + syslog_severity(record);
     let time = Utc { nanos: record.time_unix_nano(), digits: 6 };
@@ -24,9 +25,11 @@ pub(crate) fn put_syslog(out: &mut Vec<u8>, record: &Record<'_>, resource: &[Key
         put_parameter(out, "trace_id", &record.trace_id().to_string());
         put_parameter(out, "span_id", &record.span_id().to_string());
     }
-    record.attributes().for_each(|(key, value)| put_parameter(out, key, &value.to_string()));
+    record
+        .attributes()
+        .for_each(|(key, value)| put_parameter(out, key, cut_to(&value.to_string(), bytes_max, usize::MAX)));
     out.extend_from_slice(b"] ");
-    put_one_line(out, &record.message());
+    put_one_line(out, cut_to(&record.message(), bytes_max, usize::MAX));
 }
 
 fn host_name(resource: &[KeyValue]) -> Option<String> {
@@ -63,8 +66,11 @@ fn put_one_line(out: &mut Vec<u8>, text: &str) {
 }
 
 #[cfg_attr(not(unix), expect(dead_code))]
-/// `MESSAGE=order placed`, `PRIORITY=6`, `ORDER_ID=17`, a line each.
-pub(crate) fn put_journal_entry(out: &mut Vec<u8>, record: &Record<'_>, resource: &[KeyValue]) {
+/// `MESSAGE=order placed`, `PRIORITY=6`, `ORDER_ID=17`, a line each; no text of it has more bytes than `bytes_max`.
+pub(crate) fn put_journal_entry(out: &mut Vec<u8>, record: &Record<'_>, resource: &[KeyValue], bytes_max: usize) {
+    let put_entry_field = |out: &mut Vec<u8>, name: &str, text: &str| {
+        put_entry_field(out, name, cut_to(text, bytes_max, usize::MAX));
+    };
     put_entry_field(out, "MESSAGE", &record.message());
     put_entry_field(out, "PRIORITY", &syslog_severity(record).to_string());
     if let Some(service) = of_resource(resource, "service.name") {
