@@ -2,9 +2,10 @@
 //! engine, the alerting policy and the outbox, which a thread, a replay and a simulation drive alike.
 //!
 //! What happened is decided by the log's frames alone: a batch, a clock frame when a timer was due and nothing arrived, a change of
-//! rules, the outcome of a send, a start. Judging may run ahead of durability, its outputs may not: each waits here until the log is durable
+//! rules, that new ones were filled, the outcome of a send, a start. Judging may run ahead of durability, its outputs may not: each waits here until the log is durable
 //! up to the frame that caused it.
 
+pub mod filling;
 mod fullness;
 mod history;
 mod losses;
@@ -15,7 +16,7 @@ pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ use watchbell_rules::plan::Plan;
 use watchbell_rules::time::Timestamp;
 use watchbell_rules::transition::{AlertState, Sample, Transition};
 
-use self::rule_set::RuleSet;
+use self::filling::{Fill, FillJob, FillLimits, FillProgress, Filling, Waiting};
+use self::rule_set::{Compiled, Prepared, RuleSet};
 use crate::notify::DeliveryResult;
 use crate::outbox::{Outbox, Outcome};
 use crate::wal::{Frame, FrameKind, Log, NewFrame, Position};
@@ -46,13 +48,21 @@ pub enum Output {
     Sample(Position, Sample),
     /// Append this to the log.
     Append(NewFrame),
+    /// Let this read the log up to where that is durable, then give it to [`Evaluator::handle_fill`].
+    Fill(Box<FillJob>),
 }
 
 /// The state machine. Same frames, same outputs.
 pub struct Evaluator {
     rules: RuleSet,
+    /// Those of the rules that are in force, with those that stay until others are.
     plan: Arc<Plan>,
     engine: Engine,
+    prepared: Prepared,
+    filling: Option<Filling>,
+    fill_limits: FillLimits,
+    /// Where rules last came into force that were filled aside.
+    filled_at: Position,
     alerting: Alerting,
     outbox: Outbox,
     /// The log that the frames are of: new rules are filled from it.
@@ -93,6 +103,10 @@ impl Evaluator {
             rules: RuleSet::default(),
             engine: Engine::new(Arc::clone(&plan), Timestamp::default()),
             plan,
+            prepared: Prepared::default(),
+            filling: None,
+            fill_limits: FillLimits::default(),
+            filled_at: Position::default(),
             alerting: Alerting::default(),
             outbox,
             log,
@@ -106,6 +120,16 @@ impl Evaluator {
             outputs: VecDeque::new(),
             clock_frame_for: None,
         }
+    }
+
+    /// The same, with rules at hand that were compiled elsewhere.
+    pub fn with_prepared(self, prepared: Prepared) -> Self {
+        Self { prepared, ..self }
+    }
+
+    /// The same with other limits.
+    pub fn with_fill_limits(self, fill_limits: FillLimits) -> Self {
+        Self { fill_limits, ..self }
     }
 
     /// Says that the log reaches to `end` already: until that is folded in, nothing is sent.
@@ -131,14 +155,28 @@ impl Evaluator {
         &self.plan
     }
 
-    /// The rules in force, as text.
+    /// The rules that were loaded last, as text.
     pub fn rule_set(&self) -> &RuleSet {
         &self.rules
     }
 
-    /// The rules as they stand.
+    /// The rules as they stand, those among them that are not in force yet.
     pub fn status(&self) -> Vec<RuleStatus> {
-        self.engine.rules()
+        let mut rules = self.engine.rules();
+        if let Some(filling) = &self.filling {
+            filling.add_waiting(&mut rules);
+        }
+        rules
+    }
+
+    /// How far those are that are not in force yet.
+    pub fn fill_progress(&self) -> Option<FillProgress> {
+        self.filling.as_ref().map(Filling::progress)
+    }
+
+    /// Where rules last came into force that were filled aside: a snapshot behind that saves a restart from filling them again.
+    pub fn filled_at(&self) -> Position {
+        self.filled_at
     }
 
     /// How full the engine is.
@@ -182,6 +220,7 @@ impl Evaluator {
             FrameKind::Started if self.clock == Timestamp::default() => self.engine.handle_timeout(frame.received),
             FrameKind::Started => self.handle_gap(self.heard, frame.received),
             FrameKind::Rules => self.handle_rules(frame),
+            FrameKind::Filled => self.handle_filled(frame),
             FrameKind::Outcome => self.handle_outcome(frame),
         }
         self.settle(frame);
@@ -207,19 +246,76 @@ impl Evaluator {
     /// A frame that this version cannot read leaves the rules as they are: it was checked before it was appended.
     fn handle_rules(&mut self, frame: &Frame) {
         self.look_for_gap(frame);
-        let now = frame.received;
-        match RuleSet::from_bytes(&frame.payload).and_then(|rules| Ok((rules.compile()?, rules))) {
-            Ok((compiled, rules)) => {
-                self.plan = Arc::clone(&compiled.plan);
-                self.engine.replace(compiled.plan, now);
-                self.fill(frame.position, now);
-                self.alerting.replace(compiled.policy, now);
-                self.rules = rules;
-            }
+        let rules = RuleSet::from_bytes(&frame.payload);
+        if self.filling.is_some() && rules.as_ref().is_ok_and(|rules| *rules == self.rules) {
+            return self.engine.handle_timeout(frame.received); // what is being filled goes on
+        }
+        let prepared = self.prepared.take(&frame.payload);
+        match rules.and_then(|rules| Ok((prepared.map_or_else(|| rules.compile(), Ok)?, rules))) {
+            Ok((compiled, rules)) => self.take_rules(rules, compiled, frame),
             Err(error) => {
                 tracing::error!(%error, "the log holds rules that cannot be read; those before stay in force")
             }
         }
+    }
+
+    fn take_rules(&mut self, rules: RuleSet, Compiled { plan, policy }: Compiled, frame: &Frame) {
+        let now = frame.received;
+        let at_once = self.fill_limits.at_once(&*self.log, &plan, &self.plan, frame);
+        let beyond = plan.new_rules(&self.plan).into_iter().filter(|(_, looks_back)| *looks_back > at_once);
+        let waiting = beyond.map(|(key, _)| key.to_owned()).collect();
+        self.put_in_force(frame.position, &rules, plan, waiting, now);
+        self.engine.forgo_fill_beyond(at_once);
+        self.fill(frame.position, now);
+        self.alerting.replace(policy, now);
+        self.rules = rules;
+    }
+
+    /// Puts rules in force that the frame at `brought` has brought, all but those that wait: what they are to replace stays.
+    fn put_in_force(
+        &mut self,
+        brought: Position,
+        rules: &RuleSet,
+        full: Arc<Plan>,
+        waiting: BTreeSet<String>,
+        now: Timestamp,
+    ) {
+        let former = self.filling.take();
+        let former_files = former.iter().flat_map(|filling| filling.waiting().former_files());
+        self.plan = Arc::clone(&full);
+        if !waiting.is_empty() {
+            let files = self.rules.files.iter().chain(former_files);
+            let waiting = Waiting::new(brought, waiting, &full, self.engine.plan(), files);
+            match waiting.in_force(rules, &full) {
+                Ok(plan) => (self.plan, self.filling) = (plan, Some(Filling::new(waiting, full))),
+                Err(error) => {
+                    tracing::error!(%error, "rules that are to be replaced do not stay until others are filled: all come into force now");
+                }
+            }
+        }
+        self.engine.replace(Arc::clone(&self.plan), now);
+    }
+
+    /// Rules that were filled aside come into force.
+    fn handle_filled(&mut self, frame: &Frame) {
+        self.look_for_gap(frame);
+        let now = frame.received;
+        let fill = Fill::from_bytes(&frame.payload).ok();
+        let of_waiting = |filling: &Filling| fill.as_ref().is_some_and(|fill| filling.is_told_of_by(fill));
+        let (Some(fill), Some(filling)) = (&fill, self.filling.as_mut().filter(|filling| of_waiting(filling))) else {
+            return self.engine.handle_timeout(now); // others were loaded meanwhile
+        };
+        let filled = filling.filled(fill, &*self.log, &self.plan, frame.position, &self.fill_limits);
+        let (full, waiting) = (Arc::clone(filling.full()), filling.waiting_beyond(fill.looks_back, &self.plan));
+        let rules = self.rules.clone();
+        self.put_in_force(fill.rules(), &rules, full, waiting, now);
+        match filled {
+            Ok(filled) => self.engine.adopt(filled),
+            Err(error) => tracing::error!(%error, "the log cannot be read back; new rules are warming"),
+        }
+        self.engine.handle_filled(now);
+        self.filled_at = frame.next;
+        tracing::info!("rules that look far back are filled, and in force");
     }
 
     /// Fills what is new in the rules from the log before `until`: a function of the log alone, so that a replay does the same.
@@ -309,6 +405,13 @@ impl Evaluator {
         }
     }
 
+    /// Takes what a job has filled: the rules come into force when the log says so.
+    pub fn handle_fill(&mut self, job: Box<FillJob>) {
+        if let Some(fill) = self.filling.as_mut().and_then(|filling| filling.handle_done(job)) {
+            self.outputs.push_back(Output::Append(frame_of(FrameKind::Filled, fill.to_bytes())));
+        }
+    }
+
     /// Takes over from the evaluator before a disk failure how messages ended that this one may make again.
     pub fn handle_told(&mut self, before: &Self) {
         before.outbox.told().for_each(|outcome| self.outbox.handle_told(outcome.clone()));
@@ -330,7 +433,13 @@ impl Evaluator {
         if self.position < self.replay_until {
             return None;
         }
-        self.outbox.poll_send(now).map(Output::Send)
+        self.poll_fill().or_else(|| self.outbox.poll_send(now).map(Output::Send))
+    }
+
+    fn poll_fill(&mut self) -> Option<Output> {
+        let place = (self.position, self.clock);
+        let filling = self.filling.as_mut()?;
+        filling.begin(&*self.log, &self.plan, place, &self.fill_limits).map(Output::Fill)
     }
 
     /// When a clock frame is due unless another frame comes first, by the log's clock.

@@ -21,6 +21,7 @@ pub mod outbox;
 mod pages;
 pub mod pipeline;
 pub mod print;
+mod priority;
 pub mod query;
 pub mod receiver;
 pub mod replay;

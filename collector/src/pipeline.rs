@@ -25,7 +25,7 @@ use crate::clock::SharedClock;
 use crate::config::{Config, ConfigError};
 use crate::dedup::{self, Door};
 use crate::evaluator::frame_of;
-use crate::evaluator::rule_set::RuleSet;
+use crate::evaluator::rule_set::{Compiled, Prepared, RuleSet};
 use crate::evaluator::runner::{self, Parts, Request};
 use crate::evaluator::snapshot::SnapshotStore;
 use crate::exporter::{self, Exporters};
@@ -68,7 +68,8 @@ impl Pipeline {
     pub async fn start(config: Config, config_path: Option<PathBuf>, clock: SharedClock) -> Result<Self, StartError> {
         let metrics = Metrics::default();
         let tools = tools(&config, &clock, &metrics)?;
-        let (rules, notifiers) = load(&config, &tools)?;
+        let (rules, compiled, notifiers) = load(&config, &tools)?;
+        let prepared = Prepared::default();
         let keys = Keys::read(&config.receivers).map_err(|error| ConfigError::Mistake(error.to_string()))?;
         let data_dir = DataDir::open(&config.data_dir).map_err(|error| StartError::System(error.to_string()))?;
         let listener = TcpListener::bind(config.api.endpoint)
@@ -78,8 +79,13 @@ impl Pipeline {
         let log = Arc::clone(doors.of(Signal::Logs).log());
         let exporters = start_exporters(&config, &doors, &clock, &metrics)?;
         let feeds = feeds(&config, &tools, &metrics)?;
-        let (requests, notifiers, evaluator) =
-            start_evaluator(&config, &log, notifiers, exporters.samples(), feeds.clone(), &clock, &metrics)?;
+        let parts = EvaluatorParts {
+            notifiers,
+            prepared: prepared.clone(),
+            samples: exporters.samples(),
+            feeds: feeds.clone(),
+        };
+        let (requests, notifiers, evaluator) = start_evaluator(&config, &log, parts, &clock, &metrics)?;
         let (feeds_stop, stopped) = watch::channel(false);
         feeds.into_iter().for_each(|feed| drop(tokio::spawn(feed.run(stopped.clone()))));
         let shared = Arc::new(Shared {
@@ -87,6 +93,7 @@ impl Pipeline {
             log,
             requests,
             notifiers,
+            prepared,
             tools,
             settled: Settled::of(&config),
             keys: keys.clone(),
@@ -97,7 +104,7 @@ impl Pipeline {
             reloading: tokio::sync::Mutex::new(()),
             draining: Mutex::new(false),
         });
-        shared.put_in_force(&rules).await.map_err(|error| StartError::System(error.to_string()))?;
+        shared.put_in_force(&rules, compiled).await.map_err(|error| StartError::System(error.to_string()))?;
         shared.reload_metrics.succeeded(shared.clock.now());
         let receiver_metrics = metrics.register(receiver::Metrics::register);
         let receiver =
@@ -169,14 +176,14 @@ impl Pipeline {
 }
 
 /// Reads what a config names, and checks all of it.
-fn load(config: &Config, tools: &Tools) -> Result<(RuleSet, Notifiers), ConfigError> {
+fn load(config: &Config, tools: &Tools) -> Result<(RuleSet, Compiled, Notifiers), ConfigError> {
     let notifiers = Notifiers::new(config.alerting.as_ref(), tools)
         .map_err(|error| ConfigError::Mistake(format!("alerting: {error}")))?;
     let (files, policy) = (config.read_rule_files()?, notifiers.policy().clone());
     let rules = RuleSet { files, engine: config.engine(), policy };
-    rules.compile().map_err(|error| ConfigError::Mistake(error.to_string()))?;
+    let compiled = rules.compile().map_err(|error| ConfigError::Mistake(error.to_string()))?;
     config.exporters.check(&tools.clock).map_err(|error| ConfigError::Mistake(error.to_string()))?;
-    Ok((rules, notifiers))
+    Ok((rules, compiled, notifiers))
 }
 
 fn tools(config: &Config, clock: &SharedClock, metrics: &Metrics) -> Result<Tools, StartError> {
@@ -249,12 +256,18 @@ fn feeds(config: &Config, tools: &Tools, metrics: &Metrics) -> Result<Vec<Arc<Fe
 
 type EvaluatorHandles = (mpsc::Sender<Request>, watch::Sender<Arc<Notifiers>>, thread::JoinHandle<()>);
 
+/// What the evaluator works with that others have made.
+struct EvaluatorParts {
+    notifiers: Notifiers,
+    prepared: Prepared,
+    samples: exporter::Samples,
+    feeds: Vec<Arc<Feed>>,
+}
+
 fn start_evaluator(
     config: &Config,
     log: &Arc<dyn Log>,
-    notifiers: Notifiers,
-    samples: exporter::Samples,
-    feeds: Vec<Arc<Feed>>,
+    EvaluatorParts { notifiers, prepared, samples, feeds }: EvaluatorParts,
     clock: &SharedClock,
     metrics: &Metrics,
 ) -> Result<EvaluatorHandles, StartError> {
@@ -268,6 +281,7 @@ fn start_evaluator(
         log: Arc::clone(log),
         store: Arc::new(store),
         outbox: Box::new(move || Outbox::new(outbox_config.clone(), seed, outbox_metrics.clone())),
+        prepared,
         clock: Arc::clone(clock),
         notifiers: CurrentNotifiers::new(latest_notifiers),
         runtime: tokio::runtime::Handle::current(),
@@ -287,6 +301,7 @@ struct Shared {
     log: Arc<dyn Log>,
     requests: mpsc::Sender<Request>,
     notifiers: watch::Sender<Arc<Notifiers>>,
+    prepared: Prepared,
     tools: Tools,
     settled: Settled,
     keys: Keys,
@@ -323,11 +338,14 @@ impl Shared {
             external_labels: Arc::new(config.external_labels.clone()),
             ..self.tools.clone()
         };
-        let (rules, notifiers) = load(&config, &tools).map_err(|error| error.to_string())?;
+        // Thousands of rules take a while, for which none of the runtime's threads is to stand still.
+        let loaded = tokio::task::spawn_blocking(move || load(&config, &tools).map(|loaded| (config, loaded)));
+        let loaded = loaded.await.map_err(|error| error.to_string())?;
+        let (config, (rules, compiled, notifiers)) = loaded.map_err(|error| error.to_string())?;
         self.keys.read_again().map_err(|error| error.to_string())?;
         // Before the policy is in the log: the evaluator takes them when it comes to it.
         let before = self.notifiers.send_replace(Arc::new(notifiers));
-        match self.put_in_force(&rules).await {
+        match self.put_in_force(&rules, compiled).await {
             Ok(()) => {}
             // They come into force when the log takes them, and need their notifiers then.
             Err(error @ NotInForce::Waiting) => return Err(error.to_string()),
@@ -343,8 +361,10 @@ impl Shared {
     }
 
     /// Appends the rules to the log: they are in force for the batches behind them.
-    async fn put_in_force(&self, rules: &RuleSet) -> Result<(), NotInForce> {
-        let append = self.log.append(frame_of(FrameKind::Rules, rules.to_bytes()));
+    async fn put_in_force(&self, rules: &RuleSet, compiled: Compiled) -> Result<(), NotInForce> {
+        let frame = rules.to_bytes();
+        self.prepared.put(&frame, compiled);
+        let append = self.log.append(frame_of(FrameKind::Rules, frame));
         let appended = tokio::time::timeout(APPEND_TIMEOUT, append).await.map_err(|_| NotInForce::Waiting)?;
         appended.map(drop).map_err(NotInForce::Refused)
     }

@@ -137,6 +137,8 @@ pub enum FrameKind {
     Outcome = 4,
     /// Nothing: a collector has started, and since the frame before nobody listened.
     Started = 5,
+    /// How rules were filled with the past that come into force now.
+    Filled = 6,
 }
 
 /// A frame to append. The log gives it its position and its receive time.

@@ -99,6 +99,19 @@ pub(crate) struct State {
     pub(crate) gaps: VecDeque<Gap>,
 }
 
+impl State {
+    fn new(plan: &Plan, now: Timestamp) -> Self {
+        Self {
+            clock: now,
+            watermarks: plan.idle_timeouts.iter().map(|idle_timeout| Watermark::new(now, *idle_timeout)).collect(),
+            evidence_bytes: 0,
+            leaves: plan.leaves.iter().map(|leaf| LeafState::new(leaf, now)).collect(),
+            rules: plan.rules.iter().map(|rule| RuleState::new(rule, now)).collect(),
+            gaps: VecDeque::new(),
+        }
+    }
+}
+
 /// What is due at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
@@ -114,14 +127,7 @@ type ToJudge = (usize, Box<[u8]>, Timestamp);
 impl Engine {
     /// An engine that has seen nothing before `now`.
     pub fn new(plan: Arc<Plan>, now: Timestamp) -> Self {
-        let state = State {
-            clock: now,
-            watermarks: plan.idle_timeouts.iter().map(|idle_timeout| Watermark::new(now, *idle_timeout)).collect(),
-            evidence_bytes: 0,
-            leaves: plan.leaves.iter().map(|leaf| LeafState::new(leaf, now)).collect(),
-            rules: plan.rules.iter().map(|rule| RuleState::new(rule, now)).collect(),
-            gaps: VecDeque::new(),
-        };
+        let state = State::new(&plan, now);
         Self::with_state(plan, state)
     }
 

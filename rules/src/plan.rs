@@ -133,7 +133,51 @@ pub struct Plan {
 impl Plan {
     /// Compiles rule files; what cannot be evaluated is told, all of it at once.
     pub fn compile(files: &[RuleFile], config: &EngineConfig) -> Result<Self, Vec<Diagnostic>> {
-        lower::Compiler::new(config).compile(files)
+        Self::compile_some(files, config, &|_| true)
+    }
+
+    /// The same of the rules alone whose [keys](Self::rules) are kept.
+    pub fn compile_some(
+        files: &[RuleFile],
+        config: &EngineConfig,
+        keeps: &dyn Fn(&str) -> bool,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        lower::Compiler::new(config, keeps).compile(files)
+    }
+
+    /// The rules, in the order of the files.
+    pub fn rules(&self) -> impl Iterator<Item = RuleName<'_>> {
+        self.rules.iter().map(|rule| RuleName {
+            key: &rule.key,
+            file: &rule.file,
+            group: &rule.group,
+            name: &rule.name,
+        })
+    }
+
+    /// How far back the windows look of which nothing is known where the rules of `known` are in force, or not so far back.
+    pub fn looks_back(&self, known: &Plan) -> BTreeSet<Duration> {
+        self.unknown_leaves(known).into_iter().map(|leaf| self.leaves[leaf].wants()).collect()
+    }
+
+    /// The keys of the rules that `known` does not have, and how far each looks back in windows that it does not know either.
+    pub fn new_rules(&self, known: &Plan) -> BTreeMap<&str, Duration> {
+        let unknown = self.unknown_leaves(known);
+        let rules: BTreeSet<&str> = known.rules.iter().map(|rule| rule.key.as_str()).collect();
+        let looks_back = |rule: &Rule| {
+            let leaves = rule.leaves.keys().filter(|leaf| unknown.contains(leaf));
+            leaves.map(|leaf| self.leaves[*leaf].wants()).max()
+        };
+        let new = self.rules.iter().filter(|rule| !rules.contains(rule.key.as_str()));
+        new.filter_map(|rule| Some((rule.key.as_str(), looks_back(rule)?))).collect()
+    }
+
+    /// The leaves that `known` does not have, or that remember less there.
+    pub(crate) fn unknown_leaves(&self, known: &Plan) -> BTreeSet<usize> {
+        let known: BTreeMap<&str, Duration> =
+            known.leaves.iter().map(|leaf| (leaf.key.as_str(), leaf.retention)).collect();
+        let is_unknown = |leaf: &Leaf| known.get(leaf.key.as_str()).is_none_or(|retention| *retention < leaf.retention);
+        self.leaves.iter().enumerate().filter(|(_, leaf)| is_unknown(leaf)).map(|(at, _)| at).collect()
     }
 
     /// What a leaf is fed by; of a sequence, its first records.
@@ -150,6 +194,19 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
+}
+
+/// What a rule is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleName<'a> {
+    /// Names it over reloads and restarts; says all that it means, but for its annotations.
+    pub key: &'a str,
+    /// Its file.
+    pub file: &'a str,
+    /// Its group.
+    pub group: &'a str,
+    /// Its alert, or its series.
+    pub name: &'a str,
 }
 
 /// The matchers between braces.

@@ -38,6 +38,11 @@ impl Watermark {
         }
     }
 
+    /// Takes note of what another knows of sources.
+    pub(crate) fn adopt_sources(&mut self, other: &Self) {
+        other.reached.iter().for_each(|(source, reached)| self.handle_source(*source, *reached));
+    }
+
     /// Moves on to `now`; the watermark never goes back.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let idle_timeout = self.idle_timeout;

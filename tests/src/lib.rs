@@ -8,6 +8,7 @@ mod alertmanager_oracle;
 mod bad_input;
 mod crash;
 mod end_to_end;
+mod fill;
 mod foreign_clients;
 mod grafana;
 mod helm;

@@ -47,6 +47,7 @@ fn no_acked_record_is_lost_and_no_page_missed() {
         sum.pages += told.pages;
         sum.points += told.points;
         sum.reloads += told.reloads;
+        sum.fills += told.fills;
     }
     // A story in which nothing happens proves nothing.
     assert!(
@@ -55,7 +56,8 @@ fn no_acked_record_is_lost_and_no_page_missed() {
             && sum.retries > 10 * SEEDS
             && sum.pages > 4 * SEEDS
             && sum.points > 100 * SEEDS
-            && sum.reloads > 2 * SEEDS,
+            && sum.reloads > 2 * SEEDS
+            && sum.fills > 2 * SEEDS,
         "{sum:?}"
     );
 }
@@ -76,6 +78,8 @@ struct Summary {
     pages: u64,
     points: u64,
     reloads: u64,
+    /// Times that new rules were filled aside.
+    fills: u64,
     /// The clock at the end.
     end: Timestamp,
 }
@@ -180,7 +184,8 @@ impl World {
             0..100 => self.send_batch(),
             100..250 => self.take_answers(),
             250..400 => self.process().write(),
-            400..500 => self.process().sync(),
+            400..480 => self.process().sync(),
+            480..500 => self.fill(),
             500..700 => self.evaluate(),
             700..800 => self.export(),
             800..900 => self.receive_results(),
@@ -309,6 +314,10 @@ impl World {
         }
     }
 
+    fn fill(&mut self) {
+        self.told.fills += u64::from(self.process().fill());
+    }
+
     fn receive_results(&mut self) {
         let process = self.process.as_mut().expect("it runs");
         self.network.deliver(process);
@@ -343,6 +352,7 @@ impl World {
         for (number, acked) in self.process().take_answers() {
             self.batches[number].state = if acked { Sending::Acked } else { Sending::Waiting };
         }
+        self.fill();
         self.evaluate();
         self.export();
         self.receive_results();

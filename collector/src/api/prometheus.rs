@@ -139,6 +139,9 @@ struct Fares {
     /// Ours: that its quantiles are estimates, and how near.
     #[serde(skip_serializing_if = "Option::is_none")]
     estimate: Option<String>,
+    /// Ours: how much of the past the rule has been filled with, from 0 to 1, where it is not in force yet for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filled: Option<f64>,
     /// Ours: the rule tells nothing before.
     #[serde(skip_serializing_if = "Option::is_none")]
     warming_until: Option<String>,
@@ -212,6 +215,7 @@ fn fares(status: &RuleStatus) -> Fares {
         },
         last_error: status.last_error.clone(),
         estimate: status.estimate.clone(),
+        filled: status.filled,
         warming_until: status.warming_until.map(|at| at.to_string()),
         partial_until: status.partial_until.map(|at| at.to_string()),
         evaluation_time: 0.0,

@@ -22,6 +22,8 @@ pub(super) struct Fullness {
     sources: Gauge,
     watermark: Gauge<f64, AtomicU64>,
     warming: Gauge,
+    filling: Gauge,
+    fill_ratio: Gauge<f64, AtomicU64>,
     gap_seconds: Gauge<f64, AtomicU64>,
     gap_end: Gauge<f64, AtomicU64>,
     rules_failing: Gauge,
@@ -62,6 +64,11 @@ impl Fullness {
             &fullness.warming,
         );
         gauge(
+            "rules_filling",
+            "Rules that are not in force yet: they look far back, and are filled from the log aside",
+            &fullness.filling,
+        );
+        gauge(
             "rules_failing",
             "Rules that could not be evaluated, or only in part; /api/v1/rules has the reasons",
             &fullness.rules_failing,
@@ -72,6 +79,8 @@ impl Fullness {
         gauge("requests", "Questions that wait for the evaluator", &fullness.requests);
         let help = "Event time that all active sources have reached, in Unix time";
         registry.register("watermark_timestamp_seconds", help, fullness.watermark.clone());
+        let help = "How much of what they need has been read, from 0 to 1; 1 where there are none";
+        registry.register("fill_ratio", help, fullness.fill_ratio.clone());
         let help = "How long nobody listened before the last start that came later than in a moment";
         registry.register("last_gap_seconds", help, fullness.gap_seconds.clone());
         let help = "When that ended, in Unix time";
@@ -103,6 +112,9 @@ impl Fullness {
         self.sources.set(engine.sources as i64);
         self.watermark.set(engine.watermark.nanos() as f64 / 1e9);
         self.warming.set(engine.warming as i64);
+        let fill = evaluator.fill_progress();
+        self.filling.set(fill.map_or(0, |fill| fill.rules as i64));
+        self.fill_ratio.set(fill.map_or(1.0, |fill| fill.ratio));
         if let Some(gap) = evaluator.last_gap() {
             self.gap_seconds.set(gap.missing.as_secs_f64());
             self.gap_end.set(gap.until.seconds());

@@ -1,6 +1,6 @@
 //! What a change of rules writes into the log: the text of the rule files, how they are judged and who is told, so that a replay goes by them again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use watchbell_rules::alerting::config::PolicyConfig;
@@ -38,6 +38,24 @@ pub struct Compiled {
     pub policy: PolicyConfig,
 }
 
+/// The last rule set that was checked: the evaluator, to which a frame brings it, need not compile it once more while all else waits.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared(Arc<Mutex<Option<(u64, Compiled)>>>);
+
+impl Prepared {
+    /// Keeps what the frame of these bytes becomes.
+    pub fn put(&self, frame: &[u8], compiled: Compiled) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((xxhash_rust::xxh3::xxh3_64(frame), compiled));
+    }
+
+    /// What the frame of these bytes becomes, if it is that.
+    pub(super) fn take(&self, frame: &[u8]) -> Option<Compiled> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, compiled) = kept.take_if(|(hash, _)| *hash == xxhash_rust::xxh3::xxh3_64(frame))?;
+        Some(compiled)
+    }
+}
+
 /// Why a rule set is not to be used.
 #[derive(Debug)]
 pub enum RuleSetError {
@@ -67,6 +85,14 @@ impl RuleSet {
     /// # Errors
     /// All mistakes in all files.
     pub fn compile(&self) -> Result<Compiled, RuleSetError> {
+        self.compile_some(&|_| true)
+    }
+
+    /// The same of the rules alone whose keys are kept.
+    ///
+    /// # Errors
+    /// All mistakes in them, and in how any file is written.
+    pub fn compile_some(&self, keeps: &dyn Fn(&str) -> bool) -> Result<Compiled, RuleSetError> {
         let mut files = Vec::new();
         let mut mistakes = Vec::new();
         for file in &self.files {
@@ -76,7 +102,7 @@ impl RuleSet {
             }
         }
         if mistakes.is_empty() {
-            match Plan::compile(&files, &self.engine) {
+            match Plan::compile_some(&files, &self.engine, keeps) {
                 Ok(plan) => return Ok(Compiled { plan: Arc::new(plan), policy: self.policy.clone() }),
                 Err(found) => mistakes = found,
             }

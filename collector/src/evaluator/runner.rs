@@ -16,8 +16,10 @@ use watchbell_rules::matcher::Matched;
 use watchbell_rules::plan::Plan;
 use watchbell_rules::transition::Sample;
 
+use super::filling::FillJob;
 use super::fullness::Fullness;
 use super::losses::Losses;
+use super::rule_set::Prepared;
 use super::skew::Skew;
 use super::snapshot::{Frozen, SnapshotStore};
 use super::{Evaluator, Output, frame_of};
@@ -25,6 +27,7 @@ use crate::clock::SharedClock;
 use crate::notify::alertmanager::Feed;
 use crate::notify::{CurrentNotifiers, DeliveryError, DeliveryResult, Notifier};
 use crate::outbox::Outbox;
+use crate::priority::give_way;
 use crate::wal::{AppendError, BoxFuture, Cursor, Frame, FrameKind, Log, Position, Progress};
 
 /// What the evaluator's thread works with.
@@ -35,6 +38,8 @@ pub struct Parts {
     pub store: Arc<SnapshotStore>,
     /// Makes an empty outbox.
     pub outbox: Box<dyn Fn() -> Outbox + Send>,
+    /// The rules that were checked last.
+    pub prepared: Prepared,
     /// The time.
     pub clock: SharedClock,
     /// Sends messages.
@@ -147,6 +152,9 @@ struct Runner {
     /// Unbounded, but never holds more than the outbox has under way.
     report: mpsc::UnboundedSender<(String, DeliveryResult)>,
     sending: usize,
+    /// Jobs that have filled new rules, and where threads put them.
+    filled: mpsc::UnboundedReceiver<Box<FillJob>>,
+    done: mpsc::UnboundedSender<Box<FillJob>>,
     /// A snapshot that waits until the log is durable up to its position.
     pending_snapshot: Option<Frozen>,
     /// Tells how writing a snapshot ended, which is done aside: no page waits for it.
@@ -162,6 +170,7 @@ enum Event {
     Progress,
     Result(String, DeliveryResult),
     Request(Option<Request>),
+    Filled(Box<FillJob>),
     Timer,
 }
 
@@ -169,6 +178,7 @@ impl Runner {
     fn new(parts: Parts, cursor: Box<dyn Cursor>, evaluator: Evaluator) -> Self {
         let progress = parts.log.progress();
         let (report, results) = mpsc::unbounded_channel();
+        let (done, filled) = mpsc::unbounded_channel();
         let last_snapshot = (evaluator.position(), parts.clock.monotonic());
         let failures = progress.borrow().failures;
         let mut runner = Self {
@@ -180,6 +190,8 @@ impl Runner {
             results,
             report,
             sending: 0,
+            filled,
+            done,
             pending_snapshot: None,
             storing: None,
             last_snapshot,
@@ -208,6 +220,9 @@ impl Runner {
                 while let Ok((key, result)) = self.results.try_recv() {
                     self.handle_result(&key, result);
                 }
+                while let Ok(job) = self.filled.try_recv() {
+                    self.evaluator.handle_fill(job);
+                }
                 if let Ok(request) = self.parts.requests.try_recv() {
                     stopping |= self.handle_request(Some(request));
                 }
@@ -220,6 +235,7 @@ impl Runner {
                 Event::Progress | Event::Timer => {}
                 Event::Result(key, result) => self.handle_result(&key, result),
                 Event::Request(request) => stopping |= self.handle_request(request),
+                Event::Filled(job) => self.evaluator.handle_fill(job),
             }
         }
     }
@@ -229,6 +245,7 @@ impl Runner {
         tokio::select! {
             biased;
             Some((key, result)) = self.results.recv() => Event::Result(key, result),
+            Some(job) = self.filled.recv() => Event::Filled(job),
             request = self.parts.requests.recv(), if !stopping => Event::Request(request),
             _ = self.progress.changed() => Event::Progress,
             () = tokio::time::sleep(wait) => Event::Timer,
@@ -316,6 +333,7 @@ impl Runner {
                 Output::Replayed => self.parts.feeds.iter().for_each(|feed| feed.release()),
                 Output::Sample(position, sample) => (self.parts.samples)(position, sample),
                 Output::Append(frame) => drop(self.parts.log.append(frame)),
+                Output::Fill(job) => self.start_fill(job),
             }
         }
         let caught_up = self.evaluator.position() >= self.progress.borrow().appended;
@@ -323,6 +341,29 @@ impl Runner {
             (caught_up && !stopping).then(|| self.evaluator.clock_frame(self.parts.log.now())).flatten()
         {
             drop(self.parts.log.append(frame));
+        }
+    }
+
+    /// Fills new rules on a thread of its own, which gives way to all others.
+    fn start_fill(&mut self, mut job: Box<FillJob>) {
+        let (log, progress, done) = (Arc::clone(&self.parts.log), self.progress.clone(), self.done.clone());
+        let thread = thread::Builder::new().name("fill".to_owned()).spawn(move || {
+            give_way();
+            while job.is_wanted() {
+                let durable = progress.borrow().durable;
+                match job.step(&*log, durable) {
+                    // The receiver is gone only when the evaluator has ended.
+                    Ok(true) => return drop(done.send(job)),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "the log cannot be read to fill new rules, which is tried again");
+                        thread::sleep(READ_PAUSE);
+                    }
+                }
+            }
+        });
+        if let Err(error) = thread {
+            tracing::error!(%error, "no thread to fill new rules: they come into force after the next reload or start");
         }
     }
 
@@ -369,7 +410,9 @@ impl Runner {
         let (position, at) = self.last_snapshot;
         let now = self.parts.clock.monotonic();
         let since = now.saturating_sub(at);
-        let due = since >= self.parts.snapshot_interval || (since >= IDLE && self.cursor.is_far_behind());
+        let has_filled = self.evaluator.filled_at() > position;
+        let due =
+            since >= self.parts.snapshot_interval || (since >= IDLE && (has_filled || self.cursor.is_far_behind()));
         self.take_stored();
         let idle = self.pending_snapshot.is_none() && self.storing.is_none();
         if due && idle && self.evaluator.position() != position {
@@ -445,7 +488,8 @@ fn unfinished() -> io::Error {
 fn restore(parts: &Parts) -> io::Result<Evaluator> {
     let log = || Arc::clone(&parts.log);
     let restored = parts.store.load(parts.log.end(), |bytes| Evaluator::restore(bytes, log(), (parts.outbox)()))?;
-    Ok(restored.unwrap_or_else(|| Evaluator::new(parts.log.oldest(), log(), (parts.outbox)())))
+    let evaluator = restored.unwrap_or_else(|| Evaluator::new(parts.log.oldest(), log(), (parts.outbox)()));
+    Ok(evaluator.with_prepared(parts.prepared.clone()))
 }
 
 /// Matches batches, on as many threads as there are cores where it pays.

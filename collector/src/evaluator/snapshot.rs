@@ -17,6 +17,7 @@ use watchbell_rules::alerting::notification::Notification;
 use watchbell_rules::engine::Engine;
 use watchbell_rules::time::Timestamp;
 
+use super::filling::{Filling, Waiting};
 use super::rule_set::RuleSet;
 use super::{Effect, Evaluator};
 use crate::outbox::{Outbox, Outcome};
@@ -34,6 +35,9 @@ struct State {
     #[serde(default)]
     heard: Option<Timestamp>,
     rules: RuleSet,
+    /// Which of them are not in force yet.
+    #[serde(default)]
+    waiting: Option<Waiting>,
     #[serde(with = "base64_bytes")]
     engine: Vec<u8>,
     #[serde(with = "base64_bytes")]
@@ -51,6 +55,7 @@ pub struct Frozen {
     clock: Timestamp,
     heard: Timestamp,
     rules: RuleSet,
+    waiting: Option<Waiting>,
     engine: Engine,
     alerting: Alerting,
     undelivered: Vec<Arc<Notification>>,
@@ -71,6 +76,7 @@ impl Frozen {
             clock: self.clock,
             heard: Some(self.heard),
             rules: self.rules.clone(),
+            waiting: self.waiting.clone(),
             engine: self.engine.snapshot(),
             alerting: self.alerting.snapshot(),
             undelivered: self.undelivered.clone(),
@@ -98,6 +104,7 @@ impl Evaluator {
             clock: self.clock,
             heard: self.heard,
             rules: self.rules.clone(),
+            waiting: self.filling.as_ref().map(|filling| filling.waiting().clone()),
             engine: self.engine.clone(),
             alerting: self.alerting.clone(),
             undelivered: self.outbox.undelivered().chain(waiting).collect(),
@@ -117,7 +124,13 @@ impl Evaluator {
             return Err(RestoreError::OfAnotherLog);
         }
         let compiled = state.rules.compile()?;
-        let engine = Engine::restore(Arc::clone(&compiled.plan), &state.engine)?;
+        let (plan, filling) = match state.waiting {
+            None => (compiled.plan, None),
+            Some(waiting) => {
+                (waiting.in_force(&state.rules, &compiled.plan)?, Some(Filling::new(waiting, compiled.plan)))
+            }
+        };
+        let engine = Engine::restore(Arc::clone(&plan), &state.engine)?;
         let alerting = Alerting::restore(compiled.policy, &state.alerting)?;
         for notification in state.undelivered {
             outbox.handle_notification(Arc::unwrap_or_clone(notification));
@@ -127,7 +140,8 @@ impl Evaluator {
         }
         let mut evaluator = Self::new(state.position, log, outbox);
         evaluator.rules = state.rules;
-        evaluator.plan = compiled.plan;
+        evaluator.plan = plan;
+        evaluator.filling = filling;
         evaluator.engine = engine;
         evaluator.alerting = alerting;
         evaluator.clock = state.clock;

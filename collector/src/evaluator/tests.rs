@@ -277,3 +277,180 @@ fn a_new_rule_is_filled_from_the_log_also_when_that_is_folded_again() {
     fold(&mut again, &log);
     assert_eq!(again.snapshot(), evaluator.snapshot());
 }
+
+/// Counts `boom`s over an hour, and pages beyond so many.
+fn booms(alert: &str, beyond: u32, range: &str) -> String {
+    format!(
+        r#"{{alert: {alert}, expr: 'sum by (service_name) (count_over_time({{service_name="s"}} |= "boom" [{range}])) > {beyond}'}}"#
+    )
+}
+
+fn rule_set(rules: &[String]) -> RuleSet {
+    let text = format!("groups: [{{name: g, rules: [{}]}}]", rules.join(", "));
+    RuleSet { files: vec![RuleFileText { path: "rules.yaml".to_owned(), text }], ..RuleSet::default() }
+}
+
+/// A log, and an evaluator that reads nothing of it at once.
+struct Aside {
+    log: MemoryLog,
+    evaluator: Evaluator,
+    jobs: Vec<Box<FillJob>>,
+}
+
+impl Aside {
+    fn new() -> Self {
+        let log = MemoryLog::new();
+        let evaluator = Self::slow(Evaluator::new(Position(0), Arc::new(log.clone()), outbox()));
+        Self { log, evaluator, jobs: Vec::new() }
+    }
+
+    fn slow(evaluator: Evaluator) -> Evaluator {
+        evaluator.with_fill_limits(FillLimits { at_once_bytes_max: 0, together_bytes_max: 0, step_bytes_max: 1 })
+    }
+
+    fn append(&mut self, kind: FrameKind, payload: impl Into<Vec<u8>>) {
+        drop(self.log.append(frame_of(kind, payload.into())));
+        self.fold();
+    }
+
+    fn load(&mut self, rules: &[String]) {
+        self.append(FrameKind::Rules, rule_set(rules).to_bytes());
+    }
+
+    fn fold(&mut self) {
+        fold(&mut self.evaluator, &self.log);
+        let mut appended = false;
+        for output in outputs(&mut self.evaluator) {
+            match output {
+                Output::Fill(job) => self.jobs.push(job),
+                Output::Append(frame) if frame.kind == FrameKind::Filled => {
+                    appended = true;
+                    drop(self.log.append(frame));
+                }
+                _ => {}
+            }
+        }
+        if appended {
+            self.fold();
+        }
+    }
+
+    /// The jobs read what the log holds, and what they have filled comes into force.
+    fn fill(&mut self) {
+        for mut job in std::mem::take(&mut self.jobs) {
+            while !job.step(&self.log, self.log.end()).unwrap() {}
+            self.evaluator.handle_fill(job);
+        }
+        self.fold();
+    }
+
+    /// Names of the rules, and how much they have been filled where they are not in force.
+    fn rules(&self) -> Vec<(String, Option<f64>)> {
+        self.evaluator.status().iter().map(|rule| (rule.name.to_string(), rule.filled)).collect()
+    }
+
+    /// Alerts that fire, with their values.
+    fn firing(&self) -> Vec<(String, f64)> {
+        let firing = self.evaluator.alerting().firing();
+        firing.map(|alert| (alert.labels.get("alertname").unwrap().to_owned(), alert.value)).collect()
+    }
+
+    fn restart(&mut self, snapshot: &[u8]) {
+        self.jobs.clear();
+        let restored = Evaluator::restore(snapshot, Arc::new(self.log.clone()), outbox()).unwrap();
+        self.evaluator = Self::slow(restored);
+        self.evaluator.replay_until(self.log.end());
+        self.fold();
+    }
+}
+
+#[test]
+fn rules_are_judged_while_others_are_filled_and_those_count_what_comes_meanwhile() {
+    let mut aside = Aside::new();
+    aside.append(FrameKind::Batch, boom());
+    let (one, many) = (booms("One", 0, "1m"), booms("Many", 2, "7d"));
+    aside.load(&[one.clone()]);
+    assert_eq!(aside.rules(), [("One".to_owned(), Some(0.0))]);
+    aside.fill();
+    aside.load(&[many, one]);
+    assert_eq!(aside.rules(), [("One".to_owned(), None), ("Many".to_owned(), Some(0.0))]);
+    aside.append(FrameKind::Batch, boom());
+    assert_eq!(aside.firing(), [("One".to_owned(), 1.0)]);
+    aside.append(FrameKind::Batch, boom());
+    let before = aside.evaluator.snapshot();
+    aside.fill();
+    assert_eq!(aside.rules(), [("Many".to_owned(), None), ("One".to_owned(), None)]);
+    assert_eq!(aside.firing(), [("Many".to_owned(), 3.0), ("One".to_owned(), 1.0)]);
+    assert_eq!(aside.evaluator.fill_progress(), None);
+    // A replay that has nothing at hand fills them again, and comes to the same.
+    let after = aside.evaluator.snapshot();
+    for snapshot in [before, Aside::new().evaluator.snapshot()] {
+        aside.restart(&snapshot);
+        assert_eq!(aside.evaluator.snapshot(), after);
+        assert!(aside.jobs.is_empty());
+    }
+}
+
+#[test]
+fn a_crash_in_the_middle_of_filling_begins_it_anew() {
+    let mut aside = Aside::new();
+    aside.append(FrameKind::Batch, boom());
+    aside.load(&[booms("Many", 1, "7d")]);
+    aside.jobs[0].step(&aside.log, aside.log.end()).unwrap();
+    let snapshot = aside.evaluator.snapshot();
+    aside.append(FrameKind::Batch, boom());
+    aside.restart(&snapshot);
+    assert_eq!(aside.rules(), [("Many".to_owned(), Some(0.0))]);
+    assert_eq!(aside.firing(), []);
+    aside.fill();
+    assert_eq!(aside.firing(), [("Many".to_owned(), 2.0)]);
+}
+
+#[test]
+fn what_is_to_be_replaced_stays_until_the_other_is_filled() {
+    let mut aside = Aside::new();
+    aside.append(FrameKind::Batch, boom());
+    aside.load(&[booms("A", 0, "1h"), booms("B", 0, "1h")]);
+    aside.fill();
+    let firing = |alert: &str| (alert.to_owned(), 1.0);
+    assert_eq!(aside.firing(), [firing("A"), firing("B")]);
+    aside.load(&[booms("A", 0, "2h")]);
+    assert_eq!(
+        aside.rules(),
+        [("A".to_owned(), None), ("A".to_owned(), Some(0.0))],
+        "that of before, and the one to come"
+    );
+    assert_eq!(aside.firing(), [firing("A")], "a removed one goes at once");
+    aside.load(&[booms("A", 0, "3h"), booms("C", 9, "1h")]);
+    let names = |rules: Vec<(String, Option<f64>)>| {
+        rules.into_iter().map(|(name, filled)| (name, filled.is_none())).collect::<Vec<_>>()
+    };
+    let all = [("C".to_owned(), true), ("A".to_owned(), true), ("A".to_owned(), false)];
+    assert_eq!(names(aside.rules()), all, "the windows of C are those of A before");
+    let snapshot = aside.evaluator.snapshot();
+    aside.restart(&snapshot);
+    assert_eq!(aside.firing(), [firing("A")]);
+    while !aside.jobs.is_empty() {
+        aside.fill();
+    }
+    assert_eq!(names(aside.rules()), [("A".to_owned(), true), ("C".to_owned(), true)]);
+    assert_eq!(aside.firing(), [firing("A")]);
+}
+
+#[test]
+fn the_same_rules_once_more_do_not_begin_the_filling_anew() {
+    let mut aside = Aside::new();
+    aside.append(FrameKind::Batch, boom());
+    let many = booms("Many", 0, "7d");
+    aside.load(&[many.clone()]);
+    aside.load(&[many]);
+    assert_eq!(aside.jobs.len(), 1);
+    aside.fill();
+    assert_eq!(aside.firing(), [("Many".to_owned(), 1.0)]);
+    aside.load(&[booms("Many", 0, "6d")]);
+    aside.load(&[booms("Other", 0, "5d")]);
+    assert_eq!(aside.jobs.len(), 2);
+    assert_eq!(aside.jobs.iter().map(|job| job.is_wanted()).collect::<Vec<_>>(), [false, true]);
+    aside.fill();
+    assert_eq!(aside.rules(), [("Other".to_owned(), None)], "what the first has filled is of no use");
+}

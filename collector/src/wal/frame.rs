@@ -115,8 +115,8 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 fn kind_from_wire(kind: u8) -> Option<FrameKind> {
-    use FrameKind::{Batch, Clock, Outcome, Rules, Started};
-    [Batch, Clock, Rules, Outcome, Started].into_iter().find(|k| *k as u8 == kind)
+    use FrameKind::{Batch, Clock, Filled, Outcome, Rules, Started};
+    [Batch, Clock, Rules, Outcome, Started, Filled].into_iter().find(|k| *k as u8 == kind)
 }
 
 fn checksum(header: &[u8; HEADER_BYTES], salt: u64, position: Position) -> u32 {

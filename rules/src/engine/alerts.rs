@@ -78,6 +78,11 @@ impl RuleState {
         }
     }
 
+    /// Remembers what the same rule elsewhere has seen fail.
+    pub(super) fn adopt_failure(&mut self, other: &Self) {
+        self.failure = other.failure.clone().max(self.failure.take());
+    }
+
     /// That a stage failed on records of its windows.
     fn failure(&self, now: Timestamp) -> Option<String> {
         let (_, at, error) = self.failure.as_ref().filter(|(until, ..)| *until > now)?;

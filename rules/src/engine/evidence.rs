@@ -73,6 +73,11 @@ impl Evidence {
         }
     }
 
+    /// Forgets the records up to `until`.
+    pub(super) fn forget(&mut self, until: Timestamp) {
+        self.records.retain(|kept| kept.at > until);
+    }
+
     /// The bytes that it takes, about.
     pub(super) fn bytes(&self) -> usize {
         let bytes = |kept: &Kept| {

@@ -239,6 +239,11 @@ impl LeafState {
         Some(self.since)
     }
 
+    /// The same, remembering as long as the leaf asks for.
+    pub(super) fn retained_for(self, leaf: &Leaf) -> Self {
+        Self { retention: leaf.retention, ..self }
+    }
+
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Group> {
         self.groups.get(key).map(Box::as_ref)
     }
@@ -297,6 +302,11 @@ impl LeafState {
     pub(crate) fn forget_alerts(&mut self) {
         let looked_at = self.groups.values_mut().filter(|group| group.alerts() > 0);
         looked_at.for_each(|group| group.edit_extras(|extras| extras.alerts = 0));
+    }
+
+    /// Forgets evidence that is older than the leaf remembers.
+    pub(super) fn forget_evidence(&mut self, leaf: &Leaf, now: Timestamp) {
+        self.groups.values_mut().for_each(|group| group.evidence.forget(now - leaf.retention));
     }
 
     /// What the groups' evidence takes.

@@ -1,12 +1,13 @@
 //! What is asked about the rules: Prometheus's `/api/v1/rules` and `/api/v1/alerts`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::alerts::next_multiple;
 use super::{Engine, LeafState};
 use crate::labels::Labels;
-use crate::plan::{Eval, Keeps, RuleKind, STEP};
+use crate::plan::{Eval, Keeps, Plan, RuleKind, STEP};
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState};
 use crate::watermark::Watermark;
@@ -38,6 +39,8 @@ pub struct RuleStatus {
     pub last_error: Option<String>,
     /// That its quantiles are estimates, and how far these may be off.
     pub estimate: Option<String>,
+    /// How much of the past it has been filled with, from 0 to 1, where it is not in force yet because that is much.
+    pub filled: Option<f64>,
     /// Until when it tells nothing, because what it tells of (an absence, too few records, a change) hangs on the whole of its windows, and the
     /// log did not reach back so far when the rule came.
     pub warming_until: Option<Timestamp>,
@@ -104,6 +107,23 @@ pub struct EngineStats {
     pub firing: usize,
 }
 
+impl RuleStatus {
+    /// Those of the plan's rules that are not in force yet, by their keys: `filled` (from 0 to 1) tells how far they are.
+    pub fn of_waiting(plan: &Arc<Plan>, waiting: &BTreeSet<String>, filled: f64) -> Vec<Self> {
+        let nothing = Engine::new(Arc::clone(plan), Timestamp::default());
+        let rules = plan.rules.iter().enumerate().filter(|(_, rule)| waiting.contains(&rule.key));
+        let as_waiting = |status: Self| Self {
+            filled: Some(filled),
+            health: Health::Unknown,
+            warming_until: None,
+            partial_until: None,
+            last_evaluation: None,
+            ..status
+        };
+        rules.map(|(at, _)| as_waiting(nothing.rule_status(at))).collect()
+    }
+}
+
 impl Engine {
     /// How full the engine is.
     pub fn stats(&self) -> EngineStats {
@@ -158,6 +178,7 @@ impl Engine {
             },
             last_error,
             estimate: self.estimate(rule),
+            filled: None,
             partial_until: later(self.warm_at(rule)).filter(|_| warming_until.is_none()),
             warming_until,
             last_evaluation,

@@ -28,12 +28,12 @@ use crate::vector::{LabelSet, absent_labels};
 use crate::window::{WINDOW_CELLS_MAX, WINDOW_CELLS_MAX_DETECT, WINDOW_FINENESS_MAX};
 
 /// Makes the leaves of a rule.
-struct Lowering<'l, 'a> {
-    compiler: &'l mut Compiler,
+struct Lowering<'l, 'a, 'k> {
+    compiler: &'l mut Compiler<'k>,
     context: &'l mut Context<'a>,
 }
 
-impl Lower for Lowering<'_, '_> {
+impl Lower for Lowering<'_, '_, '_> {
     type Leaf = Reading;
 
     /// A sum over a range aggregation is counted by the sum's labels from the start: there is nothing left to add up.
@@ -47,8 +47,10 @@ impl Lower for Lowering<'_, '_> {
 }
 
 /// Grows a plan rule by rule.
-pub(super) struct Compiler {
+pub(super) struct Compiler<'k> {
     plan: Plan,
+    /// Which rules are wanted, by their keys.
+    keeps: &'k dyn Fn(&str) -> bool,
     filters: Vec<FilterSource>,
     known: Known,
     mistakes: Vec<Diagnostic>,
@@ -142,10 +144,10 @@ struct Context<'a> {
     leaves: BTreeMap<usize, Duration>,
 }
 
-impl Compiler {
-    pub(super) fn new(config: &EngineConfig) -> Self {
+impl<'k> Compiler<'k> {
+    pub(super) fn new(config: &EngineConfig, keeps: &'k dyn Fn(&str) -> bool) -> Self {
         let plan = Plan { config: config.clone(), ..Plan::default() };
-        Self { plan, filters: Vec::new(), known: Known::default(), mistakes: Vec::new() }
+        Self { plan, keeps, filters: Vec::new(), known: Known::default(), mistakes: Vec::new() }
     }
 
     pub(super) fn compile(mut self, files: &[RuleFile]) -> Result<Plan, Vec<Diagnostic>> {
@@ -168,6 +170,10 @@ impl Compiler {
     }
 
     fn rule(&mut self, group: &RuleGroup, rule: &rule_file::Rule) -> Result<(), Unsupported> {
+        let key = self.key(group, rule);
+        if !(self.keeps)(&key) {
+            return Ok(());
+        }
         let config = &self.plan.config;
         let interval = group.interval.unwrap_or(config.interval);
         let lateness = rule.options.lateness.unwrap_or(config.lateness) + group.query_offset.unwrap_or_default();
@@ -200,7 +206,6 @@ impl Compiler {
             }
             rule_file::RuleKind::Record { .. } => (Vec::new(), Vec::new()),
         };
-        let key = self.key(group, rule);
         let (labels, kind) = (self.texts(rule, &rule.labels), self.kind(rule));
         self.plan.rules.push(Rule {
             key,

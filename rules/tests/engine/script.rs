@@ -14,6 +14,7 @@
 //! - `groups`: how many groups have a window.
 //! - `restart`: the engine is made again from its snapshot.
 //! - `reload [since=TIME]`: as `rules`, but the engine goes on, and the new rules are filled from the records since TIME (else from all).
+//! - `aside TIME`: as `reload`, but the new rules were filled by an engine of their own, which began at TIME.
 //! - `errors`: what is wrong with rules, or that they judge by estimates.
 //! - `warming`: until when the rules are, those that are; `telling` are those that are not, though their windows are not whole.
 //! - `withheld`: how many new patterns were told together with others.
@@ -110,6 +111,10 @@ impl Runner {
                 Ok(plan) => self.reload(plan, argument.strip_prefix("since=").map_or(START, time)),
                 Err(mistakes) => return mistakes,
             },
+            "aside" => match plan(body, &self.config) {
+                Ok(plan) => self.reload_aside(plan, time(argument)),
+                Err(mistakes) => return mistakes,
+            },
             "evidence" => return self.evidence(),
             "warming" => {
                 let rules = self.engine.as_ref().unwrap().rules();
@@ -166,6 +171,22 @@ impl Runner {
             engine.handle_past_batch(&plan.match_batch(bytes, *received), bytes, *received);
         }
         engine.handle_filled(since);
+    }
+
+    fn reload_aside(&mut self, plan: Arc<Plan>, begun: Timestamp) {
+        let engine = self.engine.as_mut().unwrap();
+        let mut filled = Engine::to_fill(plan.clone(), engine.plan(), Duration::MAX, begun);
+        for (bytes, received) in &self.log {
+            if *received >= begun {
+                filled.handle_past_known(START);
+                filled.handle_past_time(*received);
+            }
+            filled.handle_past_batch(&plan.match_batch(bytes, *received), bytes, *received);
+        }
+        filled.handle_past_known(START);
+        engine.replace(plan, engine.clock());
+        engine.adopt(filled);
+        engine.handle_filled(engine.clock());
     }
 
     fn clock(&mut self, time: Timestamp) {

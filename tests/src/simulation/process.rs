@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use watchbell_collector::clock::{Clock, ManualClock};
 use watchbell_collector::dedup::{Appended, DedupConfig, Door};
+use watchbell_collector::evaluator::filling::{FillJob, FillLimits};
 use watchbell_collector::evaluator::rule_set::{RuleFileText, RuleSet};
 use watchbell_collector::evaluator::{Evaluator, Output, frame_of};
 use watchbell_collector::exporter::queue::{self, Queue, Request, RetryConfig, SendResult};
@@ -46,6 +47,8 @@ pub(super) struct Process {
     under_way: usize,
     /// Keys of the messages of which this process has learnt that they arrived.
     delivered: BTreeSet<String>,
+    /// New rules that are being filled.
+    fill: Option<Box<FillJob>>,
 }
 
 impl Process {
@@ -73,6 +76,7 @@ impl Process {
             answers: Vec::new(),
             under_way: 0,
             delivered: BTreeSet::new(),
+            fill: None,
         };
         process.take_up_replay();
         drop(process.log.append(frame_of(FrameKind::Started, Vec::new())));
@@ -147,6 +151,7 @@ impl Process {
                 Output::Send(notification) => sends.push(notification),
                 Output::Append(frame) => drop(self.log.append(frame)),
                 Output::Sample(_, sample) => series.take(sample),
+                Output::Fill(job) => self.fill = Some(job),
                 Output::Transition(_) | Output::Replayed => {}
             }
         }
@@ -156,6 +161,19 @@ impl Process {
         }
         self.under_way += sends.len();
         sends
+    }
+
+    /// Reads on in the log for new rules; tells whether they are filled.
+    pub(super) fn fill(&mut self) -> bool {
+        let durable = self.progress().durable;
+        let Some(mut job) = self.fill.take_if(|job| job.is_wanted()) else { return false };
+        let is_done = job.step(&*self.log, durable).expect("memory does not fail");
+        if is_done {
+            self.evaluator.handle_fill(job);
+        } else {
+            self.fill = Some(job);
+        }
+        is_done
     }
 
     pub(super) fn handle_page_result(&mut self, key: &str, result: DeliveryResult) {
@@ -209,19 +227,21 @@ impl Process {
             && self.evaluator.position() >= appended
             && self.answers.is_empty()
             && self.queue.is_idle()
+            && self.evaluator.fill_progress().is_none()
             && self.under_way == 0
     }
 
     /// What [`is_idle`](Self::is_idle) waits for, for people.
     pub(super) fn waits_for(&self) -> String {
         format!(
-            "{:?}, evaluated {:?} timer {:?}, {} answers, exported {:?}, {} under way",
+            "{:?}, evaluated {:?} timer {:?}, {} answers, exported {:?}, {} under way, {:?}",
             self.progress(),
             self.evaluator.position(),
             self.evaluator.poll_clock_timeout(),
             self.answers.len(),
             self.exported.position(),
-            self.under_way
+            self.under_way,
+            self.evaluator.fill_progress()
         )
     }
 
@@ -273,8 +293,10 @@ impl Process {
 
 fn restore(log: &Arc<Wal<SimulatedDisk>>, snapshots: &Snapshots, seed: u64) -> Evaluator {
     let outbox = Outbox::new(OutboxConfig::default(), seed, outbox::Metrics::default());
-    match snapshots.0.last() {
+    let evaluator = match snapshots.0.last() {
         Some((_, bytes)) => Evaluator::restore(bytes, log.clone(), outbox).expect("our own snapshot"),
         None => Evaluator::new(log.oldest(), log.clone(), outbox),
-    }
+    };
+    // Every new rule is filled aside, in small steps.
+    evaluator.with_fill_limits(FillLimits { at_once_bytes_max: 0, together_bytes_max: 0, step_bytes_max: 500 })
 }

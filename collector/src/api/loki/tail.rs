@@ -24,8 +24,9 @@ use watchbell_rules::time::Timestamp;
 use super::metrics::Metrics;
 use super::parameters::{CATEGORIZE_LABELS, Parameters};
 use super::scan::Scan;
-use super::work::{Counted, Stop, give_way};
+use super::work::{Counted, Stop};
 use super::{Failure, Loki};
+use crate::priority::give_way;
 use crate::wal::{Frame, FrameKind, Log, Position, Progress};
 
 /// `/loki/api/v1/tail`: `query`, `start`, `since`, `limit`, `delay_for`.

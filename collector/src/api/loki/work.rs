@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::metrics::{Metrics, Outcome};
 use super::{Failure, LokiConfig};
 use crate::clock::SharedClock;
+use crate::priority::give_way;
 
 /// Takes queries in, works on some at a time, and lets the others wait.
 #[derive(Clone)]
@@ -104,14 +105,6 @@ impl Workshop {
         &self.metrics
     }
 }
-
-/// Makes this thread give way to the others: theirs is the processor whenever they want it.
-pub(super) fn give_way() {
-    // Where the system does not allow it, the limits remain.
-    let _ = rustix::process::nice(NICE);
-}
-
-const NICE: i32 = 10;
 
 fn internal(why: String) -> Failure {
     Failure { status: StatusCode::INTERNAL_SERVER_ERROR, message: format!("the query could not be worked on: {why}") }

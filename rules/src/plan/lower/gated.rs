@@ -9,7 +9,7 @@ use crate::pipeline::Unsupported;
 use crate::plan::{BATCH_CELLS, Gate, Keeps, Leaf, Measure, Node, Reading, SequenceGate};
 use crate::vector::{Join, LabelSet};
 
-impl Compiler {
+impl Compiler<'_> {
     /// What a gate finds, as a count of more than 0.
     pub(super) fn gated(&mut self, gate: &detect::Gate, context: &mut Context<'_>) -> Result<Node, Unsupported> {
         let leaf = match gate {

@@ -1,0 +1,383 @@
+//! New rules that look far back: filled from the log aside, while the others are judged.
+//!
+//! A rules frame may bring rules that want to know the past. Where the log holds little of it, that is read at once, and they are in force
+//! from the frame on. Where it is more than [`FILL_AT_ONCE_BYTES_MAX`], these rules wait, and those of the same names that they replace stay in
+//! force. A [`FillJob`] reads the log into an engine of its own, and goes on until it has caught up with what is appended; then a
+//! `Filled` frame is written, at which the rules come into force and take that engine's windows over. The frame says how they were filled:
+//! a replay that has none at hand fills them again, in the same way, before it goes on. A new change of rules begins anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use watchbell_rules::engine::{Engine, RuleStatus};
+use watchbell_rules::plan::{Plan, RuleName};
+use watchbell_rules::time::Timestamp;
+
+use super::rule_set::{RuleFileText, RuleSet, RuleSetError};
+use crate::wal::{Frame, FrameKind, Log, Part, Position};
+
+/// Bytes of the log that are read for new rules before anything else is judged. Rules that need more wait, and are filled aside.
+pub const FILL_AT_ONCE_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of the log for which rules are filled together: those that need more are filled behind the others, which so need not wait for them.
+pub const FILL_TOGETHER_BYTES_MAX: u64 = 256 << 20;
+
+/// How much of the log is read for new rules.
+#[derive(Clone, Copy, Debug)]
+pub struct FillLimits {
+    /// Before anything else is judged.
+    pub at_once_bytes_max: u64,
+    /// For rules that come into force together.
+    pub together_bytes_max: u64,
+    /// By one step of a job.
+    pub step_bytes_max: usize,
+}
+
+impl Default for FillLimits {
+    fn default() -> Self {
+        Self {
+            at_once_bytes_max: FILL_AT_ONCE_BYTES_MAX,
+            together_bytes_max: FILL_TOGETHER_BYTES_MAX,
+            step_bytes_max: 4 << 20,
+        }
+    }
+}
+
+impl FillLimits {
+    /// How far back rules may look that are filled at a rules frame, those of `known` being in force before.
+    pub(super) fn at_once(&self, log: &dyn Log, plan: &Plan, known: &Plan, frame: &Frame) -> Duration {
+        let looks_back = plan.looks_back(known);
+        furthest(log, &looks_back, frame.received, frame.position, self.at_once_bytes_max).unwrap_or_default()
+    }
+
+    /// How far back rules may look that are filled next: the one that needs the least is among them.
+    fn together(&self, log: &dyn Log, looks_back: &BTreeSet<Duration>, now: Timestamp, until: Position) -> Duration {
+        let least = looks_back.first().copied().unwrap_or_default();
+        let bytes_max = self.together_bytes_max.max(bytes(log, log.seek(now - least), until));
+        furthest(log, looks_back, now, until, bytes_max).unwrap_or(least)
+    }
+}
+
+/// The longest of the times for which no more than that is to be read.
+fn furthest(
+    log: &dyn Log,
+    times: &BTreeSet<Duration>,
+    now: Timestamp,
+    until: Position,
+    bytes_max: u64,
+) -> Option<Duration> {
+    times.iter().rev().copied().find(|time| bytes(log, log.seek(now - *time), until) <= bytes_max)
+}
+
+/// Bytes that the log holds between two places.
+fn bytes(log: &dyn Log, from: Position, until: Position) -> u64 {
+    // Within a part places are as far apart as their bytes.
+    let inside = |part: Part| until.min(part.end).0.saturating_sub(from.max(part.start).0);
+    log.parts().into_iter().map(inside).sum()
+}
+
+/// Rules that are not in force yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Waiting {
+    /// Where the rules frame stands that brought them.
+    frame: Position,
+    /// Their keys.
+    rules: BTreeSet<String>,
+    /// Rule files of before, with the rules that they are to replace.
+    former_files: Vec<RuleFileText>,
+    /// The keys of those, which are in force meanwhile.
+    former_rules: BTreeSet<String>,
+}
+
+impl Waiting {
+    /// `rules` of `full` wait, which is what the frame brought; `in_force` is from the `files`.
+    pub(super) fn new<'f>(
+        frame: Position,
+        rules: BTreeSet<String>,
+        full: &Plan,
+        in_force: &Plan,
+        files: impl Iterator<Item = &'f RuleFileText>,
+    ) -> Self {
+        let called = |rule: &RuleName<'_>| (rule.group.to_owned(), rule.name.to_owned());
+        let waiting: BTreeSet<_> =
+            full.rules().filter(|rule| rules.contains(rule.key)).map(|rule| called(&rule)).collect();
+        let stays: BTreeSet<&str> = full.rules().map(|rule| rule.key).collect();
+        let is_former = |rule: &RuleName<'_>| !stays.contains(rule.key) && waiting.contains(&called(rule));
+        let former: Vec<RuleName<'_>> = in_force.rules().filter(is_former).collect();
+        let former_files = files.filter(|file| former.iter().any(|rule| rule.file == file.path)).cloned().collect();
+        Self { frame, rules, former_files, former_rules: former.iter().map(|rule| rule.key.to_owned()).collect() }
+    }
+
+    /// Files with rules that are in force, beside those of the rule set.
+    pub(super) fn former_files(&self) -> &[RuleFileText] {
+        &self.former_files
+    }
+
+    /// Compiles what is in force: the rules of the set that do not wait, and those that are to be replaced.
+    pub(super) fn in_force(&self, rules: &RuleSet, full: &Plan) -> Result<Arc<Plan>, RuleSetError> {
+        let keys: BTreeSet<&str> = full.rules().map(|rule| rule.key).collect();
+        let keeps = |key: &str| self.former_rules.contains(key) || (keys.contains(key) && !self.rules.contains(key));
+        let files = rules.files.iter().chain(&self.former_files).cloned().collect();
+        let rules = RuleSet { files, ..rules.clone() };
+        Ok(rules.compile_some(&keeps)?.plan)
+    }
+}
+
+/// The filling of rules that wait.
+pub(super) struct Filling {
+    waiting: Waiting,
+    /// All rules of the frame, those among them.
+    full: Arc<Plan>,
+    begun: Option<Begun>,
+    /// What has been filled, until the log says so.
+    done: Option<Box<FillJob>>,
+}
+
+struct Begun {
+    fill: Fill,
+    /// Shared with the job, which ends when nobody else has it.
+    progress: Arc<AtomicU64>,
+}
+
+/// How far the filling of new rules is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FillProgress {
+    /// Rules that wait for it.
+    pub rules: usize,
+    /// How much of what those that are filled now need has been read, from 0 to 1.
+    pub ratio: f64,
+}
+
+impl Filling {
+    pub(super) fn new(waiting: Waiting, full: Arc<Plan>) -> Self {
+        Self { waiting, full, begun: None, done: None }
+    }
+
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    pub(super) fn full(&self) -> &Arc<Plan> {
+        &self.full
+    }
+
+    /// Begins to fill the next of the rules that wait, unless that has begun.
+    pub(super) fn begin(
+        &mut self,
+        log: &dyn Log,
+        in_force: &Plan,
+        (from, clock): (Position, Timestamp),
+        limits: &FillLimits,
+    ) -> Option<Box<FillJob>> {
+        if self.begun.is_some() {
+            return None;
+        }
+        let looks_back = self.looks_back(in_force).into_values().collect();
+        let looks_back = limits.together(log, &looks_back, clock, from);
+        let fill = Fill { rules: self.waiting.frame, from, clock, looks_back };
+        let job = FillJob::new(fill.clone(), Arc::clone(&self.full), in_force, log, limits.step_bytes_max);
+        let (rules, megabytes) = (self.waiting.rules.len(), job.bytes >> 20);
+        tracing::info!(
+            rules,
+            ?looks_back,
+            megabytes,
+            "rules that look far back are filled from the log; until they are in force the others are judged, and those that they replace"
+        );
+        self.begun = Some(Begun { fill, progress: Arc::clone(&job.progress) });
+        Some(Box::new(job))
+    }
+
+    /// How far back each of the rules that wait looks.
+    fn looks_back(&self, in_force: &Plan) -> BTreeMap<&str, Duration> {
+        let mut rules = self.full.new_rules(in_force);
+        rules.retain(|key, _| self.waiting.rules.contains(*key));
+        rules
+    }
+
+    /// Takes what has been filled, if it was for these rules, and yields what the log is to say of it.
+    pub(super) fn handle_done(&mut self, job: Box<FillJob>) -> Option<Fill> {
+        let begun = self.begun.as_ref().filter(|begun| Arc::ptr_eq(&begun.progress, &job.progress))?;
+        self.done = Some(job);
+        Some(begun.fill.clone())
+    }
+
+    /// Whether a frame tells of these rules.
+    pub(super) fn is_told_of_by(&self, fill: &Fill) -> bool {
+        self.waiting.frame == fill.rules
+    }
+
+    /// The engine whose windows were filled like that, up to `until`: the one at hand, else one that is filled now.
+    pub(super) fn filled(
+        &mut self,
+        fill: &Fill,
+        log: &dyn Log,
+        in_force: &Plan,
+        until: Position,
+        limits: &FillLimits,
+    ) -> io::Result<Engine> {
+        let mut job = match self.done.take().filter(|job| job.fill == *fill) {
+            Some(job) => *job,
+            None => FillJob::new(fill.clone(), Arc::clone(&self.full), in_force, log, limits.step_bytes_max),
+        };
+        while !job.step(log, until)? {}
+        Ok(job.finish())
+    }
+
+    /// The keys of the rules that still wait when those are in force that look back no further than so.
+    pub(super) fn waiting_beyond(&self, looks_back: Duration, in_force: &Plan) -> BTreeSet<String> {
+        let rules = self.looks_back(in_force).into_iter();
+        rules.filter(|(_, other)| *other > looks_back).map(|(key, _)| key.to_owned()).collect()
+    }
+
+    pub(super) fn progress(&self) -> FillProgress {
+        let read = self.begun.as_ref().map_or(0, |begun| begun.progress.load(Ordering::Relaxed));
+        FillProgress { rules: self.waiting.rules.len(), ratio: read as f64 / READ_ALL as f64 }
+    }
+
+    /// Adds those that wait to the rules in force, in the order of the files.
+    pub(super) fn add_waiting(&self, rules: &mut Vec<RuleStatus>) {
+        rules.extend(RuleStatus::of_waiting(&self.full, &self.waiting.rules, self.progress().ratio));
+        let mut places = BTreeMap::new();
+        for (place, rule) in self.full.rules().enumerate() {
+            places.entry((rule.file, rule.group)).or_insert(place);
+        }
+        let place = |rule: &RuleStatus| places.get(&(&*rule.file, &*rule.group)).copied().unwrap_or(usize::MAX);
+        rules.sort_by_key(place);
+    }
+}
+
+/// How new rules were filled: what a `Filled` frame says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fill {
+    /// Where the rules frame stands that brought them.
+    rules: Position,
+    /// Where the evaluator stood when it began, and the log's clock there: what stands before is the past.
+    from: Position,
+    clock: Timestamp,
+    /// The rules that look back no further than so were filled.
+    pub(super) looks_back: Duration,
+}
+
+impl Fill {
+    pub(super) fn rules(&self) -> Position {
+        self.rules
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        // A struct of numbers always serialises.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+/// Fills new rules with what the log holds, step by step, on whatever thread it is driven.
+#[derive(Debug)]
+pub struct FillJob {
+    fill: Fill,
+    plan: Arc<Plan>,
+    engine: Engine,
+    /// From when on batches are of interest.
+    since: Timestamp,
+    /// From when on those that were read are all there were.
+    reaches: Option<Timestamp>,
+    start: Position,
+    next: Position,
+    /// Whether all of the past has been read.
+    knows_past: bool,
+    step_bytes_max: usize,
+    /// Bytes of the past, about.
+    bytes: u64,
+    /// In parts of [`READ_ALL`].
+    progress: Arc<AtomicU64>,
+}
+
+impl FillJob {
+    fn new(fill: Fill, plan: Arc<Plan>, in_force: &Plan, log: &dyn Log, step_bytes_max: usize) -> Self {
+        let engine = Engine::to_fill(Arc::clone(&plan), in_force, fill.looks_back, fill.clock);
+        let since = engine.fills_since().unwrap_or(fill.clock);
+        let start = log.seek(since);
+        Self {
+            plan,
+            engine,
+            since,
+            reaches: (start > log.oldest()).then_some(since),
+            start,
+            next: start,
+            knows_past: false,
+            step_bytes_max,
+            bytes: bytes(log, start, fill.from),
+            progress: Arc::default(),
+            fill,
+        }
+    }
+
+    /// Whether the evaluator still waits for it.
+    pub fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.progress) > 1
+    }
+
+    /// Reads on in the log; tells whether it has come to `until`, or to the end.
+    ///
+    /// # Errors
+    /// The log cannot be read; the step can be tried again.
+    pub fn step(&mut self, log: &dyn Log, until: Position) -> io::Result<bool> {
+        if self.next >= until {
+            return Ok(true);
+        }
+        let frames = log.read(self.next, self.step_bytes_max)?;
+        let Some(first) = frames.first() else { return Ok(true) };
+        if first.position > self.next && log.oldest() > self.next {
+            self.reaches = None; // the size cap was faster: what is behind it is known whole
+        }
+        // The frame at `until` may be the first of its segment: then no frame ends there.
+        let (wanted, behind): (Vec<_>, Vec<_>) = frames.iter().partition(|frame| frame.position < until);
+        wanted.into_iter().for_each(|frame| self.take(frame));
+        self.tell_progress(log);
+        Ok(self.next >= until || !behind.is_empty())
+    }
+
+    fn take(&mut self, frame: &Frame) {
+        if frame.position >= self.fill.from {
+            self.end_past();
+            self.engine.handle_past_time(frame.received);
+        }
+        self.next = frame.next;
+        self.reaches.get_or_insert(frame.received.max(self.since));
+        if frame.kind == FrameKind::Batch && frame.received >= self.since {
+            let matched = self.plan.match_batch(&frame.payload, frame.receipt());
+            self.engine.handle_past_batch(&matched, &frame.payload, frame.receipt());
+        }
+    }
+
+    fn end_past(&mut self) {
+        if !std::mem::replace(&mut self.knows_past, true) {
+            self.engine.handle_past_known(self.reaches.unwrap_or(self.fill.clock));
+        }
+    }
+
+    fn tell_progress(&self, log: &dyn Log) {
+        let read = bytes(log, self.start, self.next.min(self.fill.from)).min(self.bytes);
+        let parts = if self.knows_past { READ_ALL } else { read * READ_ALL / self.bytes.max(1) };
+        let before = self.progress.swap(parts, Ordering::Relaxed);
+        if before / TOLD_PARTS != parts / TOLD_PARTS {
+            tracing::info!(percent = parts * 100 / READ_ALL, "filling rules from the log");
+        }
+    }
+
+    fn finish(mut self) -> Engine {
+        self.end_past();
+        self.engine
+    }
+}
+
+/// Of so many parts of the past a job tells how many it has read.
+const READ_ALL: u64 = 1000;
+/// After how many of them it logs that.
+const TOLD_PARTS: u64 = 250;
