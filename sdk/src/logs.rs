@@ -152,7 +152,7 @@ pub struct Record {
 }
 
 /// Bytes that attributes and body may fill.
-const BYTES_MAX: usize = RECORD_BYTES_MAX - TAIL_BYTES;
+const ATTRIBUTES_BYTES: usize = RECORD_BYTES_MAX - TAIL_BYTES;
 
 impl Record {
     fn new(pipeline: &Pipeline, scope: ScopeId) -> Self {
@@ -191,7 +191,7 @@ impl Record {
         }
         let before = self.bytes.len();
         put_attribute(&mut self.bytes, key, |out| value::put(out, value, self.value_chars_max));
-        if self.bytes.len() > BYTES_MAX {
+        if self.bytes.len() > ATTRIBUTES_BYTES {
             self.bytes.truncate(before);
             self.dropped_attributes += 1;
         } else {
@@ -235,7 +235,7 @@ impl Record {
     fn put_body(&mut self, body: &AnyValue) {
         let before = self.bytes.len();
         put_message_field(&mut self.bytes, 5, |out| value::put(out, body, usize::MAX));
-        if self.bytes.len() > BYTES_MAX {
+        if self.bytes.len() > ATTRIBUTES_BYTES {
             self.bytes.truncate(before);
             count_cut();
             put_message_field(&mut self.bytes, 5, |out| {

@@ -564,14 +564,7 @@ fn the_process_that_ends() {
     if stock::run(&case) {
         return;
     }
-    std::panic::set_hook(Box::new(|info| {
-        eprintln!("the hook that was there: {}", info.payload().downcast_ref::<&str>().unwrap_or(&"?"));
-    }));
-    match &*case {
-        "captured before" => drop(watchbell::test::capture()),
-        "another logger" => log::set_logger(&Nobody).expect("the first"),
-        _ => {}
-    }
+    be_there_before(&case);
     let guard = builder(&case).init().expect("the only init of this process");
     match &*case {
         "console" => log_for_people(guard),
@@ -632,6 +625,17 @@ fn the_process_that_ends() {
             assert!(std::panic::catch_unwind(panic).is_err());
             drop(guard);
         }
+    }
+}
+
+fn be_there_before(case: &str) {
+    std::panic::set_hook(Box::new(|info| {
+        eprintln!("the hook that was there: {}", info.payload().downcast_ref::<&str>().unwrap_or(&"?"));
+    }));
+    match case {
+        "captured before" => drop(watchbell::test::capture()),
+        "another logger" => log::set_logger(&Nobody).expect("the first"),
+        _ => {}
     }
 }
 

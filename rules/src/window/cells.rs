@@ -13,7 +13,7 @@ use super::{Cell, evict};
 use crate::time::Timestamp;
 
 /// Up to so many cells are packed; more can be found by their times without being read all.
-const PACKED_MAX: usize = 32;
+const PACKED_CELLS: usize = 32;
 
 /// Cells sorted by time, no two of one time.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl Cells {
             }
             Self::Many(cells) => {
                 edit(cells);
-                if cells.len() <= PACKED_MAX / 2 {
+                if cells.len() <= PACKED_CELLS / 2 {
                     *self = std::mem::take(cells).into();
                 }
             }
@@ -99,7 +99,7 @@ impl Default for Cells {
 
 impl From<VecDeque<Cell>> for Cells {
     fn from(cells: VecDeque<Cell>) -> Self {
-        if cells.len() <= PACKED_MAX { Self::Packed(Packed::new(&cells)) } else { Self::Many(cells) }
+        if cells.len() <= PACKED_CELLS { Self::Packed(Packed::new(&cells)) } else { Self::Many(cells) }
     }
 }
 
@@ -135,7 +135,7 @@ fn insert(cells: &mut VecDeque<Cell>, cell: Cell) {
 impl Packed {
     fn new(cells: &VecDeque<Cell>) -> Self {
         let Some((first, last)) = cells.front().zip(cells.back()) else { return Self::default() };
-        let mut bytes = Vec::with_capacity(1 + cells.len() * CELL_BYTES_MAX);
+        let mut bytes = Vec::with_capacity(1 + cells.len() * WIDEST_CELL_BYTES);
         bytes.push(cells.len() as u8);
         let mut before = first.at;
         for cell in cells {
@@ -150,7 +150,7 @@ impl Packed {
     }
 
     fn has_room_for(&self, cell: Cell) -> bool {
-        self.len() == 0 || self.len() < PACKED_MAX && self.last < cell.at
+        self.len() == 0 || self.len() < PACKED_CELLS && self.last < cell.at
     }
 
     /// Adds a cell behind the others.
@@ -160,7 +160,7 @@ impl Packed {
             bytes.push(0);
             (self.first, self.last) = (cell.at, cell.at);
         }
-        let mut new = Vec::with_capacity(CELL_BYTES_MAX);
+        let mut new = Vec::with_capacity(WIDEST_CELL_BYTES);
         put_cell(self.last, cell, &mut new);
         bytes.reserve_exact(new.len());
         bytes.extend_from_slice(&new);
@@ -211,7 +211,7 @@ fn take(bytes: &mut &[u8]) -> (u64, bool) {
 }
 
 /// Two numbers of a byte and eight.
-const CELL_BYTES_MAX: usize = 18;
+const WIDEST_CELL_BYTES: usize = 18;
 
 #[cfg(test)]
 mod tests {
@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packed_cells_are_what_was_packed(cells in prop::collection::btree_map(any::<i64>(), any::<u64>(), 0..2 * PACKED_MAX)) {
+        fn packed_cells_are_what_was_packed(cells in prop::collection::btree_map(any::<i64>(), any::<u64>(), 0..2 * PACKED_CELLS)) {
             let cells: VecDeque<Cell> = cells.into_iter().map(|(at, weight)| Cell { at: Timestamp(at), weight }).collect();
             prop_assert_eq!(&Packed::new(&cells).iter().collect::<VecDeque<_>>(), &cells);
             let mut pushed = Cells::default();
@@ -233,7 +233,7 @@ mod tests {
         fn numbers_of_any_length_are_read_as_written(number: u64, shift in 0..64u32, flag: bool) {
             let mut bytes = Vec::new();
             put(number >> shift, flag, &mut bytes);
-            prop_assert!(bytes.len() <= CELL_BYTES_MAX / 2);
+            prop_assert!(bytes.len() <= WIDEST_CELL_BYTES / 2);
             prop_assert_eq!(take(&mut &*bytes), (number >> shift, flag));
         }
     }
