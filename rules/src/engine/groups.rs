@@ -306,7 +306,8 @@ impl LeafState {
 
     /// Forgets evidence that is older than the leaf remembers.
     pub(super) fn forget_evidence(&mut self, leaf: &Leaf, now: Timestamp) {
-        self.groups.values_mut().for_each(|group| group.evidence.forget(now - leaf.retention));
+        let with_evidence = self.groups.values_mut().filter(|group| group.evidence_bytes() > 0);
+        with_evidence.for_each(|group| group.edit_extras(|extras| extras.evidence.forget(now - leaf.retention)));
     }
 
     /// What the groups' evidence takes.
