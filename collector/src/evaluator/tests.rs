@@ -294,7 +294,7 @@ fn rule_set(rules: &[String]) -> RuleSet {
 struct Aside {
     log: MemoryLog,
     evaluator: Evaluator,
-    jobs: Vec<Box<FillJob>>,
+    jobs: Vec<FillJob>,
 }
 
 impl Aside {
@@ -322,7 +322,7 @@ impl Aside {
         let mut appended = false;
         for output in outputs(&mut self.evaluator) {
             match output {
-                Output::Fill(job) => self.jobs.push(job),
+                Output::Fill(job) => self.jobs.push(*job),
                 Output::Append(frame) if frame.kind == FrameKind::Filled => {
                     appended = true;
                     drop(self.log.append(frame));
@@ -339,7 +339,7 @@ impl Aside {
     fn fill(&mut self) {
         for mut job in std::mem::take(&mut self.jobs) {
             while !job.step(&self.log, self.log.end()).unwrap() {}
-            self.evaluator.handle_fill(job);
+            self.evaluator.handle_fill(Box::new(job));
         }
         self.fold();
     }
@@ -369,7 +369,7 @@ fn rules_are_judged_while_others_are_filled_and_those_count_what_comes_meanwhile
     let mut aside = Aside::new();
     aside.append(FrameKind::Batch, boom());
     let (one, many) = (booms("One", 0, "1m"), booms("Many", 2, "7d"));
-    aside.load(&[one.clone()]);
+    aside.load(std::slice::from_ref(&one));
     assert_eq!(aside.rules(), [("One".to_owned(), Some(0.0))]);
     aside.fill();
     aside.load(&[many, one]);
@@ -442,7 +442,7 @@ fn the_same_rules_once_more_do_not_begin_the_filling_anew() {
     let mut aside = Aside::new();
     aside.append(FrameKind::Batch, boom());
     let many = booms("Many", 0, "7d");
-    aside.load(&[many.clone()]);
+    aside.load(std::slice::from_ref(&many));
     aside.load(&[many]);
     assert_eq!(aside.jobs.len(), 1);
     aside.fill();
