@@ -10,6 +10,8 @@ mod clock;
 #[cfg(target_os = "linux")]
 #[path = "processes/denied.rs"]
 mod denied;
+#[path = "processes/faults.rs"]
+mod faults;
 #[cfg(all(unix, feature = "files"))]
 #[path = "processes/hanging.rs"]
 mod hanging;
@@ -31,14 +33,11 @@ mod spool;
 mod stock;
 
 use std::cell::RefCell;
-use std::panic::AssertUnwindSafe;
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use receiver::{Absent, Received, Receiver, Scripted};
-use watchbell::sink::Sink;
 
 #[test]
 fn exit_sends_what_was_recorded() {
@@ -120,17 +119,6 @@ fn a_forked_child_ends_at_once_and_sends_nothing() {
     assert_eq!(bodies, ["of the parent"]);
 }
 
-/// Whatever another thread was doing at that moment, and held locked.
-#[test]
-fn a_child_forked_by_a_busy_service_never_hangs() {
-    let receiver = Receiver::http();
-    let mut command = command("forks", &receiver);
-    command.env("OTEL_BLRP_SCHEDULE_DELAY", "1").env("OTEL_BSP_SCHEDULE_DELAY", "1");
-    let output = command.output().expect("this program");
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(receiver.logs().iter().all(|log| log.body() == "of the parent"), "{:?}", receiver.logs());
-}
-
 /// Nobody makes room in the child, so that its calls would wait for ever.
 #[test]
 fn nor_does_a_call_wait_for_room_in_a_forked_child() {
@@ -209,37 +197,6 @@ fn a_patch_may_panic_over_a_panic() {
     let record = receiver.log("out of stock");
     assert_eq!(record.attribute("patched"), Some(Value::BoolValue(true)), "what the first patch did");
     assert!(receiver.logs().iter().any(|log| log.body() == "not of a panic"), "{:?}", receiver.logs());
-}
-
-/// What is called in the panic's hook would abort the process.
-#[test]
-fn callbacks_filters_and_finders_may_panic_over_a_panic() {
-    let receiver = Receiver::http();
-    let output = command("all panic", &receiver).output().expect("this program");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    let record = receiver.log("out of stock");
-    assert_eq!(record.attribute("exception.type"), Some(Value::StringValue("[redacted]".to_owned())));
-    assert!(receiver.logs().iter().any(|log| log.body() == "not shown to a callback"), "{:?}", receiver.logs());
-    assert_eq!(told.matches("a finder of secrets panics").count(), 1, "{told}");
-}
-
-#[test]
-#[cfg(unix)]
-fn what_a_panic_that_ends_the_process_leaves_is_sent() {
-    use std::os::unix::process::ExitStatusExt;
-    for (case, last) in [
-        ("panic while unwinding", "panic in a destructor during cleanup"),
-        ("panic that cannot unwind", "panic in a function that cannot unwind"),
-    ] {
-        let receiver = Receiver::http();
-        assert_eq!(run(case, &receiver).signal(), Some(libc::SIGABRT), "{case}");
-        let bodies: Vec<_> = receiver.logs().iter().map(Received::body).collect();
-        assert!(
-            ["before", "out of stock", last].iter().all(|body| bodies.iter().any(|found| found == body)),
-            "{bodies:?}"
-        );
-    }
 }
 
 #[test]
@@ -554,7 +511,6 @@ fn without_ours(command: &mut Command) -> &mut Command {
 
 #[test]
 #[ignore = "the others run it"]
-#[allow(clippy::print_stderr)] // what a hook does
 fn the_process_that_ends() {
     let Ok(case) = std::env::var("CASE") else { return };
     #[cfg(target_os = "linux")]
@@ -596,10 +552,7 @@ fn the_process_that_ends() {
         "fork, full" => fork_when_full(guard),
         #[cfg(feature = "axum")]
         "propagators" => propagators::call(guard),
-        "forks" => fork_again_and_again(guard),
-        "all panic" => panic_over_a_panic(guard),
-        "panic while unwinding" => panic_while_unwinding(),
-        "panic that cannot unwind" => panic_that_cannot_unwind(),
+        "forks" | "all panic" | "while unwinding" | "cannot unwind" => faults::run(&case, guard),
         "levels by url" => levels_url::log_until_killed(),
         #[cfg(target_os = "linux")]
         "levels end" => levels_url::end(guard),
@@ -628,6 +581,7 @@ fn the_process_that_ends() {
     }
 }
 
+#[allow(clippy::print_stderr)] // what a hook does
 fn be_there_before(case: &str) {
     std::panic::set_hook(Box::new(|info| {
         eprintln!("the hook that was there: {}", info.payload().downcast_ref::<&str>().unwrap_or(&"?"));
@@ -650,8 +604,8 @@ fn builder(case: &str) -> watchbell::Builder {
     let builder = match case {
         "fork, full" => builder.buffer_bytes_max(64 * 1024).shutdown_timeout(Duration::ZERO),
         "mapped" => builder.redact(watchbell::redact::Redaction::usual()),
-        "forks" => builder.sink(Sink::callback("in call", |_| {}).in_call()).sink(Sink::callback("queued", |_| {})),
-        "all panic" => with_panicking_functions(builder),
+        "forks" => faults::with_sinks(builder),
+        "all panic" => faults::with_panicking_functions(builder),
         "a finder logs" => builder.redact(watchbell::redact::Redaction::new().found_by(|text| {
             tracing::info_span!("looks").in_scope(|| tracing::info!("looks at {text}"));
             text.find("4111").map(|start| start..text.len())
@@ -667,54 +621,6 @@ fn builder(case: &str) -> watchbell::Builder {
         }
         _ => builder,
     }
-}
-
-/// Two sinks, and a finder of secrets, that panic with a panic's record.
-fn with_panicking_functions(builder: watchbell::Builder) -> watchbell::Builder {
-    let is_of_panic = |record: &watchbell::sink::Record<'_>| record.attribute("exception.type").is_some();
-    let callback = Sink::callback("callback", move |record| assert!(!is_of_panic(record), "not shown to a callback"));
-    let filter = move |record: &watchbell::sink::Record<'_>| {
-        assert!(!is_of_panic(record), "not shown to a filter");
-        true
-    };
-    let finder = |text: &str| {
-        assert_ne!(text, "panic", "not shown to a finder");
-        None
-    };
-    let builder = builder.redact(watchbell::redact::Redaction::new().found_by(finder));
-    builder.sink(callback.in_call()).sink(Sink::callback("filter", |_| {}).filter(filter).in_call())
-}
-
-fn panic_over_a_panic(guard: watchbell::Guard) {
-    tracing::info!("before");
-    assert!(std::panic::catch_unwind(|| panic!("out of stock")).is_err());
-    tracing::info!("after");
-    for sink in guard.sinks() {
-        assert_eq!((sink.written, sink.failed), (2, 1), "{sink}");
-    }
-    drop(guard);
-}
-
-struct PanicsWhenDropped;
-
-impl Drop for PanicsWhenDropped {
-    fn drop(&mut self) {
-        panic!("out of stock");
-    }
-}
-
-fn panic_while_unwinding() {
-    tracing::info!("before");
-    let _panics = PanicsWhenDropped;
-    panic!("the first");
-}
-
-fn panic_that_cannot_unwind() {
-    extern "C" fn panic() {
-        panic!("out of stock");
-    }
-    tracing::info!("before");
-    panic();
 }
 
 /// One that marks each record, and one that panics with a panic's.
@@ -782,55 +688,6 @@ fn fork_when_full(guard: watchbell::Guard) {
     let mut status = -1;
     // SAFETY: waits for the child, and writes its status.
     assert_eq!((unsafe { libc::waitpid(child, &raw mut status, 0) }, status), (child, 0));
-}
-
-/// Forks while threads log by all doors.
-fn fork_again_and_again(guard: watchbell::Guard) {
-    let (guard, is_over) = (&guard, &std::sync::atomic::AtomicBool::new(false));
-    let log = || {
-        tracing::info_span!("request").in_scope(|| tracing::error!("of the parent"));
-        log::info!("of the parent");
-    };
-    std::thread::scope(|threads| {
-        for _ in 0..4 {
-            threads.spawn(move || {
-                while !is_over.load(Ordering::Relaxed) {
-                    log()
-                }
-            });
-        }
-        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| (0..200).for_each(|_| fork_once(guard))));
-        is_over.store(true, Ordering::Relaxed);
-        assert!(outcome.is_ok(), "a child hung, or counted wrong");
-    });
-}
-
-#[expect(unsafe_code)] // as above
-fn fork_once(guard: &watchbell::Guard) {
-    // SAFETY: the child logs and ends, as a service's child would; the parent waits for it.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let logger =
-            opentelemetry::logs::LoggerProvider::logger(&guard.logger_provider().expect("logs are exported"), "child");
-        tracing::info_span!("of the child").in_scope(|| tracing::info!("of the child"));
-        log::warn!("of the child");
-        opentelemetry::logs::Logger::emit(&logger, opentelemetry::logs::Logger::create_log_record(&logger));
-        let (account, is_refused) = (guard.ledger().logs, guard.flush(Duration::from_secs(60)).is_err());
-        let counts = (account.emitted, account.dropped_forked, account.in_flight, account.delivered);
-        let is_right = counts == (3, 3, 0, 0) && is_refused && guard.sinks().iter().all(|sink| sink.dropped == 3);
-        // SAFETY: ends the process and does nothing else.
-        unsafe { libc::_exit(i32::from(!is_right)) };
-    }
-    let (started, mut status) = (Instant::now(), -1);
-    // SAFETY: looks whether the child has ended, and writes its status.
-    while unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == 0 {
-        if started.elapsed() > Duration::from_secs(60) {
-            // SAFETY: ends the child.
-            unsafe { libc::kill(child, libc::SIGKILL) };
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    assert_eq!(status, 0);
 }
 
 struct Nobody;
