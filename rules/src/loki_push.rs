@@ -131,7 +131,10 @@ fn time(stamp: i64) -> Result<u64, String> {
     };
     let units = [("seconds", 1_000_000_000), ("milliseconds", 1_000_000), ("microseconds", 1_000)];
     let of_this_century = CENTURY_SECONDS.start * 1_000_000_000..CENTURY_SECONDS.end * 1_000_000_000;
-    let is_of = |factor: &u64| time.checked_mul(*factor).is_some_and(|nanos| of_this_century.contains(&nanos));
+    let is_of = |factor: &u64| {
+        // Whole seconds as nanoseconds are hardly ever something else: those who count from 1970 in a test mean them.
+        time % 1_000_000_000 != 0 && time.checked_mul(*factor).is_some_and(|nanos| of_this_century.contains(&nanos))
+    };
     match units.iter().find(|(_, factor)| is_of(factor)) {
         None => Ok(time),
         Some((unit, factor)) => Err(format!(
@@ -263,7 +266,9 @@ mod tests {
             assert_eq!(reason(stamp), told);
         }
         assert_eq!(reason("1764000000000000000"), "");
-        assert_eq!(reason("5"), "");
+        for stamp in ["5", "1000000000", "1500000000000"] {
+            assert_eq!(reason(stamp), "", "{stamp} is of 1970");
+        }
     }
 
     #[test]
