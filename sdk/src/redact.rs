@@ -125,6 +125,8 @@ struct Finder {
     find: Arc<Find>,
     /// The least number that it is shown, without its sign.
     numbers_min: f64,
+    /// Whether it is a function of the service's own, which may find something in anything.
+    is_of_service: bool,
 }
 
 /// Finds the first secret in a text.
@@ -242,7 +244,11 @@ impl Redaction {
     /// let redaction = Redaction::usual().values(Values::Emails);
     /// ```
     pub fn values(mut self, values: Values) -> Self {
-        self.values.push(Finder { find: Arc::new(values.finder()), numbers_min: values.numbers_min() });
+        self.values.push(Finder {
+            find: Arc::new(values.finder()),
+            numbers_min: values.numbers_min(),
+            is_of_service: false,
+        });
         self
     }
 
@@ -272,7 +278,7 @@ impl Redaction {
                 }
             }
         };
-        self.values.push(Finder { find: Arc::new(find), numbers_min: 0.0 });
+        self.values.push(Finder { find: Arc::new(find), numbers_min: 0.0, is_of_service: true });
         self
     }
 
@@ -325,7 +331,13 @@ impl Redaction {
 
     /// The text without what looks like a secret; `None` where there is nothing of that.
     pub(crate) fn scrubbed(&self, text: &str) -> Option<String> {
-        scrubbed(text, &self.values)
+        let mut out = scrubbed(text, &self.values)?;
+        // Where a secret is gone, what stood beside it may look like another.
+        let known = || self.values.iter().filter(|finder| !finder.is_of_service);
+        while let Some(further) = scrubbed(&out, known()) {
+            out = further;
+        }
+        Some(out)
     }
 
     /// The same of a number.
@@ -712,6 +724,7 @@ mod tests {
             ("x sk-4111111111111111-abcdefgh y", "x [redacted] y"),
             ("ada.4111111111111111@b.co", "[redacted]"),
             ("4111111111111111 5500000000000004", "[redacted] [redacted]"),
+            ("4111111111111111sk-41111111111111114111111111111111", "[redacted][redacted]"),
         ] {
             assert_eq!(redaction.scrubbed(text).as_deref(), Some(shown), "{text}");
         }

@@ -170,7 +170,8 @@ impl Spool {
         self.at_cap(AtCap::DropOldest)
     }
 
-    /// Keeps what it holds: what comes newly waits in memory, and is dropped there once the buffer is full, too.
+    /// Keeps what it holds: what comes newly waits in memory, and is dropped there once the buffer is full, too. Where it is full of a signal that nobody exports any
+    /// more, its files have to be removed by hand.
     ///
     /// ```
     /// use watchbell::spool::Spool;
