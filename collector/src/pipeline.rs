@@ -119,13 +119,7 @@ impl Pipeline {
         let push = receiver.push_door().map(|door| Arc::new(door) as Arc<dyn api::loki::Push>);
         let loki = Loki::new(source, push, config.api.loki.clone(), clock, loki_metrics);
         let api = tokio::spawn(api::serve(listener, collector, metrics, loki, stopped));
-        if rules.files.is_empty() {
-            tracing::warn!(rule_files = ?config.rule_files, "there is no rule file: nothing is judged");
-        }
-        tracing::info!(
-            grpc = receiver.grpc_address().map(tracing::field::display), http = receiver.http_address().map(tracing::field::display), api = %config.api.endpoint,
-            data_dir = %config.data_dir.display(), rule_files = rules.files.len(), "ready"
-        );
+        say_ready(&config, &receiver, rules.files.len());
         Ok(Self {
             shared,
             wals,
@@ -232,6 +226,16 @@ fn open_logs(
         metrics: open(Signal::Metrics).map_err(failed())?,
     };
     Ok((wals, doors))
+}
+
+fn say_ready(config: &Config, receiver: &Receiver, rule_files: usize) {
+    if rule_files == 0 {
+        tracing::warn!(rule_files = ?config.rule_files, "there is no rule file: nothing is judged");
+    }
+    tracing::info!(
+        grpc = receiver.grpc_address().map(tracing::field::display), http = receiver.http_address().map(tracing::field::display),
+        api = %config.api.endpoint, data_dir = %config.data_dir.display(), rule_files, "ready"
+    );
 }
 
 fn start_exporters(
