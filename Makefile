@@ -43,7 +43,7 @@ bench: ## What BENCHMARKS.md tells, measured anew. The foreign collector is in t
 	cargo bench --package watchbell-proto --package watchbell-rules --package watchbell-collector --package watchbell
 
 SECONDS ?= 300
-FUZZ = logs_view:proto validate_all:proto json:proto logql:rules rule_file:rules template:rules pipeline:rules patterns:rules rule_test:rules loki_push:rules convert:rules wal_damage:collector
+FUZZ = logs_view:proto validate_all:proto json:proto logql:rules rule_file:rules template:rules pipeline:rules patterns:rules rule_test:rules loki_push:rules convert:rules wal_damage:collector records:sdk redaction:sdk spool_damage:sdk settings:sdk config_file:sdk propagation:sdk
 
 fuzz: ## Each fuzz target for SECONDS, 300 unless told. Needs the nightly compiler.
 	bash tests/peers/cargo-fuzz.sh

@@ -49,13 +49,15 @@ pub fn leave_behind(folder: &Path, requests: &[&'static [u8]], records: &[&[u8]]
     let service = fs::read_dir(folder).expect("the folder").next().expect("the service's").expect("its name").path();
     let lives = folder.join("lives");
     let arena = Arc::new(Arena::create(lives.clone(), 16 * 1024, b"").expect("a file"));
-    for record in records {
-        let scope = ScopeId::of_target("fuzz");
+    let scope = ScopeId::of_target("fuzz");
+    let mapped = records.iter().map(|record| {
         let mut mapped = arena.begin(Signal::Logs, scope, record.len() + 32).expect("room in the file");
         assert!(mapped.push(scope, 1, record));
-        std::mem::forget(mapped); // its end would take the record out
-    }
+        mapped
+    });
+    let mapped: Vec<_> = mapped.collect(); // the end of one takes its record out
     fs::copy(lives, service.join("1.chunks")).expect("a copy");
+    drop(mapped);
     arena.end();
 }
 
