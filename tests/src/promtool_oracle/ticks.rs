@@ -1,40 +1,45 @@
-//! `eval: tick` is what a polling ruler does: ten thousand random series, and the alerts that there are of each at every tick.
+//! `eval: tick` is what a polling ruler does: ten thousand random series that come and go, and the alerts that there are of each at every tick.
 
 use super::*;
 
-const SERIES_PER_RULE: usize = 560;
+const SERIES_PER_RULE: usize = 190;
 const TICKS: u32 = 24;
-const OPS: [&str; 2] = [">", "<="];
+const COMPARISONS: [&str; 6] = [">", ">=", "<", "<=", "==", "!="];
 const HOLDS: [u32; 3] = [0, 1, 3];
 const KEEPS: [u32; 3] = [0, 2, 5];
+/// Ticks at which the values of alerts are compared, too.
+const VALUE_TICKS: [u32; 4] = [5, 11, 17, 22];
 
-/// Every combination of these over series of its own. What Prometheus has as a sample's value at each tick, we get as the length of a record's
-/// line half a tick earlier. The ticks at which an alert is in a state are told as the bits of one number.
+/// Every combination of these over series of its own. What Prometheus has as a sample's value at each tick, we get from records half a
+/// tick earlier, by another function for each rule; where a series has no sample, there is no record. The ticks at which an alert is in a
+/// state are told as the bits of one number.
 #[test]
 fn ticks_are_what_a_ruler_does() {
     let variants: Vec<Variant> = variants().collect();
     let series: Vec<Series> = variants.iter().flat_map(Variant::series).collect();
     assert!(series.len() >= 10_000);
-    let expected = our_masks(&variants, &series);
-    let is_in = |state: &str| expected.keys().filter(|labels| labels.contains(state)).count();
+    let Told { masks, firing } = told(&variants, &series);
+    let is_in = |state: &str| masks.keys().filter(|labels| labels.contains(state)).count();
     assert!(is_in("firing") > 5_000 && is_in("pending") > 2_000, "a story in which nothing happens proves nothing");
     let input = series.iter().map(|series| {
-        let values: Vec<_> = series.values.iter().map(usize::to_string).collect();
+        let value = |value: &Option<usize>| value.map_or("stale".to_owned(), |value| value.to_string());
+        let values: Vec<_> = series.values.iter().map(value).collect();
         json!({"series": format!("m{{service_name='{}'}}", series.name), "values": values.join(" ")})
     });
-    let shards = variants.iter().flat_map(|variant| SHARDS.iter().map(|digits| shard(&expected, variant, digits)));
+    let shards = variants.iter().flat_map(|variant| SHARDS.iter().map(|digits| shard(&masks, variant, digits)));
+    let values = variants.iter().flat_map(|variant| VALUE_TICKS.map(|tick| variant.alerts(&firing, tick)));
     let test = json!({
         "interval": "1m",
         "input_series": input.collect::<Vec<_>>(),
         "promql_expr_test": shards.collect::<Vec<_>>(),
+        "alert_rule_test": values.collect::<Vec<_>>(),
     });
-    let rules: Vec<_> =
-        variants.iter().map(|variant| variant.rule(&format!("m{{service_name=~'{}-.+'}}", variant.name))).collect();
+    let rules: Vec<_> = variants.iter().map(Variant::gos_rule).collect();
     promtool(&rules, &test);
 }
 
 /// Last digits of the services that one query is about: `promtool` refuses queries of more than 10,000 points.
-const SHARDS: [&str; 5] = ["01", "23", "45", "67", "89"];
+const SHARDS: [&str; 2] = ["01234", "56789"];
 
 fn shard(expected: &BTreeMap<String, u64>, variant: &Variant, digits: &str) -> Value {
     let name = &variant.name;
@@ -50,103 +55,212 @@ fn shard(expected: &BTreeMap<String, u64>, variant: &Variant, digits: &str) -> V
     })
 }
 
+/// How records make a number.
+#[derive(Clone, Copy)]
+enum Function {
+    Bytes,
+    Count,
+    Rate,
+    Sum,
+    Max,
+    Mean,
+}
+
+const FUNCTIONS: [Function; 6] =
+    [Function::Bytes, Function::Count, Function::Rate, Function::Sum, Function::Max, Function::Mean];
+
+impl Function {
+    /// Of records of the last minute, by service.
+    fn expr(self, selector: &str) -> String {
+        let unwrapped = |function: &str| format!("{function}({selector} | logfmt | unwrap v [1m])");
+        match self {
+            Self::Bytes => format!("sum by (service_name) (bytes_over_time({selector}[1m]))"),
+            Self::Count => format!("sum by (service_name) (count_over_time({selector}[1m]))"),
+            Self::Rate => format!("sum by (service_name) (rate({selector}[1m]))"),
+            Self::Sum => format!("sum by (service_name) ({})", unwrapped("sum_over_time")),
+            Self::Max => format!("{} by (service_name)", unwrapped("max_over_time")),
+            Self::Mean => format!("{} by (service_name)", unwrapped("avg_over_time")),
+        }
+    }
+
+    /// The lines of which it makes the number.
+    fn lines(self, value: usize) -> Vec<String> {
+        let numbers = |numbers: [usize; 2]| numbers.map(|number| format!("v={number}")).to_vec();
+        match self {
+            Self::Bytes => vec!["x".repeat(value)],
+            Self::Count | Self::Rate => vec!["x".to_owned(); value],
+            Self::Sum => numbers([1, value - 1]),
+            Self::Max => numbers([0, value]),
+            Self::Mean => numbers([value - 1, value + 1]),
+        }
+    }
+
+    /// What it makes of `m`, by another name.
+    fn of_samples(self, samples: &str) -> String {
+        if let Self::Rate = self { format!("{samples} / 60") } else { samples.to_owned() }
+    }
+}
+
 struct Variant {
     name: String,
-    op: &'static str,
+    comparison: &'static str,
     hold: u32,
     keep: u32,
+    function: Function,
+    /// In seconds; the records come so late that the rule has to wait for them.
+    lateness: u32,
 }
 
 struct Series {
     name: String,
-    values: Vec<usize>,
+    function: Function,
+    is_late: bool,
+    values: Vec<Option<usize>>,
 }
 
 fn variants() -> impl Iterator<Item = Variant> {
-    let of_op = |op| HOLDS.into_iter().flat_map(move |hold| KEEPS.into_iter().map(move |keep| (op, hold, keep)));
-    let name = |number| format!("v{number}");
-    let variant = move |(number, (op, hold, keep))| Variant { name: name(number), op, hold, keep };
-    OPS.into_iter().flat_map(of_op).enumerate().map(variant)
+    let of_comparison =
+        |op| HOLDS.into_iter().flat_map(move |hold| KEEPS.into_iter().map(move |keep| (op, hold, keep)));
+    COMPARISONS.into_iter().flat_map(of_comparison).enumerate().map(|(number, (comparison, hold, keep))| Variant {
+        name: format!("v{number}"),
+        comparison,
+        hold,
+        keep,
+        // Neither number is a divisor of the nine combinations, so that each comes with each.
+        function: FUNCTIONS[(number + number / 6) % 6],
+        lateness: [0, 5, 20][(number + number / 9) % 3],
+    })
 }
 
 impl Variant {
-    fn rule(&self, value: &str) -> Value {
+    fn rule(&self, value: &str, bound: &str) -> Value {
         json!({
             "alert": self.name,
-            "expr": format!("{value} {} 2", self.op),
+            "expr": format!("{value} {} {bound}", self.comparison),
             "for": format!("{}m", self.hold),
             "keep_firing_for": format!("{}m", self.keep),
+            "annotations": {"value": "{{ $value }} {{ printf \"%.3f\" $value }}"},
         })
+    }
+
+    fn bound(&self) -> String {
+        self.function.of_samples("2").replace("2 / 60", "(2 / 60)")
+    }
+
+    fn gos_rule(&self) -> Value {
+        self.rule(&self.function.of_samples(&format!("m{{service_name=~'{}-.+'}}", self.name)), &self.bound())
     }
 
     /// The same with `eval: tick`, on records.
     fn our_rule(&self) -> Value {
-        let mut rule =
-            self.rule(&format!("sum by (service_name) (bytes_over_time({{service_name=~`{}-.+`}}[1m]))", self.name));
-        rule["watchbell"] = json!({"eval": "tick", "lateness": "0s"});
+        let mut rule = self.rule(&self.function.expr(&format!("{{service_name=~`{}-.+`}}", self.name)), &self.bound());
+        rule["watchbell"] = json!({"eval": "tick", "lateness": format!("{}s", self.lateness)});
         rule
     }
 
     fn series(&self) -> impl Iterator<Item = Series> {
         let seed = self.name.bytes().fold(1, |seed, byte| seed * 31 + u64::from(byte));
         let mut random = Random::new(seed);
-        let name = |number| format!("{}-s{number}", self.name);
-        let series: Vec<_> =
-            (0..SERIES_PER_RULE).map(|number| Series { name: name(number), values: values(&mut random) }).collect();
-        series.into_iter()
+        let one = |number| Series {
+            name: format!("{}-s{number}", self.name),
+            function: self.function,
+            is_late: self.lateness > 0,
+            values: values(&mut random),
+        };
+        (0..SERIES_PER_RULE).map(one).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Those that fire at a tick, with their values.
+    fn alerts(&self, firing: &BTreeMap<(u32, String), Vec<Value>>, tick: u32) -> Value {
+        let alerts = firing.get(&(tick, self.name.clone())).cloned().unwrap_or_default();
+        json!({"eval_time": format!("{tick}m"), "alertname": self.name, "exp_alerts": alerts})
     }
 }
 
-/// Values that stay on one side of the bound for some ticks.
-fn values(random: &mut Random) -> Vec<usize> {
-    let mut high = random.below(2) == 0;
+/// Values that stay on one side of the bound for some ticks, and now and then are not there.
+fn values(random: &mut Random) -> Vec<Option<usize>> {
+    let (mut high, mut there) = (random.below(2) == 0, random.below(4) > 0);
     let mut value = || {
         high ^= random.below(10) < 3;
-        1 + usize::try_from(random.below(2)).unwrap() + if high { 2 } else { 0 }
+        there ^= random.below(10) < if there { 1 } else { 4 };
+        let value = 1 + usize::try_from(random.below(2)).unwrap() + if high { 2 } else { 0 };
+        there.then_some(value)
     };
     (0..TICKS).map(|_| value()).collect()
 }
 
-/// By the labels of an alert and its state: the ticks at which it is in it, as bits.
-fn our_masks(variants: &[Variant], series: &[Series]) -> BTreeMap<String, u64> {
+/// What we tell of the alerts.
+#[derive(Default)]
+struct Told {
+    /// By the labels of an alert and its state: the ticks at which it is in it, as bits.
+    masks: BTreeMap<String, u64>,
+    /// By tick and rule: the labels and annotations of those that fire.
+    firing: BTreeMap<(u32, String), Vec<Value>>,
+}
+
+fn told(variants: &[Variant], series: &[Series]) -> Told {
     let rules: Vec<_> = variants.iter().map(Variant::our_rule).collect();
     let file = json!({"groups": [{"name": "g", "interval": "1m", "rules": rules}]});
     let file = rule_file::parse("rules.yaml", &file.to_string()).unwrap();
     let plan = Arc::new(Plan::compile(&[file], &EngineConfig::default()).unwrap());
     let start = Timestamp(3_600_000_000_000);
     let mut engine = Engine::new(plan.clone(), start - TICK);
-    let (mut alerts, mut masks) = (BTreeMap::new(), BTreeMap::new());
+    let (mut alerts, mut told) = (BTreeMap::new(), Told::default());
     for tick in 0..=TICKS {
         // The records of a tick move the watermark beyond the tick before.
         let sent = start + TICK * tick - HALF_TICK;
-        let batch = lines(series, usize::try_from(tick.min(TICKS - 1)).unwrap(), sent);
         advance(&mut engine, sent, &mut alerts);
-        engine.handle_batch(plan.match_batch(&batch, sent), &batch, sent);
-        advance(&mut engine, sent, &mut alerts);
-        let bit = if tick == 0 { 0 } else { 1 << (tick - 1) };
-        for (labels, state) in &alerts {
-            let series = alerts_series(labels, *state);
-            *masks.entry(series.trim_start_matches("ALERTS").to_owned()).or_default() |= bit;
+        if tick > 0 {
+            told.hear(tick - 1, &engine, &alerts);
+        }
+        for (is_late, received) in [(false, sent), (true, sent + HALF_TICK + LATE)] {
+            let of_then = series.iter().filter(|series| series.is_late == is_late);
+            let batch = records(of_then, usize::try_from(tick.min(TICKS - 1)).unwrap(), sent);
+            advance(&mut engine, received, &mut alerts);
+            engine.handle_batch(plan.match_batch(&batch, received), &batch, received);
         }
     }
-    masks
+    told
 }
 
-/// A record of each series, as long as its value.
-fn lines(series: &[Series], tick: usize, time: Timestamp) -> Vec<u8> {
-    let resource_logs = series.iter().map(|series| {
+/// How long after their tick late records come.
+const LATE: Duration = Duration::from_secs(3);
+
+impl Told {
+    fn hear(&mut self, tick: u32, engine: &Engine, alerts: &BTreeMap<Labels, AlertState>) {
+        for (labels, state) in alerts {
+            let series = alerts_series(labels, *state);
+            *self.masks.entry(series.trim_start_matches("ALERTS").to_owned()).or_default() |= 1 << tick;
+        }
+        if VALUE_TICKS.contains(&tick) {
+            for rule in engine.rules() {
+                let alerts = rule.alerting.into_iter().flat_map(|alerting| alerting.alerts);
+                let firing = alerts.filter(|(state, _)| *state == AlertState::Firing).map(|(_, alert)| {
+                    let labels: BTreeMap<_, _> = alert.labels.iter().filter(|(name, _)| *name != "alertname").collect();
+                    json!({"exp_labels": labels, "exp_annotations": alert.annotations.iter().collect::<BTreeMap<_, _>>()})
+                });
+                self.firing.insert((tick, rule.name.to_string()), firing.collect());
+            }
+        }
+    }
+}
+
+/// The records of which each series' value is made.
+fn records<'a>(series: impl Iterator<Item = &'a Series>, tick: usize, time: Timestamp) -> Vec<u8> {
+    let resource_logs = series.filter_map(|series| {
         let text = |text: String| Some(AnyValue { value: Some(any_value::Value::StringValue(text)) });
         let name = KeyValue { key: "service.name".to_owned(), value: text(series.name.clone()), ..KeyValue::default() };
-        let record = LogRecord {
+        let lines = series.function.lines(series.values[tick]?).into_iter();
+        let record = |line| LogRecord {
             time_unix_nano: u64::try_from(time.0).unwrap(),
-            body: text("x".repeat(series.values[tick])),
+            body: text(line),
             ..LogRecord::default()
         };
-        ResourceLogs {
+        Some(ResourceLogs {
             resource: Some(Resource { attributes: vec![name], ..Resource::default() }),
-            scope_logs: vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }],
+            scope_logs: vec![ScopeLogs { log_records: lines.map(record).collect(), ..ScopeLogs::default() }],
             ..ResourceLogs::default()
-        }
+        })
     });
     ExportLogsServiceRequest { resource_logs: resource_logs.collect() }.encode_to_vec()
 }
