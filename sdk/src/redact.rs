@@ -30,8 +30,11 @@
 //! It holds for log records by each door, for spans with their events and links, for sinks and for the collector; the resource and metrics are as the
 //! service sets them. A key is judged once a callsite, so that a redacted value is never formatted. What a value looks like is judged off the
 //! thread that logs, before anything is written or sent; for a sink [in the call](crate::sink::Sink::in_call), for spans and with [mapped chunks](crate::spool::Spool::mapped), in the call.
+//! A text is not taken apart as what it was made of: `?request` is what `Debug` wrote, in which names with values behind them are found (`password: "hunter2"`,
+//! [`Values::Assignments`]), and what looks like a secret.
 //! A panic's message on stderr is the panic hook's, and not judged.
 
+mod assignments;
 #[cfg_attr(not(feature = "hashed"), path = "redact/no_hash.rs")]
 mod hash;
 mod listed;
@@ -91,9 +94,11 @@ pub(crate) const REDACTED: &str = "[redacted]";
 /// ```
 #[derive(Clone)]
 pub struct Redaction {
-    keys: Vec<(String, Fate)>,
+    keys: Vec<(Key, Fate)>,
     hashes: Vec<hash::Key>,
     values: Vec<Finder>,
+    /// Whether texts are looked into for the keys.
+    in_texts: bool,
     number: u32,
     /// Texts that were masked whole, since a function of the service's own failed over them.
     faults: Arc<AtomicU64>,
@@ -153,7 +158,8 @@ impl Redaction {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { keys: Vec::new(), hashes: Vec::new(), values: Vec::new(), number, faults: Arc::default() }
+        let faults = Arc::default();
+        Self { keys: Vec::new(), hashes: Vec::new(), values: Vec::new(), in_texts: false, number, faults }
     }
 
     /// The same with a number of its own: of two that one was made of, neither goes by what was found for the other.
@@ -161,8 +167,9 @@ impl Redaction {
         Self { number: Self::new().number, ..self }
     }
 
-    /// What usually is: the keys `*password*`, `*passwd*`, `pwd`, `*passphrase*`, `*secret*`, `*token`, `*credential`, `*credentials`, `*api_key*`, `*apikey*`, `*private_key*`,
-    /// `authorization`, `proxy_authorization`, `cookie`, `set_cookie`, and of values [`Values::Cards`], [`Values::BearerTokens`] and [`Values::ProviderKeys`]. What `pwd` names is shown where it
+    /// What usually is: the keys `*password*`, `*passwd*`, `pwd`, `*passcode*`, `*passphrase*`, `*secret*`, `*token`, `tokens`, `*token_value`, `*token.value`, `*credential`,
+    /// `*credentials`, `*api_key*`, `*apikey*`, `*private_key*`, `authorization`, `proxy_authorization`, `*authorization.value`, `cookie`, `set_cookie`, `*cookie.value`, and of
+    /// values [`Values::Cards`], [`Values::BearerTokens`], [`Values::ProviderKeys`] and [`Values::Assignments`]. What `pwd` names is shown where it
     /// is a working folder: an absolute path of letters, digits, `.`, `_`, `-` and blanks, of two parts at least or one of those that a root usually has (`/app`, `C:\\shop`).
     ///
     /// ```
@@ -176,9 +183,13 @@ impl Redaction {
         let keys = [
             "*password*",
             "*passwd*",
+            "*passcode*",
             "*passphrase*",
             "*secret*",
             "*token",
+            "tokens",
+            "*token_value",
+            "*token.value",
             "*credential",
             "*credentials",
             "*api_key*",
@@ -186,22 +197,30 @@ impl Redaction {
             "*private_key*",
             "authorization",
             "proxy_authorization",
+            "*authorization.value",
             "cookie",
             "set_cookie",
+            "*cookie.value",
         ];
         let mut this = keys.into_iter().fold(self, Self::key);
-        this.keys.push(("pwd".to_owned(), Fate::MaskedButPath));
-        this.values(Values::Cards).values(Values::BearerTokens).values(Values::ProviderKeys)
+        this.keys.push((Key::new("pwd"), Fate::MaskedButPath));
+        let usual = [Values::Cards, Values::BearerTokens, Values::ProviderKeys, Values::Assignments];
+        usual.into_iter().fold(this, Self::values)
     }
 
-    /// Masks fields of this name, as `[redacted]`, and entries of this name within values that are maps. Case does not matter, nor whether `-` or `_` joins words, `*` is
-    /// anything, and a name without it is also found behind the last point of a longer one: `api_key` is also `user.API-Key`.
+    /// Masks fields of this name, as `[redacted]`, and entries of this name within values that are maps (those of OpenTelemetry's API). What `Debug` and `Display` have
+    /// written (`?headers`, `%body`, a message) is a text and no map: it is looked into with [`Values::Assignments`], which is among the [usual](Self::usual), for
+    /// `name=value` and the like. A secret that goes by another name there, or by none, is not found; types that hold one are better kept from writing it, by
+    /// `#[derive(Redact)]` or [`Secret`].
+    ///
+    /// Case does not matter, nor whether `-`, `_`, a blank or a capital letter (`apiKey`) joins words, `*` is anything, and a name without it is also found behind the last
+    /// point of a longer one: `api_key` is also `user.API-Key`.
     ///
     /// ```
     /// let redaction = watchbell::redact::Redaction::usual().key("iban").key("card.*");
     /// ```
     pub fn key(mut self, pattern: &str) -> Self {
-        self.keys.push((plain(pattern), Fate::Masked));
+        self.keys.push((Key::new(pattern), Fate::Masked));
         self
     }
 
@@ -211,7 +230,7 @@ impl Redaction {
     /// let redaction = watchbell::redact::Redaction::usual().drop_key("*.body");
     /// ```
     pub fn drop_key(mut self, pattern: &str) -> Self {
-        self.keys.push((plain(pattern), Fate::Dropped));
+        self.keys.push((Key::new(pattern), Fate::Dropped));
         self
     }
 
@@ -231,7 +250,7 @@ impl Redaction {
         if secret.is_empty() {
             return self.key(pattern);
         }
-        self.keys.push((plain(pattern), Fate::Hashed(self.hashes.len())));
+        self.keys.push((Key::new(pattern), Fate::Hashed(self.hashes.len())));
         self.hashes.push(hash::Key::new(secret));
         self
     }
@@ -244,6 +263,7 @@ impl Redaction {
     /// let redaction = Redaction::usual().values(Values::Emails);
     /// ```
     pub fn values(mut self, values: Values) -> Self {
+        self.in_texts |= values == Values::Assignments;
         self.values.push(Finder {
             find: Arc::new(values.finder()),
             numbers_min: values.numbers_min(),
@@ -295,14 +315,11 @@ impl Redaction {
 
     /// What becomes of a field of this name, if not what becomes of any other.
     pub(crate) fn fate(&self, key: &str) -> Option<Fate> {
-        if self.keys.is_empty() {
-            return None;
-        }
-        let key = plain(key);
-        let last = key.rsplit('.').next().unwrap_or_default();
-        let fits = |pattern: &str| fits(pattern, &key) || fits(pattern, last);
-        let found = self.keys.iter().filter(|(pattern, _)| fits(pattern)).map(|(_, fate)| *fate);
-        found.max()
+        let letters = letters(key, u32::MAX); // a letter of another script may have one of these as its lower case
+        let mut likely = self.keys.iter().filter(|(pattern, _)| pattern.letters & !letters == 0).peekable();
+        likely.peek()?; // of most keys no pattern is likely, and nothing is allocated for them
+        let key = Key::new(key);
+        likely.filter(|(pattern, _)| pattern.fits(&key)).map(|(_, fate)| *fate).max()
     }
 
     /// What is shown of a field's value, whatever that is; `None` where the field is left out.
@@ -331,10 +348,12 @@ impl Redaction {
 
     /// The text without what looks like a secret; `None` where there is nothing of that.
     pub(crate) fn scrubbed(&self, text: &str) -> Option<String> {
-        let mut out = scrubbed(text, &self.values)?;
+        let assigned = |text: &str| if self.in_texts { assignments::find(text, |name| self.fate(name)) } else { None };
+        let found = self.values.iter().flat_map(|finder| found_by(&*finder.find, text));
+        let mut out = masked(text, found.chain(found_by(&assigned, text)))?;
         // Where a secret is gone, what stood beside it may look like another.
         let known = || self.values.iter().filter(|finder| !finder.is_of_service);
-        while let Some(further) = scrubbed(&out, known()) {
+        while let Some(further) = masked(&out, known().flat_map(|finder| found_by(&*finder.find, &out))) {
             out = further;
         }
         Some(out)
@@ -344,7 +363,8 @@ impl Redaction {
     fn scrubbed_number(&self, size: f64, number: impl fmt::Display) -> Option<String> {
         let mut finders = self.values.iter().filter(|finder| size.abs() >= finder.numbers_min).peekable();
         finders.peek()?; // else it need not be written
-        scrubbed(&number.to_string(), finders)
+        let text = number.to_string();
+        masked(&text, finders.flat_map(|finder| found_by(&*finder.find, &text)))
     }
 
     fn scrubbed_int(&self, number: i64) -> Option<String> {
@@ -523,10 +543,8 @@ fn scrubbed_list<T: ToString>(values: &[T], scrubbed: impl Fn(&T) -> Option<Stri
     })
 }
 
-/// The text with all that these find masked; `None` where that is nothing.
-fn scrubbed<'f>(text: &str, finders: impl IntoIterator<Item = &'f Finder>) -> Option<String> {
-    // Each finder sees all of the text: what one masks may be the beginning of another's.
-    let found = finders.into_iter().flat_map(|finder| found_by(&*finder.find, text));
+/// The text with all that was found masked; `None` where that is nothing. Each finder has seen all of the text: what one masks may be the beginning of another's.
+fn masked(text: &str, found: impl Iterator<Item = Range<usize>>) -> Option<String> {
     let mut found: Vec<_> = found.collect(); // allocates nothing while it is empty
     found.sort_unstable_by_key(|range| range.start);
     let (mut out, mut end) = (String::new(), 0);
@@ -563,10 +581,59 @@ fn found_by<'t>(
     })
 }
 
-/// A key by which keys are compared.
-fn plain(key: &str) -> String {
-    let lower = key.chars().flat_map(char::to_lowercase);
-    lower.map(|c| if c == '-' { '_' } else { c }).collect()
+/// A key, or a pattern of keys, in the two ways in which they are compared.
+#[derive(Clone, Debug)]
+struct Key {
+    /// Lower case: `dbpassword` of `dbPassword`.
+    plain: String,
+    /// With `_` between words that capitals tell apart: `db_password`.
+    words: String,
+    letters: u32,
+}
+
+impl Key {
+    fn new(key: &str) -> Self {
+        let lower = |key: &str| -> String {
+            let lower = key.chars().flat_map(char::to_lowercase);
+            lower.map(|c| if matches!(c, '-' | ' ') { '_' } else { c }).collect()
+        };
+        let plain = lower(key);
+        Self { words: lower(&in_words(key)), letters: letters(&plain, 0), plain }
+    }
+
+    /// Whether this pattern fits a key, or what is behind its last point.
+    fn fits(&self, key: &Self) -> bool {
+        let fits_one = |pattern: &str, key: &str| {
+            fits(pattern, key) || key.rsplit_once('.').is_some_and(|(_, last)| fits(pattern, last))
+        };
+        fits_one(&self.plain, &key.plain) || fits_one(&self.words, &key.words)
+    }
+}
+
+/// `db_Password` of `dbPassword`, `X_API_Key` of `XAPIKey`: with `_` where a word begins.
+fn in_words(key: &str) -> String {
+    let chars: Vec<char> = key.chars().collect();
+    let mut out = String::new();
+    for (i, c) in chars.iter().enumerate() {
+        let before = i.checked_sub(1).map(|at| chars[at]);
+        let is_before_a_word = chars.get(i + 1).is_some_and(|next| next.is_lowercase());
+        let begins = |before: char| before.is_alphanumeric() && (!before.is_uppercase() || is_before_a_word);
+        if c.is_uppercase() && before.is_some_and(begins) {
+            out.push('_');
+        }
+        out.push(*c);
+    }
+    out
+}
+
+/// A bit for each of the letters from a to z that there are, and those of `other` for another script's: what a pattern has and a key has not tells that the
+/// two do not fit.
+fn letters(key: &str, other: u32) -> u32 {
+    key.bytes().fold(0, |letters, byte| match byte.to_ascii_lowercase() {
+        letter @ b'a'..=b'z' => letters | 1 << (letter - b'a'),
+        0x80.. => letters | other,
+        _ => letters,
+    })
 }
 
 /// Whether it is what a hash is shown as.
@@ -674,13 +741,30 @@ mod tests {
 
     #[test]
     fn keys() {
-        let redaction = Redaction::usual().drop_key("*.body").key("pin");
+        let redaction = Redaction::usual().drop_key("*.body").key("pin").key("userId");
         for (key, fate) in [
             ("password", Some(Fate::Masked)),
             ("user.Password", Some(Fate::Masked)),
             ("old_password_hash", Some(Fate::Masked)),
             ("access_token", Some(Fate::Masked)),
-            ("tokens", None),
+            ("tokens", Some(Fate::Masked)),
+            ("max_tokens", None),
+            ("token_value", Some(Fate::Masked)),
+            ("token.value", Some(Fate::Masked)),
+            ("token_type", None),
+            ("passcode", Some(Fate::Masked)),
+            ("http.authorization.value", Some(Fate::Masked)),
+            ("privateKey", Some(Fate::Masked)),
+            ("setCookie", Some(Fate::Masked)),
+            ("proxyAuthorization", Some(Fate::Masked)),
+            ("dbPassword", Some(Fate::Masked)),
+            ("accessToken", Some(Fate::Masked)),
+            ("XAPIKey", Some(Fate::Masked)),
+            ("api key", Some(Fate::Masked)),
+            ("userid", Some(Fate::Masked)),
+            ("user_id", Some(Fate::Masked)),
+            ("request.userId", Some(Fate::Masked)),
+            ("PRIVATE_\u{212a}EY", Some(Fate::Masked)),
             ("x-api-key", Some(Fate::Masked)),
             ("Proxy-Authorization", Some(Fate::Masked)),
             ("http.response.header.set-cookie", Some(Fate::Masked)),
@@ -728,6 +812,18 @@ mod tests {
         ] {
             assert_eq!(redaction.scrubbed(text).as_deref(), Some(shown), "{text}");
         }
+    }
+
+    #[test]
+    fn what_texts_name_is_found_once() {
+        let redaction = Redaction::usual().key("iban");
+        let text = r#"Login { password: "hunter2", iban: Some("DE02") } at https://ada:pw@x/?accessToken=abc with Authorization: Bearer abcdefgh1"#;
+        let scrubbed = redaction.scrubbed(text).unwrap();
+        let expected = r#"Login { password: "[redacted]", iban: [redacted] } at https://ada:[redacted]@x/?accessToken=[redacted] with Authorization: [redacted]"#;
+        assert_eq!((&*scrubbed, redaction.scrubbed(&scrubbed)), (expected, None));
+        assert_eq!(Redaction::new().key("iban").scrubbed("iban=DE02"), None);
+        let text = "password=".repeat(1 << 16); // in time, too
+        assert_eq!(redaction.scrubbed(&text).unwrap(), "password=[redacted]");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) fn listed(list: &str, hash_key: Option<&[u8]>) -> (Redaction, Vec<Str
             ("values", kind) => match values(kind) {
                 Some(values) => redaction.values(values),
                 None => {
-                    let known = "`values:cards`, `values:bearer_tokens`, `values:provider_keys` or `values:emails`";
+                    let known = "`values:cards`, `values:bearer_tokens`, `values:provider_keys`, `values:assignments` or `values:emails`";
                     wrong.push(format!("`{word}` is not known; write {known}"));
                     redaction
                 }
@@ -52,6 +52,7 @@ fn values(kind: &str) -> Option<Values> {
         "cards" => Some(Values::Cards),
         "bearer_tokens" => Some(Values::BearerTokens),
         "provider_keys" => Some(Values::ProviderKeys),
+        "assignments" => Some(Values::Assignments),
         "emails" => Some(Values::Emails),
         _ => None,
     }

@@ -2,6 +2,10 @@
 
 use std::ops::Range;
 
+#[cfg(doc)]
+use super::Redaction;
+use super::assignments;
+
 /// Kinds of secrets that can be told by their looks.
 ///
 /// ```
@@ -15,10 +19,14 @@ pub enum Values {
     /// Numbers of payment cards: 13 to 19 digits, perhaps with blanks or dashes between, whose check digit (Luhn's) is right. They are also found in fields that
     /// are numbers.
     Cards,
-    /// What follows `Bearer` or `Basic` in a header.
+    /// What follows `Bearer` or `Basic` in a header, and `Token` where it is no plain word; behind blanks, a line's end, a colon or `%20`.
     BearerTokens,
     /// Keys that begin as known providers' do (AWS, GitHub, GitLab, Slack, Stripe, Google, OpenAI and others), JSON web tokens, private keys in PEM.
     ProviderKeys,
+    /// What a text names itself by one of the [keys](crate::redact::Redaction::key) that are masked, hashed or dropped: `password=hunter2`, `"password":"hunter2"`, `password: "hunter2"`
+    /// (as `Debug` writes it), `?access_token=hunter2`; and passwords in addresses, `https://ada:hunter2@example.com`. The value is `[redacted]` whatever
+    /// becomes of a field of that name; behind `password: ` it is one word, what is in quotes, or what is in brackets.
+    Assignments,
     /// Addresses of mail. Not among the usual, since many services name their users by it.
     Emails,
 }
@@ -29,6 +37,7 @@ impl Values {
             Self::Cards => card,
             Self::BearerTokens => bearer_token,
             Self::ProviderKeys => provider_key,
+            Self::Assignments => assignments::password_of_an_address, // names are looked for by the keys
             Self::Emails => email,
         }
     }
@@ -100,15 +109,32 @@ fn is_luhn(digits: &[u8]) -> bool {
 }
 
 fn bearer_token(text: &str) -> Option<Range<usize>> {
-    let find = |scheme: &str| {
-        let lower = text.to_ascii_lowercase();
-        lower.match_indices(scheme).find_map(|(at, _)| {
-            let start = at + scheme.len();
-            let len = token_len(&text[start..], |byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
-            (len >= BEARER_BYTES_MIN).then_some(start..start + len)
-        })
-    };
-    ["bearer ", "basic "].into_iter().filter_map(find).min_by_key(|range| range.start)
+    let bytes = text.as_bytes();
+    let starts = (0..bytes.len()).filter(|at| matches!(bytes[*at], b'b' | b'B' | b't' | b'T'));
+    starts.into_iter().find_map(|at| {
+        let scheme = ["bearer", "basic", "token"].into_iter().find(|scheme| {
+            bytes[at..].get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme.as_bytes()))
+        })?;
+        let gap = gap_len(&text[at + scheme.len()..])?;
+        let start = at + scheme.len() + gap;
+        let len = token_len(&text[start..], |byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
+        let is_word = || text[start + 1..start + len].bytes().all(|byte| byte.is_ascii_lowercase());
+        (len >= BEARER_BYTES_MIN && (scheme != "token" || !is_word())).then_some(start..start + len)
+    })
+}
+
+/// Bytes of the blanks, line ends, `%20` and the one colon between a scheme and its token.
+fn gap_len(text: &str) -> Option<usize> {
+    let mut rest = text.strip_prefix(':').unwrap_or(text);
+    loop {
+        let next = rest.trim_start();
+        let next = next.strip_prefix("%20").unwrap_or(next);
+        if next.len() == rest.len() {
+            break;
+        }
+        rest = next;
+    }
+    Some(text.len() - rest.len()).filter(|len| *len > 0)
 }
 
 /// Least bytes of a token behind `Bearer` (8): words of a sentence are shorter, mostly.
@@ -208,6 +234,15 @@ mod tests {
             (Values::Cards, "0000000000000000", None),
             (Values::Cards, "4111--1111", None),
             (Values::BearerTokens, "Authorization: bearer abc.def-123_x=", Some("abc.def-123_x=")),
+            (Values::BearerTokens, "BEARER   abcdefgh1", Some("abcdefgh1")),
+            (Values::BearerTokens, "Bearer\tabcdefgh1", Some("abcdefgh1")),
+            (Values::BearerTokens, "Bearer\r\n abcdefgh1", Some("abcdefgh1")),
+            (Values::BearerTokens, "Bearer: abcdefgh1", Some("abcdefgh1")),
+            (Values::BearerTokens, "authorization=Bearer%20abcdefgh1", Some("abcdefgh1")),
+            (Values::BearerTokens, "Token abcdefgh1 é", Some("abcdefgh1")),
+            (Values::BearerTokens, "basic dXNlcjpwYXNz", Some("dXNlcjpwYXNz")),
+            (Values::BearerTokens, "the token signature", None),
+            (Values::BearerTokens, "Bearer", None),
             (Values::BearerTokens, "the bearer of news", None),
             (Values::ProviderKeys, "key AKIAIOSFODNN7EXAMPLE!", Some("AKIAIOSFODNN7EXAMPLE")),
             (Values::ProviderKeys, "task-sk-1", None),
