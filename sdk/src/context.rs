@@ -20,6 +20,7 @@ use pin_project_lite::pin_project;
 use watchbell_proto::wire::{Fields, Value as Wire, put_bytes_field, put_fixed64_field, put_varint_field};
 
 use crate::callsite::put_attribute;
+use crate::encode::put_value;
 use crate::limits::{VALUE_BYTES_MAX, cut};
 use crate::record::put_text_field;
 use crate::view::{ATTRIBUTES, key_value, key_values};
@@ -250,6 +251,12 @@ impl FieldValue for f32 {
     }
 }
 
+impl FieldValue for opentelemetry::Value {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_value(out, self, VALUE_BYTES_MAX);
+    }
+}
+
 impl FieldValue for fmt::Arguments<'_> {
     fn put(&self, out: &mut Vec<u8>) {
         put_text_field(out, *self, VALUE_BYTES_MAX);
@@ -318,5 +325,9 @@ macro_rules! context {
         $crate::context!(@with $context.with(::core::stringify!($key), &$key); $($($rest)*)?)
     };
     (@key $first:ident $(. $rest:ident)*) => { ::core::concat!(::core::stringify!($first) $(, ".", ::core::stringify!($rest))*) };
-    ($($fields:tt)*) => { $crate::context!(@with $crate::context::Context::current(); $($fields)*) };
+    ($($fields:tt)*) => {{
+        // A statement, so that what formats a value is gone behind it: a future that kept that over an `await` could not be sent to another thread.
+        let context = $crate::context!(@with $crate::context::Context::current(); $($fields)*);
+        context
+    }};
 }

@@ -167,7 +167,7 @@ fn put_key_value(out: &mut Vec<u8>, number: u32, attribute: &KeyValue, chars_max
     });
 }
 
-fn put_value(out: &mut Vec<u8>, value: &Value, chars_max: usize) {
+pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value, chars_max: usize) {
     let mut put_text = |text: &str| put_bytes_field(out, 1, cut_to(text, VALUE_BYTES_MAX, chars_max).as_bytes());
     match value {
         Value::Bool(value) => put_varint_field(out, 2, u64::from(*value)),

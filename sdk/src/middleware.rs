@@ -2,7 +2,8 @@
 //!
 //! A request is a span by OpenTelemetry's conventions for HTTP, or for RPC where it is gRPC: its names, its status, its error. A server's is a part of
 //! the caller's trace, a client hands its own on. When the response has ended (its trailers have come, or nobody reads on) one record tells
-//! method, route, status and duration, in that span.
+//! method, route, status and duration in seconds, in that span: `GET /cart/{id} 200`. Where no route is known it tells the path without its query, `GET /absent 404`, and a
+//! client's the server, `GET stock.example 200`.
 //!
 //! ```
 //! use watchbell::middleware::{ClientLayer, ServerLayer};

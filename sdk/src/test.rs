@@ -37,6 +37,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::callsite::{LIMIT, SEVERITY};
+use crate::context::FieldValue;
 use crate::encode::ErrorChain;
 use crate::exception::{self, Place};
 use crate::lane::map_current_context;
@@ -204,11 +205,13 @@ impl Record {
     /// ```
     /// let logs = watchbell::test::capture();
     /// tracing::info!(order_id = 17, user = "ada", "order placed");
-    /// logs.expect("order placed").expect_field("order_id", 17).expect_field("user", "ada");
+    /// logs.expect("order placed").expect_field("order_id", 17_u64).expect_field("user", "ada");
     /// ```
     #[track_caller]
-    pub fn expect_field(&self, name: &str, value: impl Into<Value>) -> &Self {
-        let wanted = value.into();
+    pub fn expect_field(&self, name: &str, value: impl FieldValue) -> &Self {
+        let mut encoded = Vec::new();
+        value.put(&mut encoded);
+        let wanted = owned(view::Value::new(&encoded));
         match self.field(name) {
             Some(found) if *found == wanted => self,
             Some(found) => panic!("`{name}` is `{found}`, not `{wanted}`, in\n    {self}"),

@@ -30,7 +30,7 @@ fn reqwest_hands_the_trace_on() {
     let query = http::encode(&format!(r#"{{service_name="shop"}} | trace_id = "{trace}""#));
     let url = watchbell.api_url(&format!("/loki/api/v1/query_range?direction=forward&query={query}"));
     let text = until("both lines", || Some(http::get_json(&url).to_string()).filter(|text| text.contains("fetched")));
-    assert!(text.contains("GET 200"), "the line of the layer: {text}");
+    assert!(text.contains("GET 127.0.0.1 200"), "the line of the layer: {text}");
 }
 
 /// Answers one request; the `traceparent` that it brought.

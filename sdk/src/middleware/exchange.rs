@@ -18,6 +18,7 @@ pub(super) struct Exchange {
     started: Instant,
     is_server: bool,
     kind: Kind,
+    place: Place,
     outcome: Outcome,
     /// Whether the response has been sent, or read, to its end.
     is_whole: bool,
@@ -52,6 +53,16 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Where it is asked for, for the line alone: names of spans are to be few.
+#[derive(Debug, Default)]
+struct Place {
+    /// Of a request to this server for which there is no route.
+    path: Option<String>,
+    /// Of a client's request.
+    address: Option<String>,
+    port: Option<i64>,
+}
+
 #[derive(Debug)]
 enum Outcome {
     /// There is no response: nobody waits any more.
@@ -72,7 +83,9 @@ impl Exchange {
         };
         propagation::set_parent(&span, request.headers());
         let (started, is_whole) = (Instant::now(), request.method() == Method::HEAD);
-        Self { span, started, is_server: true, kind, outcome: Outcome::Cancelled, is_whole, left: None }
+        let has_route = !matches!(kind, Kind::Http { route: None, .. });
+        let place = Place { path: (!has_route).then(|| request.uri().path().to_owned()), ..Place::default() };
+        Self { span, started, is_server: true, kind, place, outcome: Outcome::Cancelled, is_whole, left: None }
     }
 
     pub(super) fn of_client<B>(request: &Request<B>) -> Self {
@@ -82,11 +95,12 @@ impl Exchange {
             Kind::Http { method, .. } => client_span(request, method),
         };
         let (address, port) = server(request);
-        span.record("server.address", address);
+        span.record("server.address", address.as_deref());
         span.record("server.port", port);
         // Who wants the head alone reads no further: that is no fault.
         let (started, outcome) = (Instant::now(), Outcome::Cancelled);
-        Self { span, started, is_server: false, kind, outcome, is_whole: true, left: None }
+        let place = Place { address, port, path: None };
+        Self { span, started, is_server: false, kind, place, outcome, is_whole: true, left: None }
     }
 
     pub(super) fn span(&self) -> &Span {
@@ -163,7 +177,10 @@ impl Drop for Exchange {
 
 impl Exchange {
     fn tell(&self, status: &str, error: Option<&str>) {
-        let (kind, duration) = (&self.kind, self.started.elapsed().as_secs_f64());
+        let kind = &self.kind;
+        let micros = self.started.elapsed().as_micros().max(1); // more digits say nothing
+        let duration = micros as f64 / 1e6;
+        let Place { path, address, port } = &self.place;
         let (method, route, service, rpc_method) = match kind {
             Kind::Http { method, route } => (Some(*method), route.as_deref(), None, None),
             Kind::Rpc { service, method } => (None, None, Some(service.as_str()), Some(method.as_str())),
@@ -173,6 +190,10 @@ impl Exchange {
             Outcome::Grpc(status) => (None, Some(i64::from(status))),
             _ => (None, None),
         };
+        let what = match (kind, path.as_ref().or(address.as_ref())) {
+            (Kind::Http { route: None, .. }, Some(place)) => format!("{kind} {place}"),
+            _ => kind.to_string(),
+        };
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -180,6 +201,9 @@ impl Exchange {
                     {
                         http.request.method = method,
                         http.route = route,
+                        url.path = path,
+                        server.address = address,
+                        server.port = port,
                         http.response.status_code = http_status,
                         rpc.service = service,
                         rpc.method = rpc_method,
@@ -187,7 +211,7 @@ impl Exchange {
                         error.r#type = error,
                         duration
                     },
-                    "{kind} {status}"
+                    "{what} {status}"
                 )
             };
         }

@@ -117,7 +117,7 @@ fn an_axum_server_and_a_hyper_client_share_a_trace() {
     assert_eq!(line.attribute("http.response.status_code"), Some(Value::IntValue(200)));
     assert_eq!(line.attribute("rpc.service"), None);
     assert!(matches!(line.attribute("duration"), Some(Value::DoubleValue(seconds)) if seconds > 0.0));
-    assert_eq!(receiver.log("GET 200").record.span_id, client.span_id);
+    assert_eq!(receiver.log("GET 127.0.0.1 200").record.span_id, client.span_id);
 }
 
 #[test]
@@ -142,10 +142,12 @@ fn faults_are_told_by_whose_they_are() {
         (None, 0),
         "the caller's"
     );
-    assert_eq!(receiver.log("GET failed").attribute("error.type"), Some(string("_OTHER")));
-    let of_client: Vec<_> = receiver.logs().into_iter().filter(|log| log.body() == "GET 404").collect();
-    let severities: Vec<_> = of_client.iter().map(|log| log.record.severity_number).collect();
-    assert!(severities.contains(&13) && severities.contains(&9), "{severities:?}");
+    assert_eq!(receiver.log("GET 127.0.0.1 failed").attribute("error.type"), Some(string("_OTHER")));
+    let (of_client, of_server) = (receiver.log("GET 127.0.0.1 404"), receiver.log("GET /absent 404"));
+    assert_eq!((of_client.record.severity_number, of_server.record.severity_number), (13, 9));
+    assert_eq!(of_server.attribute("url.path"), Some(string("/absent")));
+    assert_eq!(of_client.attribute("server.address"), Some(string("127.0.0.1")));
+    assert!(matches!(of_client.attribute("server.port"), Some(Value::IntValue(port)) if port > 0));
 }
 
 /// Any service of gRPC will do: this one takes what is empty and is unavailable for all else.
@@ -200,6 +202,33 @@ fn a_tonic_pair_shares_a_trace_and_its_status_is_in_the_trailers() {
     let lines =
         |body: &str| receiver.logs().iter().filter(|log| log.body() == format!("{NAME} gRPC status {body}")).count();
     assert_eq!((lines("0"), lines("14")), (2, 2));
+}
+
+/// A handler's future has to be one that can be sent to another thread, with all that it waits for within.
+#[test]
+fn a_handler_calls_by_grpc_in_a_context() {
+    async fn reserve(
+        axum::extract::State(channel): axum::extract::State<tonic::transport::Channel>,
+    ) -> http::StatusCode {
+        let mut client = LogsServiceClient::new(ClientLayer::new().layer(channel));
+        let item = "mug";
+        let reserved = watchbell::context! { %item, count = 1, state = ?Some(2) }
+            .scope(async {
+                watchbell::log_err!(client.export(ExportLogsServiceRequest::default()).await, "cannot reserve")
+            })
+            .await;
+        if reserved.is_ok() { http::StatusCode::OK } else { http::StatusCode::BAD_GATEWAY }
+    }
+    let receiver = Receiver::http();
+    run(&receiver, async {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let channel = tonic::transport::Endpoint::try_from(format!("http://{gone}")).unwrap().connect_lazy();
+        let app = Router::new().route("/reserve", get(reserve)).with_state(channel).layer(ServerLayer::axum());
+        assert_eq!(call(serve(app).await, "GET", "/reserve").await, 502);
+    });
+    let told = receiver.log("cannot reserve");
+    assert_eq!((told.attribute("item"), told.attribute("state")), (Some(string("mug")), Some(string("Some(2)"))));
+    assert_eq!(told.record.trace_id, spans(&receiver, "GET /reserve", 2).trace_id);
 }
 
 #[test]
