@@ -55,6 +55,9 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 /// How long before the shutdown's deadline what is left goes to the spool (500 ms), at most a quarter of the time there is.
 const SPOOL_BEFORE_DEADLINE: Duration = Duration::from_millis(500);
 
+/// How long the shutdown waits for a collector that has never answered and refuses each connection (1 s); one that did is waited for until the deadline.
+const NOBODY_THERE_AFTER: Duration = Duration::from_secs(1);
+
 /// How long a thread is held up in a write to a mapped chunk when that counts as a disk that hangs (1 s): chunks are in memory alone then, until it is over.
 const DISK_HANGS_AFTER: Duration = Duration::from_secs(1);
 
@@ -176,6 +179,8 @@ struct Ending {
     deadline: Option<Instant>,
     /// When what is left goes to the spool.
     spool_at: Option<Instant>,
+    /// When it is given up where nobody has ever answered.
+    give_up_at: Option<Instant>,
     /// How many tries had found nobody before.
     in_vain: PerSignal<u64>,
     reply: mpsc::Sender<()>,
@@ -244,7 +249,7 @@ impl Exporter {
             if self.is_done(now) {
                 return self.finish();
             }
-            let timeout = self.poll_timeout();
+            let timeout = self.poll_timeout(now);
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.handle_command(command),
@@ -277,10 +282,13 @@ impl Exporter {
         }
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let due = self.lanes.iter().filter(|lane| self.may_collect(lane)).filter_map(|lane| lane.due);
         let collection = self.collection.as_ref().and_then(Collection::poll_timeout);
-        let ending = self.ending.iter().filter_map(|ending| ending.spool_at.or(ending.deadline));
+        let ending = self.ending.iter().filter_map(|ending| {
+            let give_up_at = ending.give_up_at.map(|at| at.max(now + RETRY_DELAY / 2)); // once it is past it is looked again
+            give_up_at.into_iter().chain(ending.spool_at.or(ending.deadline)).min()
+        });
         due.chain(collection).chain(ending).min()
     }
 
@@ -453,7 +461,9 @@ impl Exporter {
         let before = |deadline: Instant| SPOOL_BEFORE_DEADLINE.min(deadline.saturating_duration_since(now) / 4);
         let mut in_vain = PerSignal::default();
         self.lanes.iter().for_each(|lane| in_vain[lane.signal as usize] = lane.outage.in_vain());
-        Ending { deadline, spool_at: deadline.map(|deadline| deadline - before(deadline)), in_vain, reply }
+        let spool_at = deadline.map(|deadline| deadline - before(deadline));
+        let give_up_at = deadline.filter(|_| self.spool.is_none()).map(|_| now + NOBODY_THERE_AFTER);
+        Ending { deadline, spool_at, give_up_at, in_vain, reply }
     }
 
     /// The metrics are in their lane: sends them, and lets whoever waits wait for that.
@@ -498,7 +508,17 @@ impl Exporter {
         let Some(ending) = &self.ending else { return false };
         let is_collecting = self.collection.as_ref().is_some_and(Collection::is_running);
         let is_over = ending.deadline.is_some_and(|deadline| deadline <= now);
-        is_over || !is_collecting && (self.is_settled() || self.is_left_to_others(ending))
+        let is_in_vain = || ending.give_up_at.is_some_and(|at| at <= now) && self.is_in_vain(ending);
+        is_over || !is_collecting && (self.is_settled() || self.is_left_to_others(ending) || is_in_vain())
+    }
+
+    /// Whether all that is left is for one who has never answered, nor since the shutdown began.
+    fn is_in_vain(&self, ending: &Ending) -> bool {
+        let is_nobody_there = |lane: &LaneExporter| {
+            let is_away = lane.outage.is_on() && lane.outage.in_vain() > ending.in_vain[lane.signal as usize];
+            is_away && !lane.outage.has_answered()
+        };
+        self.lanes.iter().all(|lane| self.is_idle(lane) || is_nobody_there(lane))
     }
 
     /// Whether nothing waits or is under way.
@@ -678,7 +698,7 @@ mod tests {
                 assert!(begins(), "nobody looked a second time");
                 pipeline.lane(Signal::Logs).with_threads_held_up(|| {
                     exporter.schedule(looked);
-                    assert_eq!(exporter.poll_timeout(), Some(looked + RETRY_DELAY));
+                    assert_eq!(exporter.poll_timeout(looked), Some(looked + RETRY_DELAY));
                     exporter.handle_timeout(looked + DISK_HANGS_AFTER);
                     assert!(!begins(), "others have their chunks in memory");
                 });

@@ -201,6 +201,7 @@ mod log_crate;
 #[cfg(feature = "otel-logs")]
 pub mod logs;
 mod mapped;
+mod meant;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "tower")]
@@ -428,12 +429,12 @@ fn provider(pipeline: &Arc<Pipeline>, config: &Config, scope: &InstrumentationSc
 ///
 /// let error = watchbell::builder().endpoint("collector").init().unwrap_err();
 /// assert!(matches!(&error, InitError::Config(text) if text.contains("write `http://host:port`")));
+/// assert_eq!(format!("{error:?}"), error.to_string()); // as a `main` that returns it shows it
 /// ```
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum InitError {
-    /// Something that was set in code, or in the file of `OTEL_CONFIG_FILE`, is not valid. What is wrong in the environment itself is told on
-    /// stderr instead, and never keeps a service from starting.
+    /// Something that was set in code, or in the file of `OTEL_CONFIG_FILE`, is not valid, or a sink cannot be as it is written, in `WATCHBELL_SINKS` too. What
+    /// else is wrong in the environment is told on stderr instead, and never keeps a service from starting.
     Config(String),
     /// The export thread could not be started.
     Export(String),
@@ -447,6 +448,13 @@ impl fmt::Display for InitError {
             Self::Config(error) | Self::Export(error) => f.write_str(error),
             Self::AlreadySet => f.write_str("the process has a `tracing` subscriber already; use `Builder::layer`"),
         }
+    }
+}
+
+/// `main` shows an error that it returns so: lines and carets are to stay what they are.
+impl fmt::Debug for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -472,12 +472,19 @@ impl Sinks {
         }
         let resource: Arc<[KeyValue]> = resource.into();
         let mut this = Self { queued: Vec::new(), in_call: Vec::new(), consoles: Ways::NONE, counted: Vec::new() };
+        let mut mistakes = Vec::new();
         for (i, sink) in sinks.into_iter().enumerate() {
             let (way, is_in_call) = (Ways::sink(i), sink.in_call);
             if sink.is_for_people() {
                 this.consoles = this.consoles.or(way);
             }
-            let open = sink.open(&resource)?;
+            let open = match sink.open(&resource) {
+                Ok(open) => open,
+                Err(error) => {
+                    mistakes.push(error);
+                    continue;
+                }
+            };
             let queued = (!is_in_call).then_some(this.queued.len());
             this.counted.push((open.name.clone(), Arc::clone(&open.counters), queued));
             match queued {
@@ -485,7 +492,7 @@ impl Sinks {
                 None => this.in_call.push((way, Mutex::new(open))),
             }
         }
-        Ok(Some(this))
+        if mistakes.is_empty() { Ok(Some(this)) } else { Err(mistakes.join("\n")) }
     }
 
     /// The ways to the threads of those sinks that want a record.

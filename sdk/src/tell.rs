@@ -56,12 +56,23 @@ pub(crate) fn info(text: fmt::Arguments<'_>) {
 
 fn tell(verbosity: Verbosity, text: fmt::Arguments<'_>) {
     if verbosity as u8 <= VERBOSITY.load(Ordering::Relaxed) {
-        let mut line = "watchbell: ".to_owned();
-        let _ = fmt::Write::write_fmt(&mut OneLine(&mut line), text); // a collector's words may be in it
-        line.push('\n');
-        let _ = write(line.as_bytes()); // there is nowhere to tell that it failed
+        let _ = write(lines(&text.to_string()).as_bytes()); // there is nowhere to tell that it failed
     }
 }
+
+/// The text as it is told. Further lines of it, such as carets under what is wrong, stay lines where they are indented; all else is escaped, since a
+/// collector's words may be in it: no such word can begin a line of its own.
+fn lines(text: &str) -> String {
+    let mut lines = "watchbell: ".to_owned();
+    for (i, line) in text.split(INDENTED).enumerate() {
+        lines.push_str(if i > 0 { INDENTED } else { "" });
+        let _ = fmt::Write::write_str(&mut OneLine(&mut lines), line); // a string takes all
+    }
+    lines.push('\n');
+    lines
+}
+
+const INDENTED: &str = "\n    ";
 
 #[cfg(unix)]
 use stderr::write;
@@ -69,4 +80,16 @@ use stderr::write;
 #[cfg(not(unix))]
 fn write(line: &[u8]) -> std::io::Result<()> {
     std::io::Write::write_all(&mut std::io::stderr(), line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lines;
+
+    #[test]
+    fn lines_that_are_indented_stay_lines() {
+        let error = "info,a=loud".parse::<crate::levels::Directives>().unwrap_err();
+        assert_eq!(lines(&error).lines().nth(2), Some("           ^^^^"));
+        assert_eq!(lines("it says \nwatchbell: \r\x1b[2J"), "watchbell: it says \\nwatchbell: \\r\\u{1b}[2J\n");
+    }
 }

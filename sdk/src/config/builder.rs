@@ -502,6 +502,8 @@ impl Builder {
             metrics: settings.metrics.clone(),
             exports: self.exports(settings)?,
         };
+        env.mistakes()?;
+        env.check_names();
         Ok((config, env.warnings()))
     }
 

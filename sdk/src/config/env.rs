@@ -1,7 +1,7 @@
 //! The environment, as the OpenTelemetry specification reads it.
 //!
-//! An empty value counts as unset, names of a set (a protocol, a sampler) are read in any case, and a boolean is true only where it says
-//! `true`. What cannot be understood is told once on stderr and then counts as unset.
+//! An empty value counts as unset, names of a set (a protocol, a sampler) are read in any case, and a boolean of OpenTelemetry's is true only where it says
+//! `true`. What cannot be understood is told once on stderr and then counts as unset, but for sinks, without which the service does not start.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use super::{
 use crate::lane::WhenFull;
 use crate::levels::{Directives, parts};
 use crate::limits::Limits;
+use crate::meant::meant;
 use crate::redact::{self, Redaction};
 use crate::resource::{self, Detector};
 use crate::restraint::Rules;
@@ -31,6 +32,8 @@ use crate::tls::{self, Identity};
 pub(super) struct Env {
     variables: Option<HashMap<String, String>>,
     warnings: Vec<String>,
+    /// What is so wrong that the service is not to start.
+    mistakes: Vec<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -42,7 +45,7 @@ struct Exporters {
 impl Env {
     /// These variables, or the process's.
     pub(super) fn new(variables: Option<HashMap<String, String>>) -> Self {
-        Self { variables, warnings: Vec::new() }
+        Self { variables, warnings: Vec::new(), mistakes: Vec::new() }
     }
 
     /// All that it says; a protocol that was set in code decides how endpoints are read, and what is exported by the code's word is read of.
@@ -104,7 +107,7 @@ impl Env {
     pub(super) fn spool(&mut self) -> Option<Spool> {
         let bytes_max = self.parse("WATCHBELL_SPOOL_BYTES_MAX", values::bytes);
         let at_cap = self.parse("WATCHBELL_SPOOL_WHEN_FULL", str::parse);
-        let is_mapped = self.boolean("WATCHBELL_SPOOL_MAPPED").unwrap_or(false);
+        let is_mapped = self.parse("WATCHBELL_SPOOL_MAPPED", values::boolean).unwrap_or(false);
         let mut spool = Spool::in_dir(self.get("WATCHBELL_SPOOL_DIR")?);
         spool = bytes_max.into_iter().fold(spool, Spool::bytes_max);
         spool = at_cap.into_iter().fold(spool, Spool::at_cap);
@@ -119,7 +122,7 @@ impl Env {
             buffer_bytes_max: self.buffer_bytes_max(),
             when_full: self.when_full(),
             shutdown_timeout: self.parse("WATCHBELL_SHUTDOWN_TIMEOUT", values::millis),
-            panics: self.boolean("WATCHBELL_PANICS"),
+            panics: self.parse("WATCHBELL_PANICS", values::boolean),
         }
     }
 
@@ -160,13 +163,27 @@ impl Env {
         parts(&list).map(str::to_owned).collect()
     }
 
-    /// Where records go beside the collector.
+    /// Where records go beside the collector. Not OpenTelemetry's; a service that starts without a log that it was told to write would lose it in silence.
     pub(super) fn sinks(&mut self) -> Vec<Sink> {
         let list = self.get("WATCHBELL_SINKS").unwrap_or_default();
         let (sinks, wrong): (Vec<_>, Vec<_>) = sink::listed(&list).partition(Result::is_ok);
         let wrong = wrong.into_iter().filter_map(Result::err);
-        self.warnings.extend(wrong.map(|error| format!("WATCHBELL_SINKS: {error}")));
+        self.mistakes.extend(wrong.map(|error| format!("WATCHBELL_SINKS: {error}")));
         sinks.into_iter().flatten().collect()
+    }
+
+    /// Names that begin as ours do, are none of ours, and look like one.
+    pub(super) fn check_names(&mut self) {
+        let names: Vec<String> = match &self.variables {
+            Some(variables) => variables.keys().cloned().collect(),
+            None => std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
+        };
+        let is_odd = |name: &&String| name.starts_with("WATCHBELL_") && !NAMES.contains(&name.as_str());
+        for name in names.iter().filter(is_odd) {
+            if let Some(meant) = meant(name, NAMES, 2) {
+                self.warnings.push(format!("{name} is not known: did you mean `{meant}`?"));
+            }
+        }
     }
 
     #[cfg(feature = "config-file")]
@@ -187,6 +204,11 @@ impl Env {
     #[cfg(feature = "config-file")]
     pub(super) fn warn(&mut self, warnings: impl Iterator<Item = String>) {
         self.warnings.extend(warnings);
+    }
+
+    /// All that keeps the service from starting, a line each.
+    pub(super) fn mistakes(&self) -> Result<(), String> {
+        if self.mistakes.is_empty() { Ok(()) } else { Err(self.mistakes.join("\n")) }
     }
 
     /// What was wrong: a variable for all signals is read for each, and told once.
@@ -438,6 +460,11 @@ impl Env {
 
     /// `RUST_LOG`; a directive that is not understood is left out, the others count.
     pub(super) fn directives(&mut self, directives: &str) -> Directives {
+        if let Some((target, meant)) = Directives::doubtful(directives) {
+            let written = format!("write `{target}=trace` if it is one");
+            self.warnings
+                .push(format!("RUST_LOG: `{target}` is taken for a target: did you mean `{meant}`? ({written})"));
+        }
         Directives::lenient(directives, |directive, error| {
             self.warnings.push(format!("RUST_LOG: the directive `{directive}` is ignored: {error}"));
         })
@@ -447,6 +474,27 @@ impl Env {
 fn own_name(signal: Signal, what: &str) -> String {
     format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.env_name())
 }
+
+/// The names that are Watchbell's own.
+pub(super) const NAMES: [&str; 17] = [
+    "WATCHBELL_BAGGAGE_ATTRIBUTES",
+    "WATCHBELL_BLOCK_TIMEOUT",
+    "WATCHBELL_BUFFER_BYTES_MAX",
+    "WATCHBELL_LEVELS_INTERVAL",
+    "WATCHBELL_LEVELS_URL",
+    "WATCHBELL_PANICS",
+    "WATCHBELL_REDACT_HASH_KEY_FILE",
+    "WATCHBELL_REDACT_HASH_KEY",
+    "WATCHBELL_REDACT",
+    "WATCHBELL_RESTRAIN",
+    "WATCHBELL_SHUTDOWN_TIMEOUT",
+    "WATCHBELL_SINKS",
+    "WATCHBELL_SPOOL_BYTES_MAX",
+    "WATCHBELL_SPOOL_DIR",
+    "WATCHBELL_SPOOL_MAPPED",
+    "WATCHBELL_SPOOL_WHEN_FULL",
+    "WATCHBELL_WHEN_FULL",
+];
 
 const PROPAGATORS: &str = "tracecontext,baggage";
 const ATTRIBUTE_COUNT: &str = "OTEL_ATTRIBUTE_COUNT_LIMIT";

@@ -28,7 +28,13 @@ pub(super) fn settings(path: &str, env: &mut Env) -> Result<Settings, String> {
     let source = std::fs::read_to_string(path).map_err(|error| format!("cannot read `{path}`: {error}"))?;
     let mut file = File { mistakes: Vec::new(), told: Vec::new() };
     let settings = match yaml::read(&source, |name| env.raw(name)) {
-        Ok(root) => Some(file.settings(&root, env)),
+        Ok(yaml::Document { root, mistakes, unset }) => {
+            file.mistakes = mistakes;
+            let settings = file.settings(&root, env);
+            file.mistakes.iter_mut().chain(&mut file.told).for_each(|mistake| mistake.tell_unset(&unset));
+            file.tell_each_place_once();
+            Some(settings)
+        }
         Err(mistake) => {
             file.mistakes.push(mistake);
             None
@@ -60,7 +66,27 @@ struct File {
 /// A mapping's entries; an absent one has none.
 type Map<'a> = &'a [Entry];
 
+impl Mistake {
+    /// A value that is wrong because a variable in it is not set.
+    fn tell_unset(&mut self, unset: &[(Place, String)]) {
+        for (_, name) in unset.iter().filter(|(place, _)| *place == self.place) {
+            self.text += &format!("; `{name}` is not set");
+        }
+    }
+}
+
 impl File {
+    /// A reference that names no variable is no number either: the first word on a place is enough. They are in the order of the file.
+    fn tell_each_place_once(&mut self) {
+        let mut places = Vec::new();
+        self.mistakes.retain(|mistake| {
+            let is_first = !places.contains(&mistake.place);
+            places.push(mistake.place);
+            is_first
+        });
+        self.mistakes.sort_by_key(|mistake| (mistake.place.line, mistake.place.column));
+    }
+
     fn settings(&mut self, root: &Node, env: &mut Env) -> Settings {
         let map = self.map(Some(root));
         self.file_format(map, root.place);

@@ -308,6 +308,15 @@ fn mistakes_refuse_the_file_and_are_told_with_their_places() {
         let error = read(yaml, &[]).unwrap_err();
         assert!(error.starts_with(&format!("otel.yaml:{expected}")), "{yaml}: {error}");
     }
+    let yaml = "file_format: '1.0'\ndisabled: ${1X}\nresource: 7\nlogger_provider: {processors: [{batch: {exporter: {otlp_http: {endpoint: '${NOPE}/v1/logs'}}}}]}";
+    let error = read(yaml, &[]).unwrap_err();
+    let told: Vec<_> = error.lines().filter(|line| line.starts_with("otel.yaml:")).collect();
+    assert_eq!(told.len(), 3, "{error}");
+    assert!(
+        told[0].starts_with("otel.yaml:2:11: `${1X}` names no variable") && told[1].starts_with("otel.yaml:3:11: "),
+        "{error}"
+    );
+    assert!(told[2].contains("`/v1/logs` is not an endpoint") && told[2].ends_with("; `NOPE` is not set"), "{error}");
     let missing = Builder::default().variables([("OTEL_CONFIG_FILE", "/no/such.yaml")]).build(true).unwrap_err();
     assert!(missing.starts_with("cannot read `/no/such.yaml`: "), "{missing}");
 }

@@ -284,12 +284,54 @@ fn what_is_not_understood_is_told_once_and_ignored() {
             "`xray` is not known; write `tracecontext`, `baggage`, `b3`, `b3multi` or `none`",
         ),
         ("RUST_LOG", "info,checkout=loud", "the directive `checkout=loud` is ignored"),
+        ("RUST_LOG", "inof", "`inof` is taken for a target: did you mean `info`?"),
+        ("RUST_LOG", "info;x", "the directive `info;x` is ignored: `info;x` is not a target"),
+        ("WATCHBELL_PANICS", "maybe", "WATCHBELL_PANICS is ignored: `maybe` is not a boolean; write `true` or `false`"),
+        ("WATCHBELL_SINK", "stderr", "WATCHBELL_SINK is not known: did you mean `WATCHBELL_SINKS`?"),
     ];
     for (name, value, told) in cases {
-        let (_, warnings) = built(&[(name, value)]);
+        let (config, warnings) = built(&[(name, value)]);
+        assert!(config.panics);
         assert_eq!(warnings.len(), 1, "{name}: {warnings:?}");
         assert!(warnings[0].starts_with(name) && warnings[0].contains(told), "{warnings:?}");
     }
+}
+
+#[test]
+fn sinks_that_cannot_be_are_errors_all_together() {
+    let sinks = "stderr format=jsno; stdout; file=x rotate_at=100MX; stdout format={tme}";
+    let errors = watchbell_builder(&[("WATCHBELL_SINKS", sinks)]).build(true).unwrap_err();
+    for told in [
+        "WATCHBELL_SINKS: `jsno` is not a format",
+        "    stderr format=jsno",
+        "WATCHBELL_SINKS: `100MX` is not a size; write `100MiB`",
+        "    file=x rotate_at=100MX",
+        "WATCHBELL_SINKS: `tme` is not known in a pattern; did you mean `time`?",
+        "                  ^^^^^",
+    ] {
+        assert!(errors.lines().any(|line| line.starts_with(told)), "{errors}");
+    }
+}
+
+#[test]
+fn our_own_booleans_are_read_as_people_write_them() {
+    for (value, expected) in [("1", true), ("Yes", true), ("on", true), ("0", false), ("no", false), ("OFF", false)] {
+        let (config, warnings) = built(&[("WATCHBELL_PANICS", value)]);
+        assert_eq!((config.panics, warnings), (expected, vec![]), "{value}");
+    }
+}
+
+#[test]
+fn every_name_of_ours_is_documented() {
+    let mut told: Vec<String> = include_str!("../../ENVIRONMENT.md").split('`').flat_map(expanded).collect();
+    told.retain(|name| {
+        name.starts_with("WATCHBELL_") && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    });
+    told.sort();
+    told.dedup();
+    let mut names = super::env::NAMES;
+    names.sort();
+    assert_eq!(told, names);
 }
 
 #[test]
@@ -529,8 +571,8 @@ fn a_spool() {
     let mapped = |value| self::built(&[folder, ("WATCHBELL_SPOOL_MAPPED", value)]);
     assert_eq!(mapped("true").0.spool, Some(spool.clone().mapped()));
     assert_eq!(
-        mapped("1").1,
-        ["WATCHBELL_SPOOL_MAPPED counts as `false`: `1` is not a boolean; write `true` or `false`"]
+        mapped("maybe").1,
+        ["WATCHBELL_SPOOL_MAPPED is ignored: `maybe` is not a boolean; write `true` or `false`"]
     );
     let warnings = [
         "WATCHBELL_SPOOL_BYTES_MAX is ignored: `1GiB` is not a number of bytes, 1 or more, without a unit",

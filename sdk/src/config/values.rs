@@ -59,6 +59,15 @@ impl FromStr for Compression {
     }
 }
 
+/// One of our own: OpenTelemetry's are true only as `true`.
+pub(super) fn boolean(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(format!("`{value}` is not a boolean; write `true` or `false`")),
+    }
+}
+
 pub(super) fn count(value: &str) -> Result<u32, String> {
     value.parse().map_err(|_| format!("`{value}` is not a number of 0 or more"))
 }

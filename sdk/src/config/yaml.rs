@@ -1,5 +1,7 @@
 //! YAML as a tree in which each node knows its place, with the environment put in where the file asks for it.
 
+use std::cell::RefCell;
+
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 /// Most nodes of a file (10,000), with those that aliases repeat; a file of more is refused.
@@ -46,9 +48,19 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
+/// A file's document.
+pub(super) struct Document {
+    pub(super) root: Node,
+    /// References that name no variable.
+    pub(super) mistakes: Vec<Mistake>,
+    /// Variables that are named and are not set, with the place of the value that they are in.
+    pub(super) unset: Vec<(Place, String)>,
+}
+
 /// Reads a file of one document; `variable` is what the environment says.
-pub(super) fn read(source: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Node, Mistake> {
-    let mut tree = Tree { open: Vec::new(), anchors: Vec::new(), root: None, nodes: 0, variable };
+pub(super) fn read(source: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Document, Mistake> {
+    let (mistakes, unset) = Default::default();
+    let mut tree = Tree { open: Vec::new(), anchors: Vec::new(), root: None, nodes: 0, variable, mistakes, unset };
     for next in Parser::new_from_str(source) {
         let (event, span) = next.map_err(|error| Mistake {
             place: Place { line: error.marker().line(), column: error.marker().col() + 1 },
@@ -57,7 +69,8 @@ pub(super) fn read(source: &str, variable: impl Fn(&str) -> Option<String>) -> R
         tree.handle(event, span)?;
     }
     let beginning = Place { line: 1, column: 1 };
-    tree.root.ok_or(Mistake { place: beginning, text: "the file is empty".to_owned() })
+    let root = tree.root.ok_or(Mistake { place: beginning, text: "the file is empty".to_owned() })?;
+    Ok(Document { root, mistakes: tree.mistakes, unset: tree.unset })
 }
 
 struct Tree<F> {
@@ -67,6 +80,8 @@ struct Tree<F> {
     root: Option<Node>,
     nodes: usize,
     variable: F,
+    mistakes: Vec<Mistake>,
+    unset: Vec<(Place, String)>,
 }
 
 struct Open {
@@ -81,7 +96,7 @@ impl<F: Fn(&str) -> Option<String>> Tree<F> {
         let place = Place { line: span.start.line(), column: span.start.col() + 1 };
         match event {
             Event::Scalar(text, style, anchor, _) => {
-                let value = self.scalar(&text, style == ScalarStyle::Plain, place)?;
+                let value = self.scalar(&text, style == ScalarStyle::Plain, place);
                 self.add(Node { place, value }, anchor)
             }
             Event::Alias(id) => {
@@ -110,18 +125,30 @@ impl<F: Fn(&str) -> Option<String>> Tree<F> {
     }
 
     /// Keys stay as they are: the environment is for values alone.
-    fn scalar(&self, text: &str, is_plain: bool, place: Place) -> Result<Value, Mistake> {
+    fn scalar(&mut self, text: &str, is_plain: bool, place: Place) -> Value {
         let is_key =
             self.open.last().is_some_and(|open| matches!(open.node.value, Value::Map(_)) && open.key.is_none());
         if is_key {
-            return Ok(Value::Text(text.to_owned()));
+            return Value::Text(text.to_owned());
         }
-        let text = substitute(text, &self.variable).map_err(|error| wrong(place, &error))?;
-        Ok(match text.as_str() {
+        let unset = RefCell::new(Vec::new());
+        let variable = |name: &str| {
+            let value = (self.variable)(name).filter(|value| !value.is_empty());
+            if value.is_none() {
+                unset.borrow_mut().push((place, name.to_owned()));
+            }
+            value
+        };
+        let text = substitute(text, variable).unwrap_or_else(|error| {
+            self.mistakes.push(wrong(place, &error));
+            text.to_owned()
+        });
+        self.unset.extend(unset.into_inner());
+        match text.as_str() {
             "" | "~" | "null" | "Null" | "NULL" if is_plain => Value::Null,
             _ if is_plain => Value::Plain(text),
             _ => Value::Text(text),
-        })
+        }
     }
 
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), Mistake> {

@@ -201,6 +201,7 @@ pub(super) struct Outage {
     is_on: AtomicBool,
     /// How many tries have found nobody.
     in_vain: AtomicU64,
+    has_answered: AtomicBool,
     end: Notify,
     /// Whether requests wait for those that are under way.
     others_wait: AtomicBool,
@@ -213,6 +214,7 @@ impl Outage {
         Self {
             is_on: AtomicBool::new(false),
             in_vain: AtomicU64::new(0),
+            has_answered: AtomicBool::new(false),
             end: Notify::new(),
             others_wait: AtomicBool::new(false),
             wake,
@@ -238,9 +240,15 @@ impl Outage {
         self.others_wait.store(others_wait, Ordering::Relaxed);
     }
 
+    /// Whether there has ever been an answer.
+    pub(super) fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
     /// Takes note of a try that failed, and tells the beginning of an outage.
     pub(super) fn tell(&self, signal: Signal, uri: &Uri, reason: &str, is_away: bool) {
         self.in_vain.fetch_add(u64::from(is_away), Ordering::Relaxed);
+        self.has_answered.fetch_or(!is_away, Ordering::Relaxed);
         let was_on = self.is_on.swap(true, Ordering::Relaxed);
         self.wake.iter().for_each(|wake| wake.notify_one());
         if !was_on {
@@ -257,6 +265,7 @@ impl Outage {
 
     /// Tells its end.
     pub(super) fn is_over(&self, signal: Signal) {
+        self.has_answered.store(true, Ordering::Relaxed);
         if self.is_on.swap(false, Ordering::Relaxed) {
             self.end.notify_waiters();
             tell::info(format_args!("{} are delivered again", signal.records_name()));

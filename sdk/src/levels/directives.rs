@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use tracing_core::{Level, LevelFilter};
 
+use crate::meant::meant;
 use crate::stock::is_stock;
 
 /// Levels by target; the longest target that is the record's or above it decides. The default is not for what OpenTelemetry's crates say of themselves.
@@ -81,7 +82,16 @@ impl Directives {
         if count == 0 { Self::all(LevelFilter::INFO) } else { directives }
     }
 
-    /// Adds `level`, `target=level` or `target`, which is all of it; the error is about the part that it comes with.
+    /// The first target of a text that looks like a misspelt level, and that level: `inof` is a target, of which all is wanted, and nothing of any other.
+    pub(crate) fn doubtful(text: &str) -> Option<(&str, &'static str)> {
+        parts(text).find_map(|part| {
+            let is_level_or_pair = part.contains('=') || named(part).is_some();
+            let meant = || meant(&part.to_ascii_lowercase(), ["off", "error", "warn", "info", "debug", "trace"], 1);
+            Some((part, if is_level_or_pair { None } else { meant() }?))
+        })
+    }
+
+    /// Adds `level`, `target=level`, or `target` and `target=`, which are all of it; the error is about the part that it comes with.
     fn add<'t>(&mut self, part: &'t str) -> Result<(), (&'t str, String)> {
         let (target, level) = match part.split_once('=') {
             Some((target, level)) => (target.trim(), level.trim()),
@@ -93,7 +103,8 @@ impl Directives {
                 None => (part, "trace"),
             },
         };
-        if let Some(odd) = target.find(['[', '{', '/', '"', ' ']) {
+        let level = if level.is_empty() { "trace" } else { level }; // as in `env_logger`
+        if let Some(odd) = target.find(['[', '{', '/', '"', ' ', ';']) {
             return Err((&target[odd..], format!("`{target}` is not a target; what is chosen by is the target alone")));
         }
         let wanted = "write `off`, `error`, `warn`, `info`, `debug` or `trace`";
@@ -190,6 +201,10 @@ mod tests {
         let expected =
             "`a[x]` is not a target; what is chosen by is the target alone\n    info,a[x]=debug\n          ^^^";
         assert_eq!(error, expected);
+        assert_eq!("off,a=".parse::<Directives>().unwrap().to_string(), "off,a=trace");
+        assert!("info;a=debug".parse::<Directives>().is_err());
+        assert_eq!(Directives::doubtful("checkout,inof"), Some(("inof", "info")));
+        assert_eq!(Directives::doubtful("checkout,inof=debug,warning,INFO"), None);
         let mut wrong = Vec::new();
         let directives = Directives::lenient("debug,a=loud,b=warn", |part, _| wrong.push(part.to_owned()));
         assert_eq!((directives.to_string(), wrong), ("debug,b=warn".to_owned(), vec!["a=loud".to_owned()]));

@@ -264,6 +264,7 @@ impl Rolling {
         let keeper = Keeper::new(&file);
         let (lines, line) = (String::new(), String::new());
         let mut this = Self { file, formatter, schedule, current: None, keeper, lines, line, is_rotation_due: false };
+        this.keeper.begin(&this.file);
         this.take_up(current);
         this.rotate_what_is_old();
         Ok(this)
@@ -274,7 +275,7 @@ impl Rolling {
         if let Some(schedule) = &mut self.schedule {
             schedule.begin(current.changed_unix_nano());
         }
-        self.keeper.tidy(Instant::now());
+        self.keeper.tidy(&self.file, Instant::now());
         self.current = Some(current);
     }
 
@@ -306,7 +307,7 @@ impl Rolling {
         }
         let Some(current) = self.current.as_mut().filter(|current| current.bytes() > 0) else { return };
         match current.rotate(&self.file, now) {
-            Ok(true) => self.keeper.tidy(Instant::now()),
+            Ok(true) => self.keeper.tidy(&self.file, Instant::now()),
             Ok(false) => {} // the new one is taken up with the next records
             Err(error) => {
                 crate::tell::error(format_args!("cannot rotate `{}`, it grows on: {error}", self.file.path.display()));
@@ -365,7 +366,7 @@ impl Output for Rolling {
         lines.clear();
         lines.shrink_to(LINES_BYTES);
         self.lines = lines;
-        self.keeper.tidy_now_and_then(Instant::now());
+        self.keeper.tidy_now_and_then(&self.file, Instant::now());
         written
     }
 }

@@ -60,6 +60,16 @@ pub enum Format {
     Pattern(String),
 }
 
+impl Format {
+    /// What is wrong in a pattern.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Pattern(text) => Pattern::parse(text).map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A format with what it needs to know.
 pub(super) struct Formatter {
     kind: Kind,

@@ -7,7 +7,8 @@ use std::time::Duration;
 #[cfg(feature = "files")]
 use super::file::{Compression, File, Rotation, Zone};
 use super::{Format, Sink, is_address, wrong_address};
-use crate::levels::shown;
+use crate::levels::{Directives, shown};
+use crate::meant::meant;
 
 /// Where to, then what else is set, with blanks between; a value with blanks is in double quotes.
 ///
@@ -68,10 +69,10 @@ impl<'t> Word<'t> {
         self.value.unwrap_or_default().replace('"', "")
     }
 
-    /// Reads the value; what is wrong is the value, or the key that has none.
+    /// Reads the value; what is wrong is the value, or the key that has none. Of an error that shows the value the first line is enough, since all of the sink is shown.
     fn read<T>(self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Wrong<'t>> {
         let wrong = self.value.filter(|value| !value.is_empty()).unwrap_or(self.key);
-        parse(&self.value()).map_err(|error| Wrong(wrong, error))
+        parse(&self.value()).map_err(|error| Wrong(wrong, error.lines().next().unwrap_or_default().to_owned()))
     }
 
     /// A word that says all by being there.
@@ -119,7 +120,7 @@ const TARGETS: &str = "write `stderr`, `stdout`, `file=PATH`, `syslog`, `syslog=
 /// Those of a list, between which there are semicolons.
 pub(crate) fn listed(text: &str) -> impl Iterator<Item = Result<Sink, String>> {
     let parts = words(text, |c| c == ';').into_iter().map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| parse(part).map_err(|Wrong(_, error)| error))
+    parts.map(str::parse)
 }
 
 fn syslog(place: &str) -> Result<Sink, String> {
@@ -143,7 +144,10 @@ fn syslog(place: &str) -> Result<Sink, String> {
 /// An option that every sink has; `others` are those of its kind.
 fn with<'t>(sink: Sink, word: Word<'t>, others: &[&str]) -> Result<Sink, Wrong<'t>> {
     Ok(match word.key {
-        "levels" => sink.levels(&word.value()),
+        "levels" => {
+            word.read(|levels| levels.parse::<Directives>())?;
+            sink.levels(&word.value())
+        }
         "format" => sink.format(word.read(format)?),
         "colors" => sink.colors(word.read(is_on)?),
         "name" => sink.name(&word.value()),
@@ -153,7 +157,8 @@ fn with<'t>(sink: Sink, word: Word<'t>, others: &[&str]) -> Result<Sink, Wrong<'
         }
         key => {
             let known = ["levels", "format", "colors", "name", "in_call"].iter().chain(others);
-            let meant = known.copied().find(|known| known.starts_with(key) || key.starts_with(known));
+            let longer = known.clone().copied().find(|known| known.starts_with(key));
+            let meant = longer.or_else(|| meant(key, known.copied(), 2));
             let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
             return Err(Wrong(key, format!("`{key}` is not known of a sink{meant}")));
         }
@@ -177,7 +182,11 @@ fn format(name: &str) -> Result<Format, String> {
         "gelf" => Format::Gelf,
         "logfmt" => Format::Logfmt,
         "otlp-json" => Format::OtlpJson,
-        pattern if pattern.contains('{') => Format::Pattern(pattern.to_owned()),
+        pattern if pattern.contains('{') => {
+            let format = Format::Pattern(pattern.to_owned());
+            format.check()?;
+            format
+        }
         _ => {
             let wanted =
                 "write `pretty`, `compact`, `json`, `ecs`, `gelf`, `logfmt`, `otlp-json` or a pattern in quotes";
@@ -345,6 +354,9 @@ mod tests {
             ("stderr rotate=daily", "`rotate` is not known of a sink"),
             ("stderr colour", "`colour` is not known of a sink"),
             ("stderr color", "`color` is not known of a sink; did you mean `colors`?"),
+            ("stderr levels=info,a=loud", "`loud` is not a level"),
+            ("stderr format={tme}", "`tme` is not known in a pattern; did you mean `time`?"),
+            ("stderr fromat=json", "`fromat` is not known of a sink; did you mean `format`?"),
             ("file=x rotate_at=0", "`0` is not a size; write `100MiB`"),
             ("file=x rotate_at=99999999999GiB", "`99999999999GiB` is not a size"),
             ("file=x keep_age=90", "`90` is not a time"),

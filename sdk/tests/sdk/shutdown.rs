@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::receiver::Receiver;
+use super::receiver::{Absent, Receiver};
 use super::{pipeline, pipeline_of};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -82,6 +82,19 @@ fn log_into_the_void(endpoint: &str) {
         assert!(started.elapsed() < Duration::from_secs(3), "the deadline is far exceeded");
         assert_eq!((ledger.logs.dropped_at_deadline, ledger.logs.in_flight), (1, 0), "{ledger}");
     }
+}
+
+/// One that has answered before is waited for: it is being restarted.
+#[test]
+fn nobody_is_waited_for_who_was_never_there() {
+    let absent = Absent::new();
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", absent.endpoint())];
+    let (dispatch, guard) = pipeline_of(watchbell::builder().variables(variables));
+    tracing::dispatcher::with_default(&dispatch, || tracing::info!("into the void"));
+    let started = Instant::now();
+    let ledger = guard.shutdown(Duration::from_secs(600));
+    assert!(started.elapsed() < Duration::from_secs(300));
+    assert_eq!((ledger.logs.dropped_at_deadline, ledger.logs.in_flight), (1, 0), "{ledger}");
 }
 
 #[test]

@@ -211,6 +211,44 @@ fn whoever_finds_the_file_over_its_bound_rotates_it() {
     assert!(fs::read_to_string(&path).unwrap().contains("the idle one's last"));
 }
 
+/// A process that ends before its thread has compressed anything leaves that to the next, and removes what is too much all the same.
+#[test]
+#[cfg(feature = "gzip")]
+fn what_short_processes_leave_is_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkout.log");
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    for i in 1..=8 {
+        let rotated = folder.path().join(format!("checkout.2026110{i}T000000Z.log"));
+        fs::write(&rotated, "order placed\n").unwrap();
+        fs::File::options().append(true).open(&rotated).unwrap().set_modified(long_ago).unwrap();
+    }
+    let file = File::new(&path).rotate_at_bytes(1).compress(Compression::Gzip).keep_files(3);
+    let (dispatch, guard) = only(Sink::file(file).format(Format::Compact));
+    assert_eq!(
+        names(folder.path()),
+        ["checkout.TIME.log.gz", "checkout.TIME.log.gz", "checkout.TIME.log.gz", "checkout.log"]
+    );
+    (0..5).for_each(|i| with_default(&dispatch, || tracing::info!(i, "order placed")));
+    drop(guard);
+    let names = names(folder.path());
+    assert!(names.len() == 4 && names.iter().all(|name| name.starts_with("checkout.")), "{names:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, file) = (folder.path().join("pipe"), folder.path().join("file"));
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    fs::write(&file, "").unwrap();
+    let builder = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]);
+    let builder = builder.sink(Sink::file(&pipe)).sink(Sink::file(file.join("x.log")));
+    let error = builder.layer::<tracing_subscriber::Registry>().err().unwrap().to_string();
+    assert!(error.contains("it is a named pipe that nobody reads"), "{error}");
+    assert!(error.contains(&format!("`{}` is no folder", file.display())), "{error}");
+}
+
 #[test]
 fn a_file_of_yesterday_is_rotated_at_the_start() {
     let folder = tempfile::tempdir().unwrap();

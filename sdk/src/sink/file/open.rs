@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::Errno;
 
 use super::File;
@@ -39,15 +39,20 @@ impl Current {
     }
 
     fn open_at(path: PathBuf, file: &File) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
+        make_folder(&path)?;
         let mut options = OpenOptions::new();
-        options.append(true).create(true);
+        options.append(true).create(true).custom_flags(OFlags::NONBLOCK.bits() as i32); // a named pipe would wait for a reader
         if let Some(mode) = file.mode {
             options.mode(mode);
         }
-        let open = options.open(&path)?;
+        let open =
+            options.open(&path).map_err(|error| match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
+                true => {
+                    io::Error::other("it is a named pipe that nobody reads; start its reader first, or name a file")
+                }
+                false => error,
+            })?;
+        fcntl_setfl(&open, fcntl_getfl(&open)? - OFlags::NONBLOCK)?;
         let metadata = open.metadata()?;
         let changed_unix_nano = unix_nano(metadata.modified().unwrap_or_else(|_| SystemTime::now()));
         let is_torn = false;
@@ -126,6 +131,17 @@ impl Current {
     }
 }
 
+/// Makes the folder that a file is to be in.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    fs::create_dir_all(folder).map_err(|error| {
+        match folder.ancestors().find(|above| above.exists() && !above.is_dir()) {
+            Some(file) => io::Error::new(io::ErrorKind::NotADirectory, format!("`{}` is no folder", file.display())),
+            None => error,
+        }
+    })
+}
+
 /// What the link points to; a new file, and the link to it, if there is none.
 fn linked(file: &File) -> io::Result<PathBuf> {
     match fs::symlink_metadata(&file.path) {
@@ -139,9 +155,7 @@ fn linked(file: &File) -> io::Result<PathBuf> {
         }
         Err(_) => {}
     }
-    if let Some(folder) = file.path.parent() {
-        fs::create_dir_all(folder)?;
-    }
+    make_folder(&file.path)?;
     let path = Names::new(&file.path).free(unix_nano(SystemTime::now()))?;
     Current::open_at(path.clone(), file)?;
     link(file, &path)?;

@@ -1,7 +1,7 @@
 //! Rotated files: their names, which of them are kept, and their compression.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 #[cfg(any(feature = "gzip", feature = "zstd"))]
 use std::os::unix::fs::MetadataExt;
@@ -23,6 +23,9 @@ const COMPRESSION_DELAY: Duration = Duration::from_secs(1);
 
 /// How long after it was looked for rotated files that need not be kept it is looked again, with the next record (1 h).
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Most bytes of rotated files that are compressed as a file is opened (1 MiB), for processes that end before the thread has done so; the rest is left to that.
+const LEFT_OVER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The names of a file's rotated ones: `checkout.20261124T033000Z.log`.
 pub(super) struct Names {
@@ -86,7 +89,7 @@ impl Names {
     }
 }
 
-/// Tidies in a thread of its own, if there is anything to do.
+/// Removes what is not to be kept at once, and compresses in a thread of its own.
 pub(super) struct Keeper {
     requests: Option<Sender<()>>,
     asked: Instant,
@@ -94,24 +97,45 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(file: &File) -> Self {
-        let Keep { files, age, bytes } = file.keep;
-        let has_work = file.compression != Compression::None || files.is_some() || age.is_some() || bytes.is_some();
-        Self { requests: has_work.then(|| start(file.clone())).flatten(), asked: Instant::now() }
+        let requests = (file.compression != Compression::None).then(|| start(file.clone())).flatten();
+        Self { requests, asked: Instant::now() }
     }
 
-    /// Asks for it.
-    pub(super) fn tidy(&mut self, now: Instant) {
+    /// Takes up what processes have left that ended before they had compressed it, so far as that takes no time.
+    pub(super) fn begin(&self, file: &File) {
+        if self.requests.is_some() {
+            let mut bytes_left = LEFT_OVER_BYTES_MAX;
+            let is_soon_done = |metadata: &Metadata| match bytes_left.checked_sub(metadata.len()) {
+                Some(left) if !is_fresh(metadata) => {
+                    bytes_left = left;
+                    true
+                }
+                _ => false,
+            };
+            told(file, compress_all(file, is_soon_done));
+        }
+    }
+
+    /// Removes, and asks for the rest.
+    pub(super) fn tidy(&mut self, file: &File, now: Instant) {
         self.asked = now;
+        told(file, remove_superfluous(file));
         if let Some(requests) = &self.requests {
             let _ = requests.send(()); // the thread ends only after the keeper
         }
     }
 
-    /// Asks for it where that is long ago: files grow old, too, where none is rotated.
-    pub(super) fn tidy_now_and_then(&mut self, now: Instant) {
+    /// Does so where that is long ago: files grow old, too, where none is rotated.
+    pub(super) fn tidy_now_and_then(&mut self, file: &File, now: Instant) {
         if now.saturating_duration_since(self.asked) >= INTERVAL {
-            self.tidy(now);
+            self.tidy(file, now);
         }
+    }
+}
+
+fn told(file: &File, done: io::Result<()>) {
+    if let Err(error) = done {
+        tell::warn(format_args!("cannot tidy up behind `{}`: {error}", file.path.display()));
     }
 }
 
@@ -119,13 +143,10 @@ fn start(file: File) -> Option<Sender<()>> {
     let (requests, received) = channel();
     let run = move || {
         while let Ok(()) = received.recv() {
-            if file.compression != Compression::None {
-                std::thread::sleep(COMPRESSION_DELAY);
-            }
+            std::thread::sleep(COMPRESSION_DELAY);
             while let Ok(()) = received.try_recv() {}
-            if let Err(error) = tidy(&file) {
-                tell::warn(format_args!("cannot tidy up behind `{}`: {error}", file.path.display()));
-            }
+            told(&file, compress_all(&file, |_| true));
+            told(&file, remove_superfluous(&file));
         }
     };
     let thread = std::thread::Builder::new().name("watchbell-files".to_owned()).spawn(run);
@@ -133,23 +154,42 @@ fn start(file: File) -> Option<Sender<()>> {
     Some(requests)
 }
 
-/// Another process may be doing the same.
-fn tidy(file: &File) -> io::Result<()> {
-    let names = Names::new(&file.path);
-    let is_current = |path: &Path| fs::canonicalize(path).ok() == fs::canonicalize(&file.path).ok();
-    for rotated in names.rotated()?.iter().filter(|rotated| !rotated.is_compressed && !is_current(&rotated.path)) {
-        compress(&rotated.path, file.compression).or_else(unless_gone)?;
-    }
-    let mut rotated = names.rotated()?;
-    rotated.retain(|rotated| !is_current(&rotated.path));
-    for path in superfluous(&rotated, &file.keep, SystemTime::now()) {
-        fs::remove_file(path).or_else(unless_gone)?;
+fn is_fresh(metadata: &Metadata) -> bool {
+    metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < COMPRESSION_DELAY))
+}
+
+/// Compresses the rotated files that are wanted, the oldest first. Another process may be doing the same.
+fn compress_all(file: &File, mut is_wanted: impl FnMut(&Metadata) -> bool) -> io::Result<()> {
+    for Rotated { path, .. } in rotated(file)?.iter().filter(|rotated| !rotated.is_compressed) {
+        if fs::metadata(path).is_ok_and(|metadata| is_wanted(&metadata)) {
+            compress(path, file.compression).or_else(unless_gone)?;
+        }
     }
     Ok(())
 }
 
 fn unless_gone(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+fn remove_superfluous(file: &File) -> io::Result<()> {
+    let Keep { files, age, bytes } = file.keep;
+    if files.is_none() && age.is_none() && bytes.is_none() {
+        return Ok(());
+    }
+    for path in superfluous(&rotated(file)?, &file.keep, SystemTime::now()) {
+        fs::remove_file(path).or_else(unless_gone)?;
+        let _ = fs::remove_file(with(path, "tmp")); // there is one if a process ended as it compressed it
+    }
+    Ok(())
+}
+
+/// The rotated files but for the one that is written.
+fn rotated(file: &File) -> io::Result<Vec<Rotated>> {
+    let current = fs::canonicalize(&file.path).ok();
+    let mut rotated = Names::new(&file.path).rotated()?;
+    rotated.retain(|rotated| fs::canonicalize(&rotated.path).ok() != current);
+    Ok(rotated)
 }
 
 /// The files that are not to be kept.
@@ -195,12 +235,7 @@ fn in_place_of(
     extension: &str,
     encode: impl FnOnce(fs::File, fs::File) -> io::Result<fs::File>,
 ) -> io::Result<()> {
-    let with = |extension: &str| {
-        let mut name = path.to_owned().into_os_string();
-        name.push(format!(".{extension}"));
-        PathBuf::from(name)
-    };
-    let (from, temporary) = (fs::File::open(path)?, with("tmp"));
+    let (from, temporary) = (fs::File::open(path)?, with(path, "tmp"));
     let metadata = from.metadata()?;
     let is_locked = flock(&from, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK);
     if !is_locked || fs::metadata(path)?.ino() != metadata.ino() {
@@ -209,8 +244,15 @@ fn in_place_of(
     let to = encode(from, fs::File::create(&temporary)?)?;
     to.set_permissions(metadata.permissions())?;
     to.set_modified(metadata.modified()?)?;
-    fs::rename(temporary, with(extension))?;
+    fs::rename(temporary, with(path, extension))?;
     fs::remove_file(path)
+}
+
+/// The path with an extension behind all that it has.
+fn with(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(format!(".{extension}"));
+    PathBuf::from(name)
 }
 
 #[cfg(test)]

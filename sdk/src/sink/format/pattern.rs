@@ -5,6 +5,7 @@ use std::fmt::Write;
 use opentelemetry::trace::{SpanId, TraceId};
 
 use super::text::{Quoted, Utc, put_fields, put_text};
+use crate::meant::meant;
 use crate::view::{Record, Value};
 
 pub(super) struct Pattern(Vec<Part>);
@@ -147,7 +148,7 @@ fn item(inner: &str) -> Result<Part, String> {
     let width = if digits.is_empty() { Ok(0) } else { digits.parse::<u16>() };
     let width = width.map_err(|_| format!("`{spec}` is not a width; write `5` or `>5`"))?;
     let item = Item::named(name).ok_or_else(|| {
-        let near = NAMES.iter().find(|known| distance(known, name) <= 2);
+        let near = meant(name, NAMES, 2);
         let hint = near.map_or_else(
             || format!("write one of `{}` or `field.KEY`", NAMES.join("`, `")),
             |near| format!("did you mean `{near}`?"),
@@ -155,20 +156,6 @@ fn item(inner: &str) -> Result<Part, String> {
         format!("`{name}` is not known in a pattern; {hint}")
     })?;
     Ok(Part::Item { item, width: usize::from(width), is_right })
-}
-
-/// How many letters have to be changed, put in or taken out.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn shown(pattern: &str, at: usize, len: usize, error: &str) -> String {

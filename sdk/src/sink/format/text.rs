@@ -81,6 +81,7 @@ fn put_field(out: &mut String, key: &str, value: Value<'_>) {
 /// A key may be anything, since it may come from anywhere: what would make two of it is replaced.
 fn put_key(out: &mut String, key: &str) {
     let is_odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '=' | '"');
+    let key = if key.is_empty() { "_" } else { key };
     out.extend(key.chars().map(|c| if is_odd(c) { '_' } else { c }));
 }
 
