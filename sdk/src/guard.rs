@@ -149,7 +149,9 @@ impl Guard {
     }
 
     /// Sends what was recorded, ends the export, and says what became of all records. What is not delivered within `timeout` is
-    /// dropped and counted. It blocks the thread.
+    /// dropped and counted. It blocks the thread. A collector that is there, or was since the start, is waited for as long as that, since it may be restarting; one that has
+    /// never answered and cannot be reached is given up after a second, unless the timeout is `Duration::MAX` or there is a [spool](crate::spool), which keeps what
+    /// is left at once.
     ///
     /// ```
     /// # let guard = watchbell::builder().variables([("OTEL_SDK_DISABLED", "true")]).init()?;

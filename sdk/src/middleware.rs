@@ -16,6 +16,31 @@
 //! let client = ClientLayer::new().layer(client); // hyper's, or a channel of tonic's
 //! ```
 //!
+//! A handler that calls another service, with fields on all that is said meanwhile:
+//!
+//! ```
+//! use axum::extract::{Path, State};
+//! use tonic::transport::Channel;
+//! use watchbell::middleware::{ClientLayer, ServerLayer};
+//! use watchbell::{context, log_err};
+//! # use axum::{Router, http::StatusCode, routing::post};
+//! # use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest as Order, logs_service_client::LogsServiceClient as StockClient};
+//! # use tower::Layer;
+//!
+//! async fn order(Path(sku): Path<String>, State(channel): State<Channel>) -> StatusCode {
+//!     let mut stock = StockClient::new(ClientLayer::new().layer(channel)); // what tonic has generated
+//!     let reserved = context! { %sku }
+//!         .scope(async { log_err!(stock.export(Order::default()).await, "cannot reserve") })
+//!         .await;
+//!     if reserved.is_ok() { StatusCode::CREATED } else { StatusCode::BAD_GATEWAY }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let channel = tonic::transport::Endpoint::from_static("http://stock:50051").connect_lazy();
+//! let app: Router = Router::new().route("/order/{sku}", post(order)).with_state(channel).layer(ServerLayer::axum());
+//! # });
+//! ```
+//!
 //! reqwest's client is no tower service over HTTP's own types; a function makes one of it. Its crate is not among ours, so that this is compiled and run
 //! elsewhere, in `examples/reqwest`:
 //!

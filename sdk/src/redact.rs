@@ -847,6 +847,15 @@ mod tests {
         assert_eq!(redaction.scrubbed_record(&scrubbed), None);
     }
 
+    /// Texts of what assignments are made of.
+    fn pieces() -> impl Strategy<Value = String> {
+        let pieces = [
+            "password", "token", "a", "é", " ", "=", ":", "=>", "\"", "'", "\\", "(", ")", "[", "]", "{", "}", ",",
+            ";", "&", "None", "Bearer",
+        ];
+        prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..12).prop_map(|pieces| pieces.concat())
+    }
+
     proptest! {
         #[test]
         fn a_record_stays_what_it_is_but_for_the_secret(before in "[a-z é]{0,9}", after in "[a-z é]{0,9}", nested in any::<bool>()) {
@@ -888,6 +897,12 @@ mod tests {
             let (scrubbed, faults) = (redaction.scrubbed(&text), redaction.faults.load(Ordering::Relaxed));
             let is_of_text = text.get(Range { start, end }).is_some();
             prop_assert!(is_of_text || scrubbed.as_deref() == Some(REDACTED) && faults == 1);
+        }
+
+        #[test]
+        fn a_password_is_found_wherever_it_is_named(before in pieces(), after in pieces()) {
+            let shown = Redaction::usual().scrubbed(&format!("{before}password=hunter2{after}")).unwrap();
+            prop_assert!(!shown.contains("hunter2"), "{}", shown);
         }
 
         #[test]
