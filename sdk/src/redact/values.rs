@@ -4,7 +4,7 @@ use std::ops::Range;
 
 #[cfg(doc)]
 use super::Redaction;
-use super::{REDACTED, assignments};
+use super::assignments;
 
 /// Kinds of secrets that can be told by their looks.
 ///
@@ -166,8 +166,7 @@ const PREFIXES: [(&str, usize); 19] = [
 fn provider_key(text: &str) -> Option<Range<usize>> {
     let keys = PREFIXES.into_iter().filter_map(|(prefix, len_min)| {
         text.match_indices(prefix).find_map(|(start, _)| {
-            let is_whole =
-                !text[..start].ends_with(|c: char| c.is_ascii_alphanumeric()) && !text[..start].ends_with(REDACTED);
+            let is_whole = !text[..start].ends_with(|c: char| c.is_ascii_alphanumeric());
             let len =
                 token_len(&text[start + prefix.len()..], |byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
             (is_whole && len >= len_min).then_some(start..start + prefix.len() + len)
