@@ -77,11 +77,15 @@ fn bare_end(bytes: &[u8], start: usize) -> usize {
         let is_part = |byte: &&u8| !byte.is_ascii_whitespace() && !b"\"'&,;()[]{}\\".contains(byte);
         from + bytes[from..].iter().take_while(is_part).count()
     };
-    let end = if bytes[start..].starts_with(REDACTED.as_bytes()) { start + REDACTED.len() } else { word_end(start) };
+    let hidden_end = |from: usize| bytes[from..].starts_with(REDACTED.as_bytes()).then_some(from + REDACTED.len());
+    if let Some(end) = hidden_end(start) {
+        return end;
+    }
+    let end = word_end(start);
     match bytes.get(end) {
         Some(b'(' | b'[' | b'{') => bracket_end(bytes, end),
         Some(b' ') if SCHEMES.iter().any(|scheme| bytes[start..end].eq_ignore_ascii_case(scheme)) => {
-            if bytes[end + 1..].starts_with(REDACTED.as_bytes()) { end + 1 + REDACTED.len() } else { word_end(end + 1) }
+            hidden_end(end + 1).unwrap_or_else(|| word_end(end + 1))
         }
         _ => end,
     }
