@@ -25,10 +25,11 @@ impl<T: Serialize> Success<T> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct QueryData<'a> {
-    #[serde(flatten)]
-    pub(super) answer: &'a Answer,
+    /// First, since Grafana reads the result by what it has read before.
     #[serde(skip_serializing_if = "Option::is_none")]
     encoding_flags: Option<[&'static str; 1]>,
+    #[serde(flatten)]
+    pub(super) answer: &'a Answer,
     stats: Stats,
 }
 
@@ -36,7 +37,7 @@ impl<'a> QueryData<'a> {
     pub(super) fn new(answer: &'a Answer, categorize: bool, work: &Work) -> Self {
         let has_labels_apart = categorize && matches!(answer, Answer::Streams(_));
         let encoding_flags = has_labels_apart.then_some([CATEGORIZE_LABELS]);
-        Self { answer, encoding_flags, stats: Stats::new(answer, work) }
+        Self { encoding_flags, answer, stats: Stats::new(answer, work) }
     }
 }
 
@@ -170,4 +171,17 @@ pub(super) fn to_json(value: &impl Serialize) -> String {
     let mut text = serde_json::to_string(value).expect("an answer has string keys alone");
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_result_is_read_by_stands_before_it() {
+        let answer = Answer::Streams(Vec::new());
+        let json = to_json(&QueryData::new(&answer, true, &Work::default()));
+        let beginning = r#"{"encodingFlags":["categorize-labels"],"resultType":"streams","result":[],"stats":"#;
+        assert!(json.starts_with(beginning), "{json}");
+    }
 }
