@@ -43,7 +43,11 @@ impl Headers {
 
 fn read_file(key: &str, path: &str) -> Result<SecretString, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("cannot read `{key}` `{path}`: {error}"))?;
-    Ok(SecretString::from(text.trim().to_owned()))
+    match text.trim() {
+        // As while it is written anew: without its token a request would be refused, and its records lost.
+        "" => Err(format!("`{key}` `{path}` is empty")),
+        value => Ok(SecretString::from(value.to_owned())),
+    }
 }
 
 #[cfg(test)]
@@ -68,5 +72,7 @@ mod tests {
         assert!(
             read(&[("Authorization_file", "/nowhere/token")]).unwrap_err().contains("cannot read `Authorization_file`")
         );
+        fs::write(path, "\n").unwrap();
+        assert!(read(&[("Authorization_file", path)]).unwrap_err().contains("is empty"));
     }
 }

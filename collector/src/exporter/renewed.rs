@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::Sender;
@@ -47,20 +47,32 @@ impl Renewed {
     }
 
     fn sender(&self) -> Arc<dyn Sender> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.lock();
         let now = self.clock.monotonic();
-        if now.saturating_sub(current.looked) < LOOK_INTERVAL {
-            return current.sender.clone();
+        if now.saturating_sub(current.looked) >= LOOK_INTERVAL {
+            current.looked = now;
+            self.renew(&mut current);
         }
-        current.looked = now;
+        current.sender.clone()
+    }
+
+    /// Whether there is another sender by now than `refused`, of which the endpoint may think better.
+    fn replaces(&self, refused: &Arc<dyn Sender>) -> bool {
+        let mut current = self.lock();
+        self.renew(&mut current);
+        !Arc::ptr_eq(&current.sender, refused)
+    }
+
+    /// Makes a sender anew where the files have changed.
+    fn renew(&self, current: &mut Current) {
         let stamps = stamps(&self.files);
         if stamps == current.stamps {
-            return current.sender.clone();
+            return;
         }
         match (self.make)() {
             Ok(sender) => {
                 tracing::info!(exporter = self.exporter, "its certificates or tokens have changed and are taken up");
-                *current = Current { sender, stamps, looked: now, trouble: None };
+                *current = Current { sender, stamps, looked: current.looked, trouble: None };
             }
             // Perhaps it is being written; the next look tries again.
             Err(why) if current.trouble.as_ref() != Some(&why) => {
@@ -73,13 +85,25 @@ impl Renewed {
             }
             Err(_) => {}
         }
-        current.sender.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Sender for Renewed {
     fn send(self: Arc<Self>, request: Request) -> BoxFuture<SendResult> {
-        self.sender().send(request)
+        let sender = self.sender();
+        Box::pin(async move {
+            match sender.clone().send(request).await {
+                // Perhaps for a token that has run out and is written anew already.
+                SendResult::Permanent { reason } if self.replaces(&sender) => {
+                    SendResult::Retryable { after: None, reason }
+                }
+                result => result,
+            }
+        })
     }
 }
 

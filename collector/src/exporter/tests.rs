@@ -381,9 +381,33 @@ async fn a_token_that_is_written_anew_is_taken_up() {
         "Bearer of the next hour",
         "what cannot be read takes nothing away"
     );
+    std::fs::write(&token, "").unwrap();
+    assert_eq!(sent(Duration::from_secs(10)).await, "Bearer of the next hour", "it may be being written");
     std::fs::write(&token, "Bearer of the last").unwrap();
     assert_eq!(sent(Duration::from_secs(10)).await, "Bearer of the last");
     exporter.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_for_a_token_of_before_is_sent_again_with_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "Bearer first").unwrap();
+    let refusals = [true, false].map(|waits| Reply { status: 401, waits, ..Reply::default() });
+    let endpoint = Endpoint::start(Kind::Http, refusals).await;
+    let log = MemoryLog::new();
+    log.push(&b"batch"[..], 1);
+    let settings = format!("headers: {{Authorization_file: '{}'}}\n  {FAST_RETRY}", token.display());
+    let exporter = endpoint.exporter(&log, &settings);
+    assert_eq!(endpoint.request(1).await.headers["authorization"], "Bearer first");
+    std::fs::write(&token, "Bearer of the next hour").unwrap();
+    endpoint.go_on();
+    assert_eq!(endpoint.request(2).await.headers["authorization"], "Bearer of the next hour");
+    log.push(&b"another"[..], 1);
+    assert_eq!(endpoint.request(3).await.body, "another", "what is refused with the token of now is given up");
+    exporter.stop().await;
+    exporter.assert_counted("dropped_records", 1);
+    exporter.assert_counted("sent_records", 1);
 }
 
 #[test]
