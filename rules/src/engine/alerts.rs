@@ -281,7 +281,8 @@ impl Engine {
         self.sample_change(rule, &mut entry, from);
         if to == AlertState::Inactive {
             if let Some(group) = self.group_of(rule, &entry) {
-                group.edit_extras(|extras| extras.alerts -= 1);
+                debug_assert!(group.alerts() > 0, "an alert's group does not know of it");
+                group.edit_extras(|extras| extras.alerts = extras.alerts.saturating_sub(1));
             }
             self.state.rules[rule].last_error = None; // there is room for another, or for its labels
         } else {

@@ -102,7 +102,8 @@ impl Engine {
             // What a gate has learned may be more than the log tells.
             let reaches_further = plan.leaves[at].gate.is_none() && state.since < self.state.leaves[at].since;
             if fill.leaves.remove(&at) == Some(Timestamp::MAX) || reaches_further {
-                self.state.leaves[at] = state.retained_for(&plan.leaves[at]);
+                let known = std::mem::replace(&mut self.state.leaves[at], state.retained_for(&plan.leaves[at]));
+                self.state.leaves[at].keep_looked_at(known);
                 adopted.push(at);
             }
         }

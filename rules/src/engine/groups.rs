@@ -244,6 +244,14 @@ impl LeafState {
         Self { retention: leaf.retention, ..self }
     }
 
+    /// Takes over the groups of `known` that an alert looks at and that are not here: nothing else may be left of them.
+    pub(super) fn keep_looked_at(&mut self, known: Self) {
+        for (key, group) in known.groups.into_iter().filter(|(_, group)| group.alerts() > 0) {
+            self.groups.entry(key).or_insert(group);
+        }
+        self.cells = self.groups.values().map(|group| group.window.len()).sum();
+    }
+
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Group> {
         self.groups.get(key).map(Box::as_ref)
     }

@@ -8,7 +8,7 @@ use super::alerts::next_multiple;
 use super::{Engine, LeafState};
 use crate::labels::Labels;
 use crate::plan::{Eval, Keeps, Plan, RuleKind, STEP};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, format_duration};
 use crate::transition::{Alert, AlertState};
 use crate::watermark::Watermark;
 
@@ -188,11 +188,19 @@ impl Engine {
     /// Whose window has more samples than are kept one by one; of several the one that may be furthest off.
     fn estimate(&self, rule: usize) -> Option<String> {
         let leaves = self.plan.rules[rule].leaves.keys();
-        let errors = leaves.flat_map(|leaf| self.estimates(*leaf));
-        let (error, labels) = errors.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        let errors = leaves.flat_map(|leaf| self.estimates(*leaf).map(move |(error, labels)| (error, labels, *leaf)));
+        let (error, labels, leaf) = errors.max_by(|(a, ..), (b, ..)| a.total_cmp(b))?;
+        let how_far = match error.is_finite() {
+            // Half as many grains are kept where all windows are over budget.
+            true => format!(
+                "off by {:.1} % at most, over a window of up to {} longer",
+                error * 100.0,
+                format_duration(Duration::from_secs(1 + (self.plan.leaves[leaf].retention / 32).as_secs()))
+            ),
+            false => "and how far it is off is not known".to_owned(),
+        };
         Some(format!(
-            "the window of {labels} has more samples than are kept one by one (`WINDOW_SAMPLES_MAX`): its quantile is an estimate, off by {:.1} % at most",
-            error * 100.0
+            "the window of {labels} has more samples than are kept one by one (`WINDOW_SAMPLES_MAX`): its quantile is an estimate, {how_far}"
         ))
     }
 

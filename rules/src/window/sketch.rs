@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sketches {
     grains: VecDeque<Sketch>,
-    /// Bits of the mantissa that are left out of account; [`UNUSED_BITS`] and more.
+    /// Bits of the mantissa that new grains leave out of account; [`UNUSED_BITS`] and more.
     unused_bits: u32,
 }
 
@@ -47,6 +47,9 @@ impl Sketches {
         cells_max: usize,
         bins_max: usize,
     ) {
+        if self.len() < bins_max / 4 {
+            self.unused_bits = self.unused_bits.saturating_sub(1); // values of very different sizes have left
+        }
         self.unused_bits = self.unused_bits.max(UNUSED_BITS);
         samples.for_each(|sample| self.push(sample, retention, cells_max));
         compact(&mut self.grains, retention, cells_max);
@@ -58,20 +61,17 @@ impl Sketches {
 
     fn push(&mut self, sample: Sample, retention: Duration, cells_max: usize) {
         let at = Timestamp(sample.at);
+        let grains = Grains::new(retention, cells_max, self.last().map_or(at, |last| last.max(at)));
         let behind = self.grains.partition_point(|sketch| sketch.at < at);
-        if let Some(sketch) = self.grains.get_mut(behind) {
-            return sketch.insert(sample.value);
-        }
-        let grains = Grains::new(retention, cells_max, at);
-        match self.grains.back_mut() {
-            Some(last) if grains.of(last.at) == grains.of(at) => {
-                last.insert(sample.value);
-                last.at = at;
-            }
-            _ => {
-                let bins = vec![Bin { mean: sample.value, count: 1 }];
-                self.grains.push_back(Sketch { at, unused_bits: self.unused_bits, bins });
-            }
+        let is_its_own = |sketch: &Sketch| grains.of(sketch.at) == grains.of(at);
+        if self.grains.get(behind).is_some_and(is_its_own) {
+            self.grains[behind].insert(sample.value);
+        } else if behind > 0 && is_its_own(&self.grains[behind - 1]) {
+            self.grains[behind - 1].insert(sample.value);
+            self.grains[behind - 1].at = at;
+        } else {
+            let bins = vec![Bin { mean: sample.value, count: 1 }];
+            self.grains.insert(behind, Sketch { at, unused_bits: self.unused_bits, bins });
         }
     }
 
@@ -85,6 +85,12 @@ impl Sketches {
         self.grains.back().map(|sketch| sketch.at)
     }
 
+    /// Of a window of which some samples, the last of them at `at`, are not known any more: nothing is known of how far it is off.
+    pub(super) fn of_forgotten(at: Timestamp) -> Self {
+        let forgotten = Sketch { at, unused_bits: UNUSED_BITS_MAX, bins: Vec::new() };
+        Self { grains: VecDeque::from([forgotten]), unused_bits: UNUSED_BITS }
+    }
+
     /// How many bins there are.
     pub(super) fn len(&self) -> usize {
         self.grains.iter().map(|sketch| sketch.bins.len()).sum()
@@ -92,8 +98,9 @@ impl Sketches {
 
     /// By what part of it a value may be off.
     pub(super) fn error(&self) -> f64 {
-        match self.unused_bits.checked_sub(MANTISSA_BITS) {
-            None | Some(0) => (f64::from(self.unused_bits) - f64::from(MANTISSA_BITS)).exp2(),
+        let unused_bits = self.grains.iter().map(|sketch| sketch.unused_bits).max().unwrap_or(UNUSED_BITS);
+        match unused_bits.checked_sub(MANTISSA_BITS) {
+            None | Some(0) => (f64::from(unused_bits) - f64::from(MANTISSA_BITS)).exp2(),
             // A range is of several powers of two.
             Some(bits) => f64::from(1 << bits).exp2() - 1.0,
         }
@@ -119,6 +126,9 @@ impl Sketch {
     }
 
     fn coarsen(&mut self, unused_bits: u32) {
+        if unused_bits <= self.unused_bits {
+            return;
+        }
         self.unused_bits = unused_bits;
         for bin in std::mem::take(&mut self.bins) {
             self.add(bin);
@@ -133,6 +143,7 @@ impl Mergeable for Sketch {
 
     fn merge(&mut self, later: &Self) {
         self.at = later.at;
+        self.coarsen(later.unused_bits);
         later.bins.iter().for_each(|bin| self.add(*bin));
     }
 }
@@ -171,7 +182,7 @@ fn key(value: f64, unused_bits: u32) -> i64 {
 
 /// Bits of the mantissa that a number has.
 const MANTISSA_BITS: u32 = 52;
-/// Of which seven are looked at, to begin with: a value is off by less than a 128th.
+/// Of which seven are looked at, where there is room: a value is off by less than a 128th.
 const UNUSED_BITS: u32 = MANTISSA_BITS - 7;
 /// So many leave ranges by the sign and whether a number is more than 2.
 const UNUSED_BITS_MAX: u32 = 62;
