@@ -172,6 +172,8 @@ struct Sending {
     origin: Origin,
     /// Whether its records count for the queue's limit.
     is_queued: bool,
+    /// When it is given up, however often it has given way to others until then.
+    deadline: Option<Instant>,
 }
 
 /// What is asked for at the end.
@@ -337,7 +339,7 @@ impl Exporter {
                 pool.charge(body.len());
                 self.unsettled.insert(self.next_number);
                 let (number, origin) = (self.next_number, origin.clone());
-                lane.push_request(MemoryRequest { number, records, body, origin });
+                lane.push_request(MemoryRequest { number, records, body, origin, deadline: None });
                 self.next_number += 1;
             }
         }
@@ -353,13 +355,14 @@ impl Exporter {
         }
     }
 
-    fn send(&mut self, i: usize, sending: Sending) {
+    fn send(&mut self, i: usize, mut sending: Sending) {
         let lane = &mut self.lanes[i];
         lane.in_flight += 1;
         let (signal, transport, outage) = (lane.signal, Arc::clone(&lane.transport), Arc::clone(&lane.outage));
         let (body, retry_now) = (sending.body.clone(), Arc::clone(&self.retry_now));
         let timeout = transport.export_timeout().filter(|_| self.spool.is_none()); // else its cap is the limit
-        let task = self.sends.spawn(deliver(signal, transport, body, retry_now, outage, timeout));
+        sending.deadline = sending.deadline.or_else(|| Instant::now().checked_add(timeout?));
+        let task = self.sends.spawn(deliver(signal, transport, body, retry_now, outage, sending.deadline));
         self.under_way.insert(task.id(), sending);
     }
 
@@ -408,8 +411,8 @@ impl Exporter {
         }
         let number = sending.number.filter(|_| sending.is_queued);
         let Some(number) = number else { return self.send(i, sending) }; // it was on disk, and its file is gone
-        let Sending { signal, records, body, origin, .. } = sending;
-        self.pipeline.lane(signal).push_request(MemoryRequest { number, records, body, origin });
+        let Sending { signal, records, body, origin, deadline, .. } = sending;
+        self.pipeline.lane(signal).push_request(MemoryRequest { number, records, body, origin, deadline });
     }
 
     /// A request is in memory no more.
@@ -557,11 +560,11 @@ async fn deliver(
     message: Bytes,
     retry_now: Arc<Notify>,
     outage: Arc<Outage>,
-    timeout: Option<Duration>,
+    deadline: Option<Instant>,
 ) -> Option<Answer> {
     let answer = answer(signal, &transport, message, &retry_now, &outage);
-    match timeout {
-        Some(timeout) => tokio::time::timeout(timeout, answer).await.ok(),
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), answer).await.ok(),
         None => Some(answer.await),
     }
 }

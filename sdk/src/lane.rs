@@ -771,7 +771,13 @@ mod tests {
                             let records = chunk.records();
                             pool.release(chunk);
                             pool.charge(body.len());
-                            lane.push_request(MemoryRequest { number: 0, records, body, origin: Origin::default() });
+                            lane.push_request(MemoryRequest {
+                                number: 0,
+                                records,
+                                body,
+                                origin: Origin::default(),
+                                deadline: None,
+                            });
                         }
                     }
                     Step::Send(requests) => {

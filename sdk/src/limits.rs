@@ -44,6 +44,11 @@ pub(crate) fn cut_to(text: &str, bytes_max: usize, chars_max: usize) -> &str {
     if text.len() <= bytes_max && text.len() <= chars_max { text } else { cut_long(text, bytes_max, chars_max) }
 }
 
+/// The text's beginning of at most so many bytes, which nobody has counted as cut yet.
+pub(crate) fn beginning(text: &str, bytes_max: usize) -> &str {
+    &text[..char_boundary_before(text, bytes_max.min(text.len()))]
+}
+
 /// The beginning of at most so many bytes, and 64 KiB.
 #[inline]
 pub(crate) fn cut_bytes(bytes: &[u8], bytes_max: usize) -> &[u8] {
@@ -59,7 +64,7 @@ fn cut_long(text: &str, bytes_max: usize, chars_max: usize) -> &str {
     if bytes_max > 0 && chars_max > 0 {
         count_cut(); // else it is the rest of one that was
     }
-    let text = &text[..char_boundary_before(text, bytes_max.min(text.len()))];
+    let text = beginning(text, bytes_max);
     text.char_indices().nth(chars_max).map_or(text, |(end, _)| &text[..end])
 }
 

@@ -200,7 +200,8 @@ impl Sink {
     }
 
     /// The same over TCP, each record with its length before it (RFC 6587, octet counting): `logs.example.com:601`. Where the other end breaks off, what
-    /// it had not read is lost, and not all of that is known here.
+    /// it had not read is lost, and not all of that is known here. Where there is no connection, one is tried once a second, and what comes meanwhile is
+    /// lost and counted. It cannot be written [in the call](Self::in_call).
     ///
     /// ```
     /// use watchbell::sink::Sink;
@@ -300,7 +301,7 @@ impl Sink {
     }
 
     /// Writes in the thread that logs, at once: the last line before a crash is there, and whoever logs waits for the terminal or the disk. A forked child writes
-    /// nothing: what it would lock may be locked for ever.
+    /// nothing: what it would lock may be locked for ever. Not over [TCP](Self::syslog_tcp), where that wait could be seconds.
     ///
     /// ```
     /// use watchbell::sink::Sink;
@@ -343,6 +344,9 @@ impl Sink {
             && !is_address(address)
         {
             return Err(wrong(wrong_address(address)));
+        }
+        if self.in_call && matches!(self.target, Target::SyslogTcp(_)) {
+            return Err(wrong("whoever logs would wait for the network; leave `in_call` out".to_owned()));
         }
         let has_colors = self.colors.unwrap_or_else(|| self.is_on_terminal() && !is_no_color_set());
         let is_file = !self.is_console();
@@ -531,6 +535,15 @@ impl Sinks {
             return self.counted.iter().map(|(name, ..)| of_child(name)).collect();
         }
         self.counted.iter().map(|(name, counters, queued)| self.account(name, counters, *queued)).collect()
+    }
+
+    /// The name of each, and how many records it has lost before the shutdown.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.counted.iter().map(|(name, counters, queued)| {
+            let queued = queued.map(|queued| self.queued[queued].lane.account());
+            let dropped = queued.map_or(0, |account| account.dropped() - account.dropped_after_shutdown);
+            (name.as_str(), counters.failed.load(Ordering::Relaxed) + dropped)
+        })
     }
 
     fn account(&self, name: &str, counters: &Counters, queued: Option<usize>) -> SinkAccount {

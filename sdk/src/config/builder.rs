@@ -289,6 +289,7 @@ impl Builder {
     }
 
     /// Whether log records go to the collector, as `OTEL_LOGS_EXPORTER` says by `otlp` or `none`; the console and other sinks have theirs all the same. On, if neither is set.
+    /// Where there is a file of `OTEL_CONFIG_FILE`, it says what is exported, and this can but switch that off; so it is with spans and metrics.
     ///
     /// ```
     /// let builder = watchbell::builder().export_logs(false).sink(watchbell::sink::Sink::stdout());
@@ -454,7 +455,11 @@ impl Builder {
         let settings = match env.config_file() {
             None => env.settings(self.protocol, self.exported),
             #[cfg(feature = "config-file")]
-            Some(path) => super::file::settings(&path, &mut env)?,
+            Some(path) => {
+                let settings = super::file::settings(&path, &mut env)?;
+                env.warn(self.exported_by_code_alone(&settings));
+                settings
+            }
             #[cfg(not(feature = "config-file"))]
             Some(_) => {
                 return Err(
@@ -505,6 +510,19 @@ impl Builder {
         env.mistakes()?;
         env.check_names();
         Ok((config, env.warnings()))
+    }
+
+    /// Tells what the code wants exported, and the file, which says where to, does not.
+    #[cfg(feature = "config-file")]
+    fn exported_by_code_alone(&self, settings: &Settings) -> impl Iterator<Item = String> {
+        let is_absent = |signal: Signal| {
+            self.exported[signal as usize] == Some(true) && settings.exports[signal as usize].is_none()
+        };
+        let absent = Signal::ALL.into_iter().filter(move |signal| !settings.is_disabled && is_absent(*signal));
+        absent.map(|signal| {
+            let name = signal.name();
+            format!("`export_{name}(true)` is not honoured: the file of OTEL_CONFIG_FILE has no exporter of {name}; write one there")
+        })
     }
 
     /// Those that are set outside of the code, those that were added, and the console, unless one of them is in its place.

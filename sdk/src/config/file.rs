@@ -36,7 +36,8 @@ pub(super) fn settings(path: &str, env: &mut Env) -> Result<Settings, String> {
             Some(settings)
         }
         Err(mistake) => {
-            file.mistakes.push(mistake);
+            // What is no YAML may stand below `headers`, or beside it.
+            file.mistakes.push(Mistake { is_secret: source.contains("header"), ..mistake });
             None
         }
     };
@@ -48,12 +49,13 @@ pub(super) fn settings(path: &str, env: &mut Env) -> Result<Settings, String> {
 }
 
 /// `otel.yaml:3:5: what is wrong`, the line, and a caret under the place. A line that may hold a secret (a header, an address with a password or a query) is not shown.
-fn shown(path: &str, source: &str, Mistake { place: Place { line, column }, text }: &Mistake) -> String {
-    let quoted = source.lines().nth(line - 1).unwrap_or_default();
-    if quoted.contains(['?', '@']) || [quoted, text.as_str()].iter().any(|text| text.contains("header")) {
+fn shown(path: &str, source: &str, mistake: &Mistake) -> String {
+    let Mistake { place: Place { line, column }, text, is_secret } = mistake;
+    let quoted = source.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    if *is_secret || quoted.contains(['?', '@']) || [quoted, text.as_str()].iter().any(|text| text.contains("header")) {
         return format!("{path}:{line}:{column}: {text}");
     }
-    let indent = " ".repeat(column - 1);
+    let indent = " ".repeat(column.saturating_sub(1));
     format!("{path}:{line}:{column}: {text}\n    {quoted}\n    {indent}^")
 }
 
@@ -290,7 +292,7 @@ impl File {
         };
         let map = self.map(Some(node));
         let known = ["endpoint", "tls", "headers", "headers_list", "compression", "timeout", own];
-        self.only(map, &[&known[..], more].concat());
+        self.unshown(|file| file.only(map, &[&known[..], more].concat())); // it may be `headers` with a slip
         let protocol = self.scalar(map, "encoding", encoding).unwrap_or(protocol);
         let tls = self.map(get(map, "tls"));
         let (roots, identity, is_insecure) = self.tls(tls, protocol);
@@ -300,7 +302,7 @@ impl File {
             protocol,
             uri: uri.unwrap_or_else(|| signal.default_uri(protocol)),
             is_insecure,
-            headers: self.headers(map),
+            headers: self.unshown(|file| file.headers(map)),
             roots,
             identity,
             compression: self.scalar(map, "compression", str::parse),
@@ -490,12 +492,21 @@ impl File {
         }
     }
 
+    /// Has no line shown of what is wrong there: it may hold a secret.
+    fn unshown<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let (mistakes, told) = (self.mistakes.len(), self.told.len());
+        let found = read(self);
+        let of_these = self.mistakes[mistakes..].iter_mut().chain(&mut self.told[told..]);
+        of_these.for_each(|mistake| mistake.is_secret = true);
+        found
+    }
+
     fn tell(&mut self, place: Place, text: &str) {
-        self.told.push(Mistake { place, text: text.to_owned() });
+        self.told.push(Mistake { place, text: text.to_owned(), is_secret: false });
     }
 
     fn wrong(&mut self, place: Place, text: &str) {
-        self.mistakes.push(Mistake { place, text: text.to_owned() });
+        self.mistakes.push(Mistake { place, text: text.to_owned(), is_secret: false });
     }
 }
 

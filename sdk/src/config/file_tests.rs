@@ -338,6 +338,34 @@ fn a_line_that_may_hold_a_secret_is_not_shown() {
 }
 
 #[test]
+fn nor_is_a_line_below_headers() {
+    let above =
+        "file_format: '1.0'\nlogger_provider:\n  processors:\n  - batch:\n      exporter:\n        otlp_http:\n";
+    for (below, line) in [
+        ("headers:\n          - {name: api-key, valeu: hunter2}", 8),
+        ("headers:\n          - name: api-key\n            valeu: hunter2", 8),
+        ("headers:\n          - hunter2", 8),
+        ("headers:\n          - name: api key\n            value: hunter2", 8),
+        ("headers:\n          - name: api-key\n            value: hunter2: x", 9),
+        ("headres: [{name: api-key, value: hunter2}]", 7),
+    ] {
+        let error = match read(&format!("{above}          {below}\n"), &[]) {
+            Ok((_, told)) => told.join("\n"),
+            Err(error) => error,
+        };
+        assert!(error.starts_with(&format!("otel.yaml:{line}:")) && !error.contains("hunter2"), "{below}: {error}");
+    }
+}
+
+#[test]
+fn what_is_exported_by_the_code_alone_is_told() {
+    let yaml = "file_format: '1.0'\ntracer_provider: {processors: [{simple: {exporter: {otlp_http: }}}]}";
+    let (config, told) = read_by(Builder::default().export_logs(true).export_traces(true), yaml, &[]).unwrap();
+    assert!(config.export(Signal::Logs).is_none() && config.export(Signal::Traces).is_some());
+    assert!(told.len() == 1 && told[0].starts_with("`export_logs(true)` is not honoured"), "{told:?}");
+}
+
+#[test]
 fn bombs_are_refused() {
     let aliases: String = (1..9).map(|i| format!("a{i}: &a{i} [{}]\n", format!("*a{},", i - 1).repeat(9))).collect();
     let error = read(&format!("a0: &a0 [x]\n{aliases}"), &[]).unwrap_err();

@@ -22,6 +22,8 @@ pub(super) struct Place {
 pub(super) struct Mistake {
     pub(super) place: Place,
     pub(super) text: String,
+    /// Whether the line may hold a secret, and is not shown.
+    pub(super) is_secret: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -62,14 +64,14 @@ pub(super) fn read(source: &str, variable: impl Fn(&str) -> Option<String>) -> R
     let (mistakes, unset) = Default::default();
     let mut tree = Tree { open: Vec::new(), anchors: Vec::new(), root: None, nodes: 0, variable, mistakes, unset };
     for next in Parser::new_from_str(source) {
-        let (event, span) = next.map_err(|error| Mistake {
-            place: Place { line: error.marker().line(), column: error.marker().col() + 1 },
-            text: error.info(),
+        let (event, span) = next.map_err(|error| {
+            let place = Place { line: error.marker().line(), column: error.marker().col() + 1 };
+            wrong(place, &error.info())
         })?;
         tree.handle(event, span)?;
     }
     let beginning = Place { line: 1, column: 1 };
-    let root = tree.root.ok_or(Mistake { place: beginning, text: "the file is empty".to_owned() })?;
+    let root = tree.root.ok_or(wrong(beginning, "the file is empty"))?;
     Ok(Document { root, mistakes: tree.mistakes, unset: tree.unset })
 }
 
@@ -182,7 +184,7 @@ impl<F: Fn(&str) -> Option<String>> Tree<F> {
 }
 
 fn wrong(place: Place, text: &str) -> Mistake {
-    Mistake { place, text: text.to_owned() }
+    Mistake { place, text: text.to_owned(), is_secret: false }
 }
 
 fn nodes_within(node: &Node) -> usize {

@@ -97,15 +97,16 @@ impl Report {
 
     fn tell_losses_of_sinks_in_band(&mut self, pipeline: &Pipeline, now: Instant) {
         let Some(sinks) = &pipeline.sinks else { return };
-        let accounts = sinks.accounts(None);
-        self.lost_by_sinks.resize(accounts.len(), 0);
-        for (sink, told) in accounts.iter().zip(&mut self.lost_by_sinks) {
-            let lost = sink.failed + sink.dropped - sink.dropped_after_shutdown;
+        for (i, (name, lost)) in sinks.lost().enumerate() {
+            if i == self.lost_by_sinks.len() {
+                self.lost_by_sinks.push(0);
+            }
+            let told = &mut self.lost_by_sinks[i];
             if lost > *told {
                 self.in_band.last = Some(now);
                 let (mut record, records) = (Vec::new(), lost - std::mem::replace(told, lost));
-                let text = format!("{records} log records lost by the sink `{}`", sink.name);
-                encode::put_loss_of_sink(&mut record, encode::unix_nano(SystemTime::now()), &text, records, &sink.name);
+                let text = format!("{records} log records lost by the sink `{name}`");
+                encode::put_loss_of_sink(&mut record, encode::unix_nano(SystemTime::now()), &text, records, name);
                 pipeline.lane(Signal::Logs).push_detached(ScopeId::of_target("watchbell"), &record, Urgency::Scheduled);
             }
         }

@@ -131,12 +131,21 @@ impl Exporter {
             if let Some(body) = self.spool.as_mut()?.read(place) {
                 self.pipeline.pool.charge(body.len());
                 let (place, origin) = (Some(place), Origin::default());
-                return Some(Sending { signal, number, records, body, place, origin, is_queued: false });
+                return Some(Sending {
+                    signal,
+                    number,
+                    records,
+                    body,
+                    place,
+                    origin,
+                    is_queued: false,
+                    deadline: None,
+                });
             }
             self.settle(signal, number, Some(place), &[(End::SpoolDamaged, records)]);
         }
-        let MemoryRequest { number, records, body, origin } = self.pipeline.lane(signal).pop_request()?;
-        Some(Sending { signal, number: Some(number), records, body, place: None, origin, is_queued: true })
+        let MemoryRequest { number, records, body, origin, deadline } = self.pipeline.lane(signal).pop_request()?;
+        Some(Sending { signal, number: Some(number), records, body, place: None, origin, is_queued: true, deadline })
     }
 
     /// Has no more chunks begun in the mapped file while a thread has been held up there for long: from one look at it to another, since nobody looks while

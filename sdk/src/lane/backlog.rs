@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -21,6 +22,8 @@ pub(crate) struct MemoryRequest {
     pub(crate) body: Bytes,
     /// Where its records are until it has settled, if they outlive the process.
     pub(crate) origin: Origin,
+    /// When it is given up; none before it is sent, or if that may take any time.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// Oldest first, the requests before the chunks.

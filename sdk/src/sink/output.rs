@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs,
 #[cfg(unix)]
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 
 use super::format::{Formatter, datagram};
 use super::{Callback as Function, Record};
 use crate::caught::caught;
+use crate::limits::count_cut;
 
 /// Takes records one by one. What [`write`](Self::write) took is written after the next [`flush`](Self::flush) at the latest.
 pub(super) trait Output: Send {
@@ -91,6 +92,7 @@ pub(super) struct Datagrams {
     datagram: Vec<u8>,
     /// Whether the other end read nothing for a while: it is not waited for again until it does.
     is_stuck: bool,
+    pause: Pause,
 }
 
 /// Writes a record of which no text has more than so many bytes.
@@ -130,7 +132,8 @@ impl Datagrams {
     }
 
     fn new(to: To, format: Format, resource: &Arc<[KeyValue]>) -> Self {
-        Self { to, socket: None, format, resource: Arc::clone(resource), datagram: Vec::new(), is_stuck: false }
+        let (resource, pause) = (Arc::clone(resource), Pause::default());
+        Self { to, socket: None, format, resource, datagram: Vec::new(), is_stuck: false, pause }
     }
 
     fn send_cut(&mut self, record: &Record<'_>, bytes_max: usize) -> io::Result<()> {
@@ -144,7 +147,7 @@ impl Datagrams {
         let is_new = self.socket.is_none();
         let socket = match &self.socket {
             Some(socket) => socket,
-            None => self.socket.insert(self.to.connect()?),
+            None => self.socket.insert(self.to.connect(&mut self.pause)?),
         };
         socket.set_nonblocking(self.is_stuck)?;
         match socket.send(&self.datagram) {
@@ -167,11 +170,12 @@ impl Datagrams {
 
 /// Whether the datagram is more than the socket takes.
 fn is_too_much(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EMSGSIZE)
+    const WSAEMSGSIZE: i32 = 10040;
+    error.raw_os_error() == Some(if cfg!(windows) { WSAEMSGSIZE } else { libc::EMSGSIZE })
 }
 
 impl To {
-    fn connect(&self) -> io::Result<Socket> {
+    fn connect(&self, pause: &mut Pause) -> io::Result<Socket> {
         match self {
             #[cfg(unix)]
             Self::Path(path) => {
@@ -180,7 +184,7 @@ impl To {
                 socket.set_write_timeout(Some(SOCKET_TIMEOUT))?;
                 Ok(Socket::Unix(socket))
             }
-            Self::Address(address) => first_that_works(address, |address| {
+            Self::Address(address) => pause.unless_failed(address, |address| {
                 let any =
                     if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
                 let socket = UdpSocket::bind((any, 0))?;
@@ -216,6 +220,27 @@ fn first_that_works<T>(host: &str, connect: impl Fn(SocketAddr) -> io::Result<T>
     host.to_socket_addrs()?.fold(nothing, |found, address| found.or_else(|_| connect(address)))
 }
 
+/// How long it is not tried again to connect over the network after that has failed (1 s): each try may take a name's resolution, and a second for each address.
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
+
+/// Until when it is not tried again to connect.
+#[derive(Default)]
+struct Pause(Option<Instant>);
+
+impl Pause {
+    fn begin(&mut self) {
+        self.0 = Some(Instant::now() + RECONNECT_DELAY);
+    }
+
+    /// Connects to a host and port, or fails at once where that has just failed.
+    fn unless_failed<T>(&mut self, host: &str, connect: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+        if self.0.is_some_and(|until| Instant::now() < until) {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "not connected; it is tried again in a second"));
+        }
+        first_that_works(host, connect).inspect_err(|_| self.begin())
+    }
+}
+
 impl Output for Datagrams {
     fn write(&mut self, record: &Record<'_>) -> io::Result<()> {
         let is_too_much = |sent: &io::Result<()>| sent.as_ref().is_err_and(is_too_much);
@@ -223,6 +248,9 @@ impl Output for Datagrams {
         for bytes_max in CUT_TEXT_BYTES_MAX {
             if is_too_much(&sent) {
                 sent = self.send_cut(record, bytes_max);
+                if sent.is_ok() {
+                    count_cut(); // once, however often it was tried
+                }
             }
         }
         if sent.is_err() && !self.is_stuck {
@@ -236,6 +264,7 @@ impl Output for Datagrams {
 pub(super) struct SyslogStream {
     address: String,
     stream: Option<TcpStream>,
+    pause: Pause,
     resource: Arc<[KeyValue]>,
     message: Vec<u8>,
     messages: Vec<u8>,
@@ -246,16 +275,21 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl SyslogStream {
     pub(super) fn new(address: &str, resource: &Arc<[KeyValue]>) -> Self {
-        let (message, messages) = (Vec::new(), Vec::new());
-        Self { address: address.to_owned(), stream: None, resource: Arc::clone(resource), message, messages }
+        let (pause, message, messages) = (Pause::default(), Vec::new(), Vec::new());
+        Self { address: address.to_owned(), stream: None, pause, resource: Arc::clone(resource), message, messages }
     }
 
     fn send(&mut self) -> io::Result<()> {
         let stream = match self.stream.take().filter(is_open) {
             Some(stream) => stream,
-            None => first_that_works(&self.address, connect)?,
+            None => self.pause.unless_failed(&self.address, connect)?,
         };
-        (&stream).write_all(&self.messages)?; // after an error nobody knows where in a message the other end is
+        // after an error nobody knows where in a message the other end is
+        (&stream).write_all(&self.messages).inspect_err(|error| {
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+                self.pause.begin(); // it reads nothing, and would not on another connection
+            }
+        })?;
         self.stream = Some(stream);
         Ok(())
     }

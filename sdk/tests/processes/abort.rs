@@ -18,6 +18,7 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         .arg(manifest)
         .arg("--target-dir")
         .arg(&target)
+        .env_remove("CARGO_BUILD_TARGET") // which would have it built in a folder of its name
         .status();
     assert!(status.expect("cargo").success());
     target.join("debug/watchbell-abort")

@@ -379,17 +379,37 @@ fn requests_that_are_answered_503_again_and_again_hold_up_no_others() {
         assert!(guard.flush(Duration::from_millis(50)).is_err());
         log("fine");
         let started = Instant::now();
-        while receiver.logs().is_empty() {
+        while guard.ledger().logs.delivered < 1 {
             assert!(started.elapsed() < Duration::from_secs(120), "{}", guard.ledger().logs);
             assert!(guard.flush(Duration::from_millis(50)).is_err()); // each has those tried again that wait for it
         }
-        let account = guard.shutdown(Duration::from_millis(100)).logs;
+        let account = guard.shutdown(Duration::from_secs(3)).logs;
         assert_eq!(
             (account.delivered, account.spooled, account.in_flight),
             (1, if has_spool { 4 } else { 0 }, 0),
             "{account}"
         );
     }
+}
+
+#[test]
+fn the_timeout_of_a_request_that_gives_way_goes_on() {
+    let receiver = Receiver::http();
+    receiver.never_take("poison");
+    let variables = [
+        ("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "1"),
+        ("OTEL_BLRP_EXPORT_TIMEOUT", "3000"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+    ];
+    let (dispatch, guard) = pipeline_of(builder_with(&receiver, &variables));
+    tracing::dispatcher::with_default(&dispatch, || (0..8).for_each(|_| tracing::info!("poison")));
+    let started = Instant::now();
+    while guard.flush(Duration::from_millis(20)).is_err() {
+        assert!(started.elapsed() < Duration::from_secs(120), "{}", guard.ledger().logs); // each flush has them tried again, and so give way
+    }
+    let account = guard.ledger().logs;
+    assert_eq!((account.delivered, account.lost(), account.in_flight), (0, 8, 0), "{account}");
 }
 
 #[test]

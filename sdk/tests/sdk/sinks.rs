@@ -534,6 +534,9 @@ fn syslog_over_tcp_counts_octets_and_connects_again() {
     assert_eq!((guard.sinks()[0].written, guard.sinks()[0].failed), (0, 1));
     let error = watchbell::builder().sink(Sink::syslog_tcp("logs")).layer::<tracing_subscriber::Registry>();
     assert!(error.err().unwrap().to_string().contains("`logs` is no address; write `HOST:PORT`"));
+    let sink = Sink::syslog_tcp(&address.to_string()).in_call();
+    let error = watchbell::builder().sink(sink).layer::<tracing_subscriber::Registry>();
+    assert!(error.err().unwrap().to_string().contains("whoever logs would wait for the network; leave `in_call` out"));
 }
 
 #[test]

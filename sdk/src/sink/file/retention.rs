@@ -18,7 +18,7 @@ use super::{Compression, File, Keep};
 use crate::sink::format::Utc;
 use crate::tell;
 
-/// How long a rotated file is left alone before it is compressed (1 s): another process may be about to append to it.
+/// How long a file is left alone after a rotation, and after it was written (1 s): another process may be about to append to it, or to begin with it.
 const COMPRESSION_DELAY: Duration = Duration::from_secs(1);
 
 /// How long after it was looked for rotated files that need not be kept it is looked again, with the next record (1 h).
@@ -145,7 +145,8 @@ fn start(file: File) -> Option<Sender<()>> {
         while let Ok(()) = received.recv() {
             std::thread::sleep(COMPRESSION_DELAY);
             while let Ok(()) = received.try_recv() {}
-            told(&file, compress_all(&file, |_| true));
+            // A file just begun may be one that another process is about to let the link point to.
+            told(&file, compress_all(&file, |metadata| !is_fresh(metadata)));
             told(&file, remove_superfluous(&file));
         }
     };
@@ -301,6 +302,24 @@ mod tests {
         assert_eq!(left(Keep { age: Some(Duration::from_secs(36 * 3600)), ..Keep::default() }), 1);
         let first = superfluous(&rotated, &Keep { files: Some(2), ..Keep::default() }, now);
         assert!(first[0].ends_with("a.20261101T000000Z"));
+    }
+
+    #[test]
+    fn what_was_just_begun_is_not_fit_to_be_compressed() {
+        let folder = tempfile::tempdir().unwrap();
+        let about = |modified: SystemTime| {
+            let file = fs::File::create(folder.path().join("a.20261101T000000Z")).unwrap();
+            file.set_modified(modified).unwrap();
+            file.metadata().unwrap()
+        };
+        let hour = Duration::from_secs(3600);
+        assert!(!is_fresh(&about(SystemTime::now() - COMPRESSION_DELAY)));
+        assert!(
+            !is_fresh(&about(SystemTime::now() + hour)),
+            "a clock that was wrong is no reason to leave it for ever"
+        );
+        let (begun, metadata) = (Instant::now(), about(SystemTime::now()));
+        assert!(is_fresh(&metadata) || begun.elapsed() >= COMPRESSION_DELAY);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 
 use super::text::Utc;
 use super::{of_resource, syslog_severity};
-use crate::limits::cut_to;
+use crate::limits::beginning;
 use crate::view::{Record, Value};
 
 /// `<14>1 2026-11-24T12:34:56.789012Z till-1 checkout 17 - [otel@32473 order_id="17"] order placed`; no text of it has more bytes than `bytes_max`.
@@ -25,11 +25,9 @@ pub(crate) fn put_syslog(out: &mut Vec<u8>, record: &Record<'_>, resource: &[Key
         put_parameter(out, "trace_id", &record.trace_id().to_string());
         put_parameter(out, "span_id", &record.span_id().to_string());
     }
-    record
-        .attributes()
-        .for_each(|(key, value)| put_parameter(out, key, cut_to(&value.to_string(), bytes_max, usize::MAX)));
+    record.attributes().for_each(|(key, value)| put_parameter(out, key, beginning(&value.to_string(), bytes_max)));
     out.extend_from_slice(b"] ");
-    put_one_line(out, cut_to(&record.message(), bytes_max, usize::MAX));
+    put_one_line(out, beginning(&record.message(), bytes_max));
 }
 
 fn host_name(resource: &[KeyValue]) -> Option<String> {
@@ -69,7 +67,7 @@ fn put_one_line(out: &mut Vec<u8>, text: &str) {
 /// `MESSAGE=order placed`, `PRIORITY=6`, `ORDER_ID=17`, a line each; no text of it has more bytes than `bytes_max`.
 pub(crate) fn put_journal_entry(out: &mut Vec<u8>, record: &Record<'_>, resource: &[KeyValue], bytes_max: usize) {
     let put_entry_field = |out: &mut Vec<u8>, name: &str, text: &str| {
-        put_entry_field(out, name, cut_to(text, bytes_max, usize::MAX));
+        put_entry_field(out, name, beginning(text, bytes_max));
     };
     put_entry_field(out, "MESSAGE", &record.message());
     put_entry_field(out, "PRIORITY", &syslog_severity(record).to_string());
