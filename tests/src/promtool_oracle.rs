@@ -159,12 +159,7 @@ fn go_float(value: f64) -> String {
 
 #[track_caller]
 fn promtool(rules: &[Value], test: &Value) {
-    promtool_with_limit(rules, 0, test);
-}
-
-#[track_caller]
-fn promtool_with_limit(rules: &[Value], limit: usize, test: &Value) {
-    let rules = json!({"groups": [{"name": "g", "limit": limit, "rules": rules}]});
+    let rules = json!({"groups": [{"name": "g", "rules": rules}]});
     let tests = json!({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]});
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("rules.yaml"), rules.to_string()).unwrap();
@@ -201,50 +196,6 @@ fn alerts_are_pending_and_firing_at_the_same_ticks() {
         });
         promtool(&rules("m > 2", Duration::ZERO), &test);
     }
-}
-
-/// A rule that has more alerts than its group's `limit` has none, and those that come after begin anew.
-#[test]
-fn more_alerts_than_the_limit_are_none() {
-    let counts = random_counts(5);
-    let at_ticks = our_limited_alerts(&counts);
-    let is_over = |tick: usize| counts.iter().filter(|counts| counts[tick] > 2).count() > LIMIT;
-    let over = (0..TICKS).filter(|tick| is_over(*tick)).count();
-    assert!((TICKS / 8..TICKS - TICKS / 8).contains(&over), "{over} ticks are over the limit");
-    let expected = at_ticks.iter().enumerate().map(|(tick, alerts)| {
-        let samples = alerts.iter().map(|alert| json!({"labels": alert, "value": 1}));
-        json!({"expr": "ALERTS", "eval_time": format!("{tick}m"), "exp_samples": samples.collect::<Vec<_>>()})
-    });
-    let test = json!({
-        "interval": "1m",
-        "input_series": samples(&counts),
-        "promql_expr_test": expected.collect::<Vec<_>>(),
-    });
-    promtool_with_limit(&rules("m > 2", Duration::ZERO), LIMIT, &test);
-}
-
-const LIMIT: usize = 2;
-
-/// The `ALERTS` series that there are at each tick, of rules that are judged at ticks.
-fn our_limited_alerts(counts: &[Vec<u64>]) -> Vec<Vec<String>> {
-    let mut rules = rules("sum by (service_name) (count_over_time({service_name=~`.+`}[1m])) > 2", Duration::ZERO);
-    rules.iter_mut().for_each(|rule| rule["watchbell"] = json!({"eval": "tick", "lateness": "0s"}));
-    let file = json!({"groups": [{"name": "g", "interval": "1m", "limit": LIMIT, "rules": rules}]});
-    let file = rule_file::parse("rules.yaml", &file.to_string()).unwrap();
-    let plan = Arc::new(Plan::compile(&[file], &EngineConfig::default()).unwrap());
-    let start = Timestamp(3_600_000_000_000);
-    let mut engine = Engine::new(plan.clone(), start - TICK);
-    let (mut alerts, mut at_ticks) = (BTreeMap::new(), vec![]);
-    for tick in 0..=TICKS {
-        let sent = start + TICK * u32::try_from(tick).unwrap() - HALF_TICK;
-        advance(&mut engine, sent, &mut alerts);
-        at_ticks.push(alerts.iter().map(|(labels, state)| alerts_series(labels, *state)).collect());
-        let batch = batch(counts, tick.min(TICKS - 1), sent);
-        engine.handle_batch(plan.match_batch(&batch, sent), &batch, sent);
-        advance(&mut engine, sent, &mut alerts);
-    }
-    at_ticks.remove(0);
-    at_ticks
 }
 
 /// The counts as `promtool` reads them.
