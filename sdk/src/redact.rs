@@ -128,8 +128,8 @@ impl Drop for Within {
 #[derive(Clone)]
 struct Finder {
     find: Arc<Find>,
-    /// The least number that it is shown, without its sign.
-    numbers_min: f64,
+    /// The numbers that it is shown, without their sign.
+    numbers: Range<f64>,
     /// Whether it is a function of the service's own, which may find something in anything.
     is_of_service: bool,
 }
@@ -201,6 +201,7 @@ impl Redaction {
             "cookie",
             "set_cookie",
             "*cookie.value",
+            "*.pwd",
         ];
         let mut this = keys.into_iter().fold(self, Self::key);
         this.keys.push((Key::new("pwd"), Fate::MaskedButPath));
@@ -264,11 +265,7 @@ impl Redaction {
     /// ```
     pub fn values(mut self, values: Values) -> Self {
         self.in_texts |= values == Values::Assignments;
-        self.values.push(Finder {
-            find: Arc::new(values.finder()),
-            numbers_min: values.numbers_min(),
-            is_of_service: false,
-        });
+        self.values.push(Finder { find: Arc::new(values.finder()), numbers: values.numbers(), is_of_service: false });
         self
     }
 
@@ -298,7 +295,7 @@ impl Redaction {
                 }
             }
         };
-        self.values.push(Finder { find: Arc::new(find), numbers_min: 0.0, is_of_service: true });
+        self.values.push(Finder { find: Arc::new(find), numbers: 0.0..f64::INFINITY, is_of_service: true });
         self
     }
 
@@ -361,7 +358,7 @@ impl Redaction {
 
     /// The same of a number.
     fn scrubbed_number(&self, size: f64, number: impl fmt::Display) -> Option<String> {
-        let mut finders = self.values.iter().filter(|finder| size.abs() >= finder.numbers_min).peekable();
+        let mut finders = self.values.iter().filter(|finder| finder.numbers.contains(&size.abs())).peekable();
         finders.peek()?; // else it need not be written
         let text = number.to_string();
         masked(&text, finders.flat_map(|finder| found_by(&*finder.find, &text)))
@@ -768,7 +765,7 @@ mod tests {
             ("x-api-key", Some(Fate::Masked)),
             ("Proxy-Authorization", Some(Fate::Masked)),
             ("http.response.header.set-cookie", Some(Fate::Masked)),
-            ("db.pwd", Some(Fate::MaskedButPath)),
+            ("db.pwd", Some(Fate::Masked)),
             ("PWD", Some(Fate::MaskedButPath)),
             ("ssh.passphrase", Some(Fate::Masked)),
             ("aws_credentials", Some(Fate::Masked)),
@@ -785,13 +782,22 @@ mod tests {
     }
 
     #[test]
+    fn sizes_and_ids_are_no_cards() {
+        let redaction = Redaction::usual();
+        let is_shown = |number: i64| redaction.scrubbed_int(number).is_none();
+        assert!(!is_shown(4_111_111_111_111_111) && !is_shown(378_282_246_310_005));
+        let luhn = (4_000_000_000_000..4_000_000_000_020).chain(4_000_000_000_000_000_000..4_000_000_000_000_000_020);
+        assert!(luhn.clone().all(is_shown), "{luhn:?}");
+    }
+
+    #[test]
     fn a_working_folder_is_no_password() {
         let redaction = Redaction::usual();
         for folder in ["/", "/app", "/srv/", "/data/ada/shop-1.2", "/srv/my shop/é", r"C:\Users\ada", "C:/"] {
             assert_eq!(redaction.shown("pwd", folder).as_deref(), Some(folder));
         }
         for password in ["", "hunter2", "/hunter2", "/a/b!c", "app", "~/x", r"/a\b", "C:hunter2", "/data/ada\n"] {
-            assert_eq!(redaction.shown("db.pwd", password).as_deref(), Some(REDACTED), "{password}");
+            assert_eq!(redaction.shown("pwd", password).as_deref(), Some(REDACTED), "{password}");
         }
         assert_eq!(
             redaction.key("pwd").shown("pwd", "/app").as_deref(),

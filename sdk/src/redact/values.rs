@@ -16,8 +16,8 @@ use super::assignments;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Values {
-    /// Numbers of payment cards: 13 to 19 digits, perhaps with blanks or dashes between, whose check digit (Luhn's) is right. They are also found in fields that
-    /// are numbers.
+    /// Numbers of payment cards: 13 to 19 digits, perhaps with blanks or dashes between, whose check digit (Luhn's) is right. Of fields that
+    /// are numbers those of 15 and 16 digits.
     Cards,
     /// What follows `Bearer` or `Basic` in a header, and `Token` where it is no plain word; behind blanks, a line's end, a colon or `%20`.
     BearerTokens,
@@ -42,9 +42,10 @@ impl Values {
         }
     }
 
-    /// The least number that may be one.
-    pub(super) fn numbers_min(self) -> f64 {
-        if self == Self::Cards { 1e12 } else { f64::INFINITY }
+    /// The numbers that may be one. Those of today's cards have 15 or 16 digits: with fewer or more, one in ten of all that begin as a card's does is
+    /// taken for one, and those are sizes in bytes, and ids.
+    pub(super) fn numbers(self) -> Range<f64> {
+        if self == Self::Cards { 1e14..1e16 } else { 0.0..0.0 }
     }
 }
 
