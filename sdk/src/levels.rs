@@ -252,6 +252,9 @@ impl Drop for Shared {
 
 impl Shared {
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        if self.forks != exit::forks() {
+            return; // a forked child, which records nothing, and in which the levels may be locked for ever
+        }
         change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
         self.generation.store(next_generation(), Ordering::Release);
         if self.is_global {
