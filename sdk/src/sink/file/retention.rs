@@ -143,8 +143,8 @@ fn start(file: File) -> Option<Sender<()>> {
     let (requests, received) = channel();
     let run = move || {
         while let Ok(()) = received.recv() {
+            while let Ok(()) = received.try_recv() {} // before the wait: what is rotated meanwhile is for the next time
             std::thread::sleep(COMPRESSION_DELAY);
-            while let Ok(()) = received.try_recv() {}
             // A file just begun may be one that another process is about to let the link point to.
             told(&file, compress_all(&file, |metadata| !is_fresh(metadata)));
             told(&file, remove_superfluous(&file));
