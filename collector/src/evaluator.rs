@@ -281,11 +281,12 @@ impl Evaluator {
         now: Timestamp,
     ) {
         let former = self.filling.take();
-        let former_files = former.iter().flat_map(|filling| filling.waiting().former_files());
         self.plan = Arc::clone(&full);
         if !waiting.is_empty() {
-            let files = self.rules.files.iter().chain(former_files);
-            let waiting = Waiting::new(brought, waiting, &full, self.engine.plan(), files);
+            let former_files = former.iter().flat_map(|filling| filling.waiting().former_files());
+            let files = self.rules.files.iter().chain(former_files).cloned().collect();
+            let before = RuleSet { files, ..self.rules.clone() };
+            let waiting = Waiting::new(brought, waiting, &full, self.engine.plan(), &before);
             match waiting.in_force(rules, &full) {
                 Ok(plan) => (self.plan, self.filling) = (plan, Some(Filling::new(waiting, full))),
                 Err(error) => {
@@ -318,7 +319,8 @@ impl Evaluator {
         tracing::info!("rules that look far back are filled, and in force");
     }
 
-    /// Fills what is new in the rules from the log before `until`: a function of the log alone, so that a replay does the same.
+    /// Fills what is new in the rules from the log before `until`: a function of what the log holds then, so that a replay does the same
+    /// unless the size cap has taken of it meanwhile.
     fn fill(&mut self, until: Position, now: Timestamp) {
         let Some(since) = self.engine.fills_since() else { return self.engine.handle_filled(now) };
         let (plan, engine) = (&self.plan, &mut self.engine);
@@ -433,13 +435,13 @@ impl Evaluator {
         if self.position < self.replay_until {
             return None;
         }
-        self.poll_fill().or_else(|| self.outbox.poll_send(now).map(Output::Send))
+        self.poll_fill(now).or_else(|| self.outbox.poll_send(now).map(Output::Send))
     }
 
-    fn poll_fill(&mut self) -> Option<Output> {
+    fn poll_fill(&mut self, monotonic: Duration) -> Option<Output> {
         let place = (self.position, self.clock);
         let filling = self.filling.as_mut()?;
-        filling.begin(&*self.log, &self.plan, place, &self.fill_limits).map(Output::Fill)
+        filling.begin(&*self.log, &self.plan, place, &self.fill_limits, monotonic).map(Output::Fill)
     }
 
     /// When a clock frame is due unless another frame comes first, by the log's clock.

@@ -25,6 +25,7 @@ struct State {
     cursors: HashMap<String, Position>,
     refuses: Option<AppendError>,
     holds: bool,
+    oldest: Position,
 }
 
 impl MemoryLog {
@@ -47,6 +48,11 @@ impl MemoryLog {
         if !holds {
             self.0.progress.send_modify(|progress| progress.durable = progress.appended);
         }
+    }
+
+    /// What stands before is gone, as with a size cap.
+    pub(crate) fn drop_before(&self, oldest: Position) {
+        self.state().oldest = oldest;
     }
 
     pub(crate) fn payloads(&self) -> Vec<bytes::Bytes> {
@@ -110,7 +116,7 @@ impl Log for MemoryLog {
     }
 
     fn oldest(&self) -> Position {
-        Position(0)
+        self.state().oldest
     }
 
     fn identity(&self, _: Position) -> Option<u64> {
@@ -120,7 +126,7 @@ impl Log for MemoryLog {
     fn read(&self, from: Position, bytes_max: usize) -> std::io::Result<Vec<Frame>> {
         let state = self.state();
         let mut bytes = 0;
-        let frames = state.frames.iter().skip(from.0 as usize);
+        let frames = state.frames.iter().skip(from.max(state.oldest).0 as usize);
         let within = |frame: &&Frame| {
             let first = bytes == 0;
             bytes += frame.payload.len().max(1);

@@ -94,13 +94,13 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// `rules` of `full` wait, which is what the frame brought; `in_force` is from the `files`.
-    pub(super) fn new<'f>(
+    /// `rules` of `full` wait, which is what the frame brought; `in_force` is from the files of `before`.
+    pub(super) fn new(
         frame: Position,
         rules: BTreeSet<String>,
         full: &Plan,
         in_force: &Plan,
-        files: impl Iterator<Item = &'f RuleFileText>,
+        before: &RuleSet,
     ) -> Self {
         let called = |rule: &RuleName<'_>| (rule.group.to_owned(), rule.name.to_owned());
         let waiting: BTreeSet<_> =
@@ -108,8 +108,14 @@ impl Waiting {
         let stays: BTreeSet<&str> = full.rules().map(|rule| rule.key).collect();
         let is_former = |rule: &RuleName<'_>| !stays.contains(rule.key) && waiting.contains(&called(rule));
         let former: Vec<RuleName<'_>> = in_force.rules().filter(is_former).collect();
-        let former_files = files.filter(|file| former.iter().any(|rule| rule.file == file.path)).cloned().collect();
-        Self { frame, rules, former_files, former_rules: former.iter().map(|rule| rule.key.to_owned()).collect() }
+        let former_rules: BTreeSet<String> = former.iter().map(|rule| rule.key.to_owned()).collect();
+        let mut former_files: Vec<RuleFileText> = Vec::new();
+        for file in before.files.iter().filter(|file| former.iter().any(|rule| rule.file == file.path)) {
+            if !former_files.contains(file) && before.has_rules(file, &former_rules) {
+                former_files.push(file.clone());
+            }
+        }
+        Self { frame, rules, former_files, former_rules }
     }
 
     /// Files with rules that are in force, beside those of the rule set.
@@ -121,6 +127,8 @@ impl Waiting {
     pub(super) fn in_force(&self, rules: &RuleSet, full: &Plan) -> Result<Arc<Plan>, RuleSetError> {
         let keys: BTreeSet<&str> = full.rules().map(|rule| rule.key).collect();
         let keeps = |key: &str| self.former_rules.contains(key) || (keys.contains(key) && !self.rules.contains(key));
+        // Two files of the same path are no matter here: of each the rules with the kept keys alone are compiled, and a key stands for all
+        // that a rule says. A rule that stands in both is the same in both.
         let files = rules.files.iter().chain(&self.former_files).cloned().collect();
         let rules = RuleSet { files, ..rules.clone() };
         Ok(rules.compile_some(&keeps)?.plan)
@@ -132,7 +140,11 @@ pub(super) struct Filling {
     waiting: Waiting,
     /// All rules of the frame, those among them.
     full: Arc<Plan>,
+    /// How those that wait are shown.
+    shown: Vec<RuleStatus>,
     begun: Option<Begun>,
+    /// Not before then, by the monotonic clock, is a filling that has died begun again.
+    again_at: Duration,
     /// What has been filled, until the log says so.
     done: Option<Box<FillJob>>,
 }
@@ -141,6 +153,13 @@ struct Begun {
     fill: Fill,
     /// Shared with the job, which ends when nobody else has it.
     progress: Arc<AtomicU64>,
+}
+
+impl Begun {
+    /// Whether the job is gone: its thread was not started, or has panicked.
+    fn is_dead(&self) -> bool {
+        Arc::strong_count(&self.progress) == 1
+    }
 }
 
 /// How far the filling of new rules is.
@@ -154,7 +173,8 @@ pub struct FillProgress {
 
 impl Filling {
     pub(super) fn new(waiting: Waiting, full: Arc<Plan>) -> Self {
-        Self { waiting, full, begun: None, done: None }
+        let shown = RuleStatus::of_waiting(&full, &waiting.rules, 0.0);
+        Self { waiting, full, shown, begun: None, again_at: Duration::ZERO, done: None }
     }
 
     pub(super) fn waiting(&self) -> &Waiting {
@@ -165,15 +185,23 @@ impl Filling {
         &self.full
     }
 
-    /// Begins to fill the next of the rules that wait, unless that has begun.
+    /// Begins to fill the next of the rules that wait, unless that has begun and goes on.
     pub(super) fn begin(
         &mut self,
         log: &dyn Log,
         in_force: &Plan,
         (from, clock): (Position, Timestamp),
         limits: &FillLimits,
+        monotonic: Duration,
     ) -> Option<Box<FillJob>> {
-        if self.begun.is_some() {
+        if self.begun.as_ref().is_some_and(Begun::is_dead) {
+            tracing::error!(
+                "filling new rules has ended before its time, and begins again in a minute; where no other message says why, that is a fault of ours: please report it"
+            );
+            self.begun = None;
+            self.again_at = monotonic + AGAIN_PAUSE;
+        }
+        if self.begun.is_some() || monotonic < self.again_at {
             return None;
         }
         let looks_back = self.looks_back(in_force).into_values().collect();
@@ -240,7 +268,8 @@ impl Filling {
 
     /// Adds those that wait to the rules in force, in the order of the files.
     pub(super) fn add_waiting(&self, rules: &mut Vec<RuleStatus>) {
-        rules.extend(RuleStatus::of_waiting(&self.full, &self.waiting.rules, self.progress().ratio));
+        let filled = Some(self.progress().ratio);
+        rules.extend(self.shown.iter().cloned().map(|rule| RuleStatus { filled, ..rule }));
         let mut places = BTreeMap::new();
         for (place, rule) in self.full.rules().enumerate() {
             places.entry((rule.file, rule.group)).or_insert(place);
@@ -287,6 +316,8 @@ pub struct FillJob {
     since: Timestamp,
     /// From when on those that were read are all there were.
     reaches: Option<Timestamp>,
+    /// Where the size cap was faster than the job: from when on nothing is missing behind the last such hole.
+    hole: Option<Timestamp>,
     start: Position,
     next: Position,
     /// Whether all of the past has been read.
@@ -308,6 +339,7 @@ impl FillJob {
             engine,
             since,
             reaches: (start > log.oldest()).then_some(since),
+            hole: None,
             start,
             next: start,
             knows_past: false,
@@ -334,7 +366,7 @@ impl FillJob {
         let frames = log.read(self.next, self.step_bytes_max)?;
         let Some(first) = frames.first() else { return Ok(true) };
         if first.position > self.next && log.oldest() > self.next {
-            self.reaches = None; // the size cap was faster: what is behind it is known whole
+            self.hole = Some(first.received);
         }
         // The frame at `until` may be the first of its segment: then no frame ends there.
         let (wanted, behind): (Vec<_>, Vec<_>) = frames.iter().partition(|frame| frame.position < until);
@@ -373,10 +405,15 @@ impl FillJob {
 
     fn finish(mut self) -> Engine {
         self.end_past();
+        if let Some(since) = self.hole {
+            self.engine.handle_past_hole(since);
+        }
         self.engine
     }
 }
 
+/// How long a filling that has died is left alone.
+const AGAIN_PAUSE: Duration = Duration::from_secs(60);
 /// Of so many parts of the past a job tells how many it has read.
 const READ_ALL: u64 = 1000;
 /// After how many of them it logs that.

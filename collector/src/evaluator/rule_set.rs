@@ -1,5 +1,6 @@
 //! What a change of rules writes into the log: the text of the rule files, how they are judged and who is told, so that a replay goes by them again.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,12 @@ impl RuleSet {
             }
         }
         Err(RuleSetError::Mistakes(self.show(&mistakes)))
+    }
+
+    /// Whether a file has a rule with one of these keys; where it cannot be told it may.
+    pub(super) fn has_rules(&self, file: &RuleFileText, keys: &BTreeSet<String>) -> bool {
+        let alone = Self { files: vec![file.clone()], ..self.clone() };
+        alone.compile_some(&|key| keys.contains(key)).map_or(true, |compiled| !compiled.plan.is_empty())
     }
 
     /// The mistakes with the lines they are in.

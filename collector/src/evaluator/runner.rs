@@ -344,7 +344,7 @@ impl Runner {
         }
     }
 
-    /// Fills new rules on a thread of its own, which gives way to all others.
+    /// Fills new rules on a thread of its own, which gives way to all others. Where that dies the evaluator sees that the job is gone.
     fn start_fill(&mut self, mut job: Box<FillJob>) {
         let (log, progress, done) = (Arc::clone(&self.parts.log), self.progress.clone(), self.done.clone());
         let thread = thread::Builder::new().name("fill".to_owned()).spawn(move || {
@@ -363,7 +363,7 @@ impl Runner {
             }
         });
         if let Err(error) = thread {
-            tracing::error!(%error, "no thread to fill new rules: they come into force after the next reload or start");
+            tracing::error!(%error, "no thread can be started to fill new rules, which is tried again");
         }
     }
 

@@ -454,3 +454,47 @@ fn the_same_rules_once_more_do_not_begin_the_filling_anew() {
     aside.fill();
     assert_eq!(aside.rules(), [("Other".to_owned(), None)], "what the first has filled is of no use");
 }
+
+#[test]
+fn a_filling_that_dies_begins_again_after_a_pause() {
+    let mut aside = Aside::new();
+    aside.append(FrameKind::Batch, boom());
+    aside.load(&[booms("Many", 0, "7d")]);
+    aside.jobs.clear();
+    aside.fold();
+    assert!(aside.jobs.is_empty(), "not at once");
+    assert!(aside.evaluator.poll_output(Duration::from_secs(59)).is_none());
+    let again = aside.evaluator.poll_output(Duration::from_secs(60));
+    let Some(Output::Fill(job)) = again else { panic!("{again:?}") };
+    aside.jobs.push(*job);
+    aside.fill();
+    assert_eq!(aside.firing(), [("Many".to_owned(), 1.0)]);
+}
+
+#[test]
+fn what_the_size_cap_takes_while_rules_are_filled_is_told_as_missing() {
+    // Of the past, behind it, and from the one into the other.
+    for (read, oldest) in [(1, 2), (4, 5), (2, 5)] {
+        let mut aside = Aside::new();
+        (0..3).for_each(|_| aside.append(FrameKind::Batch, boom()));
+        aside.load(&[booms("Many", 0, "7d")]);
+        (0..2).for_each(|_| aside.append(FrameKind::Batch, boom()));
+        while !aside.jobs[0].step(&aside.log, Position(read)).unwrap() {}
+        aside.log.drop_before(Position(oldest));
+        aside.fill();
+        let whole_from = Timestamp(oldest as i64 + 7 * 86_400_000_000_000);
+        assert_eq!(aside.evaluator.status()[0].partial_until, Some(whole_from), "read {read}, oldest {oldest}");
+    }
+}
+
+#[test]
+fn of_replaced_rules_no_more_files_are_kept_than_define_them() {
+    let mut aside = Aside::new();
+    aside.append(FrameKind::Batch, boom());
+    aside.load(&[booms("A", 0, "1h")]);
+    aside.fill();
+    for days in 1..9 {
+        aside.load(&[booms("A", 0, &format!("{days}d"))]);
+        assert_eq!(aside.evaluator.filling.as_ref().unwrap().waiting().former_files().len(), 1);
+    }
+}

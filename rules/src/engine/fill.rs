@@ -77,6 +77,13 @@ impl Engine {
         }
     }
 
+    /// Of an engine to fill: something is missing from before `since`, of the past or from behind it.
+    pub fn handle_past_hole(&mut self, since: Timestamp) {
+        for leaf in self.fill.leaves.keys() {
+            self.state.leaves[*leaf].since = self.state.leaves[*leaf].since.max(since);
+        }
+    }
+
     /// Moves the clock of an engine to fill on, to when the next batch was received.
     pub fn handle_past_time(&mut self, received: Timestamp) {
         self.state.clock = self.state.clock.max(received);
