@@ -173,7 +173,7 @@ mod tests {
                 "password=[redacted], Authorization: Bearer [redacted]",
                 "password=[redacted], Authorization: Bearer [redacted]",
             ),
-            ("pwd=/home/ada pwd=hunter2", "pwd=/home/ada pwd=_"),
+            ("pwd=/srv/ada pwd=hunter2", "pwd=/srv/ada pwd=_"),
             ("12:30:45 spassword=x", "12:30:45 spassword=x"),
         ] {
             let (mut out, mut rest) = (String::new(), text);
