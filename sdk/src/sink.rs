@@ -153,7 +153,8 @@ impl Sink {
     }
 
     /// To a function. A panic of it is counted as a failure; what it logs itself goes nowhere, since it would come back to it. With
-    /// [`in_call`](Self::in_call) it is shown what is logged while a thread panics in another thread, where it may panic, too.
+    /// [`in_call`](Self::in_call) it is shown what is logged while a thread panics in another thread, where it may panic, too; a lock that the panicking thread
+    /// holds, stdout's within a `println!` among them, it then waits for in vain, and the panic with it: take none there.
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
