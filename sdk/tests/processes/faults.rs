@@ -1,6 +1,7 @@
 //! Panics within panics, and forks of a service with many threads.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -123,14 +124,19 @@ fn fork_again_and_again(guard: Guard) {
         tracing::info_span!("request").in_scope(|| tracing::error!("of the parent"));
         log::info!("of the parent");
     };
+    // Where a callsite is reached for the first time `tracing` takes a lock of its own, which a fork would leave locked.
+    let known = &Barrier::new(5);
     std::thread::scope(|threads| {
         for _ in 0..4 {
             threads.spawn(move || {
+                log();
+                known.wait();
                 while !is_over.load(Ordering::Relaxed) {
                     log()
                 }
             });
         }
+        known.wait();
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| (0..200).for_each(|_| fork_once(guard))));
         is_over.store(true, Ordering::Relaxed);
         assert!(outcome.is_ok(), "a child hung, or counted wrong");
