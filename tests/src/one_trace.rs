@@ -26,7 +26,10 @@ fn a_request_is_one_trace_through_node_rust_and_python() {
     let lines =
         |service: &str| told.get(service).map(|records| records.iter().map(|(line, _)| line.as_str()).collect());
     assert_eq!(lines("storefront"), Some(vec!["order wanted"]));
-    assert_eq!(lines("orders"), Some(vec!["POST 204", "POST 204", "order placed", "POST /orders/{id} 201"]));
+    assert_eq!(
+        lines("orders"),
+        Some(vec!["POST 127.0.0.1 204", "POST 127.0.0.1 204", "order placed", "POST /orders/{id} 201"])
+    );
     assert_eq!(lines("stock"), Some(vec!["the shelf is nearly empty", "reserved"]));
     assert_eq!(lines("payment"), Some(vec!["charged"]));
 
