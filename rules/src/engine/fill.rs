@@ -146,7 +146,9 @@ impl Engine {
         for leaf in fill.leaves.keys() {
             self.state.leaves[*leaf].since = self.state.leaves[*leaf].since.min(since);
         }
-        self.forget_evidence(&fill.leaves.into_keys().collect::<Vec<_>>());
+        let filled: Vec<usize> = fill.leaves.into_keys().collect();
+        self.forget_evidence(&filled);
+        filled.into_iter().for_each(|leaf| self.evict(leaf)); // as where they are adopted
         self.run_deadlines();
         fill.rules.into_iter().for_each(|rule| self.judge_now(rule));
     }
