@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Bencher, Criterion, criterion_group, criterion_main};
 use watchbell_proto::otlp::common::AnyValue;
 use watchbell_proto::otlp::encode;
 use watchbell_rules::engine::{Engine, GAPS_MAX};
@@ -24,20 +24,8 @@ fn bench(criterion: &mut Criterion) {
     group.sample_size(20);
     let plan = plan(&[COUNT.to_owned()]);
     group.bench_function("fold", |bencher| {
-        let (mut engine, mut at) = filled(&plan);
-        let next = || {
-            at = at + SECOND;
-            let batch = batch(at);
-            (plan.match_batch(&batch, at), batch, at)
-        };
-        bencher.iter_batched(
-            next,
-            |(matched, batch, at)| {
-                engine.handle_batch(matched, &batch, at);
-                drain(&mut engine);
-            },
-            BatchSize::PerIteration,
-        );
+        let (engine, at) = filled(&plan);
+        fold(bencher, &plan, engine, at);
     });
     let sets = [
         ("a ratio", vec![ratio(1)]),
@@ -62,26 +50,31 @@ fn bench(criterion: &mut Criterion) {
     group.bench_function("alerts, 32 gaps", |bencher| {
         let plan = self::plan(&[ALERTING.to_owned()]);
         let (mut engine, at) = filled(&plan);
-        let mut at = with_gaps(&mut engine, at, GAPS_MAX);
-        let next = || {
-            at = at + SECOND;
-            let batch = batch(at);
-            (plan.match_batch(&batch, at), batch, at)
-        };
-        bencher.iter_batched(
-            next,
-            |(matched, batch, at)| {
-                engine.handle_batch(matched, &batch, at);
-                drain(&mut engine);
-            },
-            BatchSize::PerIteration,
-        );
+        let at = with_gaps(&mut engine, at, GAPS_MAX);
+        fold(bencher, &plan, engine, at);
     });
     group.bench_function("snapshot", |bencher| {
         let (engine, _) = filled(&plan);
         bencher.iter(|| black_box(engine.snapshot()));
     });
     group.finish();
+}
+
+/// A batch a second, matched beforehand.
+fn fold(bencher: &mut Bencher<'_>, plan: &Arc<Plan>, mut engine: Engine, mut at: Timestamp) {
+    let next = || {
+        at = at + SECOND;
+        let batch = batch(at);
+        (plan.match_batch(&batch, at), batch, at)
+    };
+    bencher.iter_batched(
+        next,
+        |(matched, batch, at)| {
+            engine.handle_batch(matched, &batch, at);
+            drain(&mut engine);
+        },
+        BatchSize::PerIteration,
+    );
 }
 
 const COUNT: &str = r#"sum by (order_id) (count_over_time({service_name="shop"}[5m])) > 1e9"#;

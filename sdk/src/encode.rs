@@ -22,23 +22,24 @@ pub(crate) fn unix_nano(time: SystemTime) -> u64 {
 
 /// Appends a log record of severity WARN that tells a loss, in words and in attributes.
 pub(crate) fn put_loss(out: &mut Vec<u8>, now: u64, text: &str, records: u64, signal: &str, reason: &str) {
-    put_time_fields(out, now);
-    put_varint_field(out, 2, 13);
-    put_bytes_field(out, 3, b"WARN");
-    put_message_field(out, 5, |out| put_bytes_field(out, 1, text.as_bytes()));
+    put_warning(out, now, text);
     put_attribute(out, "lost.records", |out| put_varint_field(out, 3, records));
     put_attribute(out, "lost.signal", |out| put_bytes_field(out, 1, signal.as_bytes()));
     put_attribute(out, "lost.reason", |out| put_bytes_field(out, 1, reason.as_bytes()));
 }
 
-/// Puts a record that tells how many records a sink has lost since that was told before.
+/// The same of records that a sink has lost since that was told before.
 pub(crate) fn put_loss_of_sink(out: &mut Vec<u8>, now: u64, text: &str, records: u64, sink: &str) {
+    put_warning(out, now, text);
+    put_attribute(out, "lost.sink.records", |out| put_varint_field(out, 3, records));
+    put_attribute(out, "lost.sink.name", |out| put_bytes_field(out, 1, sink.as_bytes()));
+}
+
+fn put_warning(out: &mut Vec<u8>, now: u64, text: &str) {
     put_time_fields(out, now);
     put_varint_field(out, 2, 13);
     put_bytes_field(out, 3, b"WARN");
     put_message_field(out, 5, |out| put_bytes_field(out, 1, text.as_bytes()));
-    put_attribute(out, "lost.sink.records", |out| put_varint_field(out, 3, records));
-    put_attribute(out, "lost.sink.name", |out| put_bytes_field(out, 1, sink.as_bytes()));
 }
 
 /// An error, then each of its sources: `cannot charge: connection refused`.
