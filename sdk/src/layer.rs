@@ -267,6 +267,7 @@ where
             return Some(std::ptr::from_ref(self).cast());
         }
         let spans = self.spans.as_ref()?;
+        // SAFETY: the pointer is what the wrapped layer gives for itself, which lives as long as this one.
         unsafe { Layer::<S>::downcast_raw(spans, id) }
     }
 }

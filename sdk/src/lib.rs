@@ -169,6 +169,7 @@
 //! ```
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 mod baggage;
 mod callsite;
@@ -211,6 +212,9 @@ mod panic;
 pub mod patch;
 mod pipeline;
 pub mod propagation;
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 mod record;
 pub mod redact;
 mod resource;

@@ -205,6 +205,34 @@ fn all_testdata_is_read() {
     assert!(dead.is_empty(), "no source of their crate reads {dead:?}");
 }
 
+/// Each file that may hold `unsafe` code stands here; a comment beside its `allow` says why it needs to. (Within the SDK clippy asks for one before each block.)
+#[test]
+fn unsafe_code_has_its_files() {
+    let allowed = [
+        "rules/benches/group_bytes.rs",
+        "sdk/benches/log_call.rs",
+        "sdk/benches/support/clock.rs",
+        "sdk/src/exit.rs",
+        "sdk/src/layer.rs",
+        "sdk/src/levels/signals.rs",
+        "sdk/src/mapped/map.rs",
+        "sdk/src/sink/file/hangup.rs",
+        "sdk/src/spool/flock.rs",
+        "sdk/src/tell/stderr.rs",
+        "sdk/tests/allocations.rs",
+    ];
+    let attribute = concat!("#![allow(", "unsafe_code)]");
+    let mut found = vec![];
+    for (path, text) in rust_files() {
+        let Some(at) = text.find(attribute) else { continue };
+        let is_argued = text[at + attribute.len()..].starts_with(" // ")
+            || text[..at].trim_end().lines().last().is_some_and(|line| line.starts_with("//"));
+        assert!(is_argued, "{}: a comment says why it needs `unsafe`", path.display());
+        found.push(path.to_str().unwrap().to_owned());
+    }
+    assert_eq!(found, allowed);
+}
+
 #[test]
 fn modules_have_no_mod_rs() {
     let bad: Vec<_> = files().filter(|path| path.ends_with("mod.rs")).collect();

@@ -90,10 +90,12 @@ extern "C" fn on_signal(signal: libc::c_int) {
 
 #[cfg(target_os = "linux")]
 unsafe fn errno() -> *mut libc::c_int {
+    // SAFETY: it gives the place of this thread's own number, always.
     unsafe { libc::__errno_location() }
 }
 
 #[cfg(any(target_os = "macos", target_os = "freebsd"))]
 unsafe fn errno() -> *mut libc::c_int {
+    // SAFETY: as above.
     unsafe { libc::__error() }
 }

@@ -224,6 +224,7 @@ struct Memory {
 
 // SAFETY: it is a piece of memory like any other, and `Map` and `Run` say who may touch which part of it.
 unsafe impl Send for Memory {}
+// SAFETY: as above.
 unsafe impl Sync for Memory {}
 
 #[cfg(not(miri))]
