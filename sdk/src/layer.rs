@@ -43,6 +43,9 @@ use crate::stock;
 /// # drop((subscriber, guard.shutdown(std::time::Duration::ZERO)));
 /// # Ok::<(), watchbell::InitError>(())
 /// ```
+///
+/// A subscriber has one layer that makes spans. Of two like this one the first does, the second exports records alone, with the ids of those spans, and says so.
+/// Beside an `OpenTelemetryLayer` of one's own, which panics where a span is made already, `OTEL_TRACES_EXPORTER=none` leaves spans to that.
 pub struct WatchbellLayer<S> {
     spans: Option<OpenTelemetryLayer<S, SdkTracer>>,
     pipeline: Option<Arc<Pipeline>>,
@@ -194,6 +197,15 @@ impl<S> Layer<S> for WatchbellLayer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    fn on_layer(&mut self, subscriber: &mut S) {
+        if self.spans.is_some() && (subscriber as &dyn Subscriber).is::<MakesSpans>() {
+            self.spans = None;
+            crate::tell::warn(format_args!(
+                "another layer of this subscriber makes and exports its spans already: this one exports records alone"
+            ));
+        }
+    }
+
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
         let _ = self.dispatch.set(dispatch.downgrade()); // a layer belongs to one subscriber
     }
@@ -261,16 +273,22 @@ where
         }
     }
 
-    // SAFETY: it hands out a pointer to `self` for `Self`, else what the wrapped layer hands out for itself, which lives as long.
+    // SAFETY: it hands out a pointer to `self` for `Self` and for a type without bytes, else what the wrapped layer hands out for itself, which lives as long.
     unsafe fn downcast_raw(&self, id: TypeId) -> Option<*const ()> {
         if id == TypeId::of::<Self>() {
             return Some(std::ptr::from_ref(self).cast());
         }
         let spans = self.spans.as_ref()?;
+        if id == TypeId::of::<MakesSpans>() {
+            return Some(std::ptr::from_ref(self).cast());
+        }
         // SAFETY: the pointer is what the wrapped layer gives for itself, which lives as long as this one.
         unsafe { Layer::<S>::downcast_raw(spans, id) }
     }
 }
+
+/// Is found in a subscriber one of whose layers is ours and makes spans.
+struct MakesSpans;
 
 /// Whether `tracing-opentelemetry`'s own thread-local value, where the spans are that a thread has entered, is there: its layer would panic
 /// without, which in the destructor of a thread's local value aborts the process.

@@ -31,6 +31,9 @@ mod receiver;
 mod spool;
 #[path = "processes/stock.rs"]
 mod stock;
+#[cfg(target_os = "linux")]
+#[path = "processes/terminal.rs"]
+mod terminal;
 
 use std::cell::RefCell;
 use std::process::{Command, ExitStatus};
@@ -244,7 +247,7 @@ fn the_console_is_readable() {
     assert!(!told.contains('\x1b'), "colours are for terminals");
 }
 
-/// Both append whole lines and rotate, and what was recorded is written when they exit. SIGHUP ends neither.
+/// Both append whole lines and rotate, what was recorded is written when they exit, and it is told that they share the file. SIGHUP ends neither.
 #[test]
 #[cfg(feature = "files")]
 fn two_processes_share_a_file() {
@@ -259,10 +262,17 @@ fn two_processes_share_a_file() {
         command.env("LOG_FILE", &path).stderr(std::process::Stdio::piped()).spawn().expect("this program")
     };
     let children = [spawn(), spawn()];
+    let mut told = vec![];
     for child in children {
         let output = child.wait_with_output().expect("its output");
-        assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(7), "{stderr}");
+        told.push(stderr.matches("another process writes `").count());
     }
+    assert!(
+        told.contains(&1) && told.iter().all(|times| *times <= 1),
+        "once a process, by those that saw it: {told:?}"
+    );
     let is_log = |path: &std::path::Path| path.extension().is_some_and(|extension| extension == "log");
     let files = std::fs::read_dir(folder.path()).expect("the folder").map(|entry| entry.expect("an entry").path());
     let files: Vec<_> = files.filter(|path| is_log(path)).collect();

@@ -251,6 +251,7 @@ pub(super) struct Rolling {
     line: String,
     /// Whether a rotation comes before it.
     is_rotation_due: bool,
+    is_told_to_be_shared: bool,
 }
 
 impl Rolling {
@@ -263,7 +264,17 @@ impl Rolling {
         let current = Current::open(&file).map_err(|error| format!("cannot open `{path}`: {error}"))?;
         let keeper = Keeper::new(&file);
         let (lines, line) = (String::new(), String::new());
-        let mut this = Self { file, formatter, schedule, current: None, keeper, lines, line, is_rotation_due: false };
+        let mut this = Self {
+            file,
+            formatter,
+            schedule,
+            current: None,
+            keeper,
+            lines,
+            line,
+            is_rotation_due: false,
+            is_told_to_be_shared: false,
+        };
         this.keeper.begin(&this.file);
         this.take_up(current);
         this.rotate_what_is_old();
@@ -324,7 +335,14 @@ impl Rolling {
                 self.take_up(current);
             }
         }
-        self.current.as_mut().map_or(Ok(()), Current::look)
+        let is_shared = self.current.as_mut().map_or(Ok(false), Current::look)?;
+        if is_shared && !std::mem::replace(&mut self.is_told_to_be_shared, true) {
+            crate::tell::warn(format_args!(
+                "another process writes `{}`, too: each line is whole, and one of them rotates it; a file for each is easier to read",
+                self.file.path.display()
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The SDK against receivers that decode with OpenTelemetry's own generated code.
 
 mod capture;
+mod compose;
 mod context;
 mod correlation;
 mod delivery;

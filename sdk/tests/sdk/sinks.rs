@@ -173,7 +173,9 @@ fn rotated_files_are_compressed_and_the_oldest_removed() {
             let names = names(folder.path());
             names.len() == 3 && compressed(&names) == 2 && names.contains(&"checkout.log".to_owned())
         });
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        for file in fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()) {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640, "{file:?}");
+        }
         let last = fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().path())

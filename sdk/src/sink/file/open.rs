@@ -76,10 +76,10 @@ impl Current {
         }
     }
 
-    /// Looks how long it is by now: another process may write it, too.
-    pub(super) fn look(&mut self) -> io::Result<()> {
-        self.bytes = self.file.metadata()?.len();
-        Ok(())
+    /// Looks how long it is by now; true if that is more than was written here, so that another process writes it, too.
+    pub(super) fn look(&mut self) -> io::Result<bool> {
+        let ours = std::mem::replace(&mut self.bytes, self.file.metadata()?.len());
+        Ok(self.bytes > ours)
     }
 
     /// Appends lines, in one piece where the file system does.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
 #[cfg(any(feature = "gzip", feature = "zstd"))]
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
@@ -242,7 +242,8 @@ fn in_place_of(
     if !is_locked || fs::metadata(path)?.ino() != metadata.ino() {
         return Ok(()); // another process compresses it, or has done so
     }
-    let to = encode(from, fs::File::create(&temporary)?)?;
+    let private = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let to = encode(from, private)?;
     to.set_permissions(metadata.permissions())?;
     to.set_modified(metadata.modified()?)?;
     fs::rename(temporary, with(path, extension))?;
@@ -259,6 +260,25 @@ fn with(path: &Path, extension: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Its permissions come when it is whole.
+    #[test]
+    #[cfg(feature = "gzip")]
+    fn what_is_half_compressed_is_for_nobody_else() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkout.20261124T123456Z.log");
+        fs::write(&path, "order placed").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let mode = |file: &fs::File| file.metadata().unwrap().permissions().mode() & 0o777;
+        let encode = |_, to| {
+            assert_eq!(mode(&to), 0o600);
+            Ok(to)
+        };
+        in_place_of(&path, "gz", encode).unwrap();
+        assert_eq!(mode(&fs::File::open(with(&path, "gz")).unwrap()), 0o640);
+    }
 
     #[test]
     fn names_have_times() {
