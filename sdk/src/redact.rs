@@ -58,6 +58,7 @@ use crate::callsite::put_attribute;
 use crate::caught::caught;
 use crate::context::FieldValue;
 use crate::lane::Local;
+use crate::limits::{VALUE_BYTES_MAX, beginning, count_cut};
 use crate::tell;
 use crate::view::{ATTRIBUTES, key_value};
 
@@ -127,15 +128,15 @@ impl Drop for Within {
 /// Finds secrets.
 #[derive(Clone)]
 struct Finder {
-    find: Arc<Find>,
+    find: Arc<FindAll>,
     /// The numbers that it is shown, without their sign.
     numbers: Range<f64>,
     /// Whether it is a function of the service's own, which may find something in anything.
     is_of_service: bool,
 }
 
-/// Finds the first secret in a text.
-type Find = dyn Fn(&str) -> Option<Range<usize>> + Send + Sync;
+/// Finds all secrets in a text.
+type FindAll = dyn Fn(&str) -> Vec<Range<usize>> + Send + Sync;
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -295,6 +296,7 @@ impl Redaction {
                 }
             }
         };
+        let find = move |text: &str| found_by(&find, text).collect();
         self.values.push(Finder { find: Arc::new(find), numbers: 0.0..f64::INFINITY, is_of_service: true });
         self
     }
@@ -346,11 +348,11 @@ impl Redaction {
     /// The text without what looks like a secret; `None` where there is nothing of that.
     pub(crate) fn scrubbed(&self, text: &str) -> Option<String> {
         let assigned = |text: &str| if self.in_texts { assignments::find(text, |name| self.fate(name)) } else { None };
-        let found = self.values.iter().flat_map(|finder| found_by(&*finder.find, text));
+        let found = self.values.iter().flat_map(|finder| (finder.find)(text));
         let mut out = masked(text, found.chain(found_by(&assigned, text)))?;
         // Where a secret is gone, what stood beside it may look like another.
         let known = || self.values.iter().filter(|finder| !finder.is_of_service);
-        while let Some(further) = masked(&out, known().flat_map(|finder| found_by(&*finder.find, &out))) {
+        while let Some(further) = masked(&out, known().flat_map(|finder| (finder.find)(&out))) {
             out = further;
         }
         Some(out)
@@ -361,7 +363,7 @@ impl Redaction {
         let mut finders = self.values.iter().filter(|finder| finder.numbers.contains(&size.abs())).peekable();
         finders.peek()?; // else it need not be written
         let text = number.to_string();
-        masked(&text, finders.flat_map(|finder| found_by(&*finder.find, &text)))
+        masked(&text, finders.flat_map(|finder| (finder.find)(&text)))
     }
 
     fn scrubbed_int(&self, number: i64) -> Option<String> {
@@ -434,7 +436,7 @@ impl Redaction {
         })
     }
 
-    /// Takes the secrets out of a span.
+    /// Takes the secrets out of a span, in the call that ends it: no more of a text is looked at than is sent.
     pub(crate) fn redact_span(&self, span: &mut SpanData) {
         self.redact_attributes(&mut span.attributes);
         for event in &mut span.events.events {
@@ -451,9 +453,20 @@ impl Redaction {
     }
 
     fn scrub(&self, text: &mut Cow<'static, str>) {
-        if let Some(scrubbed) = self.scrubbed(text) {
+        if let Some(scrubbed) = self.scrubbed_beginning(text) {
             *text = scrubbed.into();
         }
+    }
+
+    /// The same of a text that is still to be cut. A secret that the cut goes through is found whole, unless it is longer than most.
+    fn scrubbed_beginning(&self, text: &str) -> Option<String> {
+        const SECRET_BYTES: usize = 4 * 1024;
+        let looked_at = beginning(text, VALUE_BYTES_MAX + SECRET_BYTES);
+        let scrubbed = self.scrubbed(looked_at)?;
+        if looked_at.len() < text.len() && scrubbed.len() <= VALUE_BYTES_MAX {
+            count_cut(); // else it is counted where it is cut
+        }
+        Some(scrubbed)
     }
 
     fn redact_attributes(&self, attributes: &mut Vec<KeyValue>) {
@@ -472,10 +485,12 @@ impl Redaction {
 
     fn scrubbed_of_span(&self, value: &OtelValue) -> Option<OtelValue> {
         match value {
-            OtelValue::String(text) => self.scrubbed(text.as_str()).map(OtelValue::from),
+            OtelValue::String(text) => self.scrubbed_beginning(text.as_str()).map(OtelValue::from),
             OtelValue::I64(value) => self.scrubbed_int(*value).map(OtelValue::from),
             OtelValue::F64(value) => self.scrubbed_double(*value).map(OtelValue::from),
-            OtelValue::Array(Array::String(texts)) => scrubbed_list(texts, |text| self.scrubbed(text.as_str())),
+            OtelValue::Array(Array::String(texts)) => {
+                scrubbed_list(texts, |text| self.scrubbed_beginning(text.as_str()))
+            }
             OtelValue::Array(Array::I64(values)) => scrubbed_list(values, |value| self.scrubbed_int(*value)),
             OtelValue::Array(Array::F64(values)) => scrubbed_list(values, |value| self.scrubbed_double(*value)),
             _ => None,
@@ -830,6 +845,52 @@ mod tests {
         assert_eq!(Redaction::new().key("iban").scrubbed("iban=DE02"), None);
         let text = "password=".repeat(1 << 16); // in time, too
         assert_eq!(redaction.scrubbed(&text).unwrap(), "password=[redacted]");
+    }
+
+    /// Beginnings of secrets, again and again: where a beginning that leads nowhere is read to its end each time, 64 KiB stop a thread for minutes.
+    #[test]
+    fn no_text_takes_more_than_its_length() {
+        let redaction = Redaction::usual().values(Values::Emails);
+        let half = |first: &str, second: &str, bytes: usize| {
+            [first, second].map(|it| it.repeat(bytes / 2 / it.len())).concat()
+        };
+        let (key, token) = ("AKIAIOSFODNN7EXAMPLE ", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcdef ");
+        for (first, second) in [
+            ("eyJ", "eyJ"),
+            ("eyJ.", "eyJ"),
+            (token, "eyJ"),
+            (key, key),
+            (key, "eyJ"),
+            (key, token),
+            ("ask-", "ask-"),
+            ("sk- ", "AKIA"),
+            ("ghp_x ghp_", "sk-"),
+            ("-----BEGIN ", "-----BEGIN "),
+            ("-----BEGIN PRIVATE KEY-----", "-----END "),
+            ("4111111111111111 ", "3 "),
+            ("4", "4111 "),
+            ("Bearer ", "Bearer:"),
+            ("Bearer abcdefgh1 ", "basic%20"),
+            ("a@", "a.b@"),
+            ("ada@example.com,", "@a."),
+            ("://a:b", "://a:b@"),
+            ("password:", "password= "),
+            ("pwd=/a/", "pwd: \"/a\" "),
+            ("password=null ", "token=[({"),
+            ("password=\"", "password=\\"),
+        ] {
+            let took = |bytes: usize, times: usize| {
+                let text = half(first, second, bytes);
+                let once = |_| {
+                    let start = std::time::Instant::now();
+                    std::hint::black_box(redaction.scrubbed(&text));
+                    start.elapsed()
+                };
+                (0..times).map(once).min().unwrap()
+            };
+            let (short, long) = (took(64 * 1024, 4), took(256 * 1024, 2));
+            assert!(long < short * 8, "{first:?} and {second:?}: {short:?}, and {long:?} for four times as much");
+        }
     }
 
     #[test]

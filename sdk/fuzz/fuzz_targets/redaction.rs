@@ -51,7 +51,7 @@ static LOGGER: LazyLock<(Logger, Guard)> = LazyLock::new(|| {
 
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Input(bytes);
-    let (before, after) = (input.text(), input.text());
+    let (before, after) = (repeated(&mut input), repeated(&mut input));
     let (secret, hidden) = SECRETS[input.below(SECRETS.len())];
     let text = format!("{before}|{secret}|{after}");
     let shown = scrubbed(&REDACTION, &text);
@@ -71,6 +71,13 @@ fuzz_target!(|bytes: &[u8]| {
     let written = std::mem::take(&mut *WRITTEN.lock().unwrap());
     assert!(!written.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()));
 });
+
+/// A text once, as a rule; or again and again, so that what is looked at more than once takes a time that the fuzzer tells of.
+fn repeated(input: &mut Input<'_>) -> String {
+    let text = input.text();
+    let times = if input.below(16) == 0 { (16_usize * 1024).checked_div(text.len()).unwrap_or(0) } else { 1 };
+    text.repeat(times.max(1))
+}
 
 /// The secret behind that key, somewhere in a value.
 fn within(input: &mut Input<'_>, key: &'static str) -> AnyValue {

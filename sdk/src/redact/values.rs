@@ -4,7 +4,7 @@ use std::ops::Range;
 
 #[cfg(doc)]
 use super::Redaction;
-use super::assignments;
+use super::{assignments, found_by};
 
 /// Kinds of secrets that can be told by their looks.
 ///
@@ -32,13 +32,14 @@ pub enum Values {
 }
 
 impl Values {
-    pub(super) fn finder(self) -> fn(&str) -> Option<Range<usize>> {
+    /// Finds all that are in a text. Whoever sends it chooses it: no part of it is looked at more than a few times.
+    pub(super) fn finder(self) -> fn(&str) -> Vec<Range<usize>> {
         match self {
-            Self::Cards => card,
-            Self::BearerTokens => bearer_token,
-            Self::ProviderKeys => provider_key,
-            Self::Assignments => assignments::password_of_an_address, // names are looked for by the keys
-            Self::Emails => email,
+            Self::Cards => |text| found_by(&card, text).collect(),
+            Self::BearerTokens => |text| found_by(&bearer_token, text).collect(),
+            Self::ProviderKeys => |text| [provider_keys(text), web_tokens(text), private_keys(text)].concat(),
+            Self::Assignments => |text| found_by(&assignments::password_of_an_address, text).collect(), // names are looked for by the keys
+            Self::Emails => |text| found_by(&email, text).collect(),
         }
     }
 
@@ -118,7 +119,7 @@ fn bearer_token(text: &str) -> Option<Range<usize>> {
         })?;
         let gap = gap_len(&text[at + scheme.len()..])?;
         let start = at + scheme.len() + gap;
-        let len = token_len(&text[start..], |byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
+        let len = token_len(&bytes[start..], |byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
         let is_word = || text[start + 1..start + len].bytes().all(|byte| byte.is_ascii_lowercase());
         (len >= BEARER_BYTES_MIN && (scheme != "token" || !is_word())).then_some(start..start + len)
     })
@@ -164,34 +165,58 @@ const PREFIXES: [(&str, usize); 19] = [
     ("dop_v1_", 30),
 ];
 
-fn provider_key(text: &str) -> Option<Range<usize>> {
-    let keys = PREFIXES.into_iter().filter_map(|(prefix, len_min)| {
-        text.match_indices(prefix).find_map(|(start, _)| {
-            let is_whole = !text[..start].ends_with(|c: char| c.is_ascii_alphanumeric());
-            let len =
-                token_len(&text[start + prefix.len()..], |byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-            (is_whole && len >= len_min).then_some(start..start + prefix.len() + len)
-        })
-    });
-    keys.chain(web_token(text)).chain(private_key(text)).min_by_key(|range| range.start)
+fn provider_keys(text: &str) -> Vec<Range<usize>> {
+    let (bytes, mut found, mut at) = (text.as_bytes(), Vec::new(), 0);
+    while at < bytes.len() {
+        let is_within_a_word = at > 0 && bytes[at - 1].is_ascii_alphanumeric();
+        let len = if is_within_a_word { None } else { key_len(&bytes[at..]) };
+        found.extend(len.map(|len| at..at + len));
+        at += len.unwrap_or(1);
+    }
+    found
+}
+
+/// Bytes of the key that begins here, if one does.
+fn key_len(bytes: &[u8]) -> Option<usize> {
+    let begins = |(prefix, _): &&(&str, usize)| bytes.starts_with(prefix.as_bytes());
+    let (prefix, len_min) = PREFIXES.iter().find(begins)?;
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    let len = token_len(&bytes[prefix.len()..], is_part);
+    (len >= *len_min).then_some(prefix.len() + len)
 }
 
 /// Three parts of base64 with points between, of which the first begins with `{"`.
-fn web_token(text: &str) -> Option<Range<usize>> {
-    text.match_indices("eyJ").find_map(|(start, _)| {
-        let len = token_len(&text[start..], |byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-        let is_token = len >= 30 && text[start..start + len].split('.').filter(|part| !part.is_empty()).count() == 3;
-        is_token.then_some(start..start + len)
-    })
+fn web_tokens(text: &str) -> Vec<Range<usize>> {
+    let (mut found, mut from) = (Vec::new(), 0);
+    while let Some(start) = text[from..].find("eyJ").map(|at| from + at) {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        let end = start + token_len(&text.as_bytes()[start..], is_part);
+        // Whatever the run has before its last three parts, the token is of these.
+        let first = text[start..end].rsplit('.').filter(|part| !part.is_empty()).nth(2);
+        let token = first.and_then(|first| Some(first.as_ptr() as usize - text.as_ptr() as usize + first.find("eyJ")?));
+        found.extend(token.filter(|token| end - token >= WEB_TOKEN_BYTES_MIN).map(|token| token..end));
+        from = end;
+    }
+    found
 }
 
-fn private_key(text: &str) -> Option<Range<usize>> {
-    let is_key = |start: &usize| text[*start..].lines().next().is_some_and(|line| line.contains("PRIVATE KEY-----"));
-    let start = text.match_indices("-----BEGIN ").map(|(start, _)| start).find(is_key)?; // its certificate may come first
-    let end = text[start..].find("-----END ").map_or(text.len(), |at| start + at);
-    let rest = text[end..].strip_prefix("-----END ").unwrap_or_default();
-    let closed = rest.find("-----").map_or(text.len(), |at| end + "-----END ".len() + at + "-----".len());
-    Some(start..closed)
+/// Least bytes of a JSON web token (30).
+const WEB_TOKEN_BYTES_MIN: usize = 30;
+
+fn private_keys(text: &str) -> Vec<Range<usize>> {
+    let (mut found, mut from) = (Vec::new(), 0);
+    while let Some(start) = text[from..].find("-----BEGIN ").map(|at| from + at) {
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        if !text[start..line_end].contains("PRIVATE KEY-----") {
+            from = line_end; // its certificate may come first
+            continue;
+        }
+        let end = text[start..].find("-----END ").map_or(text.len(), |at| start + at);
+        let rest = text[end..].strip_prefix("-----END ").unwrap_or_default();
+        from = rest.find("-----").map_or(text.len(), |at| end + "-----END ".len() + at + "-----".len());
+        found.push(start..from);
+    }
+    found
 }
 
 fn email(text: &str) -> Option<Range<usize>> {
@@ -207,8 +232,8 @@ fn email(text: &str) -> Option<Range<usize>> {
     })
 }
 
-fn token_len(text: &str, is_part: impl Fn(u8) -> bool) -> usize {
-    text.bytes().take_while(|byte| is_part(*byte)).count()
+fn token_len(bytes: &[u8], is_part: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().take_while(|byte| is_part(**byte)).count()
 }
 
 #[cfg(test)]
@@ -217,7 +242,8 @@ mod tests {
 
     #[test]
     fn looks() {
-        let found = |values: Values, text: &'static str| values.finder()(text).map(|range| &text[range]);
+        let found =
+            |values: Values, text: &'static str| values.finder()(text).into_iter().next().map(|range| &text[range]);
         for (values, text, expected) in [
             (Values::Cards, "paid with 4111111111111111.", Some("4111111111111111")),
             (Values::Cards, "5500-0000-0000-0004", Some("5500-0000-0000-0004")),
@@ -251,6 +277,12 @@ mod tests {
                 Values::ProviderKeys,
                 "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcdef",
                 Some("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcdef"),
+            ),
+            (Values::ProviderKeys, "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0", None),
+            (
+                Values::ProviderKeys,
+                "eyJa.heyJude.eyJzdWIiOiIxIn0.abcdefghij",
+                Some("eyJude.eyJzdWIiOiIxIn0.abcdefghij"),
             ),
             (
                 Values::ProviderKeys,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
@@ -136,4 +137,33 @@ fn a_finder_that_panics_masks_the_text_and_ends_no_thread() {
         let ledger = guard.shutdown(DEADLINE);
         assert_eq!((ledger.logs.delivered, ledger.traces.delivered), (4, 2), "{ledger}");
     }
+}
+
+/// It is the service's thread that ends a span.
+#[test]
+fn no_more_of_a_span_is_looked_at_than_is_sent() {
+    const SENT: usize = 64 * 1024;
+    let receiver = Receiver::http();
+    let longest = std::sync::Arc::new(AtomicUsize::new(0));
+    let find = {
+        let longest = std::sync::Arc::clone(&longest);
+        move |text: &str| {
+            longest.fetch_max(text.len(), Ordering::Relaxed);
+            None
+        }
+    };
+    let (_, guard) = crate::pipeline_of(builder_with(&receiver, &[]).redact(Redaction::usual().found_by(find)));
+    let long = |secret: &str| "a ".repeat(SENT / 2 - 5) + secret + &" b".repeat(SENT);
+    let mut span = guard.tracer_provider().unwrap().tracer("test").start(long("n") + CARD);
+    span.set_attribute(KeyValue::new("text", long("no secret")));
+    span.set_attribute(KeyValue::new("secret at the cut", long(CARD)));
+    span.set_attribute(KeyValue::new("texts", OtelValue::Array(vec![StringValue::from(long(CARD))].into())));
+    span.add_event(long(CARD), vec![]);
+    span.set_status(Status::error(long(CARD)));
+    span.end();
+    guard.flush(DEADLINE).unwrap();
+    assert!(longest.load(Ordering::Relaxed) <= SENT + 4 * 1024, "{longest:?}");
+    let spans = receiver.spans();
+    assert!(spans[0].name.len() == SENT && spans[0].events[0].name.len() == SENT);
+    assert!(!format!("{spans:?}").contains("4111"));
 }
