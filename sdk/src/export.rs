@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use opentelemetry::Context;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use tokio::sync::{Notify, mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel};
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -75,8 +76,11 @@ pub(crate) enum Command {
     Shutdown(Option<Instant>, mpsc::Sender<()>),
 }
 
+/// How long a flush by OpenTelemetry's own API waits (5 s); the guard's has a deadline of one's own.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The way to the export thread.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct ExportThread {
     commands: UnboundedSender<Command>,
     process: u32,
@@ -112,6 +116,20 @@ impl ExportThread {
     /// Whether there is a thread to take the command: a forked child has none.
     pub(crate) fn ask(&self, command: Command) -> bool {
         self.process == std::process::id() && self.commands.send(command).is_ok()
+    }
+
+    /// What `force_flush` is of OpenTelemetry's providers.
+    pub(crate) fn force_flush(&self) -> OTelSdkResult {
+        self.flush(FLUSH_TIMEOUT)
+    }
+
+    /// Sends all that was emitted before, and waits until it has settled.
+    pub(crate) fn flush(&self, timeout: Duration) -> OTelSdkResult {
+        let (reply, settled) = mpsc::channel();
+        match self.ask(Command::Flush(reply)) && settled.recv_timeout(timeout).is_ok() {
+            true => Ok(()),
+            false => Err(OTelSdkError::Timeout(timeout)),
+        }
     }
 }
 

@@ -233,6 +233,8 @@ mod tls;
 mod view;
 
 use std::fmt;
+#[cfg(feature = "metrics")]
+use std::sync::OnceLock;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -385,16 +387,19 @@ where
     let pipeline = Pipeline::new(config, levels, sinks);
     let has_export = Signal::ALL.iter().any(|signal| config.export(*signal).is_some());
     #[cfg(feature = "metrics")]
-    let (meter_provider, collect) = meter_provider(&pipeline, config);
+    let export_thread = Arc::default();
+    #[cfg(feature = "metrics")]
+    let (meter_provider, collect) = meter_provider(&pipeline, config, &export_thread);
     #[cfg(not(feature = "metrics"))]
     let collect = None;
     let thread = has_export.then(|| ExportThread::spawn(Arc::clone(&pipeline), config, collect)).transpose();
-    let threads = Threads {
-        export: thread.map_err(InitError::Export)?,
-        sinks: SinkThread::spawn_all(&pipeline).map_err(InitError::Export)?,
-    };
+    let thread = thread.map_err(InitError::Export)?;
+    #[cfg(feature = "metrics")]
+    thread.iter().for_each(|thread| drop(export_thread.set(thread.clone())));
+    let threads =
+        Threads { export: thread.clone(), sinks: SinkThread::spawn_all(&pipeline).map_err(InitError::Export)? };
     let scope = InstrumentationScope::builder("watchbell").with_version(env!("CARGO_PKG_VERSION")).build();
-    let provider = (!config.is_disabled).then(|| provider(&pipeline, config, &scope));
+    let provider = (!config.is_disabled).then(|| provider(&pipeline, config, thread, &scope));
     let tracer = provider.as_ref().map(|provider| provider.tracer_with_scope(scope));
     let layer = WatchbellLayer::new(tracer, pipeline.takes_logs().then(|| Arc::clone(&pipeline)));
     let providers = Providers {
@@ -409,19 +414,31 @@ where
 
 /// The provider, and what the export thread calls to have its metrics.
 #[cfg(feature = "metrics")]
-fn meter_provider(pipeline: &Arc<Pipeline>, config: &Config) -> (Option<SdkMeterProvider>, Option<export::Collect>) {
+fn meter_provider(
+    pipeline: &Arc<Pipeline>,
+    config: &Config,
+    thread: &Arc<OnceLock<ExportThread>>,
+) -> (Option<SdkMeterProvider>, Option<export::Collect>) {
     if config.export(Signal::Metrics).is_none() {
         return (None, None);
     }
-    let (provider, reader) = metrics::provider(pipeline, &config.metrics);
-    (Some(provider), Some(Arc::new(move |pipeline: &Pipeline| reader.collect_into(pipeline))))
+    let (provider, collector) = metrics::provider(pipeline, &config.metrics, thread);
+    (Some(provider), Some(Arc::new(move |pipeline: &Pipeline| collector.collect_into(pipeline))))
 }
 
-fn provider(pipeline: &Arc<Pipeline>, config: &Config, scope: &InstrumentationScope) -> SdkTracerProvider {
+fn provider(
+    pipeline: &Arc<Pipeline>,
+    config: &Config,
+    thread: Option<ExportThread>,
+    scope: &InstrumentationScope,
+) -> SdkTracerProvider {
     let builder = SdkTracerProvider::builder();
     let builder = builder.with_sampler(config.sampler.clone()).with_span_limits(config.limits.spans);
-    match config.export(Signal::Traces) {
-        Some(_) => builder.with_span_processor(PipelineSpanProcessor::new(Arc::clone(pipeline), scope.clone())).build(),
+    match thread.filter(|_| config.export(Signal::Traces).is_some()) {
+        Some(thread) => {
+            let processor = PipelineSpanProcessor::new(Arc::clone(pipeline), thread, scope.clone());
+            builder.with_span_processor(processor).build()
+        }
         None => builder.build(),
     }
 }

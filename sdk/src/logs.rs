@@ -22,13 +22,12 @@ pub(crate) mod value;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::logs::{AnyValue, LogRecord, Severity};
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 use opentelemetry::{InstrumentationScope, Key};
-use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::SdkLogRecord;
 use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field, varint_len};
 
@@ -37,7 +36,7 @@ use crate::config::Signal;
 use crate::context;
 use crate::encode::unix_nano;
 use crate::exit;
-use crate::export::{Command, ExportThread};
+use crate::export::ExportThread;
 use crate::lane::{Local, Urgency};
 use crate::limits::count_cut;
 use crate::pipeline::Pipeline;
@@ -409,20 +408,14 @@ impl opentelemetry_sdk::logs::LogProcessor for LogProcessor {
 
     /// Waits five seconds at most; the guard's flush has a deadline of one's own.
     fn force_flush(&self) -> OTelSdkResult {
-        self.shutdown_with_timeout(FLUSH_TIMEOUT)
+        self.thread.force_flush()
     }
 
     /// Flushes: the export goes on until the guard ends it.
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        let (reply, settled) = mpsc::channel();
-        match self.thread.ask(Command::Flush(reply)) && settled.recv_timeout(timeout).is_ok() {
-            true => Ok(()),
-            false => Err(OTelSdkError::Timeout(timeout)),
-        }
+        self.thread.flush(timeout)
     }
 }
-
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for LogProcessor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ mod encode;
 mod own;
 mod view;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use opentelemetry::Context;
@@ -20,13 +20,19 @@ use opentelemetry_sdk::metrics::{
 
 use crate::callsite::ScopeId;
 use crate::config::{MetricsConfig, Signal};
+use crate::export::ExportThread;
 use crate::pipeline::Pipeline;
 pub(crate) use view::View;
 
-/// A provider whose metrics the export thread collects by the reader.
-pub(crate) fn provider(pipeline: &Arc<Pipeline>, config: &MetricsConfig) -> (SdkMeterProvider, Reader) {
-    let reader = Reader(Arc::new(ManualReader::builder().with_temporality(config.temporality).build()));
-    let builder = SdkMeterProvider::builder().with_reader(reader.clone());
+/// A provider whose metrics the export thread collects, and by what it does. `thread` is told once it is there.
+pub(crate) fn provider(
+    pipeline: &Arc<Pipeline>,
+    config: &MetricsConfig,
+    thread: &Arc<OnceLock<ExportThread>>,
+) -> (SdkMeterProvider, Collector) {
+    let collector = Collector(Arc::new(ManualReader::builder().with_temporality(config.temporality).build()));
+    let reader = Reader { inner: Arc::clone(&collector.0), thread: Arc::clone(thread) };
+    let builder = SdkMeterProvider::builder().with_reader(reader);
     let is_exponential = config.has_exponential_histograms;
     let usual = move |instrument: &Instrument| {
         (is_exponential && instrument.kind() == InstrumentKind::Histogram).then_some(EXPONENTIAL)
@@ -42,18 +48,17 @@ pub(crate) fn provider(pipeline: &Arc<Pipeline>, config: &MetricsConfig) -> (Sdk
     };
     let provider = builder.with_view(unviewed).build();
     own::observe(pipeline, &provider.meter("watchbell"));
-    (provider, reader)
+    (provider, collector)
 }
 
 /// Buckets of a histogram that grow with what comes.
 const EXPONENTIAL: Aggregation =
     Aggregation::Base2ExponentialHistogram { max_size: 160, max_scale: 20, record_min_max: true };
 
-/// What the export thread asks for metrics.
-#[derive(Clone, Debug)]
-pub(crate) struct Reader(Arc<ManualReader>);
+/// What the export thread asks for metrics. It is without the way to that thread, which would then never see that nobody else has it.
+pub(crate) struct Collector(Arc<ManualReader>);
 
-impl Reader {
+impl Collector {
     /// Hands all metrics over to the lane. It calls the service's own callbacks, which may take their time.
     pub(crate) fn collect_into(&self, pipeline: &Pipeline) {
         let _suppressed = Context::enter_telemetry_suppressed_scope();
@@ -71,26 +76,33 @@ impl Reader {
     }
 }
 
+/// What the provider has for its reader.
+#[derive(Debug)]
+struct Reader {
+    inner: Arc<ManualReader>,
+    thread: Arc<OnceLock<ExportThread>>,
+}
+
 impl MetricReader for Reader {
     fn register_pipeline(&self, pipeline: Weak<SdkPipeline>) {
-        self.0.register_pipeline(pipeline);
+        self.inner.register_pipeline(pipeline);
     }
 
     fn collect(&self, metrics: &mut ResourceMetrics) -> OTelSdkResult {
-        self.0.collect(metrics)
+        self.inner.collect(metrics)
     }
 
-    /// Flushing is the guard's, with a deadline.
+    /// Waits five seconds at most; the guard's flush has a deadline of one's own.
     fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
+        self.thread.get().map_or(Ok(()), ExportThread::force_flush)
     }
 
-    /// Ending is the guard's, too: the inner reader would wait for a collection that hangs in the service's own code.
+    /// Ending is the guard's: the inner reader would wait for a collection that hangs in the service's own code.
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
     }
 
     fn temporality(&self, kind: InstrumentKind) -> Temporality {
-        self.0.temporality(kind)
+        self.inner.temporality(kind)
     }
 }

@@ -12,20 +12,22 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use crate::callsite::ScopeId;
 use crate::config::Signal;
 use crate::encode::put_span;
+use crate::export::ExportThread;
 use crate::lane::{Local, Urgency};
 use crate::pipeline::Pipeline;
 
 /// Takes the sampled spans of a tracer provider.
 pub(crate) struct PipelineSpanProcessor {
     pipeline: Arc<Pipeline>,
+    thread: ExportThread,
     /// The scope of nearly all spans, so that it need not be looked up.
     usual_scope: (InstrumentationScope, ScopeId),
 }
 
 impl PipelineSpanProcessor {
-    pub(crate) fn new(pipeline: Arc<Pipeline>, usual_scope: InstrumentationScope) -> Self {
+    pub(crate) fn new(pipeline: Arc<Pipeline>, thread: ExportThread, usual_scope: InstrumentationScope) -> Self {
         let id = ScopeId::of_scope(&usual_scope);
-        Self { pipeline, usual_scope: (usual_scope, id) }
+        Self { pipeline, thread, usual_scope: (usual_scope, id) }
     }
 
     fn scope_id(&self, scope: &InstrumentationScope) -> ScopeId {
@@ -66,11 +68,12 @@ impl SpanProcessor for PipelineSpanProcessor {
         }
     }
 
-    /// Flushing is the guard's, with a deadline.
+    /// Waits five seconds at most; the guard's flush has a deadline of one's own.
     fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
+        self.thread.force_flush()
     }
 
+    /// The export goes on until the guard ends it.
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
     }

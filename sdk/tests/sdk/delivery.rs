@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use opentelemetry::metrics::MeterProvider;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
 use super::receiver::{Absent, Receiver, Scripted};
@@ -22,6 +23,21 @@ fn by_http_and_by_grpc() {
         assert_eq!((ledger.traces.delivered, ledger.traces.in_flight), (1, 0), "{ledger}");
         assert_eq!(receiver.log("order placed").record.span_id, receiver.span("place_order").span_id);
     }
+}
+
+/// As a service does that ends at once, or that is frozen between two requests.
+#[test]
+fn what_opentelemetrys_own_providers_flush_is_sent() {
+    let receiver = Receiver::http();
+    let delays = ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_METRIC_EXPORT_INTERVAL"].map(|name| (name, "3600000"));
+    let (dispatch, guard) = pipeline_of(builder_with(&receiver, &delays));
+    tracing::dispatcher::with_default(&dispatch, || tracing::info_span!("place_order").in_scope(|| {}));
+    guard.tracer_provider().unwrap().force_flush().unwrap();
+    receiver.span("place_order");
+    let meters = guard.meter_provider().unwrap();
+    meters.meter("shop").u64_counter("orders").build().add(1, &[]);
+    meters.force_flush().unwrap();
+    receiver.metric("orders");
 }
 
 #[test]
