@@ -155,8 +155,7 @@ struct Exporter {
     ending: Option<Ending>,
     /// Whether the deadline is so near that what is left goes to the spool.
     is_ending: bool,
-    /// Told at a flush and at the shutdown, so that requests that wait for a retry try at once.
-    retry_now: Arc<Notify>,
+    retry: Arc<Retry>,
     report: Report,
 }
 
@@ -192,6 +191,15 @@ struct Sending {
     is_queued: bool,
     /// When it is given up, however often it has given way to others until then.
     deadline: Option<Instant>,
+}
+
+/// Told so that requests that wait for a retry try at once.
+#[derive(Default)]
+struct Retry {
+    /// At a flush; a collector that has asked for time has it all the same.
+    now: Notify,
+    /// At the shutdown.
+    for_the_last_time: Notify,
 }
 
 /// What is asked for at the end.
@@ -253,7 +261,7 @@ impl Exporter {
             early_flushes: Vec::new(),
             ending: None,
             is_ending: false,
-            retry_now: Arc::default(),
+            retry: Arc::default(),
             report: Report::new(has_logs),
         }
     }
@@ -377,10 +385,10 @@ impl Exporter {
         let lane = &mut self.lanes[i];
         lane.in_flight += 1;
         let (signal, transport, outage) = (lane.signal, Arc::clone(&lane.transport), Arc::clone(&lane.outage));
-        let (body, retry_now) = (sending.body.clone(), Arc::clone(&self.retry_now));
+        let (body, retry) = (sending.body.clone(), Arc::clone(&self.retry));
         let timeout = transport.export_timeout().filter(|_| self.spool.is_none()); // else its cap is the limit
         sending.deadline = sending.deadline.or_else(|| Instant::now().checked_add(timeout?));
-        let task = self.sends.spawn(deliver(signal, transport, body, retry_now, outage, sending.deadline));
+        let task = self.sends.spawn(deliver(signal, transport, body, retry, outage, sending.deadline));
         self.under_way.insert(task.id(), sending);
     }
 
@@ -467,11 +475,12 @@ impl Exporter {
         }
         let now = Instant::now();
         (0..self.lanes.len()).for_each(|i| self.collect(i, now));
-        self.retry_now.notify_waiters();
+        self.retry.now.notify_waiters();
         match (command, &mut self.collection) {
             (Command::Flush(reply), None) => self.early_flushes.push(reply),
             (Command::Flush(reply), Some(collection)) => collection.ask(Some(reply)),
             (Command::Shutdown(deadline, reply), collection) => {
+                self.retry.for_the_last_time.notify_waiters();
                 collection.iter_mut().for_each(|collection| collection.ask(None));
                 self.ending = Some(self.ending(deadline, now, reply));
             }
@@ -576,11 +585,11 @@ async fn deliver(
     signal: Signal,
     transport: Arc<Transport>,
     message: Bytes,
-    retry_now: Arc<Notify>,
+    retry: Arc<Retry>,
     outage: Arc<Outage>,
     deadline: Option<Instant>,
 ) -> Option<Answer> {
-    let answer = answer(signal, &transport, message, &retry_now, &outage);
+    let answer = answer(signal, &transport, message, &retry, &outage);
     match deadline {
         Some(deadline) => tokio::time::timeout_at(deadline.into(), answer).await.ok(),
         None => Some(answer.await),
@@ -588,7 +597,7 @@ async fn deliver(
 }
 
 /// The answer that is no request to try again; or one that is, where the request has been tried so often that others are to go first.
-async fn answer(signal: Signal, transport: &Transport, message: Bytes, retry_now: &Notify, outage: &Outage) -> Answer {
+async fn answer(signal: Signal, transport: &Transport, message: Bytes, retry: &Retry, outage: &Outage) -> Answer {
     let body = transport.body(message);
     let mut delay = RETRY_DELAY;
     let mut may_hurry = true;
@@ -605,7 +614,8 @@ async fn answer(signal: Signal, transport: &Transport, message: Bytes, retry_now
         delay = (delay * 2).min(RETRY_DELAY_MAX);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = retry_now.notified() => {}
+            () = retry.now.notified(), if after.is_none() => {}
+            () = retry.for_the_last_time.notified() => {}
             // Another was taken: older ones should not come last. Once, since this may be one that never will be.
             () = outage.ended(), if may_hurry && after.is_none() => may_hurry = false,
         }

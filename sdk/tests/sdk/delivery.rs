@@ -85,6 +85,22 @@ fn a_busy_collector_is_asked_again() {
 }
 
 #[test]
+fn a_flush_does_not_ask_a_collector_that_wants_time() {
+    for receiver in [Receiver::http(), Receiver::grpc()] {
+        receiver.script([Scripted::Busy(60)]);
+        let others = ["OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER"].map(|name| (name, "none"));
+        let (dispatch, guard) = pipeline_of(builder_with(&receiver, &others));
+        tracing::dispatcher::with_default(&dispatch, || tracing::info!("kept"));
+        for _ in 0..5 {
+            assert!(guard.flush(Duration::from_millis(100)).is_err());
+        }
+        assert_eq!(receiver.requests(), 1);
+        let ledger = guard.shutdown(LONG); // the last chance that there is
+        assert_eq!((ledger.logs.delivered, receiver.requests()), (1, 2), "{ledger}");
+    }
+}
+
+#[test]
 fn what_a_collector_refuses_is_counted_and_not_sent_again() {
     let refusals = [Scripted::Invalid, Scripted::InvalidAtLength]
         .map(|refusal| [(Receiver::http(), refusal.clone()), (Receiver::grpc(), refusal)]);
