@@ -330,14 +330,14 @@ impl Env {
         names.into_iter().find_map(|name| self.get(&name).map(|value| (name, value)))
     }
 
+    /// A signal's own stand for all, even where they are not understood: a token for one backend is not to go to another.
     fn headers(&mut self, signal: Signal) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for variable in ["OTEL_EXPORTER_OTLP_HEADERS", &own_name(signal, "HEADERS")] {
-            for (name, value) in self.parse(variable, values::pairs).unwrap_or_default() {
-                match values::header(&name, &value) {
-                    Ok((name, value)) => drop(headers.insert(name, value)),
-                    Err(error) => self.warnings.push(format!("{variable}: {error}, and is not sent")),
-                }
+        let Some((variable, _)) = self.signal_get(signal, "HEADERS") else { return headers };
+        for (name, value) in self.parse(&variable, values::pairs).unwrap_or_default() {
+            match values::header(&name, &value) {
+                Ok((name, value)) => drop(headers.insert(name, value)),
+                Err(error) => self.warnings.push(format!("{variable}: {error}, and is not sent")),
             }
         }
         headers

@@ -75,13 +75,21 @@ fn a_signals_own_variable_wins() {
     assert_eq!((logs.protocol, traces.protocol), (Protocol::Grpc, Protocol::HttpProtobuf));
     assert_eq!((logs.compression, traces.compression), (Compression::Gzip, Compression::None));
     assert_eq!(logs.timeout, Duration::from_millis(2500));
+    assert_eq!((logs.headers.len(), &logs.headers["x-tenant"]), (1, &"logs".parse().unwrap()), "none is for another's");
     assert_eq!(
-        (&logs.headers["api-key"], &logs.headers["x-tenant"]),
-        (&"a b".parse().unwrap(), &"logs".parse().unwrap())
+        (&traces.headers["api-key"], &traces.headers["x-tenant"]),
+        (&"a b".parse().unwrap(), &"all".parse().unwrap())
     );
-    assert_eq!(traces.headers["x-tenant"], "all");
     assert_eq!(traces.schedule_delay, Duration::from_millis(7));
     assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
+fn a_signals_headers_that_are_not_understood_are_not_anothers() {
+    let (config, warnings) =
+        built(&[("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a"), ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "api-key")]);
+    let [Some(logs), Some(traces), _] = config.exports else { panic!("both") };
+    assert_eq!((logs.headers.len(), traces.headers.len(), warnings.len()), (0, 1, 1), "{warnings:?}");
 }
 
 #[test]
