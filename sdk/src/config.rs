@@ -264,6 +264,8 @@ pub(crate) struct Config {
     pub(crate) spool: Option<Spool>,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) panics: bool,
+    /// Whether an event of level ERROR is the failure of its span.
+    pub(crate) error_events_to_status: bool,
     /// The keys of the baggage that becomes attributes.
     pub(crate) baggage_attributes: Vec<String>,
     #[cfg(feature = "metrics")]

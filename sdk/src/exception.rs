@@ -225,7 +225,7 @@ fn contained<E: Deref<Target: AnyError> + fmt::Debug>(container: &E) -> Box<dyn 
 const DEBUG_BYTES_MAX: usize = 256 * 1024;
 
 /// What is formatted, up to so many bytes; a faulty `Debug` or `Display` cuts it short.
-fn shown(text: fmt::Arguments<'_>, bytes_max: usize) -> String {
+pub(crate) fn shown(text: fmt::Arguments<'_>, bytes_max: usize) -> String {
     let mut out = Vec::new();
     put_cut(&mut out, text, bytes_max);
     String::from_utf8(out).unwrap_or_default() // it is cut at a character

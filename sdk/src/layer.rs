@@ -4,10 +4,13 @@
 // the wrapped layer. The safe way, a per-layer filter, makes each event pass every filter, which is work on the path of every record.
 #![allow(unsafe_code)]
 
+mod status;
+
 use std::any::TypeId;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use opentelemetry::Context as OtelContext;
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing_core::dispatcher::WeakDispatch;
@@ -49,6 +52,8 @@ use crate::stock;
 pub struct WatchbellLayer<S> {
     spans: Option<OpenTelemetryLayer<S, SdkTracer>>,
     pipeline: Option<Arc<Pipeline>>,
+    /// Whether an event of level ERROR is the failure of its span.
+    error_events_to_status: bool,
     dispatch: OnceLock<WeakDispatch>,
     /// The process that it is of.
     forks: u32,
@@ -59,10 +64,14 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     /// Without a tracer, spans are left alone; without a pipeline, events.
-    pub(crate) fn new(tracer: Option<SdkTracer>, pipeline: Option<Arc<Pipeline>>) -> Self {
+    pub(crate) fn new(
+        tracer: Option<SdkTracer>,
+        pipeline: Option<Arc<Pipeline>>,
+        error_events_to_status: bool,
+    ) -> Self {
         let spans =
             tracer.map(|tracer| OpenTelemetryLayer::new(tracer).with_threads(false).with_tracked_inactivity(false));
-        Self { spans, pipeline, dispatch: OnceLock::new(), forks: exit::forks() }
+        Self { spans, pipeline, error_events_to_status, dispatch: OnceLock::new(), forks: exit::forks() }
     }
 
     /// What makes spans; nothing in a forked child, where it may wait for a lock for ever.
@@ -89,6 +98,19 @@ where
             _ => current,
         }
     }
+
+    /// Marks the span that an event belongs to as failed.
+    #[cold]
+    fn mark_span(&self, event: &Event<'_>, context: &Context<'_, S>) {
+        let Some(current) = self.spans().and_then(|_| map_current_context(OtelContext::clone)) else { return };
+        let of_event = match event.parent() {
+            _ if current.is_telemetry_suppressed() => None,
+            Some(parent) => explicit_context(parent, context, &self.dispatch),
+            None => event.is_contextual().then_some(current),
+        };
+        let redaction = self.pipeline.as_ref().and_then(|pipeline| pipeline.redaction.as_deref());
+        of_event.iter().for_each(|of_event| status::tell(of_event, event, redaction));
+    }
 }
 
 /// The span that an event names as its parent; `None` if that is another subscriber's. `dispatch` is that of the layer.
@@ -101,8 +123,15 @@ pub(crate) fn explicit_parent<S>(
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    Some(explicit_context(parent, context, dispatch)?.span().span_context().clone())
+}
+
+fn explicit_context<S>(parent: &Id, context: &Context<'_, S>, dispatch: &OnceLock<WeakDispatch>) -> Option<OtelContext>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let dispatch = context.exists(parent).then(|| dispatch.get()?.upgrade())??;
-    Some(get_otel_context(parent, &dispatch)?.span().span_context().clone())
+    get_otel_context(parent, &dispatch)
 }
 
 fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
@@ -220,6 +249,9 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        if *event.metadata().level() == Level::ERROR && self.error_events_to_status {
+            self.mark_span(event, &context);
+        }
         let Some(pipeline) = &self.pipeline else { return };
         if pipeline.is_forked() {
             return pipeline.drop_forked(Signal::Logs);

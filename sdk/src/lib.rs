@@ -401,7 +401,11 @@ where
     let scope = InstrumentationScope::builder("watchbell").with_version(env!("CARGO_PKG_VERSION")).build();
     let provider = (!config.is_disabled).then(|| provider(&pipeline, config, thread, &scope));
     let tracer = provider.as_ref().map(|provider| provider.tracer_with_scope(scope));
-    let layer = WatchbellLayer::new(tracer, pipeline.takes_logs().then(|| Arc::clone(&pipeline)));
+    let layer = WatchbellLayer::new(
+        tracer,
+        pipeline.takes_logs().then(|| Arc::clone(&pipeline)),
+        config.error_events_to_status,
+    );
     let providers = Providers {
         tracer: provider,
         #[cfg(feature = "metrics")]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::trace::v1::Status;
 use serde_json::{Map, Value};
 
 use super::command;
@@ -84,8 +85,8 @@ fn the_records_of_opentelemetry_are_the_same_with_what_they_lacked() {
     assert_eq!((events(&before), events(&after)), (4, 0), "each record also was an event of its span");
 }
 
-/// What came of logs, each as a text, and how many spans and metrics.
-fn seen(receiver: &Receiver) -> (Vec<String>, usize, usize) {
+/// What came of logs, each as a text, the status of each span, and how many metrics.
+fn seen(receiver: &Receiver) -> (Vec<String>, Vec<Option<Status>>, usize) {
     let spans = receiver.spans();
     let record = |log: &Received| {
         assert_eq!(log.resource.get("service.name"), Some(&Any::StringValue("shop".to_owned())));
@@ -98,7 +99,8 @@ fn seen(receiver: &Receiver) -> (Vec<String>, usize, usize) {
         format!("{} {} {} {fields:?}", log.record.severity_number, log.record.severity_text, log.body())
     };
     let orders = receiver.metrics().iter().filter(|metric| metric.name == "orders").count();
-    (receiver.logs().iter().map(record).collect(), spans.len(), orders)
+    let statuses = spans.iter().map(|span| span.status.clone());
+    (receiver.logs().iter().map(record).collect(), statuses.collect(), orders)
 }
 
 /// What a program writes to stderr.

@@ -70,6 +70,7 @@ pub struct Builder {
     spool: Option<Spool>,
     shutdown_timeout: Option<Duration>,
     panics: Option<bool>,
+    error_events_to_status: Option<bool>,
     variables: Option<HashMap<String, String>>,
 }
 
@@ -424,6 +425,17 @@ impl Builder {
         self
     }
 
+    /// Whether a `tracing` event of level ERROR gives its span the status `Error`, `#[instrument(err)]`'s among them, with the message of the event's error as its
+    /// description if it has one; a span whose status is `Ok` keeps that. On by default.
+    ///
+    /// ```
+    /// let builder = watchbell::builder().error_events_to_status(false);
+    /// ```
+    pub fn error_events_to_status(mut self, on: bool) -> Self {
+        self.error_events_to_status = Some(on);
+        self
+    }
+
     /// How long dropping the [`Guard`](crate::Guard), or the process's exit without that, may take (5 s), as `WATCHBELL_SHUTDOWN_TIMEOUT`.
     ///
     /// ```
@@ -502,6 +514,7 @@ impl Builder {
             spool: self.spool.clone().or(settings.spool.clone()),
             shutdown_timeout: self.shutdown_timeout.or(own.shutdown_timeout).unwrap_or(SHUTDOWN_TIMEOUT),
             panics: self.panics.or(own.panics).unwrap_or(true),
+            error_events_to_status: self.error_events_to_status.unwrap_or(true),
             baggage_attributes,
             #[cfg(feature = "metrics")]
             metrics: settings.metrics.clone(),

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use proptest::prelude::*;
 use watchbell::opentelemetry::logs::LoggerProvider;
+use watchbell::redact::Redaction;
 
 use super::model::{self, Input, Limits};
 use super::receiver::{Received, Receiver};
@@ -315,6 +316,45 @@ fn spans_carry_what_was_set_on_them() {
     assert!(span.events.is_empty());
     assert!(span.end_time_unix_nano >= span.start_time_unix_nano && span.start_time_unix_nano > 0);
     assert_eq!(span.flags & 0xFF, 1);
+}
+
+#[test]
+fn an_error_is_the_failure_of_its_span() {
+    const FAILED: i32 = 2;
+    for is_on in [true, false] {
+        let receiver = Receiver::http();
+        let (dispatch, guard) =
+            pipeline_of(builder(&receiver).error_events_to_status(is_on).redact(Redaction::usual()));
+        tracing::dispatcher::with_default(&dispatch, || {
+            let told = || tracing::error!(err = &std::io::Error::other("disk full") as &dyn Error, "cannot write");
+            tracing::info_span!("told").in_scope(told);
+            tracing::info_span!("in words").in_scope(|| tracing::error!("cannot write"));
+            tracing::info_span!("warned").in_scope(|| tracing::warn!(error = "slow", "late"));
+            tracing::info_span!("fine", otel.status_code = "OK").in_scope(told);
+            tracing::info_span!("secret").in_scope(|| tracing::error!(error = %"paid by 4111111111111111", "no"));
+            let _ = failing();
+            let parent = tracing::info_span!("named");
+            tracing::info_span!("current").in_scope(|| tracing::error!(parent: &parent, error = "refused", "no"));
+            tracing::info_span!("no parent").in_scope(|| tracing::error!(parent: None, "no"));
+        });
+        guard.shutdown(Duration::from_secs(20));
+        let status = |name: &str| receiver.span(name).status.map(|status| (status.code, status.message));
+        let failed = |message: &str| Some(if is_on { (FAILED, message.to_owned()) } else { (0, String::new()) });
+        assert_eq!(status("told"), failed("disk full"));
+        assert_eq!(status("in words"), failed(""));
+        assert_eq!(status("failing"), failed("refused"));
+        assert_eq!(status("named"), failed("refused"));
+        assert_eq!(status("fine").unwrap().0, 1);
+        for untouched in ["warned", "current", "no parent"] {
+            assert_eq!(status(untouched), Some((0, String::new())), "{untouched}");
+        }
+        assert!(!is_on || !status("secret").unwrap().1.contains("4111"));
+    }
+}
+
+#[tracing::instrument(err)]
+fn failing() -> Result<(), &'static str> {
+    Err("refused")
 }
 
 #[derive(Debug)]
