@@ -164,7 +164,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let exchange = Exchange::of_server(&request, (self.route)(request.extensions()));
-        let future = exchange.span().in_scope(|| self.inner.call(request));
+        let entered = exchange.enter();
+        let future = self.inner.call(request);
+        drop(entered);
         ResponseFuture { future, exchange: Some(exchange) }
     }
 }
@@ -231,10 +233,10 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let exchange = Exchange::of_client(&request);
-        let future = exchange.span().in_scope(|| {
-            crate::propagation::inject(request.headers_mut());
-            self.inner.call(request)
-        });
+        let entered = exchange.enter();
+        crate::propagation::inject(request.headers_mut());
+        let future = self.inner.call(request);
+        drop(entered);
         ResponseFuture { future, exchange: Some(exchange) }
     }
 }
@@ -267,7 +269,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let _entered = this.exchange.as_ref().map(|exchange| exchange.span().clone().entered());
+        let _entered = this.exchange.as_ref().map(Exchange::enter);
         let result = ready!(this.future.poll(context));
         let mut exchange = this.exchange.take();
         match (&result, &mut exchange) {
@@ -307,7 +309,7 @@ impl<B: Body> Body for ResponseBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        let _entered = this.exchange.as_ref().map(|exchange| exchange.span().clone().entered());
+        let _entered = this.exchange.as_ref().map(Exchange::enter);
         let frame = ready!(this.body.as_mut().poll_frame(context));
         match (&frame, this.exchange.as_mut()) {
             (None, exchange) => {

@@ -51,7 +51,13 @@ pub fn extract(headers: &HeaderMap) -> Context {
 /// let _entered = span.entered();
 /// ```
 pub fn set_parent(span: &tracing::Span, headers: &HeaderMap) {
-    let _ = span.set_parent(extract(headers)); // an error says that there is no span to set it on
+    let _ = take_parent(span, headers); // without a span nobody asks for its parent
+}
+
+/// The same; where the span is none of OpenTelemetry's, since it is disabled or the SDK is, the context in which the caller's trace goes on all the same.
+pub(crate) fn take_parent(span: &tracing::Span, headers: &HeaderMap) -> Option<Context> {
+    let parent = extract(headers);
+    span.set_parent(parent.clone()).err().map(|_| parent)
 }
 
 /// Writes the current span's trace context into the headers of a request.

@@ -7,6 +7,8 @@ use std::time::Instant;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
+use opentelemetry::{Context, ContextGuard};
+use tracing::span::EnteredSpan;
 use tracing::{Span, field, info_span};
 
 use crate::propagation;
@@ -15,6 +17,8 @@ use crate::propagation;
 #[derive(Debug)]
 pub(super) struct Exchange {
     span: Span,
+    /// What a server's caller is in, where the span does not have it.
+    caller: Option<Context>,
     started: Instant,
     is_server: bool,
     kind: Kind,
@@ -81,11 +85,12 @@ impl Exchange {
             Kind::Rpc { service, method } => rpc_span("server", &name, service, method),
             Kind::Http { method, route } => server_span(request, method, &name, route.as_deref()),
         };
-        propagation::set_parent(&span, request.headers());
+        let caller = propagation::take_parent(&span, request.headers());
         let (started, is_whole) = (Instant::now(), request.method() == Method::HEAD);
         let has_route = !matches!(kind, Kind::Http { route: None, .. });
         let place = Place { path: (!has_route).then(|| request.uri().path().to_owned()), ..Place::default() };
-        Self { span, started, is_server: true, kind, place, outcome: Outcome::Cancelled, is_whole, left: None }
+        let outcome = Outcome::Cancelled;
+        Self { span, caller, started, is_server: true, kind, place, outcome, is_whole, left: None }
     }
 
     pub(super) fn of_client<B>(request: &Request<B>) -> Self {
@@ -100,11 +105,13 @@ impl Exchange {
         // Who wants the head alone reads no further: that is no fault.
         let (started, outcome) = (Instant::now(), Outcome::Cancelled);
         let place = Place { address, port, path: None };
-        Self { span, started, is_server: false, kind, place, outcome, is_whole: true, left: None }
+        Self { span, caller: None, started, is_server: false, kind, place, outcome, is_whole: true, left: None }
     }
 
-    pub(super) fn span(&self) -> &Span {
-        &self.span
+    /// What is done and said meanwhile belongs to the request.
+    pub(super) fn enter(&self) -> (Option<ContextGuard>, EnteredSpan) {
+        let entered = self.span.clone().entered();
+        (self.caller.clone().map(Context::attach), entered)
     }
 
     pub(super) fn handle_response<B: Body>(&mut self, response: &Response<B>) {
@@ -171,7 +178,8 @@ impl Drop for Exchange {
         if !self.is_whole && !matches!(self.outcome, Outcome::Cancelled | Outcome::Failed) {
             status += ", broken off";
         }
-        self.span.in_scope(|| self.tell(&status, error.as_deref()));
+        let _entered = self.enter();
+        self.tell(&status, error.as_deref());
     }
 }
 

@@ -13,11 +13,11 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use tower::{Layer, ServiceExt};
 use tracing::Instrument;
 use watchbell::middleware::{ClientLayer, ServerLayer};
+use watchbell::opentelemetry::KeyValue;
 use watchbell::opentelemetry::baggage::BaggageExt;
-use watchbell::opentelemetry::{Context, KeyValue};
 
 use super::receiver::Receiver;
-use super::run_with;
+use super::{child, run_with};
 
 const HANDLERS: [&str; 2] = ["in the handler", "in the service"];
 
@@ -60,6 +60,22 @@ fn nothing_goes_where_none_is_set() {
     }
 }
 
+/// By the specification propagators go on: else whoever switches one service's telemetry off cuts the traces of those around it.
+#[test]
+fn a_disabled_service_hands_its_callers_trace_on() {
+    let mut service = child("propagators");
+    service.env("CALLER", CALLER).env("OTEL_SDK_DISABLED", "true").env("WATCHBELL_SINKS", "stderr format=logfmt");
+    let output = service.output().expect("this program");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for handler in HANDLERS {
+        let line = text.lines().find(|line| line.contains(handler)).expect("its record");
+        assert!(line.contains(&format!("handed_on={CALLER}")) && line.contains("baggage traceparent"), "{line}");
+    }
+}
+
+const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 fn called(propagators: &str) -> Receiver {
     let receiver = Receiver::http();
     let variables = [("OTEL_PROPAGATORS", propagators), ("WATCHBELL_BAGGAGE_ATTRIBUTES", "tenant.id")];
@@ -69,7 +85,14 @@ fn called(propagators: &str) -> Receiver {
 
 /// Calls both servers, in a span and with a baggage.
 pub(super) fn call(guard: watchbell::Guard) {
-    let _attached = Context::current().with_baggage([KeyValue::new("tenant.id", "acme")]).attach();
+    let mut caller = HeaderMap::new();
+    caller.extend(
+        std::env::var("CALLER")
+            .ok()
+            .and_then(|caller| Some((http::HeaderName::from_static("traceparent"), caller.parse().ok()?))),
+    );
+    let _attached =
+        watchbell::propagation::extract(&caller).with_baggage([KeyValue::new("tenant.id", "acme")]).attach();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -95,7 +118,8 @@ async fn call_both(url: String) {
 }
 
 async fn cart(headers: HeaderMap) -> &'static str {
-    tracing::info!(headers = propagating(&headers), "in the handler");
+    tokio::task::yield_now().await;
+    tracing::info!(headers = propagating(&headers), handed_on = handed_on(), "in the handler");
     "a mug"
 }
 
@@ -107,9 +131,16 @@ impl LogsService for Upstream {
         &self,
         request: tonic::Request<ExportLogsServiceRequest>,
     ) -> Result<tonic::Response<ExportLogsServiceResponse>, tonic::Status> {
-        tracing::info!(headers = propagating(request.metadata().as_ref()), "in the service");
+        tracing::info!(headers = propagating(request.metadata().as_ref()), handed_on = handed_on(), "in the service");
         Ok(tonic::Response::new(ExportLogsServiceResponse::default()))
     }
+}
+
+/// The trace that a call to another service would have.
+fn handed_on() -> Option<String> {
+    let mut headers = HeaderMap::new();
+    watchbell::propagation::inject(&mut headers);
+    Some(headers.get("traceparent")?.to_str().ok()?.to_owned())
 }
 
 /// The names of the headers that propagators have written.
