@@ -163,10 +163,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let exchange = Exchange::of_server(&request, (self.route)(request.extensions()));
-        let entered = exchange.enter();
-        let future = self.inner.call(request);
-        drop(entered);
+        let mut exchange = Exchange::of_server(&request, (self.route)(request.extensions()));
+        let future = exchange.within(|| self.inner.call(request));
         ResponseFuture { future, exchange: Some(exchange) }
     }
 }
@@ -232,12 +230,20 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let exchange = Exchange::of_client(&request);
-        let entered = exchange.enter();
-        crate::propagation::inject(request.headers_mut());
-        let future = self.inner.call(request);
-        drop(entered);
+        let mut exchange = Exchange::of_client(&request);
+        let future = exchange.within(|| {
+            crate::propagation::inject(request.headers_mut());
+            self.inner.call(request)
+        });
         ResponseFuture { future, exchange: Some(exchange) }
+    }
+}
+
+/// Calls `f` within the exchange, until that has ended.
+fn within<T>(exchange: &mut Option<Exchange>, f: impl FnOnce() -> T) -> T {
+    match exchange {
+        Some(exchange) => exchange.within(f),
+        None => f(),
     }
 }
 
@@ -269,8 +275,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let _entered = this.exchange.as_ref().map(Exchange::enter);
-        let result = ready!(this.future.poll(context));
+        let result = ready!(within(this.exchange, || this.future.poll(context)));
         let mut exchange = this.exchange.take();
         match (&result, &mut exchange) {
             (Ok(response), Some(exchange)) => exchange.handle_response(response),
@@ -309,8 +314,7 @@ impl<B: Body> Body for ResponseBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        let _entered = this.exchange.as_ref().map(Exchange::enter);
-        let frame = ready!(this.body.as_mut().poll_frame(context));
+        let frame = ready!(within(this.exchange, || this.body.as_mut().poll_frame(context)));
         match (&frame, this.exchange.as_mut()) {
             (None, exchange) => {
                 exchange.map(Exchange::handle_end);

@@ -1,6 +1,7 @@
 //! One request and its response, by OpenTelemetry's conventions for HTTP and RPC spans. Numbers are signed: `tracing-opentelemetry` makes text of
 //! others.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Instant;
 
@@ -24,6 +25,8 @@ pub(super) struct Exchange {
     kind: Kind,
     place: Place,
     outcome: Outcome,
+    /// Whether the service is at work at it: if it is dropped then, that has panicked.
+    is_within: bool,
     /// Whether the response has been sent, or read, to its end.
     is_whole: bool,
     /// Bytes of its body that are still to come, where their number is known.
@@ -33,7 +36,7 @@ pub(super) struct Exchange {
 /// What is asked for.
 #[derive(Debug)]
 enum Kind {
-    Http { method: &'static str, route: Option<String> },
+    Http { method: HttpMethod, route: Option<String> },
     Rpc { service: String, method: String },
 }
 
@@ -41,7 +44,7 @@ impl Kind {
     fn of<B>(request: &Request<B>, route: Option<String>) -> Self {
         match rpc(request) {
             Some((service, method)) => Self::Rpc { service: service.to_owned(), method: method.to_owned() },
-            None => Self::Http { method: method(request), route },
+            None => Self::Http { method: HttpMethod::of(request.method()), route },
         }
     }
 }
@@ -50,10 +53,39 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http { method, route: None } => f.write_str(method),
-            Self::Http { method, route: Some(route) } => write!(f, "{method} {route}"),
+            Self::Http { method, route: None } => f.write_str(method.in_name()),
+            Self::Http { method, route: Some(route) } => write!(f, "{} {route}", method.in_name()),
             Self::Rpc { service, method } => write!(f, "{service}/{method}"),
         }
+    }
+}
+
+/// Names and values are to be few, and anybody can send any method.
+#[derive(Debug)]
+enum HttpMethod {
+    Usual(&'static str),
+    Other(String),
+}
+
+impl HttpMethod {
+    fn of(method: &Method) -> Self {
+        const USUAL: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+        let usual = USUAL.into_iter().find(|usual| *usual == method.as_str());
+        usual.map_or_else(|| Self::Other(method.as_str().to_owned()), Self::Usual)
+    }
+
+    fn in_name(&self) -> &'static str {
+        if let Self::Usual(usual) = self { usual } else { "HTTP" }
+    }
+
+    /// `http.request.method`
+    fn name(&self) -> &'static str {
+        if let Self::Usual(usual) = self { usual } else { "_OTHER" }
+    }
+
+    /// `http.request.method_original`
+    fn original(&self) -> Option<&str> {
+        if let Self::Other(method) = self { Some(method) } else { None }
     }
 }
 
@@ -73,6 +105,8 @@ enum Outcome {
     Cancelled,
     /// There is none, or none that is whole.
     Failed,
+    /// The service panicked over it.
+    Panicked,
     Http(u16),
     Grpc(u16),
 }
@@ -90,7 +124,8 @@ impl Exchange {
         let has_route = !matches!(kind, Kind::Http { route: None, .. });
         let place = Place { path: (!has_route).then(|| request.uri().path().to_owned()), ..Place::default() };
         let outcome = Outcome::Cancelled;
-        Self { span, caller, started, is_server: true, kind, place, outcome, is_whole, left: None }
+        let is_within = false;
+        Self { span, caller, started, is_server: true, kind, place, outcome, is_within, is_whole, left: None }
     }
 
     pub(super) fn of_client<B>(request: &Request<B>) -> Self {
@@ -105,11 +140,21 @@ impl Exchange {
         // Who wants the head alone reads no further: that is no fault.
         let (started, outcome) = (Instant::now(), Outcome::Cancelled);
         let place = Place { address, port, path: None };
-        Self { span, caller: None, started, is_server: false, kind, place, outcome, is_whole: true, left: None }
+        let (is_within, is_whole) = (false, true);
+        Self { span, caller: None, started, is_server: false, kind, place, outcome, is_within, is_whole, left: None }
     }
 
-    /// What is done and said meanwhile belongs to the request.
-    pub(super) fn enter(&self) -> (Option<ContextGuard>, EnteredSpan) {
+    /// What the service does and says in `f` belongs to the request.
+    pub(super) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
+        let entered = self.enter();
+        self.is_within = true;
+        let done = f();
+        self.is_within = false;
+        drop(entered);
+        done
+    }
+
+    fn enter(&self) -> (Option<ContextGuard>, EnteredSpan) {
         let entered = self.span.clone().entered();
         (self.caller.clone().map(Context::attach), entered)
     }
@@ -151,6 +196,7 @@ impl Exchange {
     fn error_type(&self) -> Option<String> {
         match self.outcome {
             Outcome::Failed => Some("_OTHER".to_owned()),
+            Outcome::Panicked => Some("panic".to_owned()),
             Outcome::Cancelled => Some("cancelled".to_owned()),
             Outcome::Http(status) => (status >= 500 || !self.is_server && status >= 400).then(|| status.to_string()),
             Outcome::Grpc(status) => {
@@ -164,6 +210,9 @@ impl Exchange {
 impl Drop for Exchange {
     /// The one line.
     fn drop(&mut self) {
+        if self.is_within {
+            self.outcome = Outcome::Panicked;
+        }
         let error = self.error_type();
         if let Some(error) = &error {
             self.span.record("error.type", error);
@@ -172,10 +221,11 @@ impl Drop for Exchange {
         let mut status = match self.outcome {
             Outcome::Cancelled => "cancelled".to_owned(),
             Outcome::Failed => "failed".to_owned(),
+            Outcome::Panicked => "panicked".to_owned(),
             Outcome::Http(status) => status.to_string(),
             Outcome::Grpc(status) => format!("gRPC status {status}"),
         };
-        if !self.is_whole && !matches!(self.outcome, Outcome::Cancelled | Outcome::Failed) {
+        if !self.is_whole && !matches!(self.outcome, Outcome::Cancelled | Outcome::Failed | Outcome::Panicked) {
             status += ", broken off";
         }
         let _entered = self.enter();
@@ -190,7 +240,7 @@ impl Exchange {
         let duration = micros as f64 / 1e6;
         let Place { path, address, port } = &self.place;
         let (method, route, service, rpc_method) = match kind {
-            Kind::Http { method, route } => (Some(*method), route.as_deref(), None, None),
+            Kind::Http { method, route } => (Some(method), route.as_deref(), None, None),
             Kind::Rpc { service, method } => (None, None, Some(service.as_str()), Some(method.as_str())),
         };
         let (http_status, grpc_status) = match self.outcome {
@@ -207,7 +257,8 @@ impl Exchange {
                 tracing::$level!(
                     target: "watchbell::access",
                     {
-                        http.request.method = method,
+                        http.request.method = method.map(HttpMethod::name),
+                        http.request.method_original = method.and_then(HttpMethod::original),
                         http.route = route,
                         url.path = path,
                         server.address = address,
@@ -225,12 +276,6 @@ impl Exchange {
         }
         if error.is_some() { line!(warn) } else { line!(info) }
     }
-}
-
-/// A method by its name, if it is one of the usual: names are to be few.
-fn method<B>(request: &Request<B>) -> &'static str {
-    const USUAL: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
-    USUAL.into_iter().find(|usual| *usual == request.method().as_str()).unwrap_or("HTTP")
 }
 
 /// Service and method of a request of gRPC, whose path is `/package.Service/Method`.
@@ -259,16 +304,17 @@ fn rpc_span(kind: &str, name: &str, service: &str, method: &str) -> Span {
     )
 }
 
-fn server_span<B>(request: &Request<B>, method: &str, name: &str, route: Option<&str>) -> Span {
+fn server_span<B>(request: &Request<B>, method: &HttpMethod, name: &str, route: Option<&str>) -> Span {
     let (address, port) = server(request);
     info_span!(
         "request",
         otel.name = name,
         otel.kind = "server",
-        http.request.method = method,
+        http.request.method = method.name(),
+        http.request.method_original = method.original(),
         http.route = route,
         url.path = request.uri().path(),
-        url.scheme = request.uri().scheme_str(),
+        url.scheme = &*scheme(request),
         server.address = address,
         server.port = port,
         user_agent.original = header(request.headers(), USER_AGENT),
@@ -280,7 +326,7 @@ fn server_span<B>(request: &Request<B>, method: &str, name: &str, route: Option<
     )
 }
 
-fn client_span<B>(request: &Request<B>, method: &str) -> Span {
+fn client_span<B>(request: &Request<B>, method: &HttpMethod) -> Span {
     let uri = request.uri();
     let (address, port) = (uri.host().unwrap_or_default(), uri.port_u16());
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
@@ -288,9 +334,10 @@ fn client_span<B>(request: &Request<B>, method: &str) -> Span {
     let url = format!("{}://{address}{port}{}", uri.scheme_str().unwrap_or("http"), uri.path());
     info_span!(
         "request",
-        otel.name = method,
+        otel.name = method.in_name(),
         otel.kind = "client",
-        http.request.method = method,
+        http.request.method = method.name(),
+        http.request.method_original = method.original(),
         url.full = url,
         server.address = field::Empty,
         server.port = field::Empty,
@@ -301,14 +348,27 @@ fn client_span<B>(request: &Request<B>, method: &str) -> Span {
     )
 }
 
+/// That of the address; by HTTP/1 a server is sent the path alone, and what stands before it (TLS, a proxy) tells it in a header at best.
+fn scheme<B>(request: &Request<B>) -> Cow<'_, str> {
+    let forwarded = || {
+        let forwarded = header(request.headers(), http::HeaderName::from_static("x-forwarded-proto"))?;
+        let first = forwarded.split(',').next()?.trim().to_ascii_lowercase();
+        matches!(&*first, "http" | "https").then_some(first)
+    };
+    match request.uri().scheme_str() {
+        Some(scheme) => Cow::Borrowed(scheme),
+        None => forwarded().map_or(Cow::Borrowed("http"), Cow::Owned),
+    }
+}
+
 /// The server's name and port as the client wrote them.
 fn server<B>(request: &Request<B>) -> (Option<String>, Option<i64>) {
     let host = header(request.headers(), HOST).and_then(|host| host.parse::<http::uri::Authority>().ok());
     let authority = request.uri().authority().cloned().or(host);
     let port = authority.as_ref().and_then(http::uri::Authority::port_u16);
-    let usual = match request.uri().scheme_str() {
-        Some("https") => Some(443),
-        Some("http") => Some(80),
+    let usual = match &*scheme(request) {
+        "https" => Some(443),
+        "http" => Some(80),
         _ => None,
     };
     (authority.map(|authority| authority.host().to_owned()), port.or(usual).map(i64::from))

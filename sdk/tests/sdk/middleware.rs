@@ -272,6 +272,66 @@ fn a_response_of_a_known_length_is_whole() {
 }
 
 #[test]
+fn a_method_that_is_unknown_is_no_value_of_its_own() {
+    let receiver = Receiver::http();
+    run(&receiver, async {
+        assert_eq!(call(serve(shop()).await, "BREW", "/absent").await, 404);
+    });
+    for kind in [2, 3] {
+        let told = attributes(&spans(&receiver, "HTTP", kind).attributes);
+        assert_eq!(told["http.request.method"], string("_OTHER"));
+        assert_eq!(told["http.request.method_original"], string("BREW"));
+    }
+    let line = receiver.log("HTTP /absent 404");
+    assert_eq!(line.attribute("http.request.method"), Some(string("_OTHER")));
+    assert_eq!(line.attribute("http.request.method_original"), Some(string("BREW")));
+}
+
+/// By HTTP/1 a request has the path alone.
+#[test]
+fn a_servers_scheme_and_port_are_always_there() {
+    for (headers, scheme, port) in [
+        (vec![("host", "shop.example")], "http", 80),
+        (vec![("host", "shop.example:8080")], "http", 8080),
+        (vec![("host", "shop.example"), ("x-forwarded-proto", "HTTPS, http")], "https", 443),
+        (vec![("host", "shop.example"), ("x-forwarded-proto", "gopher")], "http", 80),
+    ] {
+        let receiver = Receiver::http();
+        run(&receiver, async {
+            let request = headers
+                .iter()
+                .fold(http::Request::get("/cart/17"), |request, (name, value)| request.header(*name, *value));
+            shop().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+        });
+        let told = attributes(&spans(&receiver, "GET /cart/{id}", 2).attributes);
+        assert_eq!(
+            (&told["url.scheme"], &told["server.port"]),
+            (&string(scheme), &Value::IntValue(port)),
+            "{headers:?}"
+        );
+        assert_eq!(told["server.address"], string("shop.example"));
+    }
+}
+
+#[test]
+fn a_handler_that_panics_is_no_client_that_left() {
+    let receiver = Receiver::http();
+    run(&receiver, async {
+        let out_of_mugs = || async {
+            tokio::task::yield_now().await;
+            assert!(std::hint::black_box(false), "out of mugs");
+        };
+        let app = Router::new().route("/mug", get(out_of_mugs)).layer(ServerLayer::axum());
+        let request = http::Request::get("/mug").body(axum::body::Body::empty()).unwrap();
+        assert!(tokio::spawn(app.oneshot(request)).await.unwrap_err().is_panic());
+    });
+    let line = receiver.log("GET /mug panicked");
+    assert_eq!((line.attribute("error.type"), line.record.severity_number), (Some(string("panic")), 13));
+    let span = spans(&receiver, "GET /mug", 2);
+    assert_eq!((&attributes(&span.attributes)["error.type"], span.status.unwrap().code), (&string("panic"), 2));
+}
+
+#[test]
 fn a_request_that_nobody_waits_for_is_told() {
     let receiver = Receiver::http();
     run(&receiver, async {
