@@ -228,6 +228,27 @@ mod tests {
     }
 
     #[test]
+    fn gelf_has_a_message_whatever_the_record_has() {
+        let encoded = |name: &str, target: &str, message: &str| {
+            let (mut scope, mut record) = (Vec::new(), vec![0; 18]);
+            put_times(record.first_chunk_mut().unwrap(), 0, 0);
+            put_bytes_field(&mut scope, 1, target.as_bytes());
+            put_message_field(&mut record, 5, |out| put_bytes_field(out, 1, message.as_bytes()));
+            put_bytes_field(&mut record, 12, name.as_bytes());
+            (scope, record)
+        };
+        for (record, expected) in [
+            (encoded("order.placed", "shop", "order placed"), "order placed"),
+            (encoded("order.placed", "shop", " "), "order.placed"),
+            (encoded("", "shop", ""), "shop"),
+            (encoded("", "", ""), "-"),
+        ] {
+            let line = line_of(Format::Gelf, record);
+            assert!(line.contains(&format!(r#""short_message":"{expected}","#)), "{line}");
+        }
+    }
+
+    #[test]
     fn a_pattern_has_no_blank_before_fields_that_are_not_there() {
         let mut record = vec![0; 18];
         put_times(record.first_chunk_mut().unwrap(), 0, 0);

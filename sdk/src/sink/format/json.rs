@@ -145,7 +145,7 @@ pub(super) fn put_gelf(out: &mut String, record: &Record<'_>, resource: &[KeyVal
     line.text("version", "1.1");
     let host = of_resource(resource, "host.name").or_else(|| of_resource(resource, "service.name"));
     line.text("host", host.as_deref().unwrap_or("unknown"));
-    line.text("short_message", &record.message());
+    line.text("short_message", gelf_message(record, &record.message()));
     if let Some(Value::String(trace)) = record.attribute("exception.stacktrace") {
         line.text("full_message", trace);
     }
@@ -165,6 +165,12 @@ pub(super) fn put_gelf(out: &mut String, record: &Record<'_>, resource: &[KeyVal
         }
     }
     line.end();
+}
+
+/// Graylog refuses a record without a message, and some have a name and fields alone.
+fn gelf_message<'m>(record: &'m Record<'_>, message: &'m str) -> &'m str {
+    let mut known = [Some(message), record.event_name(), Some(record.target())].into_iter().flatten();
+    known.find(|text| !text.trim().is_empty()).unwrap_or("-")
 }
 
 /// Letters, digits, `_`, `.` and `-`; `_id` is Graylog's own, and so is what was written already.
