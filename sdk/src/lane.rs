@@ -24,6 +24,7 @@ use crate::callsite::CallsiteCache;
 use crate::callsite::ScopeId;
 use crate::chunk::{Chunk, Pool};
 use crate::config::Signal;
+#[cfg(test)]
 use crate::export::Size;
 use crate::ledger::{Account, Counters};
 use crate::{lock, lock_until};
@@ -262,6 +263,7 @@ impl Lane {
     }
 
     /// All records so far, chunk by chunk.
+    #[cfg(test)]
     pub(crate) fn collect(&self) -> Vec<Chunk> {
         let chunks = self.gather(Instant::now()).chunks;
         self.take_chunks(chunks, Size { bytes: usize::MAX, records: u64::MAX })

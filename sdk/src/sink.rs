@@ -24,12 +24,12 @@
 //! # What it costs, and what it promises
 //!
 //! A sink costs the thread that logs one copy of each encoded record that it wants; a thread of its own formats and writes it, some ten milliseconds
-//! later at most, in the order of time of each such batch. A [flush](crate::Guard::flush), the guard's drop, `std::process::exit` and a panic wait
+//! later at most, in the order of time within each MiB. A [flush](crate::Guard::flush), the guard's drop, `std::process::exit` and a panic wait
 //! for it, until their deadline; a signal that kills the process loses those last milliseconds. [`Sink::in_call`] writes in the thread that logs instead,
 //! at once.
 //!
 //! No sink holds up the service, another sink or the collector's records, not even one that hangs: a console whose pipe nobody reads, a file on a disk that is
-//! stuck. Up to [`SINK_BYTES_MAX`] wait for each, and beyond the newest are dropped; a sink that fails (a full disk) loses what it could not write, is told
+//! stuck. Up to [`SINK_BYTES_MAX`], or what [`Sink::bytes_max`] says, wait for each beside what the service's buffer holds, and beyond the newest are dropped; a sink that fails (a full disk) loses what it could not write, is told
 //! once on stderr, and is tried again with the next record.
 //!
 //! [`Guard::sinks`](crate::Guard::sinks) counts all of this, and so do the metrics `watchbell.sdk.sink.log.processed` (by `error.type`: none for what was
@@ -71,7 +71,7 @@ use output::Output;
 pub(crate) use spec::listed;
 pub(crate) use worker::SinkThread;
 
-/// Most bytes that wait for a sink's thread (16 MiB); at the limit the newest records are dropped for this sink, and counted.
+/// Most bytes that wait for a sink's thread (16 MiB), unless [`Sink::bytes_max`] says otherwise; at the limit the newest records are dropped for this sink, and counted.
 ///
 /// ```
 /// assert_eq!(watchbell::sink::SINK_BYTES_MAX, 16 << 20);
@@ -94,6 +94,7 @@ pub struct Sink {
     format: Option<Format>,
     colors: Option<bool>,
     in_call: bool,
+    bytes_max: usize,
     target: Target,
 }
 
@@ -239,7 +240,16 @@ impl Sink {
     }
 
     fn new(name: &str, target: Target) -> Self {
-        Self { name: name.to_owned(), levels: None, filter: None, format: None, colors: None, in_call: false, target }
+        Self {
+            name: name.to_owned(),
+            levels: None,
+            filter: None,
+            format: None,
+            colors: None,
+            in_call: false,
+            bytes_max: SINK_BYTES_MAX,
+            target,
+        }
     }
 
     /// What it is called in [`Guard::sinks`](crate::Guard::sinks).
@@ -311,6 +321,19 @@ impl Sink {
     /// ```
     pub fn in_call(mut self) -> Self {
         self.in_call = true;
+        self
+    }
+
+    /// Most bytes of memory that records take while they wait for the sink's thread; beyond, the newest are dropped for this sink, and counted. Below 64 KiB hardly
+    /// any thread has room.
+    ///
+    /// ```
+    /// use watchbell::sink::Sink;
+    ///
+    /// let sink = Sink::stderr().bytes_max(1 << 20);
+    /// ```
+    pub fn bytes_max(mut self, bytes: usize) -> Self {
+        self.bytes_max = bytes;
         self
     }
 
@@ -416,7 +439,7 @@ pub struct SinkAccount {
     pub written: u64,
     /// Records that could not be written: a full disk, a socket that nobody reads, a panic of a callback.
     pub failed: u64,
-    /// Records that were dropped because [`SINK_BYTES_MAX`] waited, or that came after the shutdown, or in a forked child.
+    /// Records that were dropped because [as much](Sink::bytes_max) waited as may, or that came after the shutdown, or in a forked child.
     pub dropped: u64,
     /// Those of them that came after the shutdown.
     pub dropped_after_shutdown: u64,
@@ -479,7 +502,7 @@ impl Sinks {
         let mut this = Self { queued: Vec::new(), in_call: Vec::new(), consoles: Ways::NONE, counted: Vec::new() };
         let mut mistakes = Vec::new();
         for (i, sink) in sinks.into_iter().enumerate() {
-            let (way, is_in_call) = (Ways::sink(i), sink.in_call);
+            let (way, is_in_call, bytes_max) = (Ways::sink(i), sink.in_call, sink.bytes_max);
             if sink.is_for_people() {
                 this.consoles = this.consoles.or(way);
             }
@@ -493,7 +516,7 @@ impl Sinks {
             let queued = (!is_in_call).then_some(this.queued.len());
             this.counted.push((open.name.clone(), Arc::clone(&open.counters), queued));
             match queued {
-                Some(_) => this.queued.push(Arc::new(Queued::new(way, open))),
+                Some(_) => this.queued.push(Arc::new(Queued::new(way, bytes_max, open))),
                 None => this.in_call.push((way, Mutex::new(open))),
             }
         }
@@ -561,8 +584,8 @@ impl Sinks {
 }
 
 impl Queued {
-    fn new(way: Ways, open: Open) -> Self {
-        let (wake, pool) = (Arc::<Notify>::default(), Arc::new(Pool::new(SINK_BYTES_MAX)));
+    fn new(way: Ways, bytes_max: usize, open: Open) -> Self {
+        let (wake, pool) = (Arc::<Notify>::default(), Arc::new(Pool::new(bytes_max)));
         let lane = Lane::new(Arc::clone(&pool), Arc::clone(&wake), u64::MAX, WhenFull::DropNewest);
         Self { way, lane, pool, wake, open: Mutex::new(Some(open)) }
     }

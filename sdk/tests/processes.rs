@@ -557,6 +557,8 @@ fn the_process_that_ends() {
         #[cfg(all(unix, feature = "files"))]
         "hanging disk" | "hanging" => hanging::run(&case, guard),
         #[cfg(all(target_os = "linux", feature = "files"))]
+        "catching up" => hanging::catch_up(guard),
+        #[cfg(all(target_os = "linux", feature = "files"))]
         "clock" => clock::log_over_changes(guard),
         "fork, full" => fork_when_full(guard),
         #[cfg(feature = "axum")]
@@ -614,6 +616,8 @@ fn builder(case: &str) -> watchbell::Builder {
         "fork, full" => builder.buffer_bytes_max(64 * 1024).shutdown_timeout(Duration::ZERO),
         "mapped" => builder.redact(watchbell::redact::Redaction::usual()),
         "forks" => faults::with_sinks(builder),
+        #[cfg(all(target_os = "linux", feature = "files"))]
+        "catching up" => hanging::with_a_gate(builder),
         "all panic" => faults::with_panicking_functions(builder),
         "a finder logs" => builder.redact(watchbell::redact::Redaction::new().found_by(|text| {
             tracing::info_span!("looks").in_scope(|| tracing::info!("looks at {text}"));

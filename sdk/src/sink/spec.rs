@@ -20,6 +20,7 @@ use crate::meant::meant;
 /// | `colors`, `colors=false` | [`Sink::colors`] |
 /// | `name=audit` | [`Sink::name`] |
 /// | `in_call` | [`Sink::in_call`] |
+/// | `bytes_max=4MiB` | [`Sink::bytes_max`] |
 /// | `rotate_at=100MiB` | of a file: when it is rotated |
 /// | `rotate=hourly`, `rotate=daily`, `rotate=daily@03:30`, `rotate=monday`, `rotate=monday@04:30`, `rotate=6h` | the same |
 /// | `zone=utc`, `zone=local`, `zone=Europe/Berlin` | whose days and hours these are; UTC's, if nothing is said |
@@ -155,8 +156,9 @@ fn with<'t>(sink: Sink, word: Word<'t>, others: &[&str]) -> Result<Sink, Wrong<'
             word.flag()?;
             sink.in_call()
         }
+        "bytes_max" => sink.bytes_max(usize::try_from(word.read(bytes)?).unwrap_or(usize::MAX)),
         key => {
-            let known = ["levels", "format", "colors", "name", "in_call"].iter().chain(others);
+            let known = ["levels", "format", "colors", "name", "in_call", "bytes_max"].iter().chain(others);
             let longer = known.clone().copied().find(|known| known.starts_with(key));
             let meant = longer.or_else(|| meant(key, known.copied(), 2));
             let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
@@ -306,7 +308,6 @@ fn compression(name: &str) -> Result<Compression, String> {
     }
 }
 
-#[cfg(feature = "files")]
 fn bytes(text: &str) -> Result<u64, String> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("B", 0), ("", 0)];
     let parsed = units
@@ -354,6 +355,7 @@ mod tests {
             ("stderr rotate=daily", "`rotate` is not known of a sink"),
             ("stderr colour", "`colour` is not known of a sink"),
             ("stderr color", "`color` is not known of a sink; did you mean `colors`?"),
+            ("stderr bytes_max=much", "`much` is not a size; write `100MiB`"),
             ("stderr levels=info,a=loud", "`loud` is not a level"),
             ("stderr format={tme}", "`tme` is not known in a pattern; did you mean `time`?"),
             ("stderr fromat=json", "`fromat` is not known of a sink; did you mean `format`?"),
@@ -408,7 +410,7 @@ mod tests {
     #[test]
     #[cfg(all(feature = "files", feature = "zstd"))]
     fn all_that_can_be_set() {
-        let text = r#"file="/var/log/a b.log" levels=debug,hyper=off format=otlp-json colors name=audit in_call rotate_at=100MiB rotate=daily@03:30
+        let text = r#"file="/var/log/a b.log" levels=debug,hyper=off format=otlp-json colors name=audit in_call bytes_max=4MiB rotate_at=100MiB rotate=daily@03:30
             zone=Europe/Berlin keep_files=3 keep_age=90d keep_bytes=1GiB compress=zstd symlink mode=640 heed_sighup"#;
         let sinks: Vec<Sink> =
             listed(&format!("stderr ;{text};; stdout format=\"{{time}}; {{message}}\"")).map(Result::unwrap).collect();
@@ -429,6 +431,7 @@ mod tests {
             (sinks[1].name.as_str(), sinks[1].levels.as_deref(), sinks[1].in_call, sinks[1].colors),
             ("audit", Some("debug,hyper=off"), true, Some(true))
         );
+        assert_eq!((sinks[0].bytes_max, sinks[1].bytes_max), (16 << 20, 4 << 20));
         assert_eq!(sinks[2].format, Some(Format::Pattern("{time}; {message}".to_owned())));
     }
 }

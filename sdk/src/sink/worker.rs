@@ -15,6 +15,7 @@ use super::{Open, Queued, Record};
 use crate::callsite::ScopeId;
 use crate::caught::caught;
 use crate::chunk::Chunk;
+use crate::export::Size;
 use crate::lock;
 use crate::pipeline::Pipeline;
 use crate::redact::Redaction;
@@ -22,6 +23,9 @@ use crate::tell;
 
 /// Least time between two batches: what comes meanwhile is written together.
 const INTERVAL: Duration = Duration::from_millis(10);
+
+/// How much is written at a time, in the order of time.
+const PIECE: Size = Size { bytes: 1024 * 1024, records: u64::MAX };
 
 enum Command {
     /// Write all that was emitted before; the reply comes when that is done.
@@ -95,9 +99,7 @@ impl Worker {
             if let Some(None | Some(Command::Shutdown(_))) = command {
                 self.queued.lane.close();
             }
-            let chunks = self.queued.lane.collect();
-            self.write_all(&chunks);
-            self.queued.settle(chunks);
+            self.write_all(started);
             match command {
                 Some(Some(Command::Flush(reply))) => {
                     let _ = reply.send(()); // who asked may have given up
@@ -113,7 +115,18 @@ impl Worker {
         }
     }
 
-    fn write_all(&mut self, chunks: &[Chunk]) {
+    /// Piece by piece, so that what is written makes room, and little is in memory twice.
+    fn write_all(&mut self, now: Instant) {
+        let mut left = self.queued.lane.gather(now).chunks;
+        while left > 0 {
+            let chunks = self.queued.lane.take_chunks(left, PIECE);
+            left = if chunks.is_empty() { 0 } else { left - chunks.len() };
+            self.write_chunks(&chunks);
+            self.queued.settle(chunks);
+        }
+    }
+
+    fn write_chunks(&mut self, chunks: &[Chunk]) {
         let redaction = self.redaction.as_deref();
         let scrubbed = |record| redaction.and_then(|redaction| redaction.scrubbed_record(record)).map(Cow::Owned);
         let entries = chunks.iter().flat_map(Chunk::entries);

@@ -40,6 +40,54 @@ fn a_console_that_nobody_reads_stops_neither_a_file_nor_the_export() {
     }
 }
 
+/// A sink that hangs holds what it may, and as much again in no moment when it goes on.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_sink_that_catches_up_stays_within_its_bound() {
+    let mut service = child("catching up");
+    service.env("OTEL_LOGS_EXPORTER", "none").env("OTEL_TRACES_EXPORTER", "none").env("OTEL_METRICS_EXPORTER", "none");
+    let output = service.output().expect("this program");
+    assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[cfg(target_os = "linux")]
+const CATCHING_UP_BYTES_MAX: usize = 16 << 20;
+
+/// What the sink waits for.
+#[cfg(target_os = "linux")]
+static GATE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// Each record has a secret, so that its copy without that is another's.
+#[cfg(target_os = "linux")]
+pub(crate) fn with_a_gate(builder: watchbell::Builder) -> watchbell::Builder {
+    let sink = watchbell::sink::Sink::callback("gate", |_| drop(GATE.lock()));
+    builder.sink(sink.bytes_max(CATCHING_UP_BYTES_MAX)).redact(watchbell::redact::Redaction::usual())
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn catch_up(guard: Guard) {
+    let closed = GATE.lock();
+    let text = "x".repeat(1000);
+    (0..2 * CATCHING_UP_BYTES_MAX / text.len())
+        .for_each(|_| tracing::info!(password = "hunter2", "4111111111111111 {text}"));
+    let before = memory("VmRSS");
+    drop(closed);
+    guard.flush(LONG).expect("the gate is open");
+    let (more, account) = (memory("VmHWM").saturating_sub(before), &guard.sinks()[0]);
+    let held = account.written as usize * text.len();
+    let is_bounded = held > CATCHING_UP_BYTES_MAX / 2 && held < CATCHING_UP_BYTES_MAX && account.dropped > 0;
+    assert!(is_bounded && more < CATCHING_UP_BYTES_MAX / 3, "{more} bytes more than {before}, {account}");
+    std::process::exit(7);
+}
+
+/// Bytes of this process, by that line of its status.
+#[cfg(target_os = "linux")]
+fn memory(name: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the status");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("that line");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+}
+
 /// Whoever opens a file on which another has a lease waits until that is given back: as long as a disk may take that has gone to sleep.
 #[test]
 #[cfg(target_os = "linux")]
