@@ -23,7 +23,7 @@ use http::{HeaderMap, Uri};
 use opentelemetry::KeyValue;
 #[cfg(feature = "metrics")]
 use opentelemetry_sdk::metrics::Temporality;
-use opentelemetry_sdk::trace::Sampler;
+use opentelemetry_sdk::trace::ShouldSample;
 use tracing_core::LevelFilter;
 
 use crate::lane::WhenFull;
@@ -168,7 +168,7 @@ struct Settings {
     restraint: Rules,
     spool: Option<Spool>,
     sinks: Vec<Sink>,
-    sampler: Sampler,
+    sampler: Box<dyn ShouldSample>,
     propagators: Vec<Propagator>,
     limits: Limits,
     resource: Vec<KeyValue>,
@@ -255,7 +255,7 @@ pub(crate) struct Config {
     pub(crate) sinks: Vec<Sink>,
     pub(crate) redaction: Option<Arc<Redaction>>,
     pub(crate) patches: Patches,
-    pub(crate) sampler: Sampler,
+    pub(crate) sampler: Box<dyn ShouldSample>,
     pub(crate) propagators: Vec<Propagator>,
     pub(crate) limits: Limits,
     pub(crate) resource: Vec<KeyValue>,

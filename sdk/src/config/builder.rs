@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Uri};
 use opentelemetry::KeyValue;
-use opentelemetry_sdk::trace::Sampler;
+use opentelemetry_sdk::trace::ShouldSample;
 use tracing_core::LevelFilter;
 
 use super::env::Env;
@@ -57,7 +57,7 @@ pub struct Builder {
     sinks: Vec<Sink>,
     redaction: Option<Arc<Redaction>>,
     patches: Patches,
-    sampler: Option<Sampler>,
+    sampler: Option<Box<dyn ShouldSample>>,
     propagators: Option<String>,
     exported: PerSignal<Option<bool>>,
     attributes_max: Option<u32>,
@@ -271,8 +271,8 @@ impl Builder {
     ///
     /// let builder = watchbell::builder().sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(0.1))));
     /// ```
-    pub fn sampler(mut self, sampler: Sampler) -> Self {
-        self.sampler = Some(sampler);
+    pub fn sampler(mut self, sampler: impl Into<Box<dyn ShouldSample>>) -> Self {
+        self.sampler = Some(sampler.into());
         self
     }
 

@@ -68,7 +68,7 @@ impl Env {
             restraint: self.restraint(),
             spool: self.spool(),
             sinks: self.sinks(),
-            sampler: self.sampler(),
+            sampler: Box::new(self.sampler()),
             propagators: self.propagators(),
             limits: self.limits(),
             resource: self.resource(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use opentelemetry::{Array, KeyValue, StringValue, Value as AttributeValue};
-use opentelemetry_sdk::trace::Sampler;
+use opentelemetry_sdk::trace::{ParentBasedSampler, Sampler, ShouldSample};
 
 #[cfg(feature = "metrics")]
 use super::MetricsConfig;
@@ -343,21 +343,17 @@ impl File {
         headers
     }
 
-    fn sampler(&mut self, node: &Node) -> Sampler {
+    fn sampler(&mut self, node: &Node) -> Box<dyn ShouldSample> {
         let Some((kind, node)) = self.one_of(node) else { return default_sampler() };
         let map = self.map(Some(node));
         match kind.key.as_str() {
-            "always_on" => Sampler::AlwaysOn,
-            "always_off" => Sampler::AlwaysOff,
+            "always_on" => Box::new(Sampler::AlwaysOn),
+            "always_off" => Box::new(Sampler::AlwaysOff),
             "trace_id_ratio_based" => {
                 self.only(map, &["ratio"]);
-                Sampler::TraceIdRatioBased(self.scalar(map, "ratio", values::ratio).unwrap_or(1.0))
+                Box::new(Sampler::TraceIdRatioBased(self.scalar(map, "ratio", values::ratio).unwrap_or(1.0)))
             }
-            "parent_based" => {
-                let root = get(map, "root").map_or(Sampler::AlwaysOn, |node| self.sampler(node));
-                self.delegates(map);
-                Sampler::ParentBased(Box::new(root))
-            }
+            "parent_based" => Box::new(self.parent_based(map)),
             _ => {
                 let wanted = "write `always_on`, `always_off`, `trace_id_ratio_based` or `parent_based`";
                 self.tell(kind.place, &format!("this sampler is not known; {wanted}"));
@@ -366,20 +362,21 @@ impl File {
         }
     }
 
-    /// OpenTelemetry's SDK for Rust follows a parent, whatever these say: that they say so is all that is honoured.
-    fn delegates(&mut self, map: Map<'_>) {
-        for (name, usual) in [
-            ("remote_parent_sampled", "always_on"),
-            ("remote_parent_not_sampled", "always_off"),
-            ("local_parent_sampled", "always_on"),
-            ("local_parent_not_sampled", "always_off"),
-        ] {
-            if let Some((kind, _)) = get(map, name).and_then(|node| self.one_of(node))
-                && kind.key != usual
-            {
-                self.tell(kind.place, &format!("a parent's decision is followed; write `{usual}`"));
-            }
-        }
+    /// A parent is followed, where nothing else is said.
+    fn parent_based(&mut self, map: Map<'_>) -> ParentBasedSampler {
+        type With = fn(ParentBasedSampler, Box<dyn ShouldSample>) -> ParentBasedSampler;
+        let delegates: [(&str, With); 4] = [
+            ("remote_parent_sampled", ParentBasedSampler::with_remote_parent_sampled),
+            ("remote_parent_not_sampled", ParentBasedSampler::with_remote_parent_not_sampled),
+            ("local_parent_sampled", ParentBasedSampler::with_local_parent_sampled),
+            ("local_parent_not_sampled", ParentBasedSampler::with_local_parent_not_sampled),
+        ];
+        let root = get(map, "root")
+            .map_or_else(|| Box::new(Sampler::AlwaysOn) as Box<dyn ShouldSample>, |node| self.sampler(node));
+        delegates.into_iter().fold(ParentBasedSampler::new(root), |sampler, (name, with)| match get(map, name) {
+            Some(node) => with(sampler, self.sampler(node)),
+            None => sampler,
+        })
     }
 
     fn propagators(&mut self, node: Option<&Node>) -> Vec<Propagator> {
@@ -542,8 +539,8 @@ fn verbosity(value: &str) -> Result<Verbosity, String> {
     Verbosity::named(value.trim_end_matches(['2', '3', '4']))
 }
 
-fn default_sampler() -> Sampler {
-    Sampler::ParentBased(Box::new(Sampler::AlwaysOn))
+fn default_sampler() -> Box<dyn ShouldSample> {
+    Box::new(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
 }
 
 /// An attribute's value of the type that the file names.

@@ -93,7 +93,7 @@ fn traces_and_metrics() {
 file_format: '1.0'
 tracer_provider:
   processors: [{batch: {exporter: {otlp_grpc: {endpoint: 'c:4317', tls: {insecure: true}}}}}]
-  sampler: {parent_based: {root: {trace_id_ratio_based: {ratio: 0.25}}, remote_parent_sampled: {always_on: }}}
+  sampler: {parent_based: {root: {trace_id_ratio_based: {ratio: 0.25}}, remote_parent_not_sampled: {always_on: }}}
 meter_provider:
   readers:
     - periodic:
@@ -104,7 +104,10 @@ meter_provider:
     assert!(warnings.is_empty() && config.export(Signal::Logs).is_none() && !config.has_console(), "{warnings:?}");
     let traces = config.export(Signal::Traces).unwrap();
     assert_eq!(traces.uri, "http://c:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export");
-    assert_eq!(format!("{:?}", config.sampler), "ParentBased(TraceIdRatioBased(0.25))");
+    assert_eq!(
+        format!("{:?}", config.sampler),
+        "ParentBasedSampler { root: TraceIdRatioBased(0.25), remote_parent_sampled: None, remote_parent_not_sampled: Some(AlwaysOn), local_parent_sampled: None, local_parent_not_sampled: None }"
+    );
     let metrics = config.export(Signal::Metrics).unwrap();
     assert_eq!((metrics.uri.path(), metrics.schedule_delay), ("/v1/metrics", Duration::from_secs(15)));
     assert_eq!(format!("{:?}", config.metrics.temporality), "Delta");
@@ -247,6 +250,32 @@ fn disabled() {
 }
 
 #[test]
+fn each_delegate_of_a_sampler_decides_its_own() {
+    use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt, TraceFlags};
+    use opentelemetry_sdk::trace::SamplingDecision;
+    let names =
+        ["remote_parent_sampled", "remote_parent_not_sampled", "local_parent_sampled", "local_parent_not_sampled"];
+    let usual = [true, false, true, false];
+    for (i, name) in names.iter().enumerate() {
+        let opposite = if usual[i] { "always_off" } else { "always_on" };
+        let yaml =
+            format!("file_format: '1.0'\ntracer_provider: {{sampler: {{parent_based: {{{name}: {{{opposite}: }}}}}}}}");
+        let (config, warnings) = read(&yaml, &[]).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let decisions = [(true, true), (true, false), (false, true), (false, false)].map(|(is_remote, is_sampled)| {
+            let flags = TraceFlags::default().with_sampled(is_sampled);
+            let parent = SpanContext::new(7.into(), 8.into(), flags, is_remote, Default::default());
+            let context = opentelemetry::Context::new().with_remote_span_context(parent);
+            let result = config.sampler.should_sample(Some(&context), 7.into(), "", &SpanKind::Server, &[], &[]);
+            result.decision == SamplingDecision::RecordAndSample
+        });
+        let mut expected = usual;
+        expected[i] = !usual[i];
+        assert_eq!(decisions, expected, "{name}");
+    }
+}
+
+#[test]
 fn what_is_not_honoured_is_told_with_its_place() {
     let yaml = "
 file_format: '1.0'
@@ -258,7 +287,7 @@ logger_provider:
     - batch: {exporter: {otlp_grpc: }}
 tracer_provider:
   processors: [{simple: {exporter: {console: }}}]
-  sampler: {parent_based: {local_parent_sampled: {always_off: }}}
+  sampler: {parent_based: {local_parent_sampled: {xray: }}}
 propagator: {composite_list: 'jaeger,b3'}
 ";
     let (config, warnings) = read(yaml, &[]).unwrap();
