@@ -108,9 +108,19 @@ impl opentelemetry::logs::Logger for Logger {
         record.emit(&self.pipeline);
     }
 
-    fn event_enabled(&self, _: Severity, _: &str, _: Option<&str>) -> bool {
-        SpanIds::current().is_some()
+    /// Whether a record goes anywhere, by the levels; one without a target has the logger's name for it.
+    fn event_enabled(&self, severity: Severity, target: &str, _: Option<&str>) -> bool {
+        let is_enabled = match target {
+            "" if !self.pipeline.is_forked() => is_enabled(&self.pipeline, severity, self.scope.scope().name()),
+            _ => is_enabled(&self.pipeline, severity, target),
+        };
+        is_enabled && SpanIds::current().is_some()
     }
+}
+
+/// A forked child, in which the levels may be locked for ever, counts what it loses.
+fn is_enabled(pipeline: &Pipeline, severity: Severity, target: &str) -> bool {
+    pipeline.is_forked() || !pipeline.levels.ways(target, view::level(severity as u8)).is_none()
 }
 
 impl fmt::Debug for Logger {
@@ -404,6 +414,10 @@ impl opentelemetry_sdk::logs::LogProcessor for LogProcessor {
             record.put_attribute(key.as_str(), value);
         }
         record.emit(&self.pipeline);
+    }
+
+    fn event_enabled(&self, severity: Severity, target: &str, _: Option<&str>) -> bool {
+        is_enabled(&self.pipeline, severity, target)
     }
 
     /// Waits five seconds at most; the guard's flush has a deadline of one's own.

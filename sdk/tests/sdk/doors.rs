@@ -183,6 +183,28 @@ fn a_stock_provider_keeps_its_processors_and_exports_our_way() {
     assert_eq!(log.record.span_id, receiver.span("request").span_id);
 }
 
+/// What an appender asks before it makes a record.
+#[test]
+fn a_record_that_goes_nowhere_need_not_be_made() {
+    let receiver = Receiver::http();
+    let (_dispatch, guard) = pipeline_of(builder_with(&receiver, &[]).levels("info,legacy::db=debug,noisy=off"));
+    let own = guard.logger_provider().expect("logs are exported").logger("legacy::db");
+    let stock = SdkLoggerProvider::builder().with_log_processor(guard.log_processor().unwrap()).build().logger("stock");
+    for (severity, target, is_wanted) in [
+        (Severity::Info, "legacy", true),
+        (Severity::Debug, "legacy", false),
+        (Severity::Debug4, "legacy::db", true),
+        (Severity::Trace, "legacy::db", false),
+        (Severity::Fatal, "noisy", false),
+    ] {
+        let answers = [own.event_enabled(severity, target, None), stock.event_enabled(severity, target, None)];
+        assert_eq!(answers, [is_wanted; 2], "{severity:?} of {target}");
+    }
+    assert!(own.event_enabled(Severity::Debug, "", None) && !own.event_enabled(Severity::Trace, "", None));
+    guard.levels().set("trace").unwrap();
+    assert!(own.event_enabled(Severity::Trace, "noisy", None));
+}
+
 #[test]
 fn all_doors_share_one_account() {
     let receiver = Receiver::http();
