@@ -229,7 +229,13 @@ impl Source<'_> {
         let all = self.filters()?;
         let matching = Predicate::All(vec![all.clone(), query_dsl::filters(bucket)?]);
         let of = |records| grouped("sum", &self.keys(), &self.count_over_time(records, range));
-        self.outside(&format!("100 * {} / {}", of(matching), of(all)), "min_percentage", "max_percentage")
+        let (matching, all) = (of(matching), of(all));
+        // Where none matches there is no element: 0 % of all is below a bound, too.
+        let matching = match field(self.node, "min_percentage") {
+            Some(_) => format!("({matching} or {all} * 0)"),
+            None => matching,
+        };
+        self.outside(&format!("100 * {matching} / {all}"), "min_percentage", "max_percentage")
     }
 
     /// Below the one bound or above the other.
