@@ -16,13 +16,15 @@ pub(super) enum Math {
     Binary(&'static str, Box<Math>, Box<Math>),
 }
 
-/// Operators, those that bind least first, and what they are in LogQL.
+/// Operators, those that bind least first, and what they are in LogQL. All are read from the left, `**` too, and a `-` before an operand
+/// binds tighter than any.
 const LEVELS: &[&[(&str, &str)]] = &[
     &[("||", "or")],
     &[("&&", "and")],
     &[("==", "=="), ("!=", "!="), (">=", ">="), ("<=", "<="), (">", ">"), ("<", "<")],
     &[("+", "+"), ("-", "-")],
-    &[("**", "^"), ("*", "*"), ("/", "/"), ("%", "%")],
+    &[("*", "*"), ("/", "/"), ("%", "%")],
+    &[("**", "^")],
 ];
 
 /// Reads an expression. The error says what has no counterpart.
