@@ -19,6 +19,7 @@ use watchbell_rules::{lint, rule_file, rule_test};
 use crate::cli::{CheckArguments, CheckFormat};
 use crate::config::{Config, ConfigError, matching_files, read_rule_file};
 use crate::evaluator::rule_set::RuleFileText;
+use crate::inputs::files_below;
 use crate::{pipeline, print};
 
 /// Checks and prints; the exit status is as the command's help says.
@@ -81,17 +82,13 @@ struct Findings {
     diagnostics: Vec<Diagnostic>,
 }
 
-/// The file, or the rule files in the folder.
+/// The file, or the rule files in the folder and in those below it.
 pub(crate) fn rule_files_at(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let unreadable =
-        |error: io::Error| ConfigError::Unreadable(format!("cannot read the folder `{}`: {error}", path.display()));
-    let entries = fs::read_dir(path).map_err(unreadable)?.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    let is_yaml = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_yaml).collect();
-    files.sort();
+    let mut files = files_below(path).map_err(ConfigError::Unreadable)?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"));
     if files.is_empty() {
         return Err(ConfigError::Unreadable(format!("the folder `{}` holds no *.yaml or *.yml file", path.display())));
     }

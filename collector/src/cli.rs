@@ -108,7 +108,7 @@ pub struct RunArguments {
 /// Arguments of `watchbell check`.
 #[derive(Debug, Args)]
 pub struct CheckArguments {
-    /// Rule files, or folders of them (*.yaml, *.yml)
+    /// Rule files, or folders of them (*.yaml, *.yml, also in folders below)
     #[arg(value_name = "FILE|DIR", required_unless_present = "config")]
     pub paths: Vec<PathBuf>,
 
@@ -154,7 +154,7 @@ pub enum CheckFormat {
 /// Arguments of `watchbell test`.
 #[derive(Debug, Args)]
 pub struct TestArguments {
-    /// Files with tests, or folders of them (*.yaml, *.yml)
+    /// Files with tests, or folders of them (*.yaml, *.yml, also in folders below)
     #[arg(value_name = "FILE|DIR", required = true)]
     pub paths: Vec<PathBuf>,
 
@@ -186,7 +186,7 @@ pub enum TestFormat {
 /// Arguments of `watchbell replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArguments {
-    /// Rule files, or folders of them
+    /// Rule files, or folders of them (*.yaml, *.yml, also in folders below)
     #[arg(long, short, value_name = "FILE|DIR", required = true, num_args = 1..)]
     pub rules: Vec<PathBuf>,
 
@@ -220,7 +220,7 @@ pub struct ExplainArguments {
     #[arg(value_name = "ALERT")]
     pub alert: String,
 
-    /// Rule files, or folders of them
+    /// Rule files, or folders of them (*.yaml, *.yml, also in folders below)
     #[arg(long, short, value_name = "FILE|DIR", required = true)]
     pub rules: Vec<PathBuf>,
 

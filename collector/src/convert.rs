@@ -11,6 +11,7 @@ use watchbell_rules::convert::{self, Conversion, Format, Options};
 use watchbell_rules::diagnostic::Diagnostic;
 
 use crate::cli::{ConvertArguments, ConvertParser, ConvertSource};
+use crate::inputs::files_below;
 use crate::print;
 
 /// Converts and prints; the exit status is as the command's help says.
@@ -82,27 +83,19 @@ fn outcome(arguments: &ConvertArguments, styled: bool) -> Outcome {
     Outcome { rules: all.rule_file(), told, status: if unread { 2 } else { u8::from(all.refused() > 0) } }
 }
 
-/// The file, or the files in the folder and below it, sorted.
+/// The file, or the files in the folder and in those below it.
 fn files_at(path: &Path) -> Result<Vec<PathBuf>, String> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let unreadable = |error: io::Error| format!("cannot read the folder `{}`: {error}", path.display());
-    let mut entries = fs::read_dir(path).map_err(unreadable)?.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    entries.sort_by_key(|entry| entry.path());
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.path();
-        let is_source =
-            path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|one| extension == *one));
-        if entry.file_type().map_err(unreadable)?.is_dir() {
-            files.extend(files_at(&path)?);
-        } else if is_source {
-            files.push(path);
-        }
-    }
+    let mut files = files_below(path)?;
+    let is_source = |path: &PathBuf| path.extension().is_some_and(|ending| SOURCES.iter().any(|one| ending == *one));
+    files.retain(is_source);
     Ok(files)
 }
+
+/// How the names of files end that may hold rules of others.
+const SOURCES: &[&str] = &["yaml", "yml", "json"];
 
 fn rendered(notes: &[Diagnostic], text: &str, styled: bool) -> String {
     let shown = notes.iter().map(|note| if styled { note.render_styled(text) } else { note.render(text) });

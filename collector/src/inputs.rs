@@ -40,23 +40,32 @@ impl Inputs {
         Ok(())
     }
 
-    /// In the order of their names; what is hidden is left out, and a link to a folder, which may lead back.
     fn add_folder(&mut self, path: &Path) -> Result<(), String> {
-        let error = |error: io::Error| format!("cannot read the folder `{}`: {error}", path.display());
-        let mut entries = fs::read_dir(path).map_err(error)?.collect::<Result<Vec<_>, _>>().map_err(error)?;
-        entries.sort_by_key(|entry| entry.file_name());
-        for entry in entries.iter().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")) {
-            let path = entry.path();
-            if path.is_file() || entry.file_type().map_err(error)?.is_dir() {
-                self.add(&path)?;
-            }
-        }
-        Ok(())
+        let files = files_below(path)?.into_iter().filter(|path| path.is_file());
+        files.map(|path| self.add(&path)).collect()
     }
 
     pub(crate) fn into_vec(self) -> Vec<Input> {
         self.inputs
     }
+}
+
+/// The files of a folder and of those in it, in the order of their names; what is hidden is left out, and a link to a folder, which may
+/// lead back.
+pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let error = |error: io::Error| format!("cannot read the folder `{}`: {error}", folder.display());
+    let mut entries = fs::read_dir(folder).map_err(error)?.collect::<Result<Vec<_>, _>>().map_err(error)?;
+    entries.sort_by_key(|entry| entry.file_name());
+    let mut files = Vec::new();
+    for entry in entries.iter().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")) {
+        let path = entry.path();
+        if entry.file_type().map_err(error)?.is_dir() {
+            files.extend(files_below(&path)?);
+        } else if !path.is_dir() {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 /// A file, or what came by stdin.

@@ -85,10 +85,12 @@ fn run_file(
         Ok(text) => text,
         Err(error) => return errors.push(format!("cannot read `{name}`: {error}")),
     };
-    if is_in_folder && !text.lines().any(|line| line.starts_with("tests:")) {
-        return; // a rule file without tests
-    }
     let mut texts = BTreeMap::from([(name.clone(), text.clone())]);
+    match rule_test::has_tests(&name, &text) {
+        Ok(false) if is_in_folder => return,
+        Ok(_) => {}
+        Err(mistake) => return errors.push(rendered(&[mistake], &texts)),
+    }
     let prepared = rule_test::parse(&name, &text)
         .map_err(|mistakes| rendered(&mistakes, &texts))
         .and_then(|file| Ok((Bench::prepare(path, &file, arguments, &mut texts)?, file)));

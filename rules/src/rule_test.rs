@@ -52,7 +52,7 @@ use crate::rule_file::RuleFile;
 use crate::time::Timestamp;
 
 pub(crate) use file::is_test_file;
-pub use file::parse;
+pub use file::{has_tests, parse};
 pub use run::{run, unknown_names};
 
 /// A file with tests.

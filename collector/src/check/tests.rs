@@ -152,6 +152,24 @@ fn files_are_checked_together_and_as_the_config_reads_records() {
 }
 
 #[test]
+fn a_folder_is_looked_through_to_its_bottom() {
+    let folder = tempfile::tempdir().unwrap();
+    let below = folder.path().join("team/deep");
+    fs::create_dir_all(&below).unwrap();
+    fs::create_dir_all(folder.path().join(".git")).unwrap();
+    for path in ["good.yaml", "team/deep/bad.yml", "team/notes.txt", ".git/hidden.yaml"] {
+        let text = if path == "good.yaml" { "groups: []" } else { "groups: [" };
+        fs::write(folder.path().join(path), text).unwrap();
+    }
+    std::os::unix::fs::symlink(folder.path(), below.join("back.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.path().join("gone.yaml")).unwrap();
+    let (found, unread) = findings(&CheckArguments { paths: vec![folder.path().to_owned()], ..arguments(&[]) });
+    let told = |found: &Findings| (found.file.path.rsplit('/').next().unwrap().to_owned(), found.diagnostics.len());
+    assert_eq!(found.iter().map(told).collect::<Vec<_>>(), [("good.yaml".to_owned(), 0), ("bad.yml".to_owned(), 1)]);
+    assert!(matches!(&unread[..], [ConfigError::Unreadable(told)] if told.contains("gone.yaml")), "{unread:?}");
+}
+
+#[test]
 fn tests_of_rules_are_checked_too() {
     let text = "groups: []\ntests:\n  - name: x\n    expect: [{at: 1s}]\n";
     assert_eq!(checked(text, &[]).diagnostics.len(), 1);

@@ -24,6 +24,15 @@ pub fn parse(file: &str, text: &str) -> Result<TestFile, Vec<Diagnostic>> {
     reader.finish(test_file)
 }
 
+/// Whether the file has anything under `tests`.
+///
+/// # Errors
+/// It is no YAML.
+pub fn has_tests(file: &str, text: &str) -> Result<bool, Diagnostic> {
+    let root = yaml::parse(text).map_err(|mistake| Diagnostic { file: file.into(), ..mistake })?;
+    Ok(matches!(&root.kind, NodeKind::Mapping(fields) if fields.iter().any(|(key, _)| key.name == "tests")))
+}
+
 /// Whether the file has tests of rules that stand elsewhere.
 pub(crate) fn is_test_file(root: &Node) -> bool {
     let NodeKind::Mapping(fields) = &root.kind else { return false };
