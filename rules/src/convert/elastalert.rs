@@ -220,7 +220,9 @@ impl Source<'_> {
     fn unwrapped(&self, function: &str, key: &str, range: Duration, is_grouped: bool) -> Result<String, Refused> {
         let (records, key) = (self.records(self.filters()?, true), label_name(key));
         let by = if is_grouped { format!(" by ({})", self.keys().join(", ")) } else { String::new() };
-        Ok(format!("{function}{records} | unwrap {key} [{}]){by}", format_duration(range)))
+        // A record whose field is no number fails the query in Loki.
+        let numbers = format!("{records} | unwrap {key} | __error__=\"\"");
+        Ok(format!("{function}{numbers} [{}]){by}", format_duration(range)))
     }
 
     fn percentage(&self) -> Result<String, Refused> {

@@ -206,11 +206,7 @@ impl<'a> Source<'a> {
     }
 
     fn tell_lost(&self, notes: &mut Notes) {
-        let state = |names: [&str; 2]| names.iter().find_map(|name| text_field(self.node, name));
-        if state(["noDataState", "no_data_state"]).is_some_and(|state| state == "Alerting") {
-            let help = "to hear of silence add a rule with `absent_over_time({...} [5m])`";
-            notes.lose(&place(self.node, "noDataState"), "that no data is an alert, too", help);
-        }
+        self.tell_states(notes);
         for name in ["notification_settings", "notificationSettings"] {
             if field(self.node, name).is_some() {
                 let help = "routes choose receivers by labels: add one to the rule and a route to `alerting:`";
@@ -226,6 +222,33 @@ impl<'a> Source<'a> {
                     help,
                 );
             }
+        }
+    }
+
+    /// What Grafana tells of a query that yields nothing or fails: unless the rule says otherwise, both are alerts.
+    fn tell_states(&self, notes: &mut Notes) {
+        let state = |names: [&str; 2]| {
+            let found = names.into_iter().find_map(|name| Some((place(self.node, name), text_field(self.node, name)?)));
+            found.unwrap_or((place(self.node, "title"), ""))
+        };
+        let (at, no_data) = state(["noDataState", "no_data_state"]);
+        let lost = match no_data {
+            "Alerting" => "that no data is an alert, too",
+            "NoData" | "" => "that no data is an alert of its own, `DatasourceNoData`",
+            "KeepLast" => "that an alert stays as it is while there is no data",
+            _ => "",
+        };
+        if !lost.is_empty() {
+            notes.lose(&at, lost, "to hear of silence add a rule with `absent_over_time({...} [5m])`");
+        }
+        let (at, failing) = state(["execErrState", "exec_err_state"]);
+        let lost = match failing {
+            "Alerting" | "" => "that a query which fails is an alert, too",
+            "Error" => "that a query which fails is an alert of its own, `DatasourceError`",
+            _ => "", // what goes on as it is
+        };
+        if !lost.is_empty() {
+            notes.lose(&at, lost, "the metric `watchbell_evaluator_rules_failing` counts rules that cannot be judged");
         }
     }
 

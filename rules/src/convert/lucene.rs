@@ -138,20 +138,19 @@ impl<'a> Parser<'a> {
     }
 
     fn value(&mut self, field: Option<&str>) -> Result<Predicate, String> {
-        let is = |pattern| match field {
-            Some(name) => Predicate::field(name, Test::Is(pattern)),
-            None => Predicate::Line(pattern),
-        };
-        let is_line = matches!(is(Pattern::Exact(String::new())), Predicate::Line(_));
         if let Some(rest) = self.rest.strip_prefix('"') {
             let (text, rest) = until(rest, '"').ok_or("a quote of the query is not closed")?;
             self.rest = rest;
-            return Ok(is(Pattern::wildcard(&escaped_wildcards(&text), is_line)));
+            return Ok(Predicate::text(field, &escaped_wildcards(&text)));
         }
         if let Some(rest) = self.rest.strip_prefix('/') {
             let (regex, rest) = until(rest, '/').ok_or("a regular expression of the query is not closed")?;
             self.rest = rest;
-            return Ok(is(Pattern::Regex(regex)));
+            let pattern = Pattern::Regex(regex);
+            return Ok(match field {
+                Some(name) => Predicate::field(name, Test::Is(pattern)),
+                None => Predicate::Line(pattern),
+            });
         }
         if self.rest.starts_with(['[', '{', '>', '<']) {
             let name = field.ok_or("a range without a field has no counterpart")?;
@@ -161,7 +160,7 @@ impl<'a> Parser<'a> {
         match field {
             Some(name) if term == "*" => Ok(Predicate::Field(label_name(name), Test::Exists)),
             None if term == "*" => Ok(Predicate::All(Vec::new())),
-            _ => Ok(is(Pattern::wildcard(&term, is_line))),
+            _ => Ok(Predicate::text(field, &term)),
         }
     }
 

@@ -64,21 +64,9 @@ impl Pattern {
 
     /// The same between two expressions.
     pub(super) fn affixed(before: &str, text: &str, after: &str, ignores_case: bool) -> Self {
-        let (mut regex, mut exact) = (String::new(), Some(String::new()));
-        let mut chars = text.chars().peekable();
-        while let Some(c) = chars.next() {
-            let c = match c {
-                '*' | '?' => {
-                    regex.push_str(if c == '*' { ".*" } else { "." });
-                    exact = None;
-                    continue;
-                }
-                '\\' if matches!(chars.peek(), Some('*' | '?' | '\\')) => chars.next().unwrap_or(c),
-                c => c,
-            };
-            regex.push_str(&regex::escape(&c.to_string()));
-            exact.iter_mut().for_each(|exact| exact.push(c));
-        }
+        let letters = letters(text);
+        let regex: String = letters.iter().map(|letter| letter.regex(".")).collect();
+        let exact = letters.iter().map(|letter| letter.exact()).collect::<Option<String>>();
         let has_case = text.chars().any(|c| c.is_lowercase() != c.is_uppercase());
         match exact.filter(|_| before.is_empty() && after.is_empty() && !(ignores_case && has_case)) {
             Some(exact) => Self::Exact(exact),
@@ -106,6 +94,71 @@ impl Pattern {
     }
 }
 
+/// A letter of a text with wildcards.
+enum Letter {
+    Exact(char),
+    /// `?`
+    One,
+    /// `*`
+    Any,
+}
+
+/// The letters; `\` takes their meaning from wildcards.
+fn letters(text: &str) -> Vec<Letter> {
+    let (mut letters, mut chars) = (Vec::new(), text.chars().peekable());
+    while let Some(c) = chars.next() {
+        letters.push(match c {
+            '*' => Letter::Any,
+            '?' => Letter::One,
+            '\\' if matches!(chars.peek(), Some('*' | '?' | '\\')) => Letter::Exact(chars.next().unwrap_or(c)),
+            c => Letter::Exact(c),
+        });
+    }
+    letters
+}
+
+/// An expression for words that stand in a text as words of their own, with whatever between them; `*` and `?` stay within a word.
+fn words(text: &str) -> String {
+    let letters = letters(text);
+    let bare = |word: &[Letter]| {
+        let is_sign = |letter: &&Letter| letter.exact().is_some_and(|c| c.is_ascii_punctuation() && c != '_');
+        let start = word.iter().take_while(is_sign).count();
+        start..word.len() - word[start..].iter().rev().take_while(is_sign).count()
+    };
+    let words = letters.split(Letter::is_blank).map(|word| &word[bare(word)]).filter(|word| !word.is_empty());
+    let words: Vec<&[Letter]> = words.collect();
+    let [first, ..] = words[..] else { return regex::escape(text) }; // signs alone
+    let edge = |letter: Option<&Letter>| match letter {
+        Some(Letter::Exact(c)) if c.is_ascii_alphanumeric() || *c == '_' => r"\b", // elsewhere `\b` means something else
+        _ => "",
+    };
+    let each = words.iter().map(|word| word.iter().map(|letter| letter.regex(r"\S")).collect::<String>());
+    let inner = each.collect::<Vec<_>>().join(r"\W+");
+    [edge(first.first()), &inner, edge(words.last().and_then(|word| word.last()))].concat()
+}
+
+impl Letter {
+    /// `one` is what `?` stands for.
+    fn regex(&self, one: &str) -> String {
+        match self {
+            Self::Exact(c) => regex::escape(&c.to_string()),
+            Self::One => one.to_owned(),
+            Self::Any => format!("{one}*"),
+        }
+    }
+
+    fn exact(&self) -> Option<char> {
+        match self {
+            Self::Exact(c) => Some(*c),
+            Self::One | Self::Any => None,
+        }
+    }
+
+    fn is_blank(&self) -> bool {
+        self.exact().is_some_and(char::is_whitespace)
+    }
+}
+
 impl Predicate {
     pub(super) fn not(self) -> Self {
         match self {
@@ -119,6 +172,26 @@ impl Predicate {
         match test {
             Test::Is(pattern) if LINE_FIELDS.contains(&name) => Self::Line(pattern),
             test => Self::Field(label_name(name), test),
+        }
+    }
+
+    /// On a text with `*` and `?` as Elasticsearch has it: the line, which is meant where there is no field, is searched for it word by word,
+    /// whatever the case; any other field is that text as a whole.
+    pub(super) fn text(name: Option<&str>, text: &str) -> Self {
+        match name.filter(|name| !LINE_FIELDS.contains(name)) {
+            Some(name) => Self::Field(label_name(name), Test::Is(Pattern::wildcard(text, false))),
+            None => Self::Line(Pattern::Regex(format!("{IGNORES_CASE}{}", words(text)))),
+        }
+    }
+
+    /// The same where any field is searched word by word.
+    pub(super) fn words(name: &str, text: &str) -> Self {
+        match LINE_FIELDS.contains(&name) {
+            true => Self::text(None, text),
+            false => {
+                let pattern = Pattern::Regex(format!("{IGNORES_CASE}.*{}.*", words(text)));
+                Self::Field(label_name(name), Test::Is(pattern))
+            }
         }
     }
 
@@ -493,8 +566,11 @@ mod tests {
                 Test::Relates { relation, other: other.to_owned(), ignores_case }
             }),
         ];
+        let words = || select(vec!["error", "ERROR: five", "*rr*", "e?ror", "error*", "an ok", "ok\\\\", "\\*"]);
         let leaf = prop_oneof![
             pattern().prop_map(Predicate::Line),
+            words().prop_map(|text| Predicate::text(None, text)),
+            words().prop_map(|text| Predicate::words("b", text)),
             (select(vec!["a", "b"]), test).prop_map(|(name, test)| {
                 let name = match test {
                     Test::Compares(..) => "a", // numbers

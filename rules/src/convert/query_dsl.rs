@@ -20,29 +20,28 @@ fn filter(node: &Node) -> Result<Predicate, Refused> {
 }
 
 fn clause(key: &Key, value: &Node) -> Result<Predicate, Refused> {
-    let each = |is: fn(&str) -> Test| {
+    let each = |is: fn(&str, &str) -> Predicate| {
         let of = |(field, value): &(Key, Node)| {
             let texts: Vec<&str> = items(inner(value)).iter().filter_map(text).collect();
             if texts.is_empty() {
                 return Err(Box::new(refuse(&value.span, format!("`{}` needs a text", field.name))));
             }
-            Ok(Predicate::Any(texts.into_iter().map(|text| Predicate::field(&field.name, is(text))).collect()))
+            Ok(Predicate::Any(texts.into_iter().map(|text| is(&field.name, text)).collect()))
         };
         fields(value).iter().map(of).collect::<Result<_, _>>().map(Predicate::All)
     };
-    let exact: fn(&str) -> Test = |text| Test::Is(Pattern::Exact(text.to_owned()));
     match key.name.as_str() {
         "query" | "filter" | "must" | "and" | "constant_score" => filters(value),
         "should" | "or" => Ok(Predicate::Any(items(value).iter().map(filter).collect::<Result<_, _>>()?)),
         "must_not" | "not" => Ok(Predicate::Any(items(value).iter().map(filter).collect::<Result<_, _>>()?).not()),
         "bool" => bool(value),
         "query_string" | "simple_query_string" => query_string(key, value),
-        "term" | "terms" => each(exact),
+        "term" | "terms" => each(|name, text| Predicate::text(Some(name), &escaped(text))),
         "match" => each_word(value),
-        "match_phrase" => each(|text| Test::Is(Pattern::affixed(".*", &escaped(text), ".*", true))),
-        "wildcard" => each(|text| Test::Is(Pattern::wildcard(text, false))),
-        "prefix" => each(|text| Test::Is(Pattern::wildcard(&format!("{}*", escaped(text)), false))),
-        "regexp" => each(|text| Test::Is(Pattern::Regex(text.to_owned()))),
+        "match_phrase" => each(|name, text| Predicate::words(name, &escaped(text))),
+        "wildcard" => each(|name, text| Predicate::text(Some(name), text)),
+        "prefix" => each(|name, text| Predicate::text(Some(name), &format!("{}*", escaped(text)))),
+        "regexp" => each(|name, text| Predicate::field(name, Test::Is(Pattern::Regex(text.to_owned())))),
         "exists" => match text_field(value, "field") {
             Some(name) => Ok(Predicate::Field(label_name(name), Test::Exists)),
             None => Err(Box::new(refuse(&value.span, "`exists` needs `field`"))),
@@ -57,10 +56,7 @@ fn clause(key: &Key, value: &Node) -> Result<Predicate, Refused> {
 fn each_word(value: &Node) -> Result<Predicate, Refused> {
     let of = |(field, value): &(Key, Node)| {
         let words = text(inner(value)).ok_or_else(|| refuse(&value.span, format!("`{}` needs a text", field.name)))?;
-        let is = |word: &str| {
-            Predicate::field(&field.name, Test::Is(Pattern::affixed(r".*\b", &escaped(word), r"\b.*", true)))
-        };
-        let words = words.split_whitespace().map(is).collect();
+        let words = words.split_whitespace().map(|word| Predicate::words(&field.name, &escaped(word))).collect();
         let are_all = text_field(value, "operator").is_some_and(|operator| operator.eq_ignore_ascii_case("and"));
         Ok(if are_all { Predicate::All(words) } else { Predicate::Any(words) })
     };
