@@ -255,6 +255,7 @@ pub mod codes {
         NO_SEVERITY = 211, "an alert without a severity";
         TEMPLATE_FAILS = 212, "a template that fails";
         LABEL_NOT_MADE = 213, "a label that records must have and no stage makes";
+        FOUND_ANYWHERE = 214, "a label filter that holds for more values than its expression says";
         LOKI = 220, "what Loki refuses";
     }
 }

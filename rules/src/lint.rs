@@ -185,10 +185,6 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
             }
         }
         MetricKind::Vector(vector) => {
-            let keeps_series = matches!(
-                vector.op,
-                VectorOp::Topk | VectorOp::Bottomk | VectorOp::ApproxTopk | VectorOp::Sort | VectorOp::SortDesc
-            );
             if let (VectorOp::Sum, MetricKind::Range(range)) = (vector.op, &vector.expr.kind)
                 && takes_grouping(range.op)
                 && makes_many_series(range)
@@ -200,7 +196,7 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
             {
                 absent_by_label(range, grouping, found);
             }
-            lint_metric(&vector.expr, is_folded || !keeps_series, is_index_label, found);
+            lint_metric(&vector.expr, is_folded || !text::keeps_elements(vector.op), is_index_label, found);
         }
         MetricKind::Binary(binary) => {
             lint_metric(&binary.lhs, is_folded, is_index_label, found);

@@ -1,9 +1,12 @@
-//! Alternatives of a line filter's regular expression that find more than was meant.
+//! Regular expressions of line and label filters that find more than was meant.
 
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{AssertionKind, Ast};
 
+use super::Found;
 use crate::diagnostic::{Diagnostic, codes};
+use crate::logql::ast::{LabelFilter, LabelMatcher, MatchOp};
+use crate::pipeline::regex_label::found_anywhere;
 
 /// A line filter looks anywhere in the line, and `|` binds weaker than everything else.
 pub(super) fn lint(expression: &str) -> Option<Diagnostic> {
@@ -20,6 +23,36 @@ pub(super) fn lint(expression: &str) -> Option<Diagnostic> {
     }
     let is_number = |ast: &Ast| matches!(literal(ast), Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()));
     alternatives.iter().all(is_number).then(|| numbers(expression))
+}
+
+/// A label filter matches the whole value, but where Loki makes a plain search of the expression, and loses its anchors.
+pub(super) fn lint_label_filter(filter: &LabelFilter, found: &mut Found) {
+    match filter {
+        LabelFilter::String(matcher) => {
+            lint_label(matcher).into_iter().for_each(|warning| found.push(matcher.span, warning));
+        }
+        LabelFilter::And(a, b) | LabelFilter::Or(a, b) => {
+            lint_label_filter(a, found);
+            lint_label_filter(b, found);
+        }
+        _ => {}
+    }
+}
+
+fn lint_label(matcher: &LabelMatcher) -> Option<Diagnostic> {
+    let consequence = match matcher.op {
+        MatchOp::Regex => "holds for",
+        MatchOp::NotRegex => "keeps out",
+        MatchOp::Equal | MatchOp::NotEqual => return None,
+    };
+    let text = found_anywhere(&matcher.value)?;
+    let value = match matcher.value.contains('|') {
+        true => format!("^(?:{})$", matcher.value),
+        false => format!("^{}$", matcher.value),
+    };
+    let message = format!("`{matcher}` {consequence} every value with `{text}` anywhere in it");
+    let whole = LabelMatcher { value, ..matcher.clone() };
+    Some(Diagnostic::warning(codes::FOUND_ANYWHERE, 0..0, message).help(format!("write the anchors: `{whole}`")))
 }
 
 fn half_anchored(expression: &str, alternatives: &[Ast], sign: char) -> Diagnostic {

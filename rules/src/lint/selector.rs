@@ -24,8 +24,10 @@ pub(super) fn lint(log: &LogExpr, is_index_label: &impl Fn(&str) -> bool, found:
         );
     }
     for stage in &log.stages {
-        if let StageKind::Line(filter) = &stage.kind {
-            lint_line_filter(filter, found);
+        match &stage.kind {
+            StageKind::Line(filter) => lint_line_filter(filter, found),
+            StageKind::Label(filter) => regex::lint_label_filter(filter, found),
+            _ => {}
         }
     }
 }

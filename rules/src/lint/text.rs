@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::field;
 use crate::diagnostic::{Diagnostic, codes};
 use crate::labels::Labels;
-use crate::logql::ast::{BinaryOp, Grouping, MatchCardinality, MatchOp, MetricExpr, MetricKind, RangeOp, VectorOp};
+use crate::logql::ast::{
+    BinaryOp, Grouping, MatchCardinality, MatchOp, MetricExpr, MetricKind, RangeOp, Span, VectorOp,
+};
 use crate::record::EvidenceRecord;
 use crate::rule_file::{Rule, RuleGroup};
 use crate::template::{Links, RuleData, Template, expand_rule};
@@ -52,10 +54,9 @@ fn lint_part(rule: &Rule, node: &Node, part: &str, file_text: &str, told: Option
 
 /// Labels that the template asks for and the expression's elements do not have.
 fn dropped(template: &Template, kept: Option<&BTreeSet<String>>, rule: &Rule) -> Vec<Diagnostic> {
-    let Some(kept) = kept else { return Vec::new() };
+    let Some(kept) = kept else { return taken_away(template, &rule.expr) };
     let strangers = template.labels_read().into_iter().filter(|(name, _)| !kept.contains(name));
-    let warning = |(name, span): (String, crate::logql::ast::Span)| {
-        let message = format!("the expression's result has no label `{name}`");
+    let warning = |(name, span): (String, Span)| {
         let names: Vec<String> = kept.iter().map(|name| format!("`{name}`")).collect();
         let is_own = rule.labels.iter().any(|(own, _)| *own == name);
         let help = match names.len() {
@@ -63,13 +64,24 @@ fn dropped(template: &Template, kept: Option<&BTreeSet<String>>, rule: &Rule) ->
             0 => format!("it has no labels at all: group by it, `sum by ({name}) (...)`"),
             _ => format!("it has {}: group by `{name}` too", names.join(", ")),
         };
-        let warning = Diagnostic::warning(codes::LABEL_DROPPED, span, message).label("always empty");
         match crate::diagnostic::closest(&name, kept.iter().map(String::as_str)) {
-            Some(_) => warning.suggest(&name, kept.iter().map(String::as_str)),
-            None => warning.help(help),
+            Some(_) => no_label(&name, span).suggest(&name, kept.iter().map(String::as_str)),
+            None => no_label(&name, span).help(help),
         }
     };
     strangers.map(warning).collect()
+}
+
+/// The same where it is known only what they cannot have.
+fn taken_away(template: &Template, expr: &MetricExpr) -> Vec<Diagnostic> {
+    let gone = gone_from(expr);
+    let read = template.labels_read().into_iter().filter(|(name, _)| gone.contains(name));
+    read.map(|(name, span)| no_label(&name, span).help(format!("`without` takes `{name}` away"))).collect()
+}
+
+fn no_label(name: &str, span: Span) -> Diagnostic {
+    let message = format!("the expression's result has no label `{name}`");
+    Diagnostic::warning(codes::LABEL_DROPPED, span, message).label("always empty")
 }
 
 /// What goes wrong where the template is run over an alert as it may be.
@@ -111,9 +123,7 @@ pub(super) fn labels_of(expr: &MetricExpr) -> Option<BTreeSet<String>> {
         }
         MetricKind::Range(range) => by(range.grouping.as_ref()?),
         MetricKind::Vector(vector) => match (vector.op, &vector.grouping) {
-            (VectorOp::Topk | VectorOp::Bottomk | VectorOp::ApproxTopk | VectorOp::Sort | VectorOp::SortDesc, _) => {
-                labels_of(&vector.expr)
-            }
+            (op, _) if keeps_elements(op) => labels_of(&vector.expr),
             (_, Some(grouping)) => by(grouping),
             (_, None) => Some(BTreeSet::new()),
         },
@@ -142,6 +152,12 @@ pub(super) fn labels_of(expr: &MetricExpr) -> Option<BTreeSet<String>> {
     }
 }
 
+/// Whether the operator chooses or orders elements, which keep their labels.
+pub(super) fn keeps_elements(op: VectorOp) -> bool {
+    use VectorOp::{ApproxTopk, Bottomk, Sort, SortDesc, Topk};
+    matches!(op, Topk | Bottomk | ApproxTopk | Sort | SortDesc)
+}
+
 fn by(grouping: &Grouping) -> Option<BTreeSet<String>> {
     (!grouping.without).then(|| grouping.labels.iter().cloned().collect())
 }
@@ -149,4 +165,34 @@ fn by(grouping: &Grouping) -> Option<BTreeSet<String>> {
 fn with(mut labels: BTreeSet<String>, more: &[String]) -> Option<BTreeSet<String>> {
     labels.extend(more.iter().cloned());
     Some(labels)
+}
+
+/// Labels that none of an expression's elements has, as an aggregation takes them away.
+fn gone_from(expr: &MetricExpr) -> BTreeSet<String> {
+    let without = |grouping: &Option<Grouping>| {
+        let grouping = grouping.iter().filter(|grouping| grouping.without);
+        grouping.flat_map(|grouping| grouping.labels.iter().cloned()).collect::<BTreeSet<_>>()
+    };
+    match &expr.kind {
+        MetricKind::Range(range) => without(&range.grouping),
+        MetricKind::Vector(vector) if keeps_elements(vector.op) => gone_from(&vector.expr),
+        MetricKind::Vector(vector) => &without(&vector.grouping) | &gone_from(&vector.expr),
+        MetricKind::LabelReplace { expr, dst, .. } => {
+            let mut gone = gone_from(expr);
+            gone.remove(&dst.text);
+            gone
+        }
+        MetricKind::Binary(binary) => {
+            let (lhs, rhs) = (&binary.lhs, &binary.rhs);
+            let gone_but = |side, include: &[String]| &gone_from(side) - &include.iter().cloned().collect();
+            match (binary.op, &binary.matching) {
+                _ if lhs.is_scalar() => gone_from(rhs),
+                (BinaryOp::Or, _) => &gone_from(lhs) & &gone_from(rhs),
+                (_, Some(matching)) if matching.card == MatchCardinality::OneToMany => gone_but(rhs, &matching.include),
+                (_, Some(matching)) => gone_but(lhs, &matching.include),
+                (_, None) => gone_from(lhs),
+            }
+        }
+        MetricKind::Number(_) | MetricKind::VectorFn(_) | MetricKind::Variants { .. } => BTreeSet::new(),
+    }
 }

@@ -52,6 +52,14 @@ impl RegexLabel {
     }
 }
 
+/// A text that makes the expression hold wherever a value has it, though it would not if it were for the whole value.
+pub(crate) fn found_anywhere(expression: &str) -> Option<String> {
+    let RegexLabel::Texts(texts) = RegexLabel::compile(expression).ok()? else { return None };
+    let whole = regexp::compile_whole(expression).ok()?;
+    let is_stray = |text: &Text| !text.is_whole && !whole.is_match(&format!("\u{1}{}\u{1}", text.text));
+    texts.into_iter().find(is_stray).map(|text| text.text)
+}
+
 impl Text {
     fn matches(&self, value: &str) -> bool {
         match (self.is_whole, self.ignores_case) {
