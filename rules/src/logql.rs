@@ -15,7 +15,7 @@ pub(crate) mod printer;
 pub mod regexp;
 pub(crate) mod stream_labels;
 
-pub use parser::{EXPRESSION_BYTES_MAX, NESTING_DEPTH_MAX};
+pub use parser::{EXPRESSION_BYTES_MAX, NESTING_DEPTH_MAX, OPERATORS_MAX};
 
 /// Reads and checks an expression; spans of the tree and of the mistakes are bytes of `text`.
 pub fn parse(text: &str) -> Result<ast::Expr, Vec<Diagnostic>> {
@@ -53,7 +53,7 @@ mod tests {
             format!("1{}", " + 1".repeat(30_000)),
             format!("1{}", " ^ 1".repeat(30_000)),
             format!("{{a=\"b\"}} | {}a=1{}", "(".repeat(1_000), ")".repeat(1_000)),
-            format!("{{a=\"b\"}} | a=1{}", ", a=1".repeat(1_000)),
+            format!("{{a=\"b\"}} | a=1{}", " or b=1, a=1".repeat(1_000)),
             format!("rate({}", "(".repeat(1_000)),
             "sum(".repeat(1_000),
         ];
@@ -61,6 +61,19 @@ mod tests {
             let mistakes = parse(&text).unwrap_err();
             assert_eq!(mistakes[0].code, crate::diagnostic::codes::TOO_DEEP, "{}", &text[..20]);
         }
+        let as_deep_as_may_be = [
+            format!("1{}", " + 1".repeat(OPERATORS_MAX)),
+            format!("1{}", " + (1 + 1)".repeat(OPERATORS_MAX - 1)),
+            format!("{{a=\"b\"}} | a=1{}", ", a=1".repeat(5_000)),
+            format!("{{a=\"b\"}} | a=1{}", " a=1".repeat(5_000)),
+            format!("{{a=\"b\"}} | a=1{}", " or b=1 and a=1".repeat(5_000)),
+        ];
+        for text in as_deep_as_may_be {
+            let written = parse(&text).unwrap().to_string();
+            assert_eq!(parse(&written).unwrap().to_string(), written);
+        }
+        let too_many = format!("1{}", " + 1".repeat(OPERATORS_MAX + 1));
+        assert_eq!(parse(&too_many).unwrap_err()[0].code, crate::diagnostic::codes::TOO_DEEP);
         let too_long = format!("{{a=\"{}\"}}", "b".repeat(EXPRESSION_BYTES_MAX));
         assert_eq!(parse(&too_long).unwrap_err()[0].code, crate::diagnostic::codes::TOO_LONG);
     }

@@ -3,6 +3,7 @@
 //! A rule there is a graph: queries, and expressions over them, of which one is the condition. Here it becomes one expression of LogQL.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::math::{self, Math};
@@ -492,6 +493,7 @@ fn tidy(expr: &str) -> String {
 /// In Grafana a side without labels belongs to each series of the other.
 fn matched(expr: &mut MetricExpr) {
     let MetricKind::Binary(binary) = &mut expr.kind else { return };
+    let binary = Arc::make_mut(binary);
     matched(&mut binary.lhs);
     matched(&mut binary.rhs);
     let (lhs, rhs) = (grouping(&binary.lhs), grouping(&binary.rhs));

@@ -34,7 +34,7 @@ struct Matcher<'e> {
 fn add_label_filter<'e>(matchers: &mut Vec<Matcher<'e>>, filter: &'e LabelFilter, found: &mut Found) {
     match filter {
         LabelFilter::String(matcher) => add_matcher(matchers, Matcher { matcher, is_anchored: false }, found),
-        LabelFilter::And(a, b) => [a, b].into_iter().for_each(|filter| add_label_filter(matchers, filter, found)),
+        LabelFilter::And(parts) => parts.iter().for_each(|part| add_label_filter(matchers, part, found)),
         _ => {}
     }
 }

@@ -82,6 +82,6 @@ fn asks_for(filter: &LabelFilter, key: &str) -> bool {
         LabelFilter::Duration(filter) => filter.name == key,
         LabelFilter::Bytes(filter) => filter.name == key,
         LabelFilter::Ip { name, .. } => name == key,
-        LabelFilter::And(a, b) | LabelFilter::Or(a, b) => asks_for(a, key) || asks_for(b, key),
+        LabelFilter::And(parts) | LabelFilter::Or(parts) => parts.iter().any(|part| asks_for(part, key)),
     }
 }

@@ -31,9 +31,8 @@ pub(super) fn lint_label_filter(filter: &LabelFilter, found: &mut Found) {
         LabelFilter::String(matcher) => {
             lint_label(matcher).into_iter().for_each(|warning| found.push(matcher.span, warning));
         }
-        LabelFilter::And(a, b) | LabelFilter::Or(a, b) => {
-            lint_label_filter(a, found);
-            lint_label_filter(b, found);
+        LabelFilter::And(parts) | LabelFilter::Or(parts) => {
+            parts.iter().for_each(|part| lint_label_filter(part, found));
         }
         _ => {}
     }

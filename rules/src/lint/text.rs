@@ -135,8 +135,8 @@ pub(super) fn labels_of(expr: &MetricExpr) -> Option<BTreeSet<String>> {
         MetricKind::Binary(binary) => {
             let (lhs, rhs) = (&binary.lhs, &binary.rhs);
             match (binary.op, &binary.matching) {
-                _ if lhs.is_scalar() => labels_of(rhs),
                 _ if rhs.is_scalar() => labels_of(lhs),
+                _ if lhs.is_scalar() => labels_of(rhs),
                 (BinaryOp::And | BinaryOp::Unless, _) => labels_of(lhs),
                 (BinaryOp::Or, _) => Some(labels_of(lhs)?.union(&labels_of(rhs)?).cloned().collect()),
                 (_, None) => labels_of(lhs),
@@ -186,6 +186,7 @@ fn gone_from(expr: &MetricExpr) -> BTreeSet<String> {
             let (lhs, rhs) = (&binary.lhs, &binary.rhs);
             let gone_but = |side, include: &[String]| &gone_from(side) - &include.iter().cloned().collect();
             match (binary.op, &binary.matching) {
+                _ if rhs.is_scalar() => gone_from(lhs),
                 _ if lhs.is_scalar() => gone_from(rhs),
                 (BinaryOp::Or, _) => &gone_from(lhs) & &gone_from(rhs),
                 (_, Some(matching)) if matching.card == MatchCardinality::OneToMany => gone_but(rhs, &matching.include),

@@ -1,5 +1,6 @@
 //! The tree of a LogQL expression. Every node knows the bytes it was read from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes `start..end` of the expression's text.
@@ -225,10 +226,10 @@ pub enum LabelFilter {
         /// Of the whole.
         span: Span,
     },
-    /// `a and b`, `a, b` or `a b`
-    And(Box<LabelFilter>, Box<LabelFilter>),
-    /// `a or b`
-    Or(Box<LabelFilter>, Box<LabelFilter>),
+    /// `a and b and c`, `a, b, c` or `a b c`: two or more, none of which is such itself.
+    And(Vec<LabelFilter>),
+    /// `a or b or c`, likewise.
+    Or(Vec<LabelFilter>),
 }
 
 /// `name > value`
@@ -299,8 +300,8 @@ pub enum MetricKind {
     Range(RangeAggregation),
     /// `sum by (a) (...)`
     Vector(VectorAggregation),
-    /// `a + b`
-    Binary(Box<BinaryExpr>),
+    /// `a + b`; shared by its copies, of which that of a long chain would need a deep stack.
+    Binary(Arc<BinaryExpr>),
     /// `1.5`, also with a sign
     Number(f64),
     /// `vector(1)`
@@ -598,19 +599,58 @@ impl LabelFilter {
             Self::Duration(filter) => filter.span,
             Self::Bytes(filter) => filter.span,
             Self::Ip { span, .. } => *span,
-            Self::And(a, b) | Self::Or(a, b) => a.span().to(b.span()),
+            Self::And(parts) | Self::Or(parts) => {
+                parts.iter().map(Self::span).reduce(Span::to).expect("there are two at least")
+            }
         }
     }
+
+    /// Both of them, in one list with what they consist of.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let parts = |filter| match filter {
+            Self::And(parts) => parts,
+            part => vec![part],
+        };
+        Self::And(appended(parts(self), parts(other)))
+    }
+
+    /// One of them, likewise.
+    pub(crate) fn or(self, other: Self) -> Self {
+        let parts = |filter| match filter {
+            Self::Or(parts) => parts,
+            part => vec![part],
+        };
+        Self::Or(appended(parts(self), parts(other)))
+    }
+}
+
+fn appended<T>(mut parts: Vec<T>, mut more: Vec<T>) -> Vec<T> {
+    parts.append(&mut more);
+    parts
 }
 
 impl MetricExpr {
     /// Whether it yields one number rather than a vector.
     pub fn is_scalar(&self) -> bool {
-        match &self.kind {
-            MetricKind::Number(_) => true,
-            MetricKind::Binary(binary) => binary.lhs.is_scalar() && binary.rhs.is_scalar(),
-            _ => false,
+        let mut expr = self;
+        while let MetricKind::Binary(binary) = &expr.kind {
+            if !binary.rhs.is_scalar() {
+                return false;
+            }
+            expr = &binary.lhs;
         }
+        matches!(expr.kind, MetricKind::Number(_))
+    }
+
+    /// The first operand of a chain like `a + b - c`, and its operators as they are read; of anything else that alone.
+    pub(crate) fn chain(&self) -> (&Self, Vec<&BinaryExpr>) {
+        let (mut first, mut operators) = (self, Vec::new());
+        while let MetricKind::Binary(binary) = &first.kind {
+            operators.push(&**binary);
+            first = &binary.lhs;
+        }
+        operators.reverse();
+        (first, operators)
     }
 }
 

@@ -220,10 +220,7 @@ impl Checker {
         match filter {
             LabelFilter::String(matcher) => self.matcher(matcher),
             LabelFilter::Ip { pattern, span, .. } => self.ip(pattern, *span),
-            LabelFilter::And(a, b) | LabelFilter::Or(a, b) => {
-                self.label_filter(a);
-                self.label_filter(b);
-            }
+            LabelFilter::And(parts) | LabelFilter::Or(parts) => parts.iter().for_each(|part| self.label_filter(part)),
             LabelFilter::Number(_) | LabelFilter::Duration(_) | LabelFilter::Bytes(_) => {}
         }
     }

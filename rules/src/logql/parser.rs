@@ -3,6 +3,7 @@
 //! From loose to tight: `or`; `and unless`; comparisons; `+ -`; `* / %`; `^`. All are left-associative but `^`, and a sign
 //! belongs to its number (`-2 ^ 2` is 4), as in Loki. Parentheses leave no node behind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ast::*;
@@ -13,8 +14,12 @@ use crate::pipeline::convert;
 /// An expression longer than this is an error; Loki's limit too.
 pub const EXPRESSION_BYTES_MAX: usize = 128 * 1024;
 
-/// An expression with more parentheses in one another, or more operators in one chain, is an error.
+/// An expression with more parentheses in one another is an error.
 pub const NESTING_DEPTH_MAX: usize = 128;
+
+/// An expression with more operators between numbers in one chain, `1 + 2 + ...`, is an error: what walks its tree goes down as deep.
+/// Chains of label filters are one node however long they are.
+pub const OPERATORS_MAX: usize = 1024;
 
 /// Words that start a stage behind `|`.
 const STAGES: &[&str] = &[
@@ -37,7 +42,7 @@ pub(crate) fn parse(text: &str) -> Result<Expr, Diagnostic> {
         let message = format!("the expression has {} bytes, more than {EXPRESSION_BYTES_MAX}", text.len());
         return Err(Diagnostic::error(codes::TOO_LONG, 0..text.len(), message));
     }
-    let mut parser = Parser { text, tokens: lexer::tokens(text)?, at: 0, depth: 0 };
+    let mut parser = Parser { text, tokens: lexer::tokens(text)?, at: 0, depth: 0, links: 0 };
     let expr = parser.expr(0).map_err(|diagnostic| *diagnostic)?;
     match parser.peek() {
         TokenKind::End => Ok(expr),
@@ -53,6 +58,8 @@ struct Parser<'a> {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
+    /// Operators of the chains that lead to the place at hand.
+    links: usize,
 }
 
 /// What stands in the parentheses of a range aggregation, as far as it was read.
@@ -275,14 +282,24 @@ const OF_PROMQL: &[(&str, &str)] = &[
 // Expressions.
 impl Parser<'_> {
     fn expr(&mut self, tightness_min: u8) -> Parsed<Expr> {
-        let depth = self.depth;
+        let links = self.links;
         let mut lhs = self.operand()?;
         while let Some(op) = self.binary_op().filter(|op| tightness(*op) >= tightness_min) {
-            self.nest()?;
+            self.link()?;
             lhs = Expr::Metric(self.binary(lhs, op)?);
         }
-        self.depth = depth;
+        self.links = links;
         Ok(lhs)
+    }
+
+    /// Another operator in the chain, each of which has those before it for its left operand.
+    fn link(&mut self) -> Parsed<()> {
+        self.links += 1;
+        if self.links <= OPERATORS_MAX {
+            return Ok(());
+        }
+        let message = format!("the expression has a chain of more than {OPERATORS_MAX} operators");
+        Err(self.error(codes::TOO_DEEP, &message).into())
     }
 
     fn metric_expr(&mut self) -> Parsed<MetricExpr> {
@@ -325,7 +342,7 @@ impl Parser<'_> {
         };
         let span = lhs.span.to(rhs.span);
         let binary = BinaryExpr { lhs, op, rhs, return_bool, matching, op_span };
-        Ok(MetricExpr { kind: MetricKind::Binary(Box::new(binary)), span })
+        Ok(MetricExpr { kind: MetricKind::Binary(Arc::new(binary)), span })
     }
 
     fn vector_matching(&mut self) -> Parsed<Option<VectorMatching>> {
@@ -794,8 +811,12 @@ impl Parser<'_> {
     /// Loki's grammar gives a comma and mere juxtaposition no precedence, so what stands behind them, and behind any operator
     /// when one of them follows, is taken together first: `a, b or c` is `a, (b or c)`, and `a or b, c` is `a or (b, c)`.
     fn label_filter(&mut self, left: FilterLink) -> Parsed<LabelFilter> {
-        let depth = self.depth;
-        let mut filter = self.label_filter_operand()?;
+        let first = self.label_filter_operand()?;
+        self.label_filter_from(first, left)
+    }
+
+    /// What stands behind `filter`, a chain of one kind of link without nesting.
+    fn label_filter_from(&mut self, mut filter: LabelFilter, left: FilterLink) -> Parsed<LabelFilter> {
         while let Some((link, is_written)) = self.filter_link() {
             if left != FilterLink::Loose && link != FilterLink::Loose && link <= left {
                 break;
@@ -803,12 +824,11 @@ impl Parser<'_> {
             if is_written {
                 self.advance();
             }
-            self.nest()?;
-            let rhs = Box::new(self.label_filter(link)?);
-            let lhs = Box::new(filter);
-            filter = if link == FilterLink::Or { LabelFilter::Or(lhs, rhs) } else { LabelFilter::And(lhs, rhs) };
+            let next = self.label_filter_operand()?;
+            let is_chain = link == FilterLink::Loose && self.filter_link().is_none_or(|(after, _)| after == link);
+            let rhs = if is_chain { next } else { self.nested(|parser| parser.label_filter_from(next, link))? };
+            filter = if link == FilterLink::Or { filter.or(rhs) } else { filter.and(rhs) };
         }
-        self.depth = depth;
         Ok(filter)
     }
 

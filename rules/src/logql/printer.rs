@@ -220,28 +220,25 @@ impl Display for LabelFilter {
                 write_string(f, pattern)?;
                 f.write_str(")")
             }
-            Self::And(a, b) => {
-                write_filter(f, a, matches!(**a, Self::Or(..)))?;
-                f.write_str(" and ")?;
-                write_filter(f, b, matches!(**b, Self::Or(..) | Self::And(..)))
-            }
-            Self::Or(a, b) => {
-                write_filter(f, a, false)?;
-                f.write_str(" or ")?;
-                write_filter(f, b, matches!(**b, Self::Or(..)))
-            }
+            Self::And(parts) => write_filters(f, parts, " and "),
+            Self::Or(parts) => write_filters(f, parts, " or "),
         }
     }
 }
 
-fn write_filter(f: &mut Formatter<'_>, filter: &LabelFilter, needs_parentheses: bool) -> fmt::Result {
-    let is_compound = matches!(filter, LabelFilter::And(..) | LabelFilter::Or(..));
-    if needs_parentheses || f.alternate() && is_compound {
-        f.write_str("(")?;
-        filter.fmt(f)?;
-        return f.write_str(")");
+fn write_filters(f: &mut Formatter<'_>, parts: &[LabelFilter], word: &str) -> fmt::Result {
+    for (at, part) in parts.iter().enumerate() {
+        f.write_str(if at == 0 { "" } else { word })?;
+        let needs_parentheses = match part {
+            LabelFilter::Or(_) => true,
+            LabelFilter::And(_) => f.alternate(),
+            _ => false,
+        };
+        f.write_str(if needs_parentheses { "(" } else { "" })?;
+        part.fmt(f)?;
+        f.write_str(if needs_parentheses { ")" } else { "" })?;
     }
-    filter.fmt(f)
+    Ok(())
 }
 
 impl Display for LabelExtraction {
@@ -369,6 +366,8 @@ fn format_bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::collection::vec;
     use proptest::option;
     use proptest::prelude::*;
@@ -457,8 +456,8 @@ mod tests {
                     let expr = Box::new(expr);
                     MetricKind::Vector(VectorAggregation { op, parameter, expr, grouping, op_span: Span::default() })
                 }),
-                binary(inner.clone()).prop_map(|binary| MetricKind::Binary(Box::new(binary))),
-                binary(inner.clone()).prop_map(|binary| MetricKind::Binary(Box::new(binary))),
+                binary(inner.clone()).prop_map(|binary| MetricKind::Binary(Arc::new(binary))),
+                binary(inner.clone()).prop_map(|binary| MetricKind::Binary(Arc::new(binary))),
                 replace.prop_map(|(expr, dst, replacement, src, regex)| {
                     MetricKind::LabelReplace { expr: Box::new(expr), dst, replacement, src, regex }
                 }),
@@ -598,10 +597,7 @@ mod tests {
             }),
         ];
         leaf.prop_recursive(4, 10, 2, |inner| {
-            (inner.clone(), inner, any::<bool>()).prop_map(|(a, b, and)| {
-                let (a, b) = (Box::new(a), Box::new(b));
-                if and { LabelFilter::And(a, b) } else { LabelFilter::Or(a, b) }
-            })
+            (inner.clone(), inner, any::<bool>()).prop_map(|(a, b, and)| if and { a.and(b) } else { a.or(b) })
         })
     }
 

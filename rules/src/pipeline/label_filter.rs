@@ -22,10 +22,10 @@ pub enum LabelFilter {
     Bytes(NumberFilter<u64>),
     /// The label holds an address in a range, or does not.
     Ip(IpFilter),
-    /// Both hold.
-    And(Box<LabelFilter>, Box<LabelFilter>),
+    /// All hold.
+    And(Vec<LabelFilter>),
     /// One of them holds.
-    Or(Box<LabelFilter>, Box<LabelFilter>),
+    Or(Vec<LabelFilter>),
 }
 
 /// `name = ip("...")`
@@ -65,20 +65,17 @@ impl LabelFilter {
                 })?;
                 Self::Ip(IpFilter { name: name.clone(), range, is_negative: *op == MatchOp::NotEqual })
             }
-            ast::LabelFilter::And(a, b) => Self::And(Box::new(Self::compile(a)?), Box::new(Self::compile(b)?)),
-            ast::LabelFilter::Or(a, b) => Self::Or(Box::new(Self::compile(a)?), Box::new(Self::compile(b)?)),
+            ast::LabelFilter::And(parts) => Self::And(parts.iter().map(Self::compile).collect::<Result<_, _>>()?),
+            ast::LabelFilter::Or(parts) => Self::Or(parts.iter().map(Self::compile).collect::<Result<_, _>>()?),
         })
     }
 
     /// Whether the record stays.
     pub fn matches<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> bool {
         let holds = match self {
-            Self::And(a, b) => {
-                // Both, because the second may set an error that stays where an `or` around them holds.
-                let holds = a.matches(record, extracted);
-                return b.matches(record, extracted) && holds;
-            }
-            Self::Or(a, b) => return a.matches(record, extracted) || b.matches(record, extracted),
+            // All of them, because each may set an error that stays where an `or` around them holds.
+            Self::And(parts) => return parts.iter().fold(true, |holds, part| part.matches(record, extracted) && holds),
+            Self::Or(parts) => return parts.iter().any(|part| part.matches(record, extracted)),
             Self::Text(name, filter) if name == ERROR_LABEL => {
                 return filter.matches(extracted.error().unwrap_or_default());
             }
@@ -110,10 +107,7 @@ impl LabelFilter {
             Self::Duration(filter) => visit(&filter.name),
             Self::Bytes(filter) => visit(&filter.name),
             Self::Ip(filter) => visit(&filter.name),
-            Self::And(a, b) | Self::Or(a, b) => {
-                a.for_each_name(visit);
-                b.for_each_name(visit);
-            }
+            Self::And(parts) | Self::Or(parts) => parts.iter().for_each(|part| part.for_each_name(visit)),
         }
     }
 
@@ -191,8 +185,8 @@ pub fn severity_mask(filter: &ast::LabelFilter) -> Option<u32> {
             let holds = |severity: &u32| compare(number.op, f64::from(*severity), number.value);
             Some((1..u32::BITS).filter(holds).fold(0, |mask, severity| mask | 1 << severity))
         }
-        ast::LabelFilter::And(a, b) => Some(severity_mask(a)? & severity_mask(b)?),
-        ast::LabelFilter::Or(a, b) => Some(severity_mask(a)? | severity_mask(b)?),
+        ast::LabelFilter::And(parts) => parts.iter().try_fold(u32::MAX, |mask, part| Some(mask & severity_mask(part)?)),
+        ast::LabelFilter::Or(parts) => parts.iter().try_fold(0, |mask, part| Some(mask | severity_mask(part)?)),
         _ => None,
     }
 }

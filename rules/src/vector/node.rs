@@ -74,13 +74,7 @@ impl<L> Node<L> {
         Ok(match &expr.kind {
             MetricKind::Range(range) => to.range(range, None)?,
             MetricKind::Vector(aggregation) => return Self::aggregation(aggregation, to),
-            MetricKind::Binary(binary) => Self::Binary {
-                op: binary.op,
-                return_bool: binary.return_bool,
-                join: Join::from(binary.matching.as_ref()),
-                lhs: Box::new(Self::lower(&binary.lhs, to)?),
-                rhs: Box::new(Self::lower(&binary.rhs, to)?),
-            },
+            MetricKind::Binary(_) => return Self::chain(expr, to),
             MetricKind::LabelReplace { expr, dst, replacement, src, regex } => {
                 let replace = LabelReplace::new(&dst.text, &replacement.text, &src.text, &regex.text)
                     .map_err(|error| Unsupported::new(regex.span, error.to_string()))?;
@@ -92,6 +86,18 @@ impl<L> Node<L> {
             MetricKind::Number(number) => Self::Number(*number),
             MetricKind::VectorFn(number) => Self::Vector(*number),
         })
+    }
+
+    /// Operators of which each has those before it for its left operand: there may be many.
+    fn chain(expr: &MetricExpr, to: &mut impl Lower<Leaf = L>) -> Result<Self, Unsupported> {
+        let (first, operators) = expr.chain();
+        let mut lhs = Self::lower(first, to)?;
+        for binary in operators {
+            let (join, rhs) = (Join::from(binary.matching.as_ref()), Self::lower(&binary.rhs, to)?);
+            let (op, return_bool) = (binary.op, binary.return_bool);
+            lhs = Self::Binary { op, return_bool, join, lhs: Box::new(lhs), rhs: Box::new(rhs) };
+        }
+        Ok(lhs)
     }
 
     fn aggregation(aggregation: &VectorAggregation, to: &mut impl Lower<Leaf = L>) -> Result<Self, Unsupported> {
