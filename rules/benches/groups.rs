@@ -1,5 +1,5 @@
 //! Rules over ten thousand groups: folding a batch with a record of each, evaluating a ratio at a step, and restoring them. And what the
-//! gaps that are remembered cost a thousand rules at a step, and an edge's alerts.
+//! gaps that are remembered cost a thousand rules at a step, and an edge's alerts; and what a day away costs them.
 //!
 //! `cargo bench --package watchbell-rules --bench groups`
 
@@ -53,6 +53,16 @@ fn bench(criterion: &mut Criterion) {
         let at = with_gaps(&mut engine, at, GAPS_MAX);
         fold(bencher, &plan, engine, at);
     });
+    group.bench_function("first step after a day away, 1000 ratios of 100 groups", |bencher| {
+        let plan = self::plan(&(1..=1000).map(shelves).collect::<Vec<_>>());
+        let (engine, at) = filled(&plan);
+        let away = |mut engine: Engine| {
+            engine.handle_gap(at, at + SECOND * 24 * 3600);
+            drain(&mut engine);
+            engine
+        };
+        bencher.iter_batched(|| engine.clone(), away, BatchSize::PerIteration);
+    });
     group.bench_function("snapshot", |bencher| {
         let (engine, _) = filled(&plan);
         bencher.iter(|| black_box(engine.snapshot()));
@@ -96,6 +106,13 @@ fn few_groups(bound: u64) -> String {
 /// The same, over records that do not come.
 fn no_groups(bound: u64) -> String {
     few_groups(bound).replace("shop", "wharf")
+}
+
+/// Of a hundred groups, over a quarter of an hour.
+fn shelves(bound: u64) -> String {
+    format!(
+        r#"sum by (place) (count_over_time({{service_name="shop"}} |= "refused" [15m])) / sum by (place) (count_over_time({{service_name="shop"}}[15m])) > {bound}"#
+    )
 }
 
 fn plan(rules: &[String]) -> Arc<Plan> {
@@ -150,6 +167,7 @@ fn batch(at: Timestamp) -> Vec<u8> {
                     out.body(&AnyValue::String("payment refused"));
                     // As orders of all times come together: in no order.
                     out.attribute("order.id", &AnyValue::Int((group * 7919 % GROUPS) as i64 + 1_000_000));
+                    out.attribute("place", &AnyValue::Int((group % 100) as i64));
                     out.attribute("shelf", &AnyValue::Int((group % 10) as i64));
                 });
             }

@@ -83,6 +83,10 @@ pub struct Engine {
     /// What is to be filled from the log.
     fill: Fill,
     outputs: VecDeque<Output>,
+    /// How often a rule was evaluated at a step.
+    evaluations: u64,
+    /// Whether steps at which nothing changes are passed over: else they are taken one by one, with the same outcome.
+    leaps: bool,
 }
 
 /// All that the future depends on; parallel to the plan's leaves and rules.
@@ -131,6 +135,11 @@ impl Engine {
         Self::with_state(plan, state)
     }
 
+    /// The same, taking one by one also the steps at which nothing changes: what it says is the same, as tests see to.
+    pub fn without_leaps(self) -> Self {
+        Self { leaps: false, ..self }
+    }
+
     pub(crate) fn state(&self) -> &State {
         &self.state
     }
@@ -152,7 +161,8 @@ impl Engine {
         let groups = state.leaves.iter().map(LeafState::len).sum();
         let (timers, hidden_until) = (BTreeSet::new(), Vec::new());
         let (fill, outputs) = (Fill::default(), VecDeque::new());
-        let mut engine = Self { plan, state, timers, cells, groups, hidden_until, fill, outputs };
+        let (evaluations, leaps) = (0, true);
+        let mut engine = Self { plan, state, timers, cells, groups, hidden_until, fill, outputs, evaluations, leaps };
         engine.count_alerts();
         engine.look_at_gaps();
         engine.arm_all();

@@ -20,7 +20,7 @@ use crate::detect::{NewPattern, Pairing, Wanted};
 use crate::diagnostic::Diagnostic;
 use crate::labels::Labels;
 use crate::literal_index::LiteralIndex;
-use crate::logql::ast::{BinaryOp, CompareOp};
+use crate::logql::ast::{BinaryOp, CompareOp, RangeOp};
 use crate::otlp_labels::{LabelConfig, ResourceLabels};
 use crate::pipeline::Pipeline;
 use crate::pipeline::label_filter::compare;
@@ -594,6 +594,22 @@ pub(crate) enum Reading {
     Over { leaf: usize, function: OverTime, offset: Duration, ahead: Duration },
     /// 1 with these labels while the leaf has no record.
     Absent { leaf: usize, labels: Labels, offset: Duration },
+}
+
+impl Reading {
+    /// The leaf, and the `offset` by which it is read.
+    pub(crate) fn window(&self) -> (usize, Duration) {
+        match self {
+            Self::Count { leaf, offset, .. } | Self::Over { leaf, offset, .. } | Self::Absent { leaf, offset, .. } => {
+                (*leaf, *offset)
+            }
+        }
+    }
+
+    /// Whether the value changes with the time though the records in the window do not.
+    pub(crate) fn slides(&self) -> bool {
+        matches!(self, Self::Over { function, .. } if function.op == RangeOp::RateCounter)
+    }
 }
 
 /// Steps of event time at which alerts that can fall are judged.

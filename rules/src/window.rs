@@ -107,6 +107,11 @@ impl Window {
             Cells::Many(_) => Sweep::new(self, t, range).value(),
         }
     }
+
+    /// When after `t` others are in `(t - range, t]`; `None` where they never are.
+    pub(crate) fn changes_after(&self, t: Timestamp, range: Duration) -> Option<Timestamp> {
+        changes_after(&self.cells.all(), t, range)
+    }
 }
 
 /// What fell at one time, or over a grain of time.
@@ -176,6 +181,13 @@ impl Grains {
 fn inside<C: Mergeable>(cells: &VecDeque<C>, t: Timestamp, range: Duration) -> Range<usize> {
     let start = cells.partition_point(|cell| cell.at() <= t - range);
     start..cells.partition_point(|cell| cell.at() <= t).max(start)
+}
+
+/// When after `t` others are in `(t - range, t]`.
+fn changes_after<C: Mergeable>(cells: &VecDeque<C>, t: Timestamp, range: Duration) -> Option<Timestamp> {
+    let inside = inside(cells, t, range);
+    let leaves = cells.get(inside.start).filter(|_| !inside.is_empty()).map(|cell| cell.at() + range);
+    leaves.into_iter().chain(cells.get(inside.end).map(Mergeable::at)).min()
 }
 
 /// Forgets what happened at or before `until`, and gives back the memory of what were many once.

@@ -19,6 +19,7 @@ pub(super) struct Fullness {
     evidence_bytes: Gauge,
     patterns: Gauge,
     patterns_withheld: Counter,
+    evaluations: Counter,
     sources: Gauge,
     watermark: Gauge<f64, AtomicU64>,
     warming: Gauge,
@@ -87,6 +88,8 @@ impl Fullness {
         registry.register("last_gap_end_timestamp_seconds", help, fullness.gap_end.clone());
         let help = "New patterns told together with others because their group had more than max_new in a window";
         registry.register("patterns_withheld", help, fullness.patterns_withheld.clone());
+        let help = "Times a rule was evaluated at a step of event time, since the rules were loaded";
+        registry.register("rule_evaluations", help, fullness.evaluations.clone());
         let help = "Times a group found no place under groups_per_rule_max, since the rules were loaded";
         registry.register("groups_refused", help, fullness.groups_refused.clone());
         let help = "Alerts that joined a group without labels, there being too many groups";
@@ -125,6 +128,7 @@ impl Fullness {
         self.alert_groups.set(alerting.groups_len() as i64);
         self.requests.set(requests as i64);
         self.patterns_withheld.inner().store(engine.patterns_withheld, Ordering::Relaxed);
+        self.evaluations.inner().store(engine.evaluations, Ordering::Relaxed);
         self.groups_refused.inner().store(engine.groups_refused, Ordering::Relaxed);
         self.alert_groups_overflowed.inner().store(alerting.overflowed(), Ordering::Relaxed);
     }

@@ -530,7 +530,7 @@ impl Engine {
 
     /// How long an alert waits. One that stands for several new patterns waits for the first of them to have company, so that it tells how
     /// many, and not for the rule's `for`: each of them counts once, and would be gone before.
-    fn patience(&self, rule: usize, labels: &Labels) -> Patience {
+    pub(super) fn patience(&self, rule: usize, labels: &Labels) -> Patience {
         let planned = &self.plan.rules[rule];
         let patience = Patience { blind_until: self.holds_until(rule), ..planned.patience() };
         let Some(config) = self.told_together(rule, labels) else { return patience };

@@ -148,7 +148,7 @@ impl Engine {
     }
 
     /// The times at which windows of a rule miss what is needed of them.
-    fn hidden(&self, rule: usize, doubts: &[Doubt]) -> impl Iterator<Item = (Timestamp, Timestamp)> {
+    pub(super) fn hidden(&self, rule: usize, doubts: &[Doubt]) -> impl Iterator<Item = (Timestamp, Timestamp)> {
         let planned = &self.plan.rules[rule];
         // What was not judged yet when the collector went away still waited for records.
         let waiting = planned.lateness + self.plan.idle_timeouts[planned.watermark] + STEP;

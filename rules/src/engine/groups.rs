@@ -135,6 +135,14 @@ impl GroupWindow {
             || self.samples().is_some_and(|window| window.has_samples(t, range))
     }
 
+    /// When after `t` other records are in `(t - range, t]`; `None` where they never are.
+    pub(crate) fn changes_after(&self, t: Timestamp, range: Duration) -> Option<Timestamp> {
+        match self {
+            Self::Samples(window) => window.changes_after(t, range),
+            Self::Counts(_) | Self::Sequence(_) => self.counts()?.changes_after(t, range),
+        }
+    }
+
     /// Adds what a run has in these times; a sequence takes its records another way.
     pub(crate) fn insert(&mut self, run: &Run, is_wanted: impl Fn(Timestamp) -> bool) {
         match self {

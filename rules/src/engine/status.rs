@@ -95,6 +95,8 @@ pub struct EngineStats {
     pub patterns_withheld: u64,
     /// Sources that the watermark waits for; at most [`SOURCES_MAX`](crate::watermark::SOURCES_MAX).
     pub sources: usize,
+    /// How often a rule was evaluated at a step, since the rules were loaded.
+    pub evaluations: u64,
     /// The event time that every active source has reached; the clock where no rule waits for it.
     pub watermark: Timestamp,
     /// Rules that tell nothing yet, because their windows are not known whole.
@@ -139,6 +141,7 @@ impl Engine {
             patterns: leaves.iter().map(|leaf| leaf.patterns.len()).sum(),
             patterns_withheld: leaves.iter().map(|leaf| leaf.patterns.withheld).sum(),
             sources: self.state.watermarks.iter().map(Watermark::sources).max().unwrap_or_default(),
+            evaluations: self.evaluations,
             watermark: self.state.watermarks.iter().map(Watermark::low).min().unwrap_or(self.state.clock),
             warming: (0..self.plan.rules.len()).filter(|rule| self.tells_at(*rule) > self.state.clock).count(),
             failing: (0..self.plan.rules.len()).filter(|rule| self.rule_error(*rule).is_some()).count(),

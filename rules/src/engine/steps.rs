@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::alerts::{Observation, next_multiple};
-use super::{Engine, Output};
+use super::alerts::{Entry, Observation, next_multiple};
+use super::{Engine, GAP_MIN, Output};
+use crate::alert;
 use crate::labels::Labels;
 use crate::plan::{Eval, Node, Reading, RuleKind};
 use crate::query::over_time::OverTime;
 use crate::time::Timestamp;
 use crate::transition::{AlertState, Sample};
 use crate::vector::{Element, ManyToMany, Operand, Vector};
+
+const NANOSECOND: Duration = Duration::from_nanos(1);
 
 /// Why an expression has no value at a time.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,8 +64,61 @@ impl Engine {
                 let time = self.state.rules[index].next_step;
                 self.evaluate(index, node, time);
                 self.state.rules[index].next_step = next_multiple(time, *step);
+                if passed.since(time) > GAP_MIN && self.leaps {
+                    self.leap(index, time, passed);
+                }
             }
         }
+    }
+
+    /// Passes over the steps up to `passed` at which a rule that was evaluated at `time` would find the same and change nothing: after hours
+    /// away there are very many.
+    fn leap(&mut self, rule: usize, time: Timestamp, passed: Timestamp) {
+        let Eval::Steps { step, .. } = &self.plan.rules[rule].eval else { return };
+        let next = next_multiple(self.changes_after(rule, time).min(passed + NANOSECOND) - NANOSECOND, *step);
+        if next > self.state.rules[rule].next_step {
+            let last = next - *step;
+            let seen_empty = self.has_no_records(rule, last);
+            let state = &mut self.state.rules[rule];
+            (state.next_step, state.last_evaluation, state.seen_empty) = (next, Some(last), seen_empty);
+        }
+    }
+
+    /// Before when a rule that was evaluated at `time` finds the same and changes nothing, if no record comes.
+    fn changes_after(&self, rule: usize, time: Timestamp) -> Timestamp {
+        let (planned, state) = (&self.plan.rules[rule], &self.state.rules[rule]);
+        let Eval::Steps { node, .. } = &planned.eval else { return time };
+        if !state.series.is_empty() {
+            return time; // what a recording rule finds it writes at each step
+        }
+        if let Some(blind_until) = self.is_blind_until(rule, time).filter(|_| state.alerts.is_empty()) {
+            return blind_until;
+        }
+        let whole = planned.leaves.iter().map(|(leaf, offset)| self.whole_at(*leaf, *offset));
+        let hidden = self.hidden(rule, &planned.doubts).chain(self.hidden(rule, &planned.endings));
+        let due = |(labels, entry): (_, &Entry)| alert::due(entry.phase, self.patience(rule, labels), time);
+        let turns = hidden.flat_map(|(from, until)| [from + NANOSECOND, until]);
+        let turns = turns.chain(whole).chain(state.alerts.iter().filter_map(due));
+        let mut next = turns.filter(|at| *at > time).min().unwrap_or(Timestamp::MAX);
+        node.for_each_leaf(&mut |reading| next = next.min(self.window_changes_after(reading, time, state.next_step)));
+        next
+    }
+
+    /// The same of the windows behind a leaf; it does not matter which of the times up to `soon` it is.
+    fn window_changes_after(&self, reading: &Reading, time: Timestamp, soon: Timestamp) -> Timestamp {
+        let (leaf, offset) = reading.window();
+        let (time, range) = (time - offset, self.plan.leaves[leaf].range);
+        let mut next = Timestamp::MAX;
+        for (_, group) in self.state.leaves[leaf].iter() {
+            next = next.min(group.window.changes_after(time, range).unwrap_or(Timestamp::MAX));
+            if reading.slides() && group.window.has_records(time, range) {
+                next = time;
+            }
+            if next + offset <= soon {
+                break;
+            }
+        }
+        next + offset
     }
 
     /// When the watermark passes the next step of a rule that can change by that.
@@ -121,6 +177,7 @@ impl Engine {
     }
 
     fn evaluate(&mut self, rule: usize, node: &Node, time: Timestamp) {
+        self.evaluations += 1;
         let result = node.value(&mut |reading| self.reading(reading, time)).and_then(with_labels_of_their_own);
         let seen_empty = self.has_no_records(rule, time);
         let state = &mut self.state.rules[rule];
@@ -232,7 +289,8 @@ impl Engine {
     fn leaf_values(&self, leaf: usize, time: Timestamp) -> impl Iterator<Item = (Labels, u64)> {
         let range: Duration = self.plan.leaves[leaf].range;
         self.state.leaves[leaf].iter().filter_map(move |(key, group)| {
-            Some((self.plan.labels(leaf, key), group.window.counts()?.value(time, range)?))
+            let value = group.window.counts()?.value(time, range)?; // labels are made of what there is alone
+            Some((self.plan.labels(leaf, key), value))
         })
     }
 

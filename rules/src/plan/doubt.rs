@@ -105,10 +105,7 @@ fn grows(node: &Node) -> bool {
 
 fn all(node: &Node, need: Need, doubts: &mut Vec<Doubt>) {
     node.for_each_leaf(&mut |reading| {
-        let (leaf, offset) = match reading {
-            Reading::Count { leaf, offset, .. } | Reading::Over { leaf, offset, .. } => (*leaf, *offset),
-            Reading::Absent { leaf, offset, .. } => (*leaf, *offset),
-        };
+        let (leaf, offset) = reading.window();
         let doubt = Doubt { leaf, offset, need };
         if !doubts.contains(&doubt) {
             doubts.push(doubt);

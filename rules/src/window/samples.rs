@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::sketch::{Bin, Sketches};
-use super::{Mergeable, compact, insert, inside};
+use super::{Mergeable, changes_after, compact, insert, inside};
 use crate::query::over_time::{OverTime, Sample, Summary, quantile};
 use crate::time::Timestamp;
 
@@ -177,6 +177,17 @@ impl SampleWindow {
             Self::Samples(samples) => !inside(samples, t, range).is_empty(),
             Self::Estimated { samples, earlier } => {
                 !inside(samples, t, range).is_empty() || earlier.inside(t, range).next().is_some()
+            }
+        }
+    }
+
+    /// When after `t` others are in `(t - range, t]`.
+    pub(crate) fn changes_after(&self, t: Timestamp, range: Duration) -> Option<Timestamp> {
+        match self {
+            Self::Summaries(summaries) => changes_after(summaries, t, range),
+            Self::Samples(samples) => changes_after(samples, t, range),
+            Self::Estimated { samples, earlier } => {
+                [changes_after(samples, t, range), earlier.changes_after(t, range)].into_iter().flatten().min()
             }
         }
     }

@@ -106,6 +106,11 @@ impl Sketches {
         }
     }
 
+    /// When after `t` others are in `(t - range, t]`.
+    pub(super) fn changes_after(&self, t: Timestamp, range: Duration) -> Option<Timestamp> {
+        super::changes_after(&self.grains, t, range)
+    }
+
     /// The bins of the samples in `(t - range, t]`.
     pub(super) fn inside(&self, t: Timestamp, range: Duration) -> impl Iterator<Item = Bin> {
         self.grains.range(super::inside(&self.grains, t, range)).flat_map(|sketch| sketch.bins.iter().copied())

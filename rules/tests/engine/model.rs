@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use watchbell_rules::engine::{Engine, Output};
+use watchbell_rules::engine::{Engine, Output, RuleStatus};
 use watchbell_rules::plan::{EngineConfig, Plan};
 use watchbell_rules::rule_file;
 use watchbell_rules::time::Timestamp;
@@ -175,6 +175,54 @@ groups:
     )
 });
 
+/// Rules that are judged at steps, of all kinds that a time away matters to.
+static AWAY: LazyLock<Arc<Plan>> = LazyLock::new(|| {
+    plan(
+        r#"
+groups:
+  - name: g
+    interval: 15s
+    rules:
+      - {alert: Few, expr: 'sum by (service_name) (count_over_time({service_name=~".+"}[10s])) < 2', for: 30s}
+      - {alert: Silent, expr: 'absent_over_time({service_name="b"}[8s])', watchbell: {idle_timeout: 20s}}
+      - {alert: Back, expr: 'absent_over_time({service_name="b"}[8s] offset 40s)', keep_firing_for: 1m}
+      - {alert: Ratio, expr: 'sum by (service_name) (count_over_time({service_name=~".+"} | severity_number >= 17 [1m])) / sum by (service_name) (count_over_time({service_name=~".+"}[1m])) > 0.4', for: 5s}
+      - {alert: Gone, expr: 'sum by (service_name) (count_over_time({service_name=~".+"}[2m])) unless sum by (service_name) (count_over_time({service_name=~".+"}[10s]))', for: 20s}
+      - {alert: Both, expr: 'sum(rate({service_name="a"}[1m])) > 0 and sum(rate({service_name="b"}[40s])) > 0', for: 20s}
+      - {alert: Later, expr: 'sum by (service_name) (count_over_time({service_name=~".+"}[10s] offset 50s)) > 1', watchbell: {lateness: 20s}}
+      - {alert: Sums, expr: 'sum(sum by (service_name) (rate({service_name=~".+"}[30s]))) > 0.1'}
+      - {alert: Odd, expr: 'topk(1, sum by (service_name) (count_over_time({service_name=~".+"}[20s]))) != 2'}
+      - {alert: Slow, expr: 'quantile_over_time(0.5, {service_name=~".+"} | logfmt | unwrap n [30s]) by (service_name) > 40'}
+      - {alert: Counter, expr: 'rate_counter({service_name=~".+"} | logfmt | unwrap n [30s]) > 0.5'}
+      - {alert: Ticked, expr: 'sum by (service_name) (count_over_time({service_name=~".+"}[50s])) > 1', watchbell: {eval: tick}, labels: {v: '{{ $value }}'}}
+      - {record: r, expr: 'avg(sum by (service_name) (count_over_time({service_name=~".+"}[10s])))'}
+      - {record: o, expr: 'sum by (service_name) (count_over_time({service_name=~".+"}[10s] offset 1m))'}
+"#,
+    )
+});
+
+/// What is said when nobody listens for a while, some seconds after one another and each time for so long.
+fn feed_away(engine: &mut Engine, arrivals: &[(u64, u64, bool, bool)], away: &[(u64, u64)]) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    let (mut batches, mut gone) = (mixed_batches(arrivals), Duration::ZERO);
+    for (heard, seconds) in away {
+        let until = START + gone + Duration::from_secs(*heard);
+        let behind = batches.iter().position(|(received, _)| *received + gone > until).unwrap_or(batches.len());
+        let mut heard: Vec<_> = batches.drain(..behind).collect();
+        heard.iter_mut().for_each(|(received, _)| *received = *received + gone);
+        outputs.extend(feed(engine, &heard));
+        run_timers(engine, until, &mut outputs);
+        let from = until.max(engine.clock());
+        engine.handle_gap(from, from + Duration::from_secs(*seconds));
+        outputs.extend(std::iter::from_fn(|| engine.poll_output()));
+        gone += Duration::from_secs(*seconds);
+    }
+    batches.iter_mut().for_each(|(received, _)| *received = *received + gone);
+    outputs.extend(feed(engine, &batches));
+    run_timers(engine, after(gone + Duration::from_secs(2 * END)), &mut outputs);
+    outputs
+}
+
 fn mixed_batches(arrivals: &[(u64, u64, bool, bool)]) -> Vec<(Timestamp, Vec<u8>)> {
     let mut batches = Vec::new();
     for second in 0..END {
@@ -261,6 +309,21 @@ proptest! {
         outputs.extend(finish(&mut engine));
         prop_assert_eq!(first_difference(&outputs, &expected), None);
         prop_assert_eq!(whole.snapshot(), engine.snapshot());
+    }
+
+    #[test]
+    fn after_a_time_away_all_is_as_if_each_step_were_taken(arrivals in mixed_arrivals(20), away in prop::collection::vec((1..100u64, 4..300u64), 1..3)) {
+        let plan = AWAY.clone();
+        let (mut leaping, mut stepping) = (Engine::new(plan.clone(), START), Engine::new(plan, START).without_leaps());
+        let (outputs, expected) = (feed_away(&mut leaping, &arrivals, &away), feed_away(&mut stepping, &arrivals, &away));
+        prop_assert_eq!(first_difference(&outputs, &expected), None);
+        let statuses = |engine: &Engine| {
+            // A rule that sleeps is not evaluated.
+            let statuses = engine.rules().into_iter().map(|status| RuleStatus { last_evaluation: None, ..status });
+            statuses.collect::<Vec<_>>()
+        };
+        prop_assert_eq!(statuses(&leaping), statuses(&stepping));
+        prop_assert!(leaping.stats().evaluations <= stepping.stats().evaluations);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! - `ahead TIME`: the wall clock is set back by so much: records that come then were received so much later than their stamps say.
 //! - `away TIME`: nobody listens until then.
 //! - `evidence`: the records behind the alerts that there are.
+//! - `evaluations`: how often rules were evaluated at steps since the rules came.
 //! - `groups`: how many groups have a window.
 //! - `restart`: the engine is made again from its snapshot.
 //! - `reload [since=TIME]`: as `rules`, but the engine goes on, and the new rules are filled from the records since TIME (else from all).
@@ -135,6 +136,7 @@ impl Runner {
                     })
                     .collect();
             }
+            "evaluations" => return self.engine.as_ref().unwrap().stats().evaluations.to_string(),
             "groups" => return self.engine.as_ref().unwrap().stats().groups.to_string(),
             other => panic!("no such command: {other}"),
         }
