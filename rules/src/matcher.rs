@@ -31,6 +31,8 @@ pub struct Matched {
     pub failed: u64,
     /// Services whose records were stamped more than `max_skew` after they were received, and how many.
     pub skewed: BTreeMap<String, u64>,
+    /// Services whose records were stamped more than `max_age` before they were received, and how many: they are judged by another time.
+    pub ancient: BTreeMap<String, u64>,
     /// Whether a fault of ours kept the batch from being matched: no rule sees its records.
     pub is_faulty: bool,
     /// By filter: the last record that a stage failed on.
@@ -192,15 +194,19 @@ impl Plan {
 
 /// When a record happened: its own time, else the time it was observed at, else when it was received; never later than that. Where the log's
 /// clock is ahead of the wall clock, what was stamped by such a clock happened as much later; a stamp from beyond the wall clock is of one
-/// that was not set back.
-pub(crate) fn event_time(record: &LogRecord<'_>, received: Received, config: &EngineConfig) -> Timestamp {
+/// that was not set back. Beside it stands whether its first stamp was passed over for its age.
+fn event_time(record: &LogRecord<'_>, received: Received, config: &EngineConfig) -> (Timestamp, bool) {
     let Received { at: received, ahead } = received;
     let by_the_log = |time: Timestamp| if time > received - ahead + config.max_skew { time } else { time + ahead };
     let stamps = [record.time_unix_nano, record.observed_time_unix_nano];
     let known =
         stamps.into_iter().filter(|stamp| *stamp != 0).map(|stamp| Timestamp(i64::try_from(stamp).unwrap_or(i64::MAX)));
     let mut times = known.map(|time| by_the_log(time).min(received));
-    times.find(|time| received.since(*time) <= config.max_age).unwrap_or(received)
+    let is_ancient = |time: Timestamp| received.since(time) > config.max_age;
+    match times.next() {
+        Some(first) if is_ancient(first) => (times.find(|time| !is_ancient(*time)).unwrap_or(received), true),
+        first => (first.unwrap_or(received), false),
+    }
 }
 
 struct Matcher<'a> {
@@ -331,9 +337,12 @@ impl<'a> Matcher<'a> {
     fn record(&mut self, resource: &ResourceLabels, scope: &ScopeLabels<'a>, record: LogRecord<'a>) -> Timestamp {
         self.matched.records += 1;
         let config = &self.plan.config;
-        let at = event_time(&record, self.received, config);
+        let (at, is_ancient) = event_time(&record, self.received, config);
+        if is_ancient {
+            count(&self.matched.services, &mut self.matched.ancient);
+        }
         if record.time_unix_nano > self.received.at.0.max(0) as u64 + config.max_skew.as_nanos() as u64 {
-            self.count_skewed();
+            count(&self.matched.services, &mut self.matched.skewed);
         }
         let candidates = self.candidates.of_severity(self.plan, severity_of(&record));
         if candidates.is_empty() {
@@ -450,14 +459,6 @@ impl<'a> Matcher<'a> {
             }
         };
         &mut groups.runs[run]
-    }
-
-    fn count_skewed(&mut self) {
-        let Some(service) = self.matched.services.last() else { return };
-        match self.matched.skewed.get_mut(service) {
-            Some(count) => *count += 1,
-            None => _ = self.matched.skewed.insert(service.clone(), 1),
-        }
     }
 
     fn finish(mut self) -> Matched {
@@ -604,6 +605,15 @@ impl Candidates {
             missing > 0
         });
         found
+    }
+}
+
+/// Counts a record for the service that is the last of these.
+fn count(services: &[String], records: &mut BTreeMap<String, u64>) {
+    let Some(service) = services.last() else { return };
+    match records.get_mut(service) {
+        Some(count) => *count += 1,
+        None => _ = records.insert(service.clone(), 1),
     }
 }
 

@@ -284,7 +284,7 @@ impl Runner {
         if frames[0].kind == FrameKind::Batch {
             let matched = match_all(self.evaluator.plan(), frames);
             for (frame, matched) in frames.iter().zip(matched) {
-                self.parts.metrics.skew.count(&matched.skewed);
+                self.parts.metrics.skew.count(&matched);
                 self.parts.metrics.losses.count(&frame.payload);
                 if matched.is_faulty {
                     self.parts.metrics.faulty.inc();

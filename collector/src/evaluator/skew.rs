@@ -1,33 +1,60 @@
-//! Services whose clocks are ahead: their records are stamped later than they were received, and judged at their receive time.
+//! Services whose clocks are wrong: their records are stamped later than they were received, or very long before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use watchbell_rules::matcher::Matched;
 
-/// Records stamped more than `max_skew` after they were received, by service.
+/// Records that were not judged by their own stamps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Skew {
+    /// Stamped more than `max_skew` after they were received.
+    skewed: Clamped,
+    /// Stamped more than `max_age` before.
+    ancient: Clamped,
+}
+
+/// Records counted by service.
+#[derive(Clone, Debug, Default)]
+struct Clamped {
     records: Family<Vec<(String, String)>, Counter>,
     services: Services,
 }
 
 impl Skew {
-    /// Registers the counter.
+    /// Registers the counters.
     pub(super) fn register(registry: &mut Registry) -> Self {
         let skew = Self::default();
         let help = "Log records stamped more than max_skew after they were received, by service";
-        registry.register("skewed_records", help, skew.records.clone());
+        registry.register("skewed_records", help, skew.skewed.records.clone());
+        let help =
+            "Log records stamped more than max_age before they were received, and judged by another time, by service";
+        registry.register("ancient_records", help, skew.ancient.records.clone());
         skew
     }
 
-    /// Counts a batch's; a service is named in the log once.
-    pub(super) fn count(&mut self, skewed: &BTreeMap<String, u64>) {
-        for (service, records) in skewed {
+    /// Counts a batch's; a service is named in the log once for each.
+    pub(super) fn count(&mut self, matched: &Matched) {
+        self.skewed.count(&matched.skewed, |service| {
+            tracing::warn!(service, "its clock is ahead: records are judged at the time they were received");
+        });
+        self.ancient.count(&matched.ancient, |service| {
+            tracing::warn!(
+                service,
+                "it sends records that are older than `engine.max_age`: they are judged at the time they were observed, else received"
+            );
+        });
+    }
+}
+
+impl Clamped {
+    fn count(&mut self, records: &BTreeMap<String, u64>, tell: impl Fn(&str)) {
+        for (service, records) in records {
             let (service, is_new) = self.services.name(service);
             if is_new {
-                tracing::warn!(service, "its clock is ahead: records are judged at the time they were received");
+                tell(service);
             }
             self.records.get_or_create(&vec![("service_name".to_owned(), service.to_owned())]).inc_by(*records);
         }
@@ -60,11 +87,18 @@ mod tests {
     #[test]
     fn services_beyond_the_limit_are_counted_together() {
         let mut skew = Skew::default();
-        let skewed: BTreeMap<_, _> = (0..SERVICES_MAX as u64 + 5).map(|n| (format!("s{n:03}"), n)).collect();
-        skew.count(&skewed);
-        skew.count(&skewed.into_iter().take(2).collect());
-        let of =
-            |service: &str| skew.records.get_or_create(&vec![("service_name".to_owned(), service.to_owned())]).get();
-        assert_eq!((of("s001"), of("s099"), of(OTHER)), (2, 99, 100 + 101 + 102 + 103 + 104));
+        let records: BTreeMap<_, _> = (0..SERVICES_MAX as u64 + 5).map(|n| (format!("s{n:03}"), n)).collect();
+        let first = records.iter().take(2).map(|(service, n)| (service.clone(), *n)).collect();
+        let mut matched = Matched::default();
+        matched.skewed = records.clone();
+        skew.count(&matched);
+        (matched.skewed, matched.ancient) = (first, records);
+        skew.count(&matched);
+        let of = |clamped: &Clamped, service: &str| {
+            clamped.records.get_or_create(&vec![("service_name".to_owned(), service.to_owned())]).get()
+        };
+        let others = 100 + 101 + 102 + 103 + 104;
+        assert_eq!(["s001", "s099", OTHER].map(|service| of(&skew.skewed, service)), [2, 99, others]);
+        assert_eq!(["s001", "s099", OTHER].map(|service| of(&skew.ancient, service)), [1, 99, others]);
     }
 }

@@ -10,6 +10,7 @@
 //! - `jump TIME`: the same, but the clock is moved on once.
 //! - `ahead TIME`: the wall clock is set back by so much: records that come then were received so much later than their stamps say.
 //! - `away TIME`: nobody listens until then.
+//! - `clamped`: how many records of which service were judged by another time than their own.
 //! - `evidence`: the records behind the alerts that there are.
 //! - `evaluations`: how often rules were evaluated at steps since the rules came.
 //! - `groups`: how many groups have a window.
@@ -62,6 +63,7 @@ pub(crate) struct Runner {
     log: Vec<(Vec<u8>, Timestamp)>,
     /// By how much the engine's clock is ahead of the wall clock.
     ahead: Duration,
+    clamped: String,
 }
 
 impl Runner {
@@ -116,6 +118,7 @@ impl Runner {
                 Ok(plan) => self.reload_aside(plan, time(argument)),
                 Err(mistakes) => return mistakes,
             },
+            "clamped" => return std::mem::take(&mut self.clamped),
             "evidence" => return self.evidence(),
             "warming" => {
                 let rules = self.engine.as_ref().unwrap().rules();
@@ -149,6 +152,9 @@ impl Runner {
         let engine = self.engine.as_mut().unwrap();
         let receipt = Received { at: received, ahead: self.ahead };
         let matched = engine.plan().match_batch(&bytes, receipt);
+        for (why, services) in [("skewed", &matched.skewed), ("ancient", &matched.ancient)] {
+            services.iter().for_each(|(service, records)| self.clamped += &format!("{why} {service} {records}\n"));
+        }
         engine.handle_batch(matched, &bytes, receipt);
         self.log.push((bytes, received));
     }
