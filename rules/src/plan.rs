@@ -8,6 +8,7 @@ mod dispatch;
 mod doubt;
 mod edge;
 mod lower;
+mod whole;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ use crate::window::bucket;
 pub(crate) use dispatch::Dispatch;
 pub(crate) use doubt::{Doubt, Need};
 pub(crate) use lower::sum_of_sums;
+use whole::Windows;
 
 /// How the engine judges; every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -501,8 +503,8 @@ pub(crate) enum Eval {
         node: Node,
         step: Duration,
         quiet: Duration,
-        /// Whether it tells of too little: not before its windows are known whole.
-        waits_warm: bool,
+        /// Leaves that have to be known whole, and by which `offset`, before it tells anything.
+        whole: Windows,
         /// Leaves whose absence it tells of, and by which `offset`: not before that window is known whole.
         absent: Vec<(usize, Duration)>,
         /// Whether it is `eval: tick`.

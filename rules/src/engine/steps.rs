@@ -162,9 +162,8 @@ impl Engine {
     /// From when on a rule tells what it tells: one that does not wait does from the start.
     pub(super) fn tells_at(&self, rule: usize) -> Timestamp {
         let warm_at = match &self.plan.rules[rule].eval {
-            Eval::Steps { waits_warm: true, .. } => self.warm_at(rule),
-            Eval::Steps { absent, .. } => {
-                let whole = absent.iter().map(|(leaf, offset)| self.whole_at(*leaf, *offset));
+            Eval::Steps { whole, absent, .. } => {
+                let whole = whole.iter().chain(absent).map(|(leaf, offset)| self.whole_at(*leaf, *offset));
                 whole.max().unwrap_or(Timestamp::MIN)
             }
             Eval::Edge(_) => return Timestamp::MIN,
@@ -198,7 +197,8 @@ impl Engine {
 
     /// Whether there may be records that the rule's windows do not know of, and would change its mind.
     fn waits(&self, rule: usize, time: Timestamp) -> bool {
-        matches!(self.plan.rules[rule].eval, Eval::Steps { waits_warm: true, .. }) && time < self.warm_at(rule)
+        let Eval::Steps { whole, .. } = &self.plan.rules[rule].eval else { return false };
+        whole.iter().any(|(leaf, offset)| time < self.whole_at(*leaf, *offset))
     }
 
     fn judge_vector(&mut self, rule: usize, vector: &Vector, time: Timestamp) {

@@ -99,31 +99,6 @@ pub(super) fn turned(op: CompareOp) -> CompareOp {
     }
 }
 
-/// Whether `... < number` is part of it, or `... > number` of what only shrinks with the records: true of windows that are not known
-/// whole, too.
-pub(super) fn tells_of_too_little(node: &Node) -> bool {
-    match node {
-        Node::Binary { op: BinaryOp::Compare(op), lhs, rhs, .. } => match (&**lhs, &**rhs) {
-            (value, Node::Number(_)) => is_of_too_little(value, *op),
-            (Node::Number(_), value) => is_of_too_little(value, turned(*op)),
-            (lhs, rhs) => tells_of_too_little(lhs) || tells_of_too_little(rhs),
-        },
-        Node::Binary { lhs, rhs, .. } => tells_of_too_little(lhs) || tells_of_too_little(rhs),
-        Node::Aggregate { expr, .. } | Node::LabelReplace { expr, .. } => tells_of_too_little(expr),
-        Node::Variants(all) => all.iter().any(tells_of_too_little),
-        Node::Leaf(_) | Node::Number(_) | Node::Vector(_) => false,
-    }
-}
-
-/// Whether what is not known yet may end that the value is below the bound, or above one that records can only bring nearer.
-fn is_of_too_little(value: &Node, op: CompareOp) -> bool {
-    match op {
-        CompareOp::Less | CompareOp::LessEqual => !shrinks(value),
-        CompareOp::Greater | CompareOp::GreaterEqual => shrinks(value),
-        CompareOp::Equal | CompareOp::NotEqual => false,
-    }
-}
-
 /// Whether a record can only lower the values of an expression, or add one.
 pub(super) fn shrinks(node: &Node) -> bool {
     match node {

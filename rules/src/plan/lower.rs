@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::doubt::{doubts, endings};
+use super::whole::{Windows, all, must_be_whole};
 use super::{
     BATCH_CELLS, Dispatch, EngineConfig, Eval, FallibleStage, Feed, Filter, Gate, Keeps, Leaf, Measure, Node, Plan,
     Reading, Rule, RuleKind, STEP, Selector, Texts, edge,
@@ -288,13 +289,14 @@ impl<'k> Compiler<'k> {
     ) -> Eval {
         let absent = absent_leaves(&node);
         let rule_file::RuleKind::Alert { keep_firing_for, .. } = rule.kind else {
-            let (step, quiet) = (interval, Duration::ZERO);
-            return Eval::Steps { node, step, quiet, waits_warm: false, absent, is_tick: false };
+            let (step, quiet, whole) = (interval, Duration::ZERO, Windows::new());
+            return Eval::Steps { node, step, quiet, whole, absent, is_tick: false };
         };
         let is_of_before = rule.detect.as_ref().is_some_and(|detect| detect.waits_warm);
         if rule.options.eval == Some(EvalMode::Tick) {
-            let (step, quiet, waits_warm) = (interval, keep_firing_for, is_of_before);
-            return Eval::Steps { node, step, quiet, waits_warm, absent, is_tick: true };
+            let whole = if is_of_before { all(&node) } else { Windows::new() };
+            let (step, quiet) = (interval, keep_firing_for);
+            return Eval::Steps { node, step, quiet, whole, absent, is_tick: true };
         }
         match edge::edge(&self.plan, bound, &node) {
             Some(edge) => {
@@ -309,9 +311,9 @@ impl<'k> Compiler<'k> {
                 Eval::Edge(edge)
             }
             None => {
-                let waits_warm = is_of_before || edge::tells_of_too_little(&node);
+                let whole = if is_of_before { all(&node) } else { must_be_whole(&self.plan, &node) };
                 let quiet = interval.max(keep_firing_for);
-                Eval::Steps { node, step: STEP, quiet, waits_warm, absent, is_tick: false }
+                Eval::Steps { node, step: STEP, quiet, whole, absent, is_tick: false }
             }
         }
     }

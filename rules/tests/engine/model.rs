@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use watchbell_rules::engine::{Engine, Output, RuleStatus};
+use watchbell_rules::labels::Labels;
 use watchbell_rules::plan::{EngineConfig, Plan};
 use watchbell_rules::rule_file;
 use watchbell_rules::time::Timestamp;
-use watchbell_rules::transition::AlertState;
+use watchbell_rules::transition::{AlertState, Transition};
 
 use crate::records::{START, TestRecord, after, batch};
 
@@ -201,6 +202,47 @@ groups:
     )
 });
 
+/// Conditions that could hold because records from before are not known.
+fn not_whole() -> impl Strategy<Value = String> {
+    const A: &str = r#"sum by (service_name) (count_over_time({service_name=~".+"}"#;
+    prop::sample::select(vec![
+        format!("{A}[10s])) unless {A}[30s] offset 10s))"),
+        format!("{A}[30s])) > 1 unless {A} | severity_number >= 17 [20s])) > 1"),
+        format!("{A}[10s])) >= 2 * {A}[10s] offset 10s))"),
+        format!("{A}[20s])) == 2"),
+        format!("{A}[20s])) != 2"),
+        format!("2 > {A}[20s]))"),
+        format!("{A}[5s])) / {A}[30s])) > 0.5"),
+        format!("{A}[5s])) - {A}[30s] offset 5s)) > 0"),
+        format!("{A}[10s])) < 2 or ({A}[40s])) unless {A}[10s])))"),
+        format!("{A}[10s])) unless ({A}[30s] offset 10s)) < 3)"),
+        format!("topk(1, {A}[10s])) > -1 * {A}[20s])) + 5)"),
+        format!("{A}[10s])) >= 2 and {A}[20s])) <= 3"),
+        r#"min_over_time({service_name=~".+"} | logfmt | unwrap n [20s]) by (service_name) > 40"#.to_owned(),
+        r#"max_over_time({service_name=~".+"} | logfmt | unwrap n [5s]) by (service_name) > max_over_time({service_name=~".+"} | logfmt | unwrap n [20s] offset 5s) by (service_name)"#.to_owned(),
+        r#"avg_over_time({service_name=~".+"} | logfmt | unwrap n [5s]) by (service_name) / avg_over_time({service_name=~".+"} | logfmt | unwrap n [40s]) by (service_name) > 1.2"#.to_owned(),
+    ])
+}
+
+/// From when until when alerts fired that wait for nothing.
+fn firing(outputs: &[Output]) -> Vec<(Labels, Timestamp, Timestamp)> {
+    let mut all: Vec<(Labels, Timestamp, Timestamp)> = Vec::new();
+    for output in outputs {
+        let Output::Transition(Transition { from, to, alert, at, .. }) = output else { continue };
+        match (from, to) {
+            (AlertState::Inactive, AlertState::Firing) => {
+                all.push((alert.labels.clone(), alert.active_at, Timestamp::MAX));
+            }
+            (AlertState::Firing, AlertState::Inactive) => {
+                let open = all.iter_mut().rfind(|(labels, ..)| *labels == alert.labels);
+                open.into_iter().for_each(|(.., until)| *until = *at);
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
 /// What is said when nobody listens for a while, some seconds after one another and each time for so long.
 fn feed_away(engine: &mut Engine, arrivals: &[(u64, u64, bool, bool)], away: &[(u64, u64)]) -> Vec<Output> {
     let mut outputs = Vec::new();
@@ -324,6 +366,23 @@ proptest! {
         };
         prop_assert_eq!(statuses(&leaping), statuses(&stepping));
         prop_assert!(leaping.stats().evaluations <= stepping.stats().evaluations);
+    }
+
+    #[test]
+    fn what_is_told_of_a_log_that_begins_late_is_true_of_a_whole_one(arrivals in mixed_arrivals(0), expr in not_whole(), begins in 0..90u64) {
+        let text = format!("groups: [{{name: g, interval: 1s, rules: [{{alert: A, expr: '{expr}'}}]}}]");
+        let (plan, batches, begins) = (plan(&text), mixed_batches(&arrivals), after(Duration::from_secs(begins)));
+        let heard: Vec<_> = batches.iter().filter(|(received, _)| *received > begins).cloned().collect();
+        let told = |engine: &mut Engine, batches: &[_]| {
+            let mut outputs = feed(engine, batches);
+            outputs.extend(finish(engine));
+            firing(&outputs)
+        };
+        let whole = told(&mut Engine::new(plan.clone(), START), &batches);
+        for (labels, from, until) in told(&mut Engine::new(plan, begins), &heard) {
+            let is_true = whole.iter().any(|(other, since, to)| *other == labels && *since <= from && from < *to);
+            prop_assert!(is_true, "{expr}: {labels} from {from} until {until}, but {whole:?}");
+        }
     }
 
     #[test]
