@@ -14,9 +14,10 @@ use watchbell_proto::otlp::logs::{LogRecord, LogsRequest, ResourceLogs};
 
 use crate::detect::pattern;
 use crate::entry::LogEntry;
+use crate::labels::Labels;
 use crate::otlp_labels::{OtlpEntry, ResourceLabels, ScopeLabels};
 use crate::pipeline::{Extracted, Record, Verdict};
-use crate::plan::{EngineConfig, Feed, KEY_SEPARATOR, Measure, Plan};
+use crate::plan::{EMPTY_PART, ERROR_KEY, EngineConfig, Feed, KEY_SEPARATOR, Measure, Plan};
 use crate::query::over_time::Sample;
 use crate::time::{Received, Timestamp};
 use crate::vector::LabelSet;
@@ -448,13 +449,14 @@ impl<'a> Matcher<'a> {
             groups.constant = None;
             groups.is_constant = is_constant(self.plan, &self.plan.feeds[feed], record.entry().resource);
         }
-        let run = match groups.constant {
+        let is_constant = groups.is_constant && self.extracted.error().is_none();
+        let run = match groups.constant.filter(|_| is_constant) {
             Some(run) => run,
             None => {
                 self.key.clear();
                 write_key(&self.plan.feeds[feed], record, &self.extracted, &mut self.key);
                 groups.last = groups.find_or_insert(&self.key, &self.hasher);
-                groups.constant = groups.is_constant.then_some(groups.last);
+                groups.constant = groups.constant.or(is_constant.then_some(groups.last));
                 groups.last
             }
         };
@@ -495,31 +497,62 @@ fn is_constant(plan: &Plan, feed: &Feed, resource: &ResourceLabels) -> bool {
 fn write_key<E: LogEntry>(feed: &Feed, record: &Record<'_, E>, extracted: &Extracted, key: &mut Vec<u8>) {
     match &feed.groups {
         LabelSet::Only(names) if feed.measure == Measure::Patterns => {
-            write_values(&names[..names.len() - 1], record, extracted, key);
+            write_values(feed, &names[..names.len() - 1], record, extracted, key);
             pattern::write(record, extracted, key);
             key.push(KEY_SEPARATOR);
         }
-        LabelSet::Only(names) => write_values(names, record, extracted, key),
+        LabelSet::Only(names) if extracted.error().is_some() => write_error_key(feed, names, record, extracted, key),
+        LabelSet::Only(names) => write_values(feed, names, record, extracted, key),
         groups @ LabelSet::AllBut(_) => {
             let mut labels: Vec<(String, String)> = Vec::new();
             extracted.for_each_label(record, &mut |name, value| {
-                if groups.contains(name) && !value.is_empty() {
+                if groups.contains(name) && (feed.apart.empty || !value.is_empty()) {
                     labels.push((name.to_owned(), value.to_owned()));
                 }
             });
             labels.sort();
-            for part in labels.iter().flat_map(|(name, value)| [name, value]) {
-                key.extend_from_slice(part.as_bytes());
-                key.push(KEY_SEPARATOR);
-            }
+            labels.iter().flat_map(|(name, value)| [name, value]).for_each(|part| push_part(key, part));
         }
     }
 }
 
-fn write_values<E: LogEntry>(names: &[String], record: &Record<'_, E>, extracted: &Extracted, key: &mut Vec<u8>) {
+/// The key of a record that counts in spite of its error.
+fn write_error_key<E: LogEntry>(
+    feed: &Feed,
+    names: &[String],
+    record: &Record<'_, E>,
+    extracted: &Extracted,
+    key: &mut Vec<u8>,
+) {
+    let labels = extracted.labels_with_error(record, true);
+    let labels = if feed.apart.empty { Labels::with_empty(labels) } else { Labels::new(labels) };
+    if feed.apart.errors {
+        key.push(ERROR_KEY);
+        labels.iter().flat_map(|(name, value)| [name, value]).for_each(|part| push_part(key, part));
+    } else {
+        names.iter().for_each(|name| push_part(key, labels.get(name).unwrap_or_default()));
+    }
+}
+
+fn push_part(key: &mut Vec<u8>, part: &str) {
+    key.extend_from_slice(part.as_bytes());
+    key.push(KEY_SEPARATOR);
+}
+
+fn write_values<E: LogEntry>(
+    feed: &Feed,
+    names: &[String],
+    record: &Record<'_, E>,
+    extracted: &Extracted,
+    key: &mut Vec<u8>,
+) {
     for name in names {
         if let Some(value) = extracted.group_label(record, name) {
+            let before = key.len();
             value.append_to(key);
+            if feed.apart.empty && key.len() == before {
+                key.push(EMPTY_PART);
+            }
         }
         key.push(KEY_SEPARATOR);
     }

@@ -271,6 +271,35 @@ impl Pipeline {
         stages.iter().any(|stage| is_parser(&stage.kind))
     }
 
+    /// Whether a record may count in spite of its error, as one of a parser does where a stage asks for errors: unless a filter behind all that
+    /// fails lets none pass. Where nobody asks for errors none counts, whatever this says.
+    pub fn may_count_errors(stages: &[ast::Stage]) -> bool {
+        let (mut may_count, mut drops_errors) = (false, false);
+        for stage in stages {
+            match &stage.kind {
+                kind if is_parser(kind) => may_count = true,
+                StageKind::Drop(items) => drops_errors |= items.iter().any(|item| item.name == ERROR_LABEL),
+                // Once a parser's error was dropped the record counts whatever fails behind that.
+                StageKind::Label(filter) => may_count &= drops_errors || !refuses_errors(filter),
+                StageKind::Unwrap(unwrap) if drops_errors => {
+                    may_count &= !unwrap.filters.last().is_some_and(refuses_errors);
+                }
+                StageKind::Unwrap(unwrap) => may_count &= !unwrap.filters.iter().any(refuses_errors),
+                _ => {}
+            }
+        }
+        may_count
+    }
+
+    /// Whether stages may set labels to empty values.
+    pub fn may_set_empty(stages: &[ast::Stage]) -> bool {
+        stages.iter().any(|stage| match &stage.kind {
+            StageKind::Logfmt { keep_empty, labels, .. } => *keep_empty || !labels.is_empty(),
+            StageKind::LabelFormat(_) => true,
+            kind => is_parser(kind),
+        })
+    }
+
     /// Runs the stages; `extracted` then holds what they made of the record.
     pub fn run<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> Verdict {
         self.run_stages(record, extracted, |_| true)
@@ -399,6 +428,17 @@ fn in_order(stages: &[ast::Stage]) -> Vec<&ast::Stage> {
     ordered
 }
 
+/// Whether it is `__error__=""`, or ends so.
+fn refuses_errors(filter: &ast::LabelFilter) -> bool {
+    match filter {
+        ast::LabelFilter::String(matcher) => {
+            (&*matcher.name, matcher.op, &*matcher.value) == (ERROR_LABEL, ast::MatchOp::Equal, "")
+        }
+        ast::LabelFilter::And(all) => all.last().is_some_and(refuses_errors),
+        _ => false,
+    }
+}
+
 const fn is_parser(kind: &StageKind) -> bool {
     use StageKind::*;
     matches!(kind, Json(_) | Logfmt { .. } | Regexp(_) | Pattern(_) | Unpack)
@@ -427,6 +467,9 @@ pub const ERROR_LABEL: &str = "__error__";
 
 /// The label by which it says why.
 pub const ERROR_DETAILS_LABEL: &str = "__error_details__";
+
+/// A label of series whose records failed and that count all the same.
+const PRESERVE_ERROR_LABEL: &str = "__preserve_error__";
 
 #[cfg(test)]
 mod tests {

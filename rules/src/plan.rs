@@ -262,6 +262,7 @@ pub(crate) struct Feed {
     /// The names of those labels, which the labels of all groups share.
     pub(crate) names: Vec<Arc<str>>,
     pub(crate) measure: Measure,
+    pub(crate) apart: Apart,
     /// Stamps of one group that a batch keeps apart; further ones are summed over grains of time.
     pub(crate) cells_max: usize,
     pub(crate) grain: Duration,
@@ -270,17 +271,36 @@ pub(crate) struct Feed {
     pub(crate) leaves: Vec<usize>,
 }
 
+/// What is told apart as in a query, where that is more than the values of the labels. What a sum adds up is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Apart {
+    /// Records that count in spite of an error, by all their labels.
+    pub(crate) errors: bool,
+    /// An empty label from a missing one. Not where each group is judged: neither an alert nor a series has empty labels.
+    pub(crate) empty: bool,
+}
+
 impl Feed {
     /// The labels that a group's key stands for.
     pub(crate) fn labels(&self, key: &[u8]) -> Labels {
         let text = |bytes: &[u8]| Arc::<str>::from(String::from_utf8_lossy(bytes));
-        let mut parts = key.split(|byte| *byte == KEY_SEPARATOR);
+        let Some(named) = self.named(key) else {
+            let parts = key.split(|byte| *byte == KEY_SEPARATOR);
+            let own = self.names.iter().cloned().zip(parts);
+            let own = own.filter(|(_, part)| !part.is_empty());
+            let own = own.map(|(name, part)| (name, if part == [EMPTY_PART] { "".into() } else { text(part) }));
+            return Labels::with_empty(own.chain(self.is_rest(key).then(|| (REST_LABEL.into(), "true".into()))));
+        };
+        let mut parts = named.split(|byte| *byte == KEY_SEPARATOR);
+        let pairs = std::iter::from_fn(|| Some((text(parts.next()?), text(parts.next()?))));
+        if self.apart.empty { Labels::with_empty(pairs) } else { Labels::new(pairs) }
+    }
+
+    /// The names and values of a key that has both.
+    fn named<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
         match &self.groups {
-            LabelSet::Only(_) => {
-                let own = self.names.iter().cloned().zip(parts.map(text));
-                Labels::new(own.chain(self.is_rest(key).then(|| (REST_LABEL.into(), "true".into()))))
-            }
-            LabelSet::AllBut(_) => Labels::new(std::iter::from_fn(|| Some((text(parts.next()?), text(parts.next()?))))),
+            LabelSet::Only(_) => key.strip_prefix(&[ERROR_KEY]),
+            LabelSet::AllBut(_) => Some(key),
         }
     }
 
@@ -296,13 +316,12 @@ impl Feed {
 
     /// What [`labels`](Self::labels) are made of, in no order, to be looked through for many groups.
     fn pairs<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
-        let mut parts = key.split(|byte| *byte == KEY_SEPARATOR).map(String::from_utf8_lossy);
+        let named = self.named(key);
+        let text = |part: &'a [u8]| if part == [EMPTY_PART] { "".into() } else { String::from_utf8_lossy(part) };
+        let mut parts = named.unwrap_or(key).split(|byte| *byte == KEY_SEPARATOR).map(text);
         let mut names = self.names.iter();
         let own = std::iter::from_fn(move || {
-            let name = match self.groups {
-                LabelSet::Only(_) => Cow::Borrowed(&**names.next()?),
-                LabelSet::AllBut(_) => parts.next()?,
-            };
+            let name = if named.is_some() { parts.next()? } else { Cow::Borrowed(&**names.next()?) };
             Some((name, parts.next()?))
         });
         let rest = self.is_rest(key).then(|| (REST_LABEL.into(), "true".into()));
@@ -312,7 +331,7 @@ impl Feed {
     /// Whether the group takes what found no place among the others.
     fn is_rest(&self, key: &[u8]) -> bool {
         let LabelSet::Only(names) = &self.groups else { return false };
-        key.iter().filter(|byte| **byte == KEY_SEPARATOR).count() > names.len()
+        !key.starts_with(&[ERROR_KEY]) && key.iter().filter(|byte| **byte == KEY_SEPARATOR).count() > names.len()
     }
 
     /// Whether two records are near enough in time to be summed.
@@ -324,6 +343,9 @@ impl Feed {
     /// The key of the one group that can have all of `labels`; `None` where several can.
     pub(crate) fn only_key(&self, labels: &Labels) -> Option<Box<[u8]>> {
         let LabelSet::Only(names) = &self.groups else { return None };
+        if self.apart.errors {
+            return None;
+        }
         let mut key = Vec::new();
         for name in names {
             key.extend_from_slice(labels.get(name)?.as_bytes());
@@ -339,6 +361,12 @@ impl Feed {
 /// Stands behind every part of a group's key; no UTF-8 text holds it. One more of them stands behind the key of a group that takes what found
 /// no place among the others.
 pub(crate) const KEY_SEPARATOR: u8 = 0xFF;
+
+/// Stands before the key of a group whose records have an error: names and values of all labels they have. No UTF-8 text holds it.
+pub(crate) const ERROR_KEY: u8 = 0xFE;
+
+/// Stands in a key for a label that is there and empty, where that is told apart. No UTF-8 text holds it.
+pub(crate) const EMPTY_PART: u8 = 0xFD;
 
 /// Tells such a group from one whose labels happen to have its values.
 pub(crate) const REST_LABEL: &str = "watchbell_overflow";

@@ -38,13 +38,15 @@ impl fmt::Display for EvalError {
     }
 }
 
-/// The operand, unless elements of it have the same labels, as `label_replace` can make them: a ruler has no answer then either.
+/// The operand, empty labels left out, unless elements of it have the same labels, as `label_replace` can make them: a ruler has no answer
+/// then either.
 fn with_labels_of_their_own(operand: Operand) -> Result<Operand, EvalError> {
-    let Operand::Vector(vector) = &operand else { return Ok(operand) };
+    let Operand::Vector(mut vector) = operand else { return Ok(operand) };
+    vector.iter_mut().for_each(|element| element.labels = element.labels.without_empty());
     let mut seen = BTreeSet::new();
     match vector.iter().find(|element| !seen.insert(&element.labels)) {
         Some(element) => Err(EvalError::SameLabels(element.labels.clone())),
-        None => Ok(operand),
+        None => Ok(Operand::Vector(vector)),
     }
 }
 

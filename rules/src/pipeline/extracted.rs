@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{ERROR_DETAILS_LABEL, ERROR_LABEL, Pipeline, json, logfmt};
+use super::{ERROR_DETAILS_LABEL, ERROR_LABEL, PRESERVE_ERROR_LABEL, Pipeline, json, logfmt};
 use crate::entry::{LabelValue, LogEntry};
 use crate::time::Timestamp;
 
@@ -196,6 +196,18 @@ impl Extracted {
         {
             visit(ERROR_DETAILS_LABEL, details);
         }
+    }
+
+    /// The labels by which a record with an error is told apart, sorted: all that are left, whatever is asked for. `counts` tells whether it
+    /// counts in spite of it.
+    pub fn labels_with_error<E: LogEntry>(&self, record: &Record<'_, E>, counts: bool) -> Vec<(String, String)> {
+        let mut labels = Vec::new();
+        self.for_each_label(record, &mut |name, value| labels.push((name.to_owned(), value.to_owned())));
+        if counts {
+            labels.push((PRESERVE_ERROR_LABEL.to_owned(), "true".to_owned()));
+        }
+        labels.sort_unstable();
+        labels
     }
 
     /// Whether a label that is left is as the record came with it.

@@ -56,9 +56,11 @@ fn formula(plan: &Plan, node: &Node, furthest: VectorOp, terms: &mut Vec<Term>) 
 
 /// Whether elements are joined where all their labels are the same.
 fn belong_together(plan: &Plan, a: Term, b: Term, join: &Join) -> bool {
-    let groups = |term: Term| &plan.feeds[plan.leaves[term.leaf].feed].groups;
-    let by_all_labels = join.labels == LabelSet::AllBut(Vec::new()) || join.labels == *groups(b);
-    groups(a) == groups(b) && by_all_labels && join.card == MatchCardinality::OneToOne
+    let (a, b) = (plan.feed_of(a.leaf), plan.feed_of(b.leaf));
+    let are_all_labels = join.labels == b.groups && !a.apart.errors && !b.apart.errors;
+    let by_all_labels = join.labels == LabelSet::AllBut(Vec::new()) || are_all_labels;
+    let by_key = a.groups == b.groups && !a.apart.empty && !b.apart.empty;
+    by_key && by_all_labels && join.card == MatchCardinality::OneToOne
 }
 
 /// Sees to it that a batch keeps as many stamps of a group apart as the bound needs.

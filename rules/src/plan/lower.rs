@@ -10,17 +10,17 @@ use std::time::Duration;
 use super::doubt::{doubts, endings};
 use super::whole::{Windows, all, must_be_whole};
 use super::{
-    BATCH_CELLS, Dispatch, EngineConfig, Eval, FallibleStage, Feed, Filter, Gate, Keeps, Leaf, Measure, Node, Plan,
-    Reading, Rule, RuleKind, STEP, Selector, Texts, edge,
+    Apart, BATCH_CELLS, Dispatch, EngineConfig, Eval, FallibleStage, Feed, Filter, Gate, Keeps, Leaf, Measure, Node,
+    Plan, Reading, Rule, RuleKind, STEP, Selector, Texts, edge,
 };
 use crate::diagnostic::{Diagnostic, codes};
 use crate::literal_index::LiteralIndex;
 use crate::logql::ast::{
-    CompareOp, Grouping, LogExpr, LogRange, MetricKind, RangeAggregation, RangeOp, Stage, StageKind, Unwrap,
-    VectorAggregation, VectorOp,
+    CompareOp, Grouping, LogExpr, LogRange, MetricExpr, MetricKind, RangeAggregation, RangeOp, Stage, StageKind,
+    Unwrap, VectorAggregation, VectorOp,
 };
 use crate::pipeline::text_matcher::TextMatcher;
-use crate::pipeline::{Pipeline, Unsupported};
+use crate::pipeline::{ERROR_LABEL, Pipeline, Unsupported};
 use crate::query::over_time::OverTime;
 use crate::rule_file::{self, EvalMode, RuleFile, RuleGroup};
 use crate::template::Template;
@@ -63,7 +63,7 @@ struct Known {
     /// By their texts.
     selectors: BTreeMap<String, usize>,
     filters: BTreeMap<(String, Usage), usize>,
-    feeds: BTreeMap<(usize, LabelSet, Measure), usize>,
+    feeds: BTreeMap<(usize, LabelSet, Measure, Apart), usize>,
     leaves: BTreeMap<(usize, Keeps, Duration, Duration), usize>,
     /// By their keys.
     gated: BTreeMap<String, usize>,
@@ -331,6 +331,13 @@ impl<'k> Compiler<'k> {
             (None, None) => LabelSet::AllBut(Vec::new()),
             (grouping, _) => LabelSet::from(grouping),
         };
+        let apart = match aggregation.op == RangeOp::AbsentOverTime || sum.is_some() {
+            true => Apart::default(),
+            false => Apart {
+                errors: may_count_errors(log, &groups, &context.rule.expr_text),
+                empty: Pipeline::may_set_empty(&log.stages) && !is_judged(log, &context.rule.expr),
+            },
+        };
         // Of what is to come nothing is known: a window that reaches into it ends where it begins.
         let ahead = Duration::from_nanos(offset.min(&0).unsigned_abs());
         let offset = Duration::from_nanos(offset.max(&0).unsigned_abs());
@@ -338,7 +345,7 @@ impl<'k> Compiler<'k> {
         let parameter = aggregation.parameter.unwrap_or_default();
         let function = OverTime { op: aggregation.op, parameter, range: *range };
         let mut leaf = |groups, measure, keeps| {
-            let feed = self.feed(log, groups, measure, context)?;
+            let feed = self.feed(log, groups, measure, apart, context)?;
             Ok(self.leaf(feed, keeps, past, offset, context))
         };
         let reading = match (aggregation.op, unwrapped(log)) {
@@ -389,9 +396,10 @@ impl<'k> Compiler<'k> {
     /// One with an `offset` is a leaf of its own: what it must remember for long would make the others coarse.
     fn new_leaf(&mut self, feed: usize, keeps: Keeps, range: Duration, offset: Duration) -> usize {
         let at = self.plan.leaves.len();
-        let Feed { filter, groups, measure, leaves, .. } = &mut self.plan.feeds[feed];
+        let Feed { filter, groups, measure, apart, leaves, .. } = &mut self.plan.feeds[feed];
         let back = if offset.is_zero() { String::new() } else { format!(" offset {offset:?}") };
-        let key = format!("{} {groups:?} {measure:?} {keeps:?} {range:?}{back}", self.filters[*filter].text);
+        let apart = if *apart == Apart::default() { String::new() } else { format!(" {apart:?}") };
+        let key = format!("{} {groups:?} {measure:?} {keeps:?} {range:?}{back}{apart}", self.filters[*filter].text);
         leaves.push(at);
         self.known.leaves.insert((feed, keeps, range, offset), at);
         let (retention, cells_max, samples, edges, gate) = (range, 0, 0, Vec::new(), None);
@@ -404,10 +412,11 @@ impl<'k> Compiler<'k> {
         log: &LogExpr,
         groups: LabelSet,
         measure: Measure,
+        apart: Apart,
         context: &Context<'_>,
     ) -> Result<usize, Unsupported> {
         let filter = self.filter(log, Usage::of(log, &groups, measure), context)?;
-        let known = (filter, groups.clone(), measure);
+        let known = (filter, groups.clone(), measure, apart);
         if let Some(at) = self.known.feeds.get(&known) {
             return Ok(*at);
         }
@@ -424,6 +433,7 @@ impl<'k> Compiler<'k> {
             groups,
             names,
             measure,
+            apart,
             cells_max,
             grain: Duration::MAX,
             samples: 0,
@@ -582,6 +592,22 @@ fn grouping_of_both(outer: &Grouping, inner: &Grouping) -> Option<Grouping> {
         (true, true) => (true, a.iter().chain(b).cloned().collect()),
     };
     Some(Grouping { without, labels, span: outer.span })
+}
+
+/// Whether each group of these records is what the rule judges, and not what an operator makes one of several of.
+fn is_judged(log: &LogExpr, expr: &MetricExpr) -> bool {
+    match &expr.kind {
+        MetricKind::Range(range) => range.range.log.span == log.span,
+        MetricKind::Binary(binary) => is_judged(log, &binary.lhs) || is_judged(log, &binary.rhs),
+        _ => false,
+    }
+}
+
+/// Whether records may count in spite of an error, grouped by these labels. `expr` is the text of the expression.
+fn may_count_errors(log: &LogExpr, groups: &LabelSet, expr: &str) -> bool {
+    let LabelSet::Only(names) = groups else { return false };
+    let are_asked_for = names.iter().any(|name| name == ERROR_LABEL) || expr[log.span.range()].contains(ERROR_LABEL);
+    are_asked_for && Pipeline::may_count_errors(&log.stages)
 }
 
 /// The `unwrap` among the stages.

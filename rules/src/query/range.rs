@@ -268,28 +268,28 @@ fn wanted(groups: &LabelSet, unwrapped: Option<&Unwrap>) -> Option<Vec<String>> 
     }
 }
 
-/// The labels of a record's series, sorted. Of a record with an error they are all it has, whatever groups there are.
+/// The labels of a record's series, sorted.
 fn series_labels<E: LogEntry>(
     record: &Record<'_, E>,
     extracted: &Extracted,
     groups: &LabelSet,
     has_failed: bool,
 ) -> Vec<(String, String)> {
+    if extracted.error().is_some() {
+        return extracted.labels_with_error(record, !has_failed);
+    }
     let mut labels: Vec<(String, String)> = Vec::new();
     match groups {
-        LabelSet::Only(names) if extracted.error().is_none() => {
+        LabelSet::Only(names) => {
             let value =
                 |name: &String| Some((name.clone(), extracted.group_label(record, name)?.into_text().into_owned()));
             labels.extend(names.iter().filter_map(value));
         }
-        _ => extracted.for_each_label(record, &mut |name, value| {
-            if extracted.error().is_some() || groups.contains(name) {
+        LabelSet::AllBut(_) => extracted.for_each_label(record, &mut |name, value| {
+            if groups.contains(name) {
                 labels.push((name.to_owned(), value.to_owned()));
             }
         }),
-    }
-    if extracted.error().is_some() && !has_failed {
-        labels.push((PRESERVE_ERROR_LABEL.to_owned(), "true".to_owned()));
     }
     labels.sort_unstable();
     labels
@@ -307,6 +307,3 @@ fn pipeline_error(error: &str, labels: &Labels) -> QueryError {
 
 /// What a record's identity takes in the set, which is at most seven eighths full.
 const SEEN_BYTES: u64 = 24;
-
-/// A label of series whose records failed and that count all the same.
-const PRESERVE_ERROR_LABEL: &str = "__preserve_error__";

@@ -6,7 +6,7 @@ use super::{Compiler, Context};
 use crate::detect::{self, NewPattern, PATTERN_LABEL, Pairing, Wanted};
 use crate::logql::ast::{BinaryOp, CompareOp, LogExpr, MetricExpr, MetricKind};
 use crate::pipeline::Unsupported;
-use crate::plan::{BATCH_CELLS, Gate, Keeps, Leaf, Measure, Node, Reading, SequenceGate};
+use crate::plan::{Apart, BATCH_CELLS, Gate, Keeps, Leaf, Measure, Node, Reading, SequenceGate};
 use crate::vector::{Join, LabelSet};
 
 impl Compiler<'_> {
@@ -28,7 +28,8 @@ impl Compiler<'_> {
 
     fn new_pattern(&mut self, config: &NewPattern, context: &mut Context<'_>) -> Result<usize, Unsupported> {
         let names = config.by.iter().cloned().chain([PATTERN_LABEL.to_owned()]).collect();
-        let feed = self.feed(first_log(context)?, LabelSet::Only(names), Measure::Patterns, context)?;
+        let feed =
+            self.feed(first_log(context)?, LabelSet::Only(names), Measure::Patterns, Apart::default(), context)?;
         let mut key = format!("{} {}", self.filter_text(feed), config.meaning());
         // Two rules that differ in it alone have each their own; a rule that changes it keeps what it knows.
         if self.known.gated.get(&key).is_some_and(|leaf| !self.has_max_new(*leaf, config.max_new)) {
@@ -41,7 +42,8 @@ impl Compiler<'_> {
     fn sequence(&mut self, pairing: &Pairing, context: &mut Context<'_>) -> Result<usize, Unsupported> {
         let (counted, other) = (first_log(context)?, last_log(context)?);
         let (first, second) = if pairing.wanted == Wanted::Then { (other, counted) } else { (counted, other) };
-        let mut feed = |log| self.feed(log, LabelSet::Only(pairing.by.clone()), Measure::Records, context);
+        let mut feed =
+            |log| self.feed(log, LabelSet::Only(pairing.by.clone()), Measure::Records, Apart::default(), context);
         let (first, second) = (feed(first)?, feed(second)?);
         let Context { lateness, watermark, lookback, .. } = *context;
         let key = format!("{} {} {pairing:?} {lookback:?}", self.filter_text(first), self.filter_text(second));
