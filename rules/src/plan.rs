@@ -415,11 +415,13 @@ pub(crate) struct Leaf {
 }
 
 impl Leaf {
-    /// How far back a new one wants to know the past: a gate may have to learn.
+    /// How far back a new one wants to know the past: a gate may have to learn, and which records are behind what was found hangs on whether
+    /// those before them were.
     pub(crate) fn wants(&self) -> Duration {
         match &self.gate {
             Some(Gate::NewPattern(config)) => self.retention + config.learn,
-            _ => self.retention,
+            Some(Gate::Sequence(gate)) => self.retention + gate.pairing.within,
+            None => self.retention,
         }
     }
 

@@ -95,8 +95,16 @@ impl Sequence {
         self.firsts.iter().map(|first| first.at)
     }
 
-    /// Forgets what no record from `since` on, of either kind, can be of interest to.
-    pub(crate) fn forget(&mut self, since: Timestamp) {
+    /// Whether a record of that time waits, or may be behind what was found.
+    pub(crate) fn is_behind(&self, at: Timestamp) -> bool {
+        let mut waiting = self.firsts.iter().chain(&self.seconds);
+        waiting.any(|cell| cell.at == at)
+            || self.found.value(at + self.within, self.within + Duration::from_nanos(1)).is_some()
+    }
+
+    /// Forgets what no record from `since` on, of either kind, can be of interest to, and what was found up to `found_until`.
+    pub(crate) fn forget(&mut self, since: Timestamp, found_until: Timestamp) {
+        self.found.evict(found_until);
         if self.wanted == Wanted::Then {
             drop_before(&mut self.firsts, since - self.within);
         }
@@ -175,7 +183,7 @@ mod tests {
             clock = clock.max(*at);
             let passed = Timestamp(clock - lateness);
             found.extend(sequence.handle_passed_if(wanted, passed));
-            sequence.forget(passed);
+            sequence.forget(passed, Timestamp::MIN);
             let cell = Cell { at: Timestamp(*at), weight: 1 };
             found.extend(if *is_first { sequence.handle_first(cell) } else { sequence.handle_second(cell) });
         }

@@ -75,7 +75,12 @@ impl Evidence {
 
     /// Forgets the records up to `until`.
     pub(super) fn forget(&mut self, until: Timestamp) {
-        self.records.retain(|kept| kept.at > until);
+        self.retain(|at| at > until);
+    }
+
+    /// Keeps the records of these times alone.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(Timestamp) -> bool) {
+        self.records.retain(|kept| is_kept(kept.at));
     }
 
     /// The bytes that it takes, about.

@@ -100,9 +100,10 @@ impl Engine {
     ) {
         let oldest = batch.received.at - gate.lookback;
         let Some((_, group)) = self.group(leaf, key) else { return };
-        let cells_before = group.window.len();
+        let (cells_before, evidence_before) = (group.window.len(), group.evidence_bytes());
+        group.forget(oldest, oldest - gate.pairing.window);
+        let evidence_bytes = group.evidence_bytes();
         let GroupWindow::Sequence(sequence) = &mut group.window else { return };
-        sequence.forget(oldest);
         let cells =
             |kind: usize| runs[kind].into_iter().flat_map(move |run| run.cells.iter().map(move |cell| (*cell, kind)));
         let mut cells: Vec<(Cell, usize)> = cells(0).chain(cells(1)).collect();
@@ -118,6 +119,7 @@ impl Engine {
         }
         found.iter().for_each(|cell| sequence.found.insert(*cell));
         let deadline = sequence.deadline().unwrap_or(Timestamp::MAX);
+        self.state.evidence_bytes = self.state.evidence_bytes + evidence_bytes - evidence_before;
         let state = &mut self.state.leaves[leaf];
         state.deadline = state.deadline.min(deadline);
         let records = runs.iter().flatten().flat_map(|run| run.last_records());

@@ -84,6 +84,23 @@ impl Group {
     pub(crate) fn evidence_bytes(&self) -> usize {
         self.evidence().map_or(0, Evidence::bytes)
     }
+
+    /// Of a sequence: forgets what is of no interest to records from `since` on, and what was found up to `found_until`.
+    pub(super) fn forget(&mut self, since: Timestamp, found_until: Timestamp) {
+        if let GroupWindow::Sequence(sequence) = &mut self.window {
+            sequence.forget(since, found_until);
+            self.forget_evidence_of_nothing();
+        }
+    }
+
+    /// Forgets the records of a sequence that neither wait nor are behind what was found, unless an alert shows them: of a group of which
+    /// nothing is left none would be here, and it depends on when it is looked for whether it is.
+    fn forget_evidence_of_nothing(&mut self) {
+        let GroupWindow::Sequence(sequence) = &self.window else { return };
+        if let Some(extras) = self.extras.as_mut().filter(|extras| extras.alerts == 0) {
+            extras.evidence.retain(|at| sequence.is_behind(at));
+        }
+    }
 }
 
 /// Snapshots of before had the key and the labels in the first two places, which are empty now.
@@ -300,7 +317,7 @@ impl LeafState {
         let mut is_left = |group: &mut Group| {
             group.window.evict(now - leaf.retention);
             if let (GroupWindow::Sequence(sequence), Some(Gate::Sequence(gate))) = (&mut group.window, &leaf.gate) {
-                sequence.forget(now - gate.lookback);
+                sequence.forget(now - gate.lookback, now - gate.lookback - gate.pairing.window);
             }
             let keep = group.window.last().is_some() || group.alerts() > 0;
             bytes += if keep { 0 } else { group.evidence_bytes() };

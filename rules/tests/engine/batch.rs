@@ -557,12 +557,6 @@ fn said(rule: &str, arrivals: &[Arrival], cut: f64, turn: Turn) -> Vec<String> {
         engine.handle_timeout(due.max(engine.clock()));
         outputs.extend(std::iter::from_fn(|| engine.poll_output()));
     }
-    // The evidence of a sequence may be longer by records of earlier occurrences: what is said of it is compared without.
-    for output in outputs.iter_mut().filter(|_| rule.contains("sequence")) {
-        if let Output::Transition(transition) = output {
-            Arc::make_mut(&mut transition.alert).samples.clear();
-        }
-    }
     outputs.iter().map(|output| format!("{output:?}")).collect()
 }
 
