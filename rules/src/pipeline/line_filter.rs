@@ -6,6 +6,7 @@ use regex::Regex;
 use super::Unsupported;
 use super::ip::IpRange;
 use super::pattern::LinePattern;
+use super::regex_label::RegexLabel;
 use crate::logql::ast::{self, LineOp, LineOperand};
 use crate::logql::regexp;
 
@@ -21,6 +22,8 @@ pub struct LineFilter {
 enum Operand {
     Text(Box<Finder<'static>>),
     Regex(Regex),
+    /// A regular expression that Loki takes for less than it is.
+    Narrowed(RegexLabel),
     Pattern(LinePattern),
     Ip(IpRange),
 }
@@ -28,12 +31,14 @@ enum Operand {
 impl LineFilter {
     /// Compiles a filter.
     pub fn compile(filter: &ast::LineFilter) -> Result<Self, Unsupported> {
-        let operands =
-            filter.operands.iter().map(|operand| Operand::compile(filter.op, operand)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            operands,
-            is_negative: matches!(filter.op, LineOp::NotContains | LineOp::NotRegex | LineOp::NotPattern),
-        })
+        let compiled = filter.operands.iter().map(|operand| Operand::compile(filter.op, operand));
+        let mut operands: Vec<Operand> = compiled.collect::<Result<_, _>>()?;
+        let is_negative = matches!(filter.op, LineOp::NotContains | LineOp::NotRegex | LineOp::NotPattern);
+        // As in Loki, what every line has is left out of a chain.
+        if !is_negative && !operands.iter().all(Operand::passes_all) {
+            operands.retain(|operand| !operand.passes_all());
+        }
+        Ok(Self { operands, is_negative })
     }
 
     /// Whether a record with this line stays.
@@ -61,17 +66,33 @@ impl Operand {
         match op {
             LineOp::Contains | LineOp::NotContains => Ok(Self::Text(Box::new(Finder::new(&operand.text).into_owned()))),
             LineOp::Regex | LineOp::NotRegex => {
-                let regex = regexp::compile(&operand.text);
-                regex.map(Self::Regex).map_err(|error| Unsupported::new(operand.span, error.to_string()))
+                Self::regex(&operand.text).map_err(|error| Unsupported::new(operand.span, error.to_string()))
             }
             LineOp::Pattern | LineOp::NotPattern => Ok(Self::Pattern(LinePattern::new(&operand.text))),
         }
+    }
+
+    fn regex(expression: &str) -> Result<Self, regexp::Error> {
+        let regex = regexp::compile(expression)?;
+        if !regex.is_match("") {
+            return Ok(Self::Regex(regex));
+        }
+        Ok(match RegexLabel::compile_for_lines(expression)? {
+            Some(RegexLabel::Any) => Self::Text(Box::new(Finder::new("").into_owned())),
+            Some(narrowed) => Self::Narrowed(narrowed),
+            None => Self::Regex(regex),
+        })
+    }
+
+    fn passes_all(&self) -> bool {
+        matches!(self, Self::Text(finder) if finder.needle().is_empty())
     }
 
     fn is_in(&self, line: &str) -> bool {
         match self {
             Self::Text(finder) => finder.find(line.as_bytes()).is_some(),
             Self::Regex(regex) => regex.is_match(line),
+            Self::Narrowed(regex) => regex.matches(line),
             Self::Pattern(pattern) => pattern.matches(line),
             Self::Ip(range) => range.is_in(line),
         }
@@ -82,7 +103,7 @@ impl Operand {
             Self::Text(finder) => String::from_utf8(finder.needle().to_vec()).ok(),
             Self::Regex(regex) => (regex::escape(regex.as_str()) == regex.as_str()).then(|| regex.as_str().to_owned()),
             Self::Pattern(pattern) => pattern.literal(),
-            Self::Ip(_) => None,
+            Self::Narrowed(_) | Self::Ip(_) => None,
         }
     }
 }

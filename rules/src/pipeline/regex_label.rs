@@ -42,6 +42,16 @@ impl RegexLabel {
         }
     }
 
+    /// The comparisons that Loki replaces an expression by that is looked for in lines; `None` where it does not.
+    pub(super) fn compile_for_lines(expression: &str) -> Result<Option<Self>, regexp::Error> {
+        let (parsed, _) = regexp::parse(&regexp::translate(expression)?)?;
+        let mut simplified = simplified(&node(&parsed, &mut false));
+        if let Some(Self::Texts(texts)) = &mut simplified {
+            texts.iter_mut().for_each(|text| text.is_whole = false);
+        }
+        Ok(simplified)
+    }
+
     pub(super) fn matches(&self, value: &str) -> bool {
         match self {
             Self::Any => true,
