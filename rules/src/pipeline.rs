@@ -468,8 +468,8 @@ pub const ERROR_LABEL: &str = "__error__";
 /// The label by which it says why.
 pub const ERROR_DETAILS_LABEL: &str = "__error_details__";
 
-/// A label of series whose records failed and that count all the same.
-const PRESERVE_ERROR_LABEL: &str = "__preserve_error__";
+/// The label by which Loki marks what failed and counts all the same.
+pub(crate) const PRESERVE_ERROR_LABEL: &str = "__preserve_error__";
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use super::extracted::{Extracted, Record};
 use super::text_matcher::TextMatcher;
-use super::{ERROR_DETAILS_LABEL, ERROR_LABEL, Unsupported};
+use super::{ERROR_DETAILS_LABEL, ERROR_LABEL, PRESERVE_ERROR_LABEL, Unsupported};
 use crate::entry::{LabelValue, LogEntry};
 use crate::logql::ast;
 
@@ -50,7 +50,7 @@ impl DropKeep {
             let is_kept = |(other, matcher): &(String, Option<TextMatcher>)| {
                 other == name && matcher.as_ref().is_none_or(|matcher| matcher.matches(value))
             };
-            if !matches!(name, ERROR_LABEL | ERROR_DETAILS_LABEL) && !self.items.iter().any(is_kept) {
+            if !matches!(name, ERROR_LABEL | ERROR_DETAILS_LABEL | PRESERVE_ERROR_LABEL) && !self.items.iter().any(is_kept) {
                 unkept.push(name.to_owned());
             }
         });

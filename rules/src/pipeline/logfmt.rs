@@ -18,9 +18,11 @@ pub struct LogfmtStage {
 }
 
 impl LogfmtStage {
-    /// The stage.
+    /// The stage; of two expressions for one label the last one counts.
     pub fn new(strict: bool, keep_empty: bool, labels: &[LabelExtraction]) -> Self {
-        let keys = labels.iter().map(|label| (label.name.clone(), key_of(&label.expression).to_owned())).collect();
+        let is_last = |at: usize| labels[at + 1..].iter().all(|other| other.name != labels[at].name);
+        let last = labels.iter().enumerate().filter(|(at, _)| is_last(*at));
+        let keys = last.map(|(_, label)| (label.name.clone(), key_of(&label.expression).to_owned())).collect();
         Self { strict, keep_empty, keys }
     }
 
