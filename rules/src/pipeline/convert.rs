@@ -1,10 +1,10 @@
 //! Texts as numbers, read as Go reads them, with what Go says of texts that are none.
 
-use std::borrow::Cow;
+use crate::template::format::quote;
 
 /// A number, as `strconv.ParseFloat`: `1_000.5e3`, `0x1.8p3`, `Inf`, `nan`.
 pub(crate) fn float(text: &str) -> Result<f64, String> {
-    let error = |reason: &str| Err(format!("strconv.ParseFloat: parsing {}: {reason}", quoted(text)));
+    let error = |reason: &str| Err(format!("strconv.ParseFloat: parsing {}: {reason}", quote(text, false)));
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let is_number = unsigned.starts_with(|c: char| c == '.' || c.is_ascii_digit());
     let parsed = match () {
@@ -201,8 +201,17 @@ fn unit_bytes(unit: &str) -> Option<f64> {
 }
 
 /// The text as `strconv.Quote` writes it, as far as it is plain.
-fn quoted(text: &str) -> Cow<'static, str> {
-    format!("{text:?}").into()
+/// As `time` quotes a text, byte by byte where it is not ASCII.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            b' '..=b'\x7f' => quoted.push(char::from(byte)),
+            _ => quoted.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    quoted + "\""
 }
 
 #[cfg(test)]

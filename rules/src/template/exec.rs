@@ -158,7 +158,11 @@ impl<'t> State<'t> {
                     }
                 }
             }
-            other => return error(span, format!("`range` can't iterate over a value of type {}", other.type_name())),
+            other => {
+                let mut text = Output::new(self.output.bytes_left());
+                format::sprint(&mut text, std::slice::from_ref(other)).or_else(|message| error(span, message))?;
+                return error(last_word(&branch.pipe), format!("range can't iterate over {}", text.text));
+            }
         }
         let flow = match &branch.otherwise {
             Some(otherwise) if !any => self.list(dot, otherwise)?,
@@ -297,7 +301,10 @@ impl<'t> State<'t> {
             return self.short_circuit(dot, function.name == "or", arguments, piped);
         }
         let values = self.arguments(dot, arguments, piped)?;
-        self.call.function(function, &values).or_else(|message| error(span, message))
+        self.call.function(function, &values).or_else(|message| match funcs::is_misfit(&message) {
+            true => Err(misfit(span, function.name, arguments, &values, message)),
+            false => error(span, message),
+        })
     }
 
     /// `and` and `or` evaluate no more arguments than they need.
@@ -365,4 +372,53 @@ impl<'t> State<'t> {
             other => error(span, format!("can't evaluate field {name} in type {}", other.type_name())),
         }
     }
+}
+
+/// An argument of a wrong type as Go tells of it: at the argument, or where it was last before what was piped came in.
+fn misfit(span: Span, name: &str, arguments: &[Operand], values: &[Value], message: String) -> TemplateError {
+    let is_misfit = |value: &Value| match value {
+        Value::Nil => message.starts_with("invalid value"),
+        value => message.ends_with(&format!("; got {}", value.type_name())),
+    };
+    let expected = message.split("expected ").nth(1).and_then(|text| text.split(';').next()).unwrap_or_default();
+    let has_number_first =
+        matches!(name, "alignLeft" | "alignRight" | "indent" | "nindent" | "repeat" | "substr" | "trunc");
+    let at = match has_number_first && expected == "string" {
+        true => values.iter().rposition(is_misfit),
+        false => values.iter().position(is_misfit),
+    };
+    let argument = at.and_then(|at| arguments.get(at));
+    let message = match argument.map(|argument| &argument.kind) {
+        Some(OperandKind::Nil) => format!("cannot assign nil to {expected}"),
+        Some(OperandKind::Literal(value)) => misfit_literal(expected, value),
+        _ => message,
+    };
+    let span = match argument.or(arguments.last()) {
+        Some(argument) => last_place(argument),
+        None => Span { end: span.start + name.len() as u32, ..span },
+    };
+    TemplateError { span, message }
+}
+
+fn misfit_literal(expected: &str, value: &Value) -> String {
+    let literal = match value {
+        Value::Str(text) => format::quote(text, false),
+        Value::Bool(value) => value.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        other => other.type_name().to_owned(),
+    };
+    match expected {
+        "int" => format!("expected integer; found {literal}"),
+        "string" => format!("expected string; found {literal}"),
+        expected => format!("can't handle {literal} for arg of type {expected}"),
+    }
+}
+
+fn last_place(operand: &Operand) -> Span {
+    if let OperandKind::Pipe(pipe) = &operand.kind { last_word(pipe) } else { operand.span }
+}
+
+fn last_word(pipe: &Pipe) -> Span {
+    pipe.commands.last().and_then(|command| command.words.last()).map_or(pipe.span, last_place)
 }

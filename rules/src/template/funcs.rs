@@ -87,7 +87,10 @@ impl<'e> Call<'e> {
         }
         let bytes: usize = arguments.iter().map(text_bytes).sum();
         self.charge(bytes / 256)?;
-        let value = run(self, arguments).map_err(|message| format!("error calling {name}: {message}"))?;
+        let value = run(self, arguments).map_err(|message| match is_misfit(&message) {
+            true => message,
+            false => format!("error calling {name}: {message}"),
+        })?;
         if text_bytes(&value) > self.environment.output_bytes_max {
             return Err(format!("error calling {name}: the text is longer than `output_bytes_max` allows"));
         }
@@ -291,7 +294,15 @@ static NOTIFICATION: &[Function] = &[
 ];
 
 pub(super) fn wrong_type<T>(expected: &str, got: &Value) -> Result<T, String> {
-    Err(format!("wrong type for value; expected {expected}; got {}", got.type_name()))
+    Err(match got {
+        Value::Nil => format!("invalid value; expected {expected}"),
+        got => format!("wrong type for value; expected {expected}; got {}", got.type_name()),
+    })
+}
+
+/// Whether an argument is of a type that the function does not declare: Go sees that before it calls.
+pub(super) fn is_misfit(message: &str) -> bool {
+    message.starts_with("wrong type for value; ") || message.starts_with("invalid value; ")
 }
 
 pub(super) fn text(value: &Value) -> Result<&str, String> {
@@ -385,8 +396,14 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
     }
     for index in &arguments[1..] {
         item = match &item {
-            Value::List(list) => list.items[checked_index(index, list.items.len(), false)?].clone(),
-            Value::Str(text) => Value::Int(i64::from(text.as_bytes()[checked_index(index, text.len(), false)?])),
+            Value::List(list) => {
+                let at = checked_index(index, list.items.len())?;
+                list.items.get(at).cloned().ok_or("reflect: slice index out of range")?
+            }
+            Value::Str(text) => {
+                let byte = text.as_bytes().get(checked_index(index, text.len())?);
+                Value::Int(i64::from(*byte.ok_or("reflect: string index out of range")?))
+            }
             Value::Map(map) => map.get(text(index)?),
             Value::Nil => return Err("index of nil pointer".into()),
             other => return Err(format!("can't index item of type {}", other.type_name())),
@@ -395,13 +412,13 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
     Ok(item)
 }
 
-/// An index below `length`, or where `end` also that itself.
-fn checked_index(value: &Value, length: usize, end: bool) -> Result<usize, String> {
+/// An index up to `length`, which it may also be itself.
+fn checked_index(value: &Value, length: usize) -> Result<usize, String> {
     let (Value::Int(number) | Value::Int64(number)) = value else {
         return Err(format!("cannot index slice/array with type {}", value.type_name()));
     };
     match usize::try_from(*number) {
-        Ok(index) if index < length || end && index == length => Ok(index),
+        Ok(index) if index <= length => Ok(index),
         _ => Err(format!("index out of range: {number}")),
     }
 }
@@ -417,7 +434,7 @@ fn slice(arguments: &[Value]) -> Result<Value, String> {
     };
     let mut bounds = [0, length, length];
     for (bound, value) in bounds.iter_mut().zip(indexes) {
-        *bound = checked_index(value, length, true)?;
+        *bound = checked_index(value, length)?;
     }
     let [start, end, cap] = bounds;
     if start > end || end > cap {

@@ -90,10 +90,16 @@ impl LogTemplate {
         if let Some(second) = place.strip_prefix('.').and_then(|fields| fields.find('.')) {
             start += second + 1;
         }
+        let mut message = error.message.clone();
+        if let ("error calling call: non-function of type", Some(("call", callee))) =
+            (&message[..message.rfind(' ').unwrap_or(0)], place.split_once(' '))
+        {
+            message = message.replacen("of type", &format!("{callee} of type"), 1);
+        }
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line = self.text[..start].matches('\n').count() + 1;
         let column = start - line_start;
-        format!("template: {name}:{line}:{column}: executing \"{name}\" at <{place}>: {}", error.message)
+        format!("template: {name}:{line}:{column}: executing \"{name}\" at <{place}>: {message}")
     }
 }
 

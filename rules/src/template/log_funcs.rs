@@ -1,12 +1,15 @@
 //! Loki's functions, for `line_format` and `label_format`: its own, and those that it takes from the library sprig.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD as BASE64};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::decimal;
+use super::format::quote;
 use super::funcs::{Call, Function, MANY, escape_query, function, text, unescape_query, wrong_type};
 use super::value::Value;
 use super::{time_format, time_parse};
@@ -120,7 +123,7 @@ pub(super) static LOG: &[Function] = &[
         Ok(Value::Float(rounded(to_float(&a[0]), int(&a[1])?, up_from)))
     }),
     function("fromJson", 1, 1, |_, a| {
-        let parsed: Option<serde_json::Value> = serde_json::from_str(text(&a[0])?).ok();
+        let parsed: Option<serde_json::Value> = serde_json::from_str(&without_lone_surrogates(text(&a[0])?)).ok();
         parsed.map_or(Ok(Value::Nil), |parsed| from_json(&parsed))
     }),
     function("default", 1, MANY, |_, a| {
@@ -296,7 +299,7 @@ fn aligned(call: &Call<'_>, count: &Value, subject: &Value, is_right: bool) -> R
 fn base64_decoded(text: &str) -> String {
     let missing = if text.len() % 4 > 1 { 4 - text.len() % 4 } else { 0 };
     let padded: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect::<String>() + &"=".repeat(missing);
-    match BASE64.decode(&padded) {
+    match LENIENT_BASE64.decode(&padded) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(base64::DecodeError::InvalidByte(at, _)) => format!("illegal base64 data at input byte {at}"),
         Err(_) => format!("illegal base64 data at input byte {}", padded.len() / 4 * 4),
@@ -319,7 +322,7 @@ fn nanos(value: &Value) -> Result<i64, String> {
 fn unix_to_time(text: &str) -> Result<Value, String> {
     let wrong = |reason: &str| Err(format!("unable to parse time '{text}': {reason}"));
     let Ok(number) = text.parse::<i64>() else {
-        return wrong(&format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"));
+        return wrong(&format!("strconv.ParseInt: parsing {}: invalid syntax", quote(text, false)));
     };
     let nanos = match text.len() {
         5 => number.saturating_mul(86_400_000_000_000),
@@ -330,6 +333,30 @@ fn unix_to_time(text: &str) -> Result<Value, String> {
         _ => return wrong("%!w(<nil>)"),
     };
     Ok(Value::time(Some(Timestamp(nanos))))
+}
+
+/// As Go reads JSON: half of a pair of `\uXXXX` is U+FFFD.
+fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
+    if !text.contains("\\u") {
+        return Cow::Borrowed(text);
+    }
+    let unit = |escape: &str| u16::from_str_radix(escape.strip_prefix("\\u")?.get(..4)?, 16).ok();
+    let (mut whole, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        let low = escape.get(6..).and_then(unit).filter(|unit| (0xDC00..0xE000).contains(unit));
+        let len = match (unit(escape), low) {
+            (Some(0xD800..0xDC00), Some(_)) => 12,
+            (Some(_), _) => 6,
+            _ => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        let is_lone = len == 6 && matches!(unit(escape), Some(0xD800..0xE000));
+        whole.push_str(before);
+        whole.push_str(if is_lone { "\\ufffd" } else { &escape[..len] });
+        rest = &escape[len..];
+    }
+    whole.push_str(rest);
+    Cow::Owned(whole)
 }
 
 fn from_json(value: &serde_json::Value) -> Result<Value, String> {
@@ -346,6 +373,10 @@ fn from_json(value: &serde_json::Value) -> Result<Value, String> {
         }
     })
 }
+
+/// Go does not look at the bits that are left over.
+const LENIENT_BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 /// What `UnixNano` gives of Go's zero time, which overflows.
 const GO_ZERO_NANOS: i64 = -6_795_364_578_871_345_152;
