@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::ast::{
-    BinaryExpr, Grouping, MatchOp, MetricExpr, MetricKind, RangeAggregation, RangeOp, Span, StageKind, VectorOp,
+    BinaryExpr, BinaryOp, Grouping, MatchCardinality, MatchOp, MetricExpr, MetricKind, RangeAggregation, RangeOp, Span, StageKind, VectorOp,
 };
 use crate::logql::check::takes_grouping;
 use crate::otlp_labels::{LabelConfig, label_name};
@@ -199,6 +199,7 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
             lint_metric(&vector.expr, is_folded || !text::keeps_elements(vector.op), is_index_label, found);
         }
         MetricKind::Binary(binary) => {
+            idle_modifiers(binary, found);
             lint_metric(&binary.lhs, is_folded, is_index_label, found);
             lint_metric(&binary.rhs, is_folded, is_index_label, found);
         }
@@ -208,6 +209,24 @@ fn lint_metric(expr: &MetricExpr, is_folded: bool, is_index_label: &impl Fn(&str
             contradiction::lint(&of.log, found);
         }
         MetricKind::Number(_) | MetricKind::VectorFn(_) => {}
+    }
+}
+
+/// Loki takes `bool` and matching where they say nothing.
+fn idle_modifiers(binary: &BinaryExpr, found: &mut Found) {
+    let op = binary.op;
+    let mut tell = |code, span, message: String| found.push(span, Diagnostic::warning(code, 0..0, message));
+    if binary.return_bool && !matches!(op, BinaryOp::Compare(_)) {
+        tell(codes::BOOL, binary.op_span, format!("`bool` belongs to comparisons, `{op}` is none"));
+    }
+    match &binary.matching {
+        Some(matching) if op.is_set() && matching.card != MatchCardinality::OneToOne => {
+            tell(codes::MATCHING, matching.span, format!("`{op}` takes neither `group_left` nor `group_right`"));
+        }
+        Some(matching) if !op.is_set() && (binary.lhs.is_scalar() || binary.rhs.is_scalar()) => {
+            tell(codes::MATCHING, matching.span, "a number has no labels to be matched by".to_owned());
+        }
+        _ => {}
     }
 }
 

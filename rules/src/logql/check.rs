@@ -1,5 +1,7 @@
 //! What the grammar allows and LogQL does not.
 
+use std::fmt::Display;
+
 use super::ast::*;
 use super::regexp::{self, REGEX_PROGRAMS_BYTES_MAX};
 use crate::diagnostic::{Code, Diagnostic, codes};
@@ -46,7 +48,7 @@ impl Checker {
             MetricKind::Number(_) | MetricKind::VectorFn(_) => {}
             MetricKind::LabelReplace { expr, regex, .. } => {
                 self.regex(&regex.text, regex.span);
-                self.metric(expr);
+                self.element_wise(&"label_replace", expr);
             }
             MetricKind::Variants { variants, of } => {
                 variants.iter().for_each(|variant| self.metric(variant));
@@ -126,16 +128,17 @@ impl Checker {
                 self.error(codes::GROUPING, grouping.span, format!("`{op}` cannot be grouped"));
             }
         }
-        if vector.expr.is_scalar() {
+        self.element_wise(&op, &vector.expr);
+    }
+
+    /// What works on a vector, and what it works on.
+    fn element_wise(&mut self, op: &dyn Display, expr: &MetricExpr) {
+        if expr.is_scalar() {
             let message = format!("`{op}` works on a vector, this is a number");
-            self.error_with_help(
-                codes::OPERAND,
-                vector.expr.span,
-                message,
-                "write `vector(1)` for a vector of one element",
-            );
+            let help = "write `vector(1)` for a vector of one element";
+            self.error_with_help(codes::OPERAND, expr.span, message, help);
         }
-        self.metric(&vector.expr);
+        self.metric(expr);
     }
 
     fn binary(&mut self, binary: &BinaryExpr) {
@@ -147,25 +150,8 @@ impl Checker {
                 self.error_with_help(codes::SCALAR_SET, operand.span, message, help);
             }
         }
-        if binary.return_bool && !matches!(op, BinaryOp::Compare(_)) {
-            self.error(codes::BOOL, binary.op_span, format!("`bool` belongs to comparisons, `{op}` is none"));
-        }
-        if let Some(matching) = &binary.matching {
-            self.matching(binary, matching);
-        }
         self.metric(&binary.lhs);
         self.metric(&binary.rhs);
-    }
-
-    fn matching(&mut self, binary: &BinaryExpr, matching: &VectorMatching) {
-        let op = binary.op;
-        if op.is_set() && matching.card != MatchCardinality::OneToOne {
-            let message = format!("`{op}` takes neither `group_left` nor `group_right`");
-            self.error(codes::MATCHING, matching.span, message);
-        } else if !op.is_set() && (binary.lhs.is_scalar() || binary.rhs.is_scalar()) {
-            let message = "a number has no labels to be matched by";
-            self.error(codes::MATCHING, matching.span, message);
-        }
     }
 }
 
