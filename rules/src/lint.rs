@@ -14,7 +14,8 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, codes};
 use crate::logql::ast::{
-    BinaryExpr, BinaryOp, Grouping, MatchCardinality, MatchOp, MetricExpr, MetricKind, RangeAggregation, RangeOp, Span, StageKind, VectorOp,
+    BinaryExpr, BinaryOp, Grouping, MatchCardinality, MatchOp, MetricExpr, MetricKind, RangeAggregation, RangeOp, Span,
+    StageKind, VectorOp,
 };
 use crate::logql::check::takes_grouping;
 use crate::otlp_labels::{LabelConfig, label_name};

@@ -50,7 +50,9 @@ impl DropKeep {
             let is_kept = |(other, matcher): &(String, Option<TextMatcher>)| {
                 other == name && matcher.as_ref().is_none_or(|matcher| matcher.matches(value))
             };
-            if !matches!(name, ERROR_LABEL | ERROR_DETAILS_LABEL | PRESERVE_ERROR_LABEL) && !self.items.iter().any(is_kept) {
+            if !matches!(name, ERROR_LABEL | ERROR_DETAILS_LABEL | PRESERVE_ERROR_LABEL)
+                && !self.items.iter().any(is_kept)
+            {
                 unkept.push(name.to_owned());
             }
         });
