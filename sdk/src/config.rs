@@ -205,6 +205,13 @@ impl LevelsUrl {
     }
 }
 
+/// What is shown to a server, and trusted of it.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    pub(crate) headers: HeaderMap,
+    pub(crate) tls: Tls,
+}
+
 /// How metrics are aggregated.
 #[cfg(feature = "metrics")]
 #[derive(Clone, Debug)]
@@ -277,6 +284,13 @@ impl Config {
     /// Where and how a signal leaves, if it does.
     pub(crate) fn export(&self, signal: Signal) -> Option<&Export> {
         self.exports[signal as usize].as_ref()
+    }
+
+    /// What is set for the collector, for whatever else is at its host.
+    pub(crate) fn access_to(&self, uri: &Uri) -> Access {
+        let place = |uri: &Uri| (uri.scheme().cloned(), uri.host().map(str::to_ascii_lowercase));
+        let same = self.exports.iter().flatten().find(|export| place(&export.uri) == place(uri));
+        same.map(|export| Access { headers: export.headers.clone(), tls: export.tls.clone() }).unwrap_or_default()
     }
 
     /// Who the records are from.

@@ -19,6 +19,7 @@ use tracing_core::{Level, LevelFilter, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::config::Access;
 use crate::exit;
 use crate::stock;
 pub(crate) use directives::{Directives, is_above, parts, shown};
@@ -178,8 +179,8 @@ impl Levels {
 
     /// Asks an HTTP server for them, now and whenever the interval (a second at least) has passed, in a thread of its own until the shutdown.
     /// [`Builder::levels_url`](crate::Builder::levels_url) has the words for what it answers.
-    pub(crate) fn poll_url(&self, uri: Uri, interval: Duration) {
-        url::start(uri, interval, &self.shared);
+    pub(crate) fn poll_url(&self, uri: Uri, interval: Duration, access: Access) {
+        url::start(uri, interval, access, &self.shared);
     }
 
     /// Has signals change them: SIGUSR1 makes all of them one step more verbose (`info,hyper=off` becomes `debug,hyper=off`, then `trace,hyper=off`),

@@ -343,7 +343,10 @@ impl Builder {
         let (layer, guard) = start::<tracing_subscriber::layer::Layered<levels::LevelsLayer, Registry>>(&config, true)?;
         let levels = guard.levels();
         config.levels_file.iter().for_each(|path| levels.watch_file(path));
-        config.levels_url.iter().for_each(|source| levels.poll_url(source.uri.clone(), source.interval));
+        config
+            .levels_url
+            .iter()
+            .for_each(|source| levels.poll_url(source.uri.clone(), source.interval, config.access_to(&source.uri)));
         let subscriber = tracing_subscriber::registry().with(levels::LevelsLayer(levels.clone())).with(layer);
         tracing::dispatcher::set_global_default(Dispatch::new(subscriber)).map_err(|_| InitError::AlreadySet)?;
         #[cfg(feature = "log")]

@@ -202,6 +202,9 @@ impl Builder {
     /// it, and so is Watchbell's collector, at `/api/v1/levels/checkout` of its API, with what its config says under `levels:`. They take the place of the levels that were set at the start, until it answers without any, or `204 No Content`. An `ETag` is heeded (`304 Not Modified`). Any
     /// other status, a mistake in the text, or no answer within 10 s is told once on stderr, and leaves the levels as they are.
     ///
+    /// At the host of a signal's endpoint, and by the same scheme, it is asked with what is set for that: its headers, its authorities and the client's certificate.
+    /// Any other server is asked without headers, and trusted by the system's authorities: a token for the collector is nobody else's.
+    ///
     /// ```
     /// use std::time::Duration;
     ///

@@ -92,6 +92,26 @@ fn a_signals_headers_that_are_not_understood_are_not_anothers() {
     assert_eq!((logs.headers.len(), traces.headers.len(), warnings.len()), (0, 1, 1), "{warnings:?}");
 }
 
+/// What is set for the collector is shown to it, and to nobody else.
+#[test]
+fn a_server_of_levels_has_what_the_collector_has_if_it_is_that() {
+    let (config, _) = built(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://Collector.example:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://other.example/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=other"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=collector"),
+    ]);
+    for (url, key) in [
+        ("https://collector.example:9464/levels", Some("collector")),
+        ("http://collector.example/levels", None),
+        ("http://other.example:8080/levels", Some("other")),
+        ("https://config.example/levels", None),
+    ] {
+        let access = config.access_to(&url.parse().unwrap());
+        assert_eq!(access.headers.get("api-key").map(|key| key.to_str().unwrap()), key, "{url}");
+    }
+}
+
 #[test]
 fn certificates() {
     const ROOTS: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";

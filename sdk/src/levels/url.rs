@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ETAG, IF_NONE_MATCH, USER_AGENT};
-use http::{HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -14,7 +14,7 @@ use opentelemetry::Context;
 
 use super::Shared;
 use super::watch::Source;
-use crate::config::{Protocol, without_query};
+use crate::config::{Access, Protocol, without_query};
 use crate::encode::ErrorChain;
 use crate::tell;
 use crate::tls::{Connector, Tls};
@@ -29,13 +29,14 @@ const ANSWER_BYTES: usize = 64 * 1024;
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Starts a thread that asks until the end; what is in the way is told.
-pub(super) fn start(uri: Uri, interval: Duration, levels: &Arc<Shared>) {
+pub(super) fn start(uri: Uri, interval: Duration, Access { headers, tls }: Access, levels: &Arc<Shared>) {
     let (levels, end) = (Arc::downgrade(levels), Arc::clone(&levels.end));
-    let started = client(&uri).and_then(|client| {
+    let started = client(&uri, tls).and_then(|client| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
         let poll = Poll {
             client,
+            headers,
             last: None,
             source: Source::new(without_query(&uri.to_string()).to_owned()),
             uri: uri.clone(),
@@ -58,17 +59,18 @@ pub(super) fn start(uri: Uri, interval: Duration, levels: &Arc<Shared>) {
     }
 }
 
-fn client(uri: &Uri) -> Result<Client<Connector, Empty<Bytes>>, String> {
+fn client(uri: &Uri, tls: Tls) -> Result<Client<Connector, Empty<Bytes>>, String> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_connect_timeout(Some(TIMEOUT));
-    let connector = Tls::default().connector(uri, http, Protocol::HttpProtobuf)?;
+    let connector = tls.connector(uri, http, Protocol::HttpProtobuf)?;
     Ok(Client::builder(TokioExecutor::new()).timer(TokioTimer::new()).build(connector))
 }
 
 struct Poll {
     client: Client<Connector, Empty<Bytes>>,
     uri: Uri,
+    headers: HeaderMap,
     /// The last answer with levels, and its `ETag`.
     last: Option<(String, HeaderValue)>,
     source: Source,
@@ -86,12 +88,14 @@ impl Poll {
     /// What the server says: the text of the levels, empty where it has none.
     async fn ask(&mut self) -> Result<String, String> {
         let reason = |error: &(dyn std::error::Error + 'static)| ErrorChain(error).to_string();
-        let mut request =
-            Request::get(self.uri.clone()).header(USER_AGENT, concat!("watchbell-rust/", env!("CARGO_PKG_VERSION")));
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        let ours = HeaderValue::from_static(concat!("watchbell-rust/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().insert(USER_AGENT, ours);
         if let Some((_, tag)) = &self.last {
-            request = request.header(IF_NONE_MATCH, tag);
+            request.headers_mut().insert(IF_NONE_MATCH, tag.clone());
         }
-        let request = request.body(Empty::new()).map_err(|error| reason(&error))?;
         let (head, body) = self.client.request(request).await.map_err(|error| reason(&error))?.into_parts();
         match (head.status, &self.last) {
             (StatusCode::OK, _) => {}

@@ -21,7 +21,7 @@ pub enum Values {
     Cards,
     /// What follows `Bearer` or `Basic` in a header, and `Token` where it is no plain word; behind blanks, a line's end, a colon or `%20`.
     BearerTokens,
-    /// Keys that begin as known providers' do (AWS, GitHub, GitLab, Slack, Stripe, Google, OpenAI and others), JSON web tokens, private keys in PEM.
+    /// Keys that begin as known providers' do (AWS, GitHub, GitLab, Slack, Stripe, Google, OpenAI, Vault, SendGrid, Shopify, Docker and others), JSON web tokens, private keys in PEM.
     ProviderKeys,
     /// What a text names itself by one of the [keys](crate::redact::Redaction::key) that are masked, hashed or dropped: `password=hunter2`, `"password":"hunter2"`, `password: "hunter2"`
     /// (as `Debug` writes it), `?access_token=hunter2`; and passwords in addresses, `https://ada:hunter2@example.com`. The value is `[redacted]` whatever
@@ -142,23 +142,34 @@ fn gap_len(text: &str) -> Option<usize> {
 /// Least bytes of a token behind `Bearer` (8): words of a sentence are shorter, mostly.
 const BEARER_BYTES_MIN: usize = 8;
 
-/// How such a key begins, and how many letters, digits, `_` and `-` follow at least.
-const PREFIXES: [(&str, usize); 19] = [
+/// How such a key begins, and of how many bytes what follows is at least.
+const PREFIXES: [(&str, usize); 30] = [
     ("AKIA", 16),
     ("ASIA", 16),
     ("ghp_", 30),
     ("gho_", 30),
     ("ghs_", 30),
     ("ghu_", 30),
+    ("ghr_", 30),
     ("github_pat_", 30),
     ("glpat-", 20),
     ("xoxb-", 20),
     ("xoxp-", 20),
     ("xoxa-", 20),
+    ("xoxe.", 20),
+    ("xapp-", 20),
     ("sk_live_", 16),
     ("rk_live_", 16),
+    ("sk_test_", 16),
+    ("rk_test_", 16),
+    ("whsec_", 20),
     ("sk-", 20),
     ("AIza", 35),
+    ("ya29.", 30),
+    ("SG.", 50),
+    ("hvs.", 20),
+    ("shpat_", 30),
+    ("dckr_pat_", 20),
     ("npm_", 30),
     ("pypi-", 30),
     ("hf_", 30),
@@ -180,8 +191,12 @@ fn provider_keys(text: &str) -> Vec<Range<usize>> {
 fn key_len(bytes: &[u8]) -> Option<usize> {
     let begins = |(prefix, _): &&(&str, usize)| bytes.starts_with(prefix.as_bytes());
     let (prefix, len_min) = PREFIXES.iter().find(begins)?;
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-    let len = token_len(&bytes[prefix.len()..], is_part);
+    let marks: &[u8] = match *prefix {
+        "whsec_" => b"_-+/=",
+        prefix if prefix.ends_with('.') => b"_-.", // of parts with points between
+        _ => b"_-",
+    };
+    let len = token_len(&bytes[prefix.len()..], |byte| byte.is_ascii_alphanumeric() || marks.contains(&byte));
     (len >= *len_min).then_some(prefix.len() + len)
 }
 
@@ -240,6 +255,27 @@ fn token_len(bytes: &[u8], is_part: impl Fn(u8) -> bool) -> usize {
 mod tests {
     use super::*;
 
+    /// Each is put together here, so that nobody takes this file for one that leaks them.
+    #[test]
+    fn keys_of_providers() {
+        for (prefix, rest) in [
+            ("ghr_", "a1".repeat(18)),
+            ("xapp-", "1-A0B1-23-".to_owned() + &"c".repeat(20)),
+            ("xoxe.", "xoxp-1-".to_owned() + &"Mi0y".repeat(9)),
+            ("hvs.", "CAES".repeat(6)),
+            ("SG.", "a".repeat(22) + "." + &"b_-".repeat(14)),
+            ("shpat_", "0f".repeat(16)),
+            ("dckr_pat_", "aB-_".repeat(7)),
+            ("ya29.", "a0Af_".repeat(20)),
+            ("sk_test_", "4e".repeat(12)),
+            ("rk_test_", "4e".repeat(12)),
+            ("whsec_", "aB+/".repeat(8) + "="),
+        ] {
+            let text = format!("it is {prefix}{rest}, not another");
+            assert_eq!(Values::ProviderKeys.finder()(&text), [6..6 + prefix.len() + rest.len()], "{prefix}");
+        }
+    }
+
     #[test]
     fn looks() {
         let found =
@@ -273,6 +309,7 @@ mod tests {
             (Values::BearerTokens, "the bearer of news", None),
             (Values::ProviderKeys, "key AKIAIOSFODNN7EXAMPLE!", Some("AKIAIOSFODNN7EXAMPLE")),
             (Values::ProviderKeys, "task-sk-1", None),
+            (Values::ProviderKeys, "ISG.shop hvs.short ya29.x", None),
             (
                 Values::ProviderKeys,
                 "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcdef",

@@ -248,6 +248,18 @@ mod tests {
         }
     }
 
+    /// What is an object there cannot be a text elsewhere: Elasticsearch refuses the record.
+    #[test]
+    fn no_attribute_of_ecs_is_an_object_of_the_schema() {
+        for key in ["ecs", "event", "span", "trace", "service"] {
+            let mut record = vec![0; 18];
+            put_times(record.first_chunk_mut().unwrap(), 0, 0);
+            put_attribute(&mut record, key, |out| put_bytes_field(out, 1, b"taken"));
+            let line = line_of(Format::Ecs, (Vec::new(), record));
+            assert!(line.contains(&format!(r#","labels.{key}":"taken"}}"#)), "{line}");
+        }
+    }
+
     #[test]
     fn a_pattern_has_no_blank_before_fields_that_are_not_there() {
         let mut record = vec![0; 18];

@@ -22,6 +22,8 @@ struct Script {
     tag: &'static str,
     /// The tags that the questions named.
     asked: Vec<String>,
+    /// What it was shown with each.
+    shown: Vec<HeaderMap>,
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -34,6 +36,7 @@ async fn answer(
     let known = headers.get("if-none-match").map(|tag| tag.to_str().unwrap().to_owned()).unwrap_or_default();
     let is_known = !known.is_empty() && known == script.tag;
     script.asked.push(known);
+    script.shown.push(headers);
     let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::from_u16(script.status).unwrap() };
     (status, [("etag", script.tag)], if is_known { "" } else { script.text })
 }
@@ -67,11 +70,13 @@ fn a_server_changes_the_levels_and_its_troubles_are_told_once() {
     say(200, "info # tonight\nprocesses=debug\n", "\"a\"");
     let mut service = command("levels by url", &receiver);
     service.env("WATCHBELL_LEVELS_URL", &url).env("WATCHBELL_LEVELS_INTERVAL", "1000").env("RUST_LOG", "warn");
+    service.env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20sesame");
     let mut service =
         service.env("OTEL_BLRP_SCHEDULE_DELAY", "20").stderr(Stdio::piped()).spawn().expect("this program");
     let has_come = |text: &str| receiver.logs().iter().any(|log: &Received| log.body() == text);
     until("details come", || has_come("a detail"));
     until_asked("it names the tag", &|asked| asked.last().is_some_and(|tag| tag == "\"a\""));
+    assert!(script.lock().unwrap().shown.iter().all(|shown| shown["authorization"] == "Bearer sesame"));
     say(503, "", "");
     until_asked("it asks three times", &|asked| asked.len() > 2);
     say(200, "processes=loud", "\"b\"");

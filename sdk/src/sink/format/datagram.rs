@@ -1,6 +1,7 @@
 //! A record as a message: for syslog by RFC 5424, and for systemd's journal by its native protocol.
 
 use std::io::Write;
+use std::sync::LazyLock;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanId, TraceId};
@@ -31,7 +32,9 @@ pub(crate) fn put_syslog(out: &mut Vec<u8>, record: &Record<'_>, resource: &[Key
 }
 
 fn host_name(resource: &[KeyValue]) -> Option<String> {
-    let known = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    static OF_MACHINE: LazyLock<Option<String>> =
+        LazyLock::new(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
+    let known = || OF_MACHINE.clone();
     of_resource(resource, "host.name").or_else(known).map(|name| name.trim().to_owned())
 }
 

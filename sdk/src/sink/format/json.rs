@@ -116,7 +116,7 @@ pub(super) fn put_ecs(out: &mut String, record: &Record<'_>, resource: &[KeyValu
 }
 
 /// Fields that are written of the record itself, and names that are objects in the schema.
-const ECS_TAKEN: [&str; 21] = [
+const ECS_TAKEN: [&str; 24] = [
     "@timestamp",
     "log.level",
     "message",
@@ -138,6 +138,9 @@ const ECS_TAKEN: [&str; 21] = [
     "log",
     "trace",
     "labels",
+    "ecs",
+    "event",
+    "span",
 ];
 
 pub(super) fn put_gelf(out: &mut String, record: &Record<'_>, resource: &[KeyValue]) {
