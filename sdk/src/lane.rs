@@ -10,7 +10,7 @@ mod backlog;
 mod full;
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, compiler_fence};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -203,6 +203,7 @@ impl Lane {
     /// Hands a record over. Blocks only where the buffer is full and that was asked for.
     #[inline]
     pub(crate) fn push(&self, local: &Local, scope: ScopeId, record: &[u8], urgency: Urgency) {
+        let Some(_pushing) = local.pushing() else { return self.counters.add_reentrant() };
         let wanted = local.with_slot(self, |slot| self.append(slot, &mut lock(&slot.chunk), scope, 1, record));
         let wanted = wanted.unwrap_or_else(|| self.push_when_full(local, scope, record));
         self.request(wanted.max(urgency));
@@ -405,6 +406,8 @@ pub(crate) struct Local {
     pub(crate) callsites: CallsiteCache,
     scratch: RefCell<Vec<u8>>,
     slots: RefCell<Vec<Arc<Slot>>>,
+    /// Whether a record is being handed over: a signal's handler that logs would wait for its own thread's locks.
+    is_pushing: AtomicBool,
     #[cfg(feature = "otel-logs")]
     targets: RefCell<Vec<(Box<str>, ScopeId)>>,
     #[cfg(feature = "otel-logs")]
@@ -442,6 +445,7 @@ impl Local {
             callsites: CallsiteCache::new(),
             scratch: RefCell::default(),
             slots: RefCell::default(),
+            is_pushing: AtomicBool::new(false),
             #[cfg(feature = "otel-logs")]
             targets: RefCell::default(),
             #[cfg(feature = "otel-logs")]
@@ -516,6 +520,17 @@ impl Local {
         }
     }
 
+    /// That this thread hands a record over, until it is dropped; `None` where it does so already.
+    #[inline]
+    fn pushing(&self) -> Option<Pushing<'_>> {
+        if self.is_pushing.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.is_pushing.store(true, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst); // a handler sees what its own thread has done, in the order of the instructions
+        Some(Pushing(&self.is_pushing))
+    }
+
     #[inline]
     fn with_slot<R>(&self, lane: &Lane, f: impl FnOnce(&Slot) -> R) -> R {
         if let Some(slot) = self.slots.borrow().iter().find(|slot| slot.lane == lane.id) {
@@ -541,6 +556,16 @@ impl Local {
     }
 }
 
+struct Pushing<'l>(&'l AtomicBool);
+
+impl Drop for Pushing<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        compiler_fence(Ordering::SeqCst); // as above
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 impl Lane {
     /// Has all threads that have logged so far be in the midst of a write, as where the disk holds up what is written to a mapped page, while `f` runs.
@@ -557,6 +582,24 @@ mod tests {
     use crate::ledger::End;
     use crate::mapped::Origin;
     use proptest::prelude::*;
+
+    /// As of a signal's handler.
+    #[test]
+    fn a_record_that_comes_while_another_is_handed_over_is_counted_and_waits_for_nothing() {
+        let lane = Lane::new(Arc::new(Pool::new(1024 * 1024)), Arc::default(), u64::MAX, WhenFull::DropNewest);
+        let log = |local: &Local| lane.push(local, ScopeId::of_target("test"), b"record", Urgency::Idle);
+        Local::with(|local| {
+            log(local);
+            let _pushing = local.pushing().unwrap();
+            local.with_slot(&lane, |slot| {
+                let _held = lock(&slot.chunk);
+                log(local);
+            });
+        });
+        Local::with(log);
+        let account = lane.account();
+        assert_eq!((account.emitted, account.dropped_reentrant, account.in_flight), (3, 1, 2), "{account}");
+    }
 
     #[test]
     fn threads_that_have_ended_leave_no_slots() {

@@ -54,6 +54,8 @@ pub struct Account {
     pub dropped_at_deadline: u64,
     /// Records that a forked child made, in the ledger of that child: nothing is sent there, and none of its parent's records is counted.
     pub dropped_forked: u64,
+    /// Records that a signal's handler made while its thread was handing another over, for which it would have waited for ever.
+    pub dropped_reentrant: u64,
     /// Records dropped because the [spool](crate::spool)'s `bytes_max` was reached and they were the oldest.
     pub dropped_spool_full: u64,
     /// Records of which the disk gave back something else than was written.
@@ -117,6 +119,7 @@ impl Account {
             + self.dropped_after_shutdown
             + self.dropped_at_deadline
             + self.dropped_forked
+            + self.dropped_reentrant
             + self.dropped_spool_full
             + self.dropped_spool_damaged
     }
@@ -138,6 +141,7 @@ impl fmt::Display for Account {
             ("at the deadline", self.dropped_at_deadline),
             ("after shutdown", self.dropped_after_shutdown),
             ("in a forked child", self.dropped_forked),
+            ("reentrant", self.dropped_reentrant),
             ("spool full", self.dropped_spool_full),
             ("spool damaged", self.dropped_spool_damaged),
         ];
@@ -180,6 +184,7 @@ pub(crate) struct Counters {
     taken_over_ends: [AtomicU64; End::COUNT],
     /// Records that a forked child made, and above them which child: its own children begin anew.
     forked: AtomicU64,
+    reentrant: AtomicU64,
 }
 
 /// Below which bit the records of a forked child are counted.
@@ -216,6 +221,7 @@ pub(crate) struct Settled {
     ends: [u64; End::COUNT],
     spooled: u64,
     unmapped: u64,
+    reentrant: u64,
     taken_over: TakenOver,
 }
 
@@ -265,6 +271,12 @@ impl Counters {
         let _ = self.forked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
+    /// A record came while its own thread handed another over: nothing else may be touched.
+    #[cold]
+    pub(crate) fn add_reentrant(&self) {
+        self.reentrant.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How many it has made.
     pub(crate) fn forked(&self, forks: u32) -> u64 {
         forked_of(self.forked.load(Ordering::Relaxed), forks)
@@ -280,7 +292,8 @@ impl Counters {
         let ends = load(&self.ends);
         let spooled = self.spooled.load(Ordering::Relaxed); // after the ends, so that no record is in both
         let taken_over = taken_over(load(&self.taken_over_ends), self.taken_over.load(Ordering::Relaxed));
-        Settled { ends, spooled, unmapped: self.unmapped(), taken_over }
+        let reentrant = self.reentrant.load(Ordering::Relaxed);
+        Settled { ends, spooled, unmapped: self.unmapped(), reentrant, taken_over }
     }
 }
 
@@ -301,7 +314,7 @@ impl Settled {
         let of = |end: End| self.ends[end as usize];
         let settled = self.ends.iter().sum::<u64>() + tally.dropped_after_shutdown + self.spooled;
         Account {
-            emitted: tally.emitted,
+            emitted: tally.emitted + self.reentrant, // of no tally
             delivered: of(End::Delivered),
             refused: of(End::Refused),
             dropped_buffer_full: of(End::BufferFull),
@@ -309,6 +322,7 @@ impl Settled {
             dropped_after_shutdown: tally.dropped_after_shutdown,
             dropped_at_deadline: of(End::AtDeadline),
             dropped_forked: 0,
+            dropped_reentrant: self.reentrant,
             dropped_spool_full: of(End::SpoolFull),
             dropped_spool_damaged: of(End::SpoolDamaged),
             spooled: self.spooled,

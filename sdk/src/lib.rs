@@ -81,6 +81,10 @@
 //! ([`dropped_forked`](Account::dropped_forked)), and neither sent nor shown. A service that forks (a daemon, workers before
 //! they serve) forks first and calls [`init`] in each process: a second `init` in a child fails.
 //!
+//! A signal's handler had better not log: formatting may allocate, and the first record of a line of code takes locks of `tracing`'s, so that a handler that interrupts
+//! its own thread in the allocator, in these, or in a sink [in the call](sink::Sink::in_call) waits for ever. Where it interrupts the handing over of another record it
+//! does not: its own is counted as [`dropped_reentrant`](Account::dropped_reentrant). Let it set a flag, or write to a pipe, and log from a thread (`tokio::signal`).
+//!
 //! A service that is stopped by SIGTERM handles it (`tokio::signal`) and returns from `main`.
 //!
 //! # Errors and panics

@@ -12,6 +12,9 @@ mod clock;
 mod denied;
 #[path = "processes/faults.rs"]
 mod faults;
+#[cfg(target_os = "linux")]
+#[path = "processes/handler.rs"]
+mod handler;
 #[cfg(all(unix, feature = "files"))]
 #[path = "processes/hanging.rs"]
 mod hanging;
@@ -561,6 +564,8 @@ fn the_process_that_ends() {
         #[cfg(all(target_os = "linux", feature = "files"))]
         "clock" => clock::log_over_changes(guard),
         "fork, full" => fork_when_full(guard),
+        #[cfg(target_os = "linux")]
+        "handler" => handler::run(guard),
         #[cfg(feature = "axum")]
         "propagators" => propagators::call(guard),
         "forks" | "all panic" | "while unwinding" | "cannot unwind" => faults::run(&case, guard),
@@ -598,6 +603,8 @@ fn be_there_before(case: &str) {
         eprintln!("the hook that was there: {}", info.payload().downcast_ref::<&str>().unwrap_or(&"?"));
     }));
     match case {
+        #[cfg(target_os = "linux")]
+        "handler" => handler::block_signals(),
         "captured before" => drop(watchbell::test::capture()),
         "another logger" => log::set_logger(&Nobody).expect("the first"),
         _ => {}
@@ -613,6 +620,7 @@ fn builder(case: &str) -> watchbell::Builder {
     let builder = watchbell::builder().panics(case != "no panics").shutdown_timeout(timeout);
     let builder = if case == "a patch panics" { with_patches(builder) } else { builder };
     let builder = match case {
+        "handler" => builder.buffer_bytes_max(64 * 1024),
         "fork, full" => builder.buffer_bytes_max(64 * 1024).shutdown_timeout(Duration::ZERO),
         "mapped" => builder.redact(watchbell::redact::Redaction::usual()),
         "forks" => faults::with_sinks(builder),

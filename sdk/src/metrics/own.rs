@@ -177,7 +177,7 @@ fn account(pipeline: &Arc<Pipeline>, signal: Signal) -> impl Fn() -> Option<Acco
 }
 
 fn processed(out: &dyn AsyncInstrument<u64>, account: &Account) {
-    let dropped = account.dropped_buffer_full + account.dropped_after_shutdown;
+    let dropped = account.dropped_buffer_full + account.dropped_after_shutdown + account.dropped_reentrant;
     observe_by_error(
         out,
         "processor",
@@ -185,6 +185,7 @@ fn processed(out: &dyn AsyncInstrument<u64>, account: &Account) {
             (account.emitted - dropped, None),
             (account.dropped_buffer_full, Some("queue_full")),
             (account.dropped_after_shutdown, Some("already_shutdown")),
+            (account.dropped_reentrant, Some("reentrant")),
         ],
     );
 }
