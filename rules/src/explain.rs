@@ -21,9 +21,9 @@ use crate::otlp_labels::LabelConfig;
 use crate::pipeline::text_matcher::TextMatcher;
 use crate::pipeline::{Extracted, Pipeline, Record, Unsupported, Verdict};
 use crate::plan::sum_of_sums;
+use crate::query::Query;
 use crate::query::answer::Answer;
 use crate::query::records::{OwnedEntry, from_otlp};
-use crate::query::{Limits, Query, When};
 use crate::rule_file::Rule;
 use crate::time::{Received, Timestamp};
 use crate::transition::{Alert, AlertState, Transition};
@@ -224,7 +224,7 @@ impl<'a> Explainer<'a> {
     }
 
     fn value(&self, text: &str) -> Result<Values, String> {
-        let mut query = Query::new(text, When::At(self.at), Limits::default()).map_err(|error| error.message)?;
+        let mut query = Query::in_rule(text, self.at).map_err(|error| error.message)?;
         for entry in &self.entries {
             query.add(entry.time, entry).map_err(|error| error.message)?;
         }

@@ -257,6 +257,23 @@ impl Query {
         Ok(Self { when, limits, kind, added: 0 })
     }
 
+    /// An expression at a time as a rule has it: records on which a stage fails are left out, and its series are not limited.
+    pub(crate) fn in_rule(text: &str, at: Timestamp) -> Result<Self, QueryError> {
+        let mut query = Self::new(text, When::At(at), Limits { series_max: usize::MAX, ..Limits::default() })?;
+        if let Kind::Metric { ranges, .. } = &mut query.kind {
+            ranges.leave_out_failed();
+        }
+        Ok(query)
+    }
+
+    /// How many records were left out because a stage failed on them, counted for each range aggregation.
+    pub(crate) fn left_out(&self) -> u64 {
+        match &self.kind {
+            Kind::Log(_) => 0,
+            Kind::Metric { ranges, .. } => ranges.all().iter().map(Range::left_out).sum(),
+        }
+    }
+
     /// Takes a record; records come in the order of their times, each once.
     pub fn add<E: LogEntry>(&mut self, time: Timestamp, entry: &E) -> Result<(), QueryError> {
         self.added += 1;

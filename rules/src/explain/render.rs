@@ -90,6 +90,9 @@ impl Explainer<'_> {
             if let Some(step) = range.steps.iter().find(|step| step.left.in_window == 0) {
                 return format!("no record of `{}` in the window is left behind `{}`", range.text, step.text);
             }
+            if let Some(step) = range.steps.iter().find(|step| step.failed.in_window == step.left.in_window) {
+                return format!("`{}` failed on every record of `{}` in the window", step.text, range.text);
+            }
         }
         if gate.is_some() {
             return "no pattern of these records is new: their group has had each before, or learns it".to_owned();

@@ -81,6 +81,11 @@ impl Ranges {
         Ok(self.samples > before)
     }
 
+    /// From now on records on which a stage fails are left out.
+    pub(super) fn leave_out_failed(&mut self) {
+        self.all.iter_mut().for_each(Range::leave_out_failed);
+    }
+
     /// The range aggregations.
     pub(super) fn all(&self) -> &[Range] {
         &self.all

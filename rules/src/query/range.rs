@@ -30,6 +30,8 @@ pub(super) struct Range {
     /// Times and identities of the records that have one.
     seen: HashSet<(i64, u64)>,
     bytes: u64,
+    /// How many records on which a stage failed were left out; `None` where such a record fails the query.
+    left_out: Option<u64>,
     extracted: Extracted,
     key: String,
 }
@@ -97,9 +99,18 @@ impl Range {
             series: Vec::new(),
             seen: HashSet::new(),
             bytes: 0,
+            left_out: None,
             extracted: Extracted::default(),
             key: String::new(),
         })
+    }
+
+    pub(super) fn leave_out_failed(&mut self) {
+        self.left_out.get_or_insert_default();
+    }
+
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out.unwrap_or_default()
     }
 
     /// Takes a record; tells whether it became a sample.
@@ -110,6 +121,10 @@ impl Range {
         let record = Record::new(entry, time, self.now);
         let verdict = self.source.run(&record, &mut self.extracted);
         if verdict == Verdict::Dropped {
+            return false;
+        }
+        if let (Verdict::Failed, Some(left_out)) = (verdict, &mut self.left_out) {
+            *left_out += 1;
             return false;
         }
         let value = match self.measure {

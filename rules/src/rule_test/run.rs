@@ -21,8 +21,8 @@ use crate::explain::without_keys;
 use crate::labels::Labels;
 use crate::otlp_labels::LabelConfig;
 use crate::plan::{EngineConfig, Plan};
+use crate::query::Query;
 use crate::query::answer::Answer;
-use crate::query::{Limits, Query, When};
 use crate::rule_file::RuleFile;
 use crate::time::Timestamp;
 use crate::transition::{Alert, AlertState, Sample};
@@ -215,7 +215,10 @@ impl Runner<'_> {
                 states.iter().filter_map(|(state, wanted)| self.check_alerts(name, *state, wanted, at)).collect()
             }
             Expected::Expr { expr, expr_span, values } => match self.value(expr, at) {
-                Ok(got) => self.compare(values, &got, at, &format!("elements of `{expr}`")).into_iter().collect(),
+                Ok((got, left_out)) => {
+                    let failure = self.compare(values, &got, at, &format!("elements of `{expr}`"));
+                    failure.map(|failure| with_left_out(failure, left_out)).into_iter().collect()
+                }
                 Err(error) => {
                     let message = format!("at {}: the expression has no value", relative(at, self.start));
                     let diagnostic = Diagnostic::error(codes::EXPECTATION, expr_span.clone(), message).label(error);
@@ -345,20 +348,33 @@ impl Runner<'_> {
         series.map(|(labels, value)| (Labels::new(labels.iter().filter(|(name, _)| *name != "__name__")), *value))
     }
 
-    /// The value of an expression over the records that have come, as `watchbell query` would give it.
-    fn value(&self, expr: &str, at: Timestamp) -> Result<Vec<(Labels, f64)>, String> {
-        let mut query = Query::new(expr, When::At(at), Limits::default()).map_err(|error| error.message)?;
+    /// The value of an expression over the records that have come, as a rule would have it, and how many records are left out.
+    fn value(&self, expr: &str, at: Timestamp) -> Result<(Vec<(Labels, f64)>, u64), String> {
+        let mut query = Query::in_rule(expr, at).map_err(|error| error.message)?;
         let mut entries = self.records.entries(0..self.next, &self.labels);
         entries.sort_by_key(|entry| entry.time);
         for entry in &entries {
             query.add(entry.time, entry).map_err(|error| error.message)?;
         }
-        match query.answer().map_err(|error| error.message)? {
-            Answer::Scalar(point) => Ok(vec![(Labels::default(), point.value)]),
-            Answer::Vector(series) => Ok(series.into_iter().map(|s| (s.labels, s.points[0].value)).collect()),
-            Answer::Matrix(_) | Answer::Streams(_) => Err("the expression yields no numbers".to_owned()),
-        }
+        let left_out = query.left_out();
+        let values = match query.answer().map_err(|error| error.message)? {
+            Answer::Scalar(point) => vec![(Labels::default(), point.value)],
+            Answer::Vector(series) => series.into_iter().map(|s| (s.labels, s.points[0].value)).collect(),
+            Answer::Matrix(_) | Answer::Streams(_) => return Err("the expression yields no numbers".to_owned()),
+        };
+        Ok((values, left_out))
     }
+}
+
+/// Says of a value that is not as expected what it leaves out.
+fn with_left_out(failure: Failure, left_out: u64) -> Failure {
+    let records = match left_out {
+        0 => return failure,
+        1 => "1 record is".to_owned(),
+        count => format!("{count} records are"),
+    };
+    let help = format!("{records} left out, as in a rule: a stage failed");
+    Failure { diagnostic: failure.diagnostic.help(help), ..failure }
 }
 
 /// How long a failed test goes on, to show what came too late.
