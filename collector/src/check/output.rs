@@ -1,6 +1,7 @@
 //! What was found: for a person, as JSON, as commands of GitHub Actions, and as SARIF 2.1.0.
 
 use std::fmt::Write as _;
+use std::path::MAIN_SEPARATOR;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -142,13 +143,25 @@ pub(super) fn sarif(findings: &[Findings]) -> String {
     serde_json::to_string_pretty(&log).expect("a log has string keys alone")
 }
 
+/// The path as a reference of a URI; a `:` in it would end a scheme.
+fn uri(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.replace(MAIN_SEPARATOR, "/").bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => out.push(char::from(byte)),
+            _ => _ = write!(out, "%{byte:02X}"),
+        }
+    }
+    out
+}
+
 fn sarif_result(found: &Found<'_>) -> Value {
     json!({
         "ruleId": found.code,
         "level": found.severity,
         "message": {"text": found.whole_message()},
         "locations": [{"physicalLocation": {
-            "artifactLocation": {"uri": found.file},
+            "artifactLocation": {"uri": uri(found.file)},
             "region": {
                 "startLine": found.line,
                 "startColumn": found.column,

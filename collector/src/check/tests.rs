@@ -111,6 +111,8 @@ fn programs_are_told_the_places() {
     let result = &sarif["runs"][0]["results"][0];
     assert_eq!(result["locations"][0]["physicalLocation"]["region"]["endColumn"], 64);
     assert_eq!((result["ruleId"].as_str(), result["level"].as_str()), (Some("WB204"), Some("warning")));
+    let odd = output::sarif(&[checked_at("rules/é #1 a:b%.yaml", BAD, &[])]);
+    assert!(odd.contains(r#""uri": "rules/%C3%A9%20%231%20a%3Ab%25.yaml""#), "{odd}");
     let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
     assert!(rules.iter().any(|rule| rule["id"] == "WB204"));
 }
