@@ -54,7 +54,7 @@ pub enum Command {
     /// zstd, if need be), from a folder of such, from stdin, from the `data_dir` of a collector that is not running, or from a Loki (`--from http://loki:3100`, with --selector, --start and --end;
     /// a bearer token is taken from WATCHBELL_LOKI_TOKEN).
     ///
-    /// The exit status is 0, or 2 when a file has mistakes or the past cannot be read.
+    /// The exit status is 0, 1 with --fail-on-new when there are new pages, 2 when a file has mistakes or the past cannot be read.
     Replay(ReplayArguments),
 
     /// Tell why an alert did or did not fire: stage by stage, record by record
@@ -193,6 +193,10 @@ pub struct ReplayArguments {
     /// Another version of the rules, to be compared with the first
     #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
     pub against: Vec<PathBuf>,
+
+    /// End with exit status 1 when the other version has pages that the first does not have
+    #[arg(long, requires = "against")]
+    pub fail_on_new: bool,
 
     /// Where the records come from
     #[command(flatten)]

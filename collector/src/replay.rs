@@ -35,15 +35,19 @@ use progress::Progress;
 /// Replays and prints; the exit status is as the command's help says.
 pub fn replay(arguments: &ReplayArguments) -> ExitCode {
     let outcome = run(arguments, &SystemClock::shared());
-    let text = match (outcome, arguments.format) {
-        (Ok(outcome), ReplayFormat::Text) => report::text(&outcome),
-        (Ok(outcome), ReplayFormat::Json) => report::json(&outcome) + "\n",
-        (Err(error), _) => {
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
-    print::answer(&text, ExitCode::SUCCESS)
+    let text = match arguments.format {
+        ReplayFormat::Text => report::text(&outcome),
+        ReplayFormat::Json => report::json(&outcome) + "\n",
+    };
+    let fails = arguments.fail_on_new && outcome.has_new();
+    print::answer(&text, ExitCode::from(u8::from(fails)))
 }
 
 /// What came of a replay.
@@ -63,6 +67,11 @@ struct Outcome {
 impl Outcome {
     fn changes(&self) -> Option<Changes<'_>> {
         self.against.as_ref().map(|against| Changes::new(&self.run, against))
+    }
+
+    /// Whether the version that is compared has pages that the rules do not have.
+    fn has_new(&self) -> bool {
+        self.changes().is_some_and(|changes| !changes.new.is_empty())
     }
 }
 

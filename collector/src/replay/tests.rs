@@ -51,6 +51,19 @@ fn folders_of_histories() {
     }
 }
 
+/// In CI, where a change of rules is not to page more than they did.
+#[test]
+fn new_pages_can_fail_a_replay() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/replay/against");
+    let has_new = |rules: &str, against: &str| {
+        let arguments = ["--rules", rules, "--from", "history.json", "--fail-on-new", "--against", against];
+        outcome(&folder, &arguments).unwrap().has_new()
+    };
+    assert!(has_new("stricter.yaml", "rules.yaml"));
+    assert!(!has_new("rules.yaml", "stricter.yaml"));
+    assert!(Cli::try_parse_from("watchbell replay --rules a --from b --fail-on-new".split(' ')).is_err());
+}
+
 fn explained(folder: &Path, arguments: &[&str]) -> String {
     let line = ["watchbell", "explain"].into_iter().chain(arguments.iter().copied());
     let Command::Explain(mut arguments) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
