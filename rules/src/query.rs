@@ -370,7 +370,7 @@ impl Query {
             Kind::Metric { mut ranges, node, is_sorted } => {
                 ranges.sort();
                 match self.when {
-                    When::At(time) => instant(&mut ranges, &node, time, is_sorted, &self.limits),
+                    When::At(time) => instant(&mut ranges, &node, time, is_sorted, &self.limits, is_stopped),
                     When::Range { .. } => matrix(&mut ranges, &node, self.when, &self.limits, is_stopped),
                 }
             }
@@ -384,8 +384,9 @@ fn instant(
     time: Timestamp,
     is_sorted: bool,
     limits: &Limits,
+    is_stopped: &dyn Fn() -> bool,
 ) -> Result<Answer, QueryError> {
-    let mut vector = match ranges.value(node, time)? {
+    let mut vector = match ranges.value(node, time, is_stopped)? {
         Operand::Scalar(value) => return Ok(Answer::Scalar(Point { millis: time.millis(), value })),
         Operand::Vector(vector) => vector,
     };
@@ -411,7 +412,7 @@ fn matrix(
         if is_stopped() {
             return Err(QueryError::stopped());
         }
-        let vector = match ranges.value(node, time)? {
+        let vector = match ranges.value(node, time, is_stopped)? {
             Operand::Scalar(value) => Vector::from([Element { labels: Default::default(), value }]),
             Operand::Vector(vector) => vector,
         };

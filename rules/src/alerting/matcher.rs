@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::labels::Labels;
 use crate::logql::ast::MatchOp;
-use crate::logql::regexp;
+use crate::logql::regexp::{self, Regexp};
 
 /// `name="value"`, `!=`, `=~` or `!~`; a regular expression must match the whole value (`.` no line break, as in Alertmanager), an absent
 /// label is the empty string.
@@ -16,7 +15,7 @@ pub struct Matcher {
     name: String,
     op: MatchOp,
     value: String,
-    regex: Option<Regex>,
+    regex: Option<Regexp>,
 }
 
 impl Matcher {

@@ -9,7 +9,7 @@ mod refused;
 use std::fmt;
 use std::ops::Range;
 
-use regex::{Regex, RegexBuilder};
+use regex::{CaptureNames, Captures, Regex, RegexBuilder};
 use regex_syntax::ast::{self, Ast, ClassSet, ClassSetItem};
 use regex_syntax::hir;
 
@@ -21,6 +21,11 @@ pub const REGEX_PROGRAMS_BYTES_MAX: usize = 32 << 20;
 
 /// How often `{...}` repeats, also where it stands in another; what repeats oftener is refused, as by Go.
 pub const REGEX_REPEAT_MAX: u32 = 1000;
+
+/// Steps that an expression takes over one text at most, which are its positions (what of it may be under way at once) times the text's
+/// bytes: about a second. A longer text matches nothing; an expression for which that would be so at [`TEXT_BYTES_MIN`] is refused. An
+/// expression with fewer than 256 positions looks through a mebibyte.
+pub const REGEX_STEPS_MAX: usize = 1 << 28;
 
 /// Why an expression is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub enum Error {
     Repeat,
     /// More than [`REGEX_PROGRAM_BYTES_MAX`], or than it was to have.
     TooLarge(usize),
+    /// More than [`REGEX_STEPS_MAX`], over a short text already.
+    TooSlow,
 }
 
 impl fmt::Display for Error {
@@ -47,6 +54,10 @@ impl fmt::Display for Error {
                 write!(f, "its program may need more than {max} bytes (`REGEX_PROGRAM_BYTES_MAX`)")
             }
             Self::TooLarge(max) => write!(f, "its program may need more than {max} bytes"),
+            Self::TooSlow => write!(
+                f,
+                "it may take more than {REGEX_STEPS_MAX} steps over a text of {TEXT_BYTES_MIN} bytes (`REGEX_STEPS_MAX`): repeat less often"
+            ),
         }
     }
 }
@@ -71,35 +82,100 @@ impl Error {
     }
 }
 
-/// The expression, found anywhere in a text.
-pub fn compile(expression: &str) -> Result<Regex, Error> {
-    compile_within(expression, REGEX_PROGRAM_BYTES_MAX)
+/// A compiled expression. Of a text that is too long for it ([`REGEX_STEPS_MAX`]) it matches nothing.
+#[derive(Clone, Debug)]
+pub struct Regexp {
+    regex: Regex,
+    text_bytes_max: usize,
 }
 
-/// The same, where its program is no larger than that.
+impl Regexp {
+    /// Whether it is found in the text.
+    pub fn is_match(&self, text: &str) -> bool {
+        text.len() <= self.text_bytes_max && self.regex.is_match(text)
+    }
+
+    /// What its groups find in the text.
+    pub fn captures<'t>(&self, text: &'t str) -> Option<Captures<'t>> {
+        if text.len() <= self.text_bytes_max { self.regex.captures(text) } else { None }
+    }
+
+    /// The names of its groups, the nameless one around all among them.
+    pub fn capture_names(&self) -> CaptureNames<'_> {
+        self.regex.capture_names()
+    }
+
+    /// The expression in the syntax of the `regex` crate.
+    pub fn as_str(&self) -> &str {
+        self.regex.as_str()
+    }
+}
+
+/// The expression, found anywhere in a text.
+pub fn compile(expression: &str) -> Result<Regexp, Error> {
+    let translated = translate(expression)?;
+    build(&translated, &translated, REGEX_PROGRAM_BYTES_MAX)
+}
+
+/// The same for who bounds texts himself, where its program is no larger than that.
 pub fn compile_within(expression: &str, program_bytes_max: usize) -> Result<Regex, Error> {
     let translated = translate(expression)?;
-    build(&translated, &translated, program_bytes_max)
+    Ok(build(&translated, &translated, program_bytes_max)?.regex)
 }
 
 /// The expression, matching a whole text; `.` matches line ends too, as in Prometheus's and Loki's label matchers.
-pub fn compile_anchored(expression: &str) -> Result<Regex, Error> {
+pub fn compile_anchored(expression: &str) -> Result<Regexp, Error> {
     let translated = translate(expression)?;
     build(&translated, &format!("^(?s:{translated})$"), REGEX_PROGRAM_BYTES_MAX)
 }
 
 /// The expression, matching a whole text; `.` matches no line end, as in Loki's label filters and `label_replace`.
-pub fn compile_whole(expression: &str) -> Result<Regex, Error> {
+pub fn compile_whole(expression: &str) -> Result<Regexp, Error> {
     let translated = translate(expression)?;
     build(&translated, &format!("^(?:{translated})$"), REGEX_PROGRAM_BYTES_MAX)
 }
 
 /// `wrapped` is `translated` with what goes around it.
-fn build(translated: &str, wrapped: &str, program_bytes_max: usize) -> Result<Regex, Error> {
-    if parse(translated)?.1 > REGEX_PROGRAM_BYTES_MAX {
+fn build(translated: &str, wrapped: &str, program_bytes_max: usize) -> Result<Regexp, Error> {
+    let (ast, bytes) = parse(translated)?;
+    if bytes > REGEX_PROGRAM_BYTES_MAX {
         return Err(Error::TooLarge(REGEX_PROGRAM_BYTES_MAX));
     }
-    Ok(RegexBuilder::new(wrapped).size_limit(program_bytes_max).build()?)
+    let regex = RegexBuilder::new(wrapped).size_limit(program_bytes_max).build()?;
+    Ok(Regexp { regex, text_bytes_max: text_bytes_max(&ast) })
+}
+
+/// Up to how long a text is looked through.
+fn text_bytes_max(ast: &Ast) -> usize {
+    if is_text(ast) { usize::MAX } else { REGEX_STEPS_MAX / positions(ast).max(1) }
+}
+
+/// Places in the expression at which matches can be under way at the same time. Of alternatives that repeat nothing only few are: they are
+/// told apart as they are read.
+fn positions(ast: &Ast) -> usize {
+    let inside = parts(ast).iter().map(positions);
+    match ast {
+        Ast::Repetition(repetition) => {
+            let times = if let ast::RepetitionKind::Range(range) = &repetition.op.kind { most(range) } else { 1 };
+            inside.sum::<usize>().saturating_mul(times.max(1) as usize)
+        }
+        Ast::Alternation(_) if !repeats(ast) => inside.max().unwrap_or(0),
+        Ast::Alternation(_) | Ast::Concat(_) | Ast::Group(_) => inside.fold(0, usize::saturating_add),
+        _ => 1,
+    }
+}
+
+fn repeats(ast: &Ast) -> bool {
+    matches!(ast, Ast::Repetition(_)) || parts(ast).iter().any(repeats)
+}
+
+/// Whether it is plain text, which is searched for as such.
+fn is_text(ast: &Ast) -> bool {
+    match ast {
+        Ast::Empty(_) | Ast::Literal(_) => true,
+        Ast::Concat(_) => parts(ast).iter().all(is_text),
+        _ => false,
+    }
 }
 
 /// Bytes that the expression's program has at most; what is none, or too large, is refused. Costs little, whatever the expression.
@@ -136,6 +212,9 @@ pub(crate) fn parse(translated: &str) -> Result<(Ast, usize), Error> {
         // Finds what only has the form of an expression, as `\p{Nothing}`.
         let meaning = hir::translate::Translator::new().translate(translated, &ast);
         meaning.map_err(|error| Error::syntax(&error))?;
+        if text_bytes_max(&ast) < TEXT_BYTES_MIN {
+            return Err(Error::TooSlow);
+        }
     }
     Ok((ast, bytes))
 }
@@ -231,6 +310,9 @@ fn parts(ast: &Ast) -> &[Ast] {
 
 /// What any expression takes beside its program, as for the caches with which it runs.
 const PROGRAM_BYTES_MIN: usize = 32 << 10;
+
+/// A text that any expression looks through.
+const TEXT_BYTES_MIN: usize = 4 << 10;
 
 /// A byte that matches.
 const STATE_BYTES: usize = 40;
@@ -506,6 +588,24 @@ mod tests {
         assert!(error.to_string().contains("REGEX_PROGRAM_BYTES_MAX"));
         assert!(compile(&r"[a-z]{1000}\pL{1000}".repeat(100)).is_err());
         assert_eq!(compile(".{1000}[^,]{1000}").err(), None, "what is used in earnest");
+    }
+
+    #[test]
+    fn none_takes_long_over_a_long_text() {
+        let hostile = "x{0,1000}".repeat(80);
+        assert_eq!(compile(&hostile).err(), Some(Error::TooSlow));
+        assert_eq!(estimate(&hostile), Err(Error::TooSlow));
+        let text = "x".repeat(1 << 20);
+        for (expression, is_found) in [
+            (format!("{}y", "x{0,1000}".repeat(3)), false),
+            ("x".repeat(1_000), true),
+            (format!("{}|x.", "ab.c|".repeat(400)), true),
+            (format!("{}x", "(x+y?)*".repeat(20)), true),
+        ] {
+            assert_eq!(compile(&expression).unwrap().is_match(&text), is_found, "{expression:.30}");
+        }
+        let wide = compile("^(x{0,1000}){1}x{0,24}$").unwrap();
+        assert!(wide.is_match(&text[..1024]) && !wide.is_match(&text));
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! `|= "text"`, `!= "text"`, `|~ "regex"`, `!~ "regex"`, `|> "pattern"`, `!> "pattern"` and `ip("...")`, each with `or` chains.
 
 use memchr::memmem::Finder;
-use regex::Regex;
 
 use super::Unsupported;
 use super::ip::IpRange;
 use super::pattern::LinePattern;
 use super::regex_label::RegexLabel;
 use crate::logql::ast::{self, LineOp, LineOperand};
-use crate::logql::regexp;
+use crate::logql::regexp::{self, Regexp};
 
 /// A compiled line filter.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub struct LineFilter {
 #[derive(Debug)]
 enum Operand {
     Text(Box<Finder<'static>>),
-    Regex(Regex),
+    Regex(Regexp),
     /// A regular expression that Loki takes for less than it is.
     Narrowed(RegexLabel),
     Pattern(LinePattern),

@@ -5,10 +5,9 @@
 //! `a|b`, `5..` and whatever else cannot be replaced match the whole value.
 
 use memchr::memmem;
-use regex::Regex;
 use regex_syntax::ast::{self, Ast};
 
-use crate::logql::regexp;
+use crate::logql::regexp::{self, Regexp};
 
 /// A compiled expression.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub(super) enum RegexLabel {
     /// One of these.
     Texts(Vec<Text>),
     /// The whole value.
-    Regex(Regex),
+    Regex(Regexp),
 }
 
 /// A text that a value is compared with.

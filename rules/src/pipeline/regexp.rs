@@ -1,17 +1,15 @@
 //! `| regexp "(?P<name>...)"`: what the named groups of an expression find in the line.
 
-use regex::Regex;
-
 use super::Unsupported;
 use super::extracted::{Sink, push_label_name};
 use crate::entry::LogEntry;
 use crate::logql::ast::StringArg;
-use crate::logql::regexp;
+use crate::logql::regexp::{self, Regexp};
 
 /// The compiled stage.
 #[derive(Debug)]
 pub struct RegexpStage {
-    regex: Regex,
+    regex: Regexp,
     /// Group and label.
     names: Vec<(usize, String)>,
 }

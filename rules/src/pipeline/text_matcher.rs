@@ -1,10 +1,8 @@
 //! `="text"`, `!="text"`, `=~"regex"`, `!~"regex"`, for selectors and label filters.
 
-use regex::Regex;
-
 use super::Unsupported;
 use crate::logql::ast::{LabelMatcher, MatchOp};
-use crate::logql::regexp;
+use crate::logql::regexp::{self, Regexp};
 
 /// A compiled matcher of one label's value; a missing label has the empty value.
 #[derive(Debug)]
@@ -18,7 +16,7 @@ enum Kind {
     Text(String),
     Any,
     NotEmpty,
-    Regex(Regex),
+    Regex(Regexp),
 }
 
 impl TextMatcher {

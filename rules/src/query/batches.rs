@@ -33,17 +33,18 @@ pub struct Scanned {
 }
 
 impl Query {
-    /// Takes the records of a batch.
+    /// Takes the records of a batch; before each `is_stopped` is asked whether to give up.
     pub fn add_batch(
         &mut self,
         batch: &Batch<'_>,
         labels: &LabelConfig,
         scanned: &mut Scanned,
+        is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), QueryError> {
         for resource_logs in batch.request.resource_logs() {
             let resource = ResourceLabels::of(&resource_logs, labels);
             if self.selects(&resource) {
-                self.add_resource(batch, &resource_logs, &resource, scanned)?;
+                self.add_resource(batch, &resource_logs, &resource, scanned, is_stopped)?;
             }
         }
         Ok(())
@@ -55,6 +56,7 @@ impl Query {
         resource_logs: &ResourceLogs<'_>,
         resource: &ResourceLabels,
         scanned: &mut Scanned,
+        is_stopped: &dyn Fn() -> bool,
     ) -> Result<(), QueryError> {
         let resource_hash =
             xxh3_64_with_seed(resource_logs.schema_url().as_bytes(), xxh3_64(resource_logs.resource().raw));
@@ -66,6 +68,9 @@ impl Query {
                 let time = record_time(&record, batch.received);
                 if !self.wants(time, time) {
                     continue;
+                }
+                if is_stopped() {
+                    return Err(QueryError::stopped());
                 }
                 attributes.clear();
                 attributes.extend(record.attributes());

@@ -96,9 +96,15 @@ impl Ranges {
         self.all.iter_mut().for_each(Range::sort);
     }
 
-    /// The value at a time, which must not be before that of the last call.
-    pub(super) fn value(&mut self, node: &Node, time: Timestamp) -> Result<Operand, QueryError> {
+    /// The value at a time, which must not be before that of the last call. At each range aggregation `is_stopped` is asked whether to give up.
+    pub(super) fn value(
+        &mut self,
+        node: &Node,
+        time: Timestamp,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Operand, QueryError> {
         node.value(&mut |leaf| match leaf {
+            _ if is_stopped() => Err(QueryError::stopped()),
             Leaf::Range(range) => self.range_vector(*range, time),
             Leaf::Absent { range, labels } => {
                 let is_absent = self.range_vector(*range, time)?.is_empty();

@@ -1,10 +1,8 @@
 //! `label_replace`.
 
-use regex::Regex;
-
 use super::{Element, Vector};
 use crate::labels::Labels;
-use crate::logql::regexp;
+use crate::logql::regexp::{self, Regexp};
 
 /// `label_replace(vector, dst, replacement, src, regex)`, compiled.
 #[derive(Debug)]
@@ -12,7 +10,7 @@ pub struct LabelReplace {
     dst: String,
     replacement: String,
     src: String,
-    regex: Regex,
+    regex: Regexp,
 }
 
 impl LabelReplace {

@@ -76,12 +76,12 @@ impl<'a> Scan<'a> {
             if is_backward {
                 places.sort_by_key(|place| Reverse(place.times.1));
             }
-            let labels = self.labels;
+            let (labels, stop) = (self.labels, self.stop);
             self.read(
                 &places,
                 query,
                 |query, times| query.wants(times.0, times.1),
-                |query, batch| query.add_batch(batch, labels, &mut scanned),
+                |query, batch| query.add_batch(batch, labels, &mut scanned, &|| stop.is_set()),
             )?;
         }
         Ok(scanned)

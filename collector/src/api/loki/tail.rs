@@ -214,7 +214,7 @@ impl Tail {
         if frame.kind == FrameKind::Batch {
             let request = LogsRequest::new(&frame.payload);
             let batch = Batch { request, received: frame.received, position: frame.position.0 };
-            query.add_batch(&batch, &self.loki.source.labels(), &mut Scanned::default())?;
+            query.add_batch(&batch, &self.loki.source.labels(), &mut Scanned::default(), &|| false)?;
         }
         Ok(())
     }
