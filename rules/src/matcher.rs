@@ -503,10 +503,10 @@ fn write_key<E: LogEntry>(feed: &Feed, record: &Record<'_, E>, extracted: &Extra
         }
         LabelSet::Only(names) if extracted.error().is_some() => write_error_key(feed, names, record, extracted, key),
         LabelSet::Only(names) => write_values(feed, names, record, extracted, key),
-        groups @ LabelSet::AllBut(_) => {
+        LabelSet::AllBut(names) => {
             let mut labels: Vec<(String, String)> = Vec::new();
-            extracted.for_each_label(record, &mut |name, value| {
-                if groups.contains(name) && (feed.apart.empty || !value.is_empty()) {
+            extracted.for_each_label_but(record, names, &mut |name, value| {
+                if feed.apart.empty || !value.is_empty() {
                     labels.push((name.to_owned(), value.to_owned()));
                 }
             });

@@ -210,6 +210,23 @@ impl Extracted {
         labels
     }
 
+    /// The labels of a series by all labels but these. As in Loki, details whose error was dropped are not among them where one of
+    /// the others is left out.
+    pub fn for_each_label_but<E: LogEntry>(
+        &self,
+        record: &Record<'_, E>,
+        names: &[String],
+        visit: &mut dyn FnMut(&str, &str),
+    ) {
+        let has_lone_details = self.error.is_none() && !names.is_empty();
+        self.for_each_label(record, &mut |name, value| {
+            let is_lone = has_lone_details && name == ERROR_DETAILS_LABEL && self.error_details() == Some(value);
+            if !is_lone && !names.iter().any(|other| other == name) {
+                visit(name, value);
+            }
+        });
+    }
+
     /// Whether a label that is left is as the record came with it.
     pub fn is_original(&self, name: &str) -> bool {
         self.find(name).is_none() && !matches!(name, ERROR_LABEL | ERROR_DETAILS_LABEL)

@@ -300,11 +300,9 @@ fn series_labels<E: LogEntry>(
                 |name: &String| Some((name.clone(), extracted.group_label(record, name)?.into_text().into_owned()));
             labels.extend(names.iter().filter_map(value));
         }
-        LabelSet::AllBut(_) => extracted.for_each_label(record, &mut |name, value| {
-            if groups.contains(name) {
-                labels.push((name.to_owned(), value.to_owned()));
-            }
-        }),
+        LabelSet::AllBut(names) => {
+            extracted.for_each_label_but(record, names, &mut |name, value| labels.push((name.into(), value.into())));
+        }
     }
     labels.sort_unstable();
     labels

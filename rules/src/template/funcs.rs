@@ -488,7 +488,7 @@ fn escape_js(text: &str) -> String {
             '"' => escaped.push_str("\\\""),
             '<' | '>' | '&' | '=' => escaped.push_str(&format!("\\u{:04X}", c as u32)),
             c if (c as u32) < 0x20 => escaped.push_str(&format!("\\u{:04X}", c as u32)),
-            c if !format::is_printable(c) => escaped.push_str(&format!("\\u{:04X}", c as u32)),
+            c if !c.is_ascii() && !format::is_printable(c) => escaped.push_str(&format!("\\u{:04X}", c as u32)),
             c => escaped.push(c),
         }
     }
