@@ -185,8 +185,24 @@ pub fn value_text(value: f64) -> String {
     match value {
         f64::INFINITY => "+Inf".to_owned(),
         f64::NEG_INFINITY => "-Inf".to_owned(),
-        value => value.to_string(),
+        value => even(value, value.to_string()),
     }
+}
+
+/// Of two shortest numbers that are as near Go writes the even one, Rust the larger.
+fn even(value: f64, text: String) -> String {
+    let (Some(b'1' | b'3' | b'5' | b'7' | b'9'), Some((_, fraction))) = (text.bytes().last(), text.split_once('.'))
+    else {
+        return text;
+    };
+    // As many digits as a double has where one more would be exact.
+    if text.len() < 16 {
+        return text;
+    }
+    let (kept, last) = text.split_at(text.len() - 1);
+    let lower = format!("{kept}{}", char::from(last.as_bytes()[0] - 1));
+    let exact = format!("{value:.*}", fraction.len() + 60);
+    if exact.trim_end_matches('0') == format!("{lower}5") { lower } else { text }
 }
 
 #[cfg(test)]
@@ -203,5 +219,9 @@ mod tests {
         let expected =
             ["1000000000000000000000000000000", "0.0000001", "0.30000000000000004", "-0", "NaN", "+Inf", "-Inf"];
         assert_eq!(values, expected);
+        let halves =
+            [712.25, 712.75, 713.25, -712.25].map(|half| value_text(half + f64::copysign(659_981_417_840_000.0, half)));
+        let expected = ["659981417840712.2", "659981417840712.8", "659981417840713.2", "-659981417840712.2"];
+        assert_eq!(halves, expected);
     }
 }
