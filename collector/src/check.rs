@@ -114,6 +114,7 @@ fn check_file(
             detectors.dedup();
             let mut diagnostics = lint::lint(path, text, &parsed, |name| index_labels.contains(name));
             diagnostics.extend(found);
+            diagnostics = lint::ignored(path, text, &parsed, diagnostics);
             if parsed.tests.is_some() {
                 match rule_test::parse(path, text) {
                     Ok(file) => {

@@ -120,7 +120,7 @@ pub struct CheckArguments {
     #[arg(long)]
     pub deny_warnings: bool,
 
-    /// A warning that is not to be given; may be given several times
+    /// A warning that is not to be given; may be given several times. In a file, `# watchbell-ignore: CODE why` above a rule or behind a line says the same
     #[arg(long, value_name = "CODE", value_parser = parse_code)]
     pub allow: Vec<String>,
 

@@ -190,6 +190,9 @@ pub mod codes {
         ($($name:ident = $code:literal, $doc:literal;)*) => {
             $(#[doc = $doc] pub const $name: Code = Code($code);)*
 
+            /// The numbers of those that warn; the others tell mistakes.
+            pub const WARNINGS: std::ops::Range<u16> = 201..220;
+
             /// Every code with what it says.
             pub const ALL: &[(Code, &str)] = &[$(($name, $doc)),*];
         };
@@ -256,6 +259,7 @@ pub mod codes {
         TEMPLATE_FAILS = 212, "a template that fails";
         LABEL_NOT_MADE = 213, "a label that records must have and no stage makes";
         FOUND_ANYWHERE = 214, "a label filter that holds for more values than its expression says";
+        IGNORES_NOTHING = 215, "a comment that is to let a warning pass and does not";
         LOKI = 220, "what Loki refuses";
     }
 }

@@ -3,6 +3,7 @@
 mod condition;
 mod contradiction;
 mod detector;
+mod ignored;
 mod join;
 mod loki;
 mod regex;
@@ -21,6 +22,7 @@ use crate::logql::check::takes_grouping;
 use crate::otlp_labels::{LabelConfig, label_name};
 use crate::rule_file::{Rule, RuleFile};
 use crate::yaml::{self, Node, NodeKind};
+pub use ignored::ignored;
 pub use loki::loki;
 
 /// The warnings of a file, in its order, [`duplicates`] left out; `file` and `text` are its name and text. `is_index_label` tells of
@@ -291,7 +293,7 @@ mod tests {
                 let known = index_labels(&LabelConfig::default());
                 let mut found = lint("rules.yaml", text, &rule_file, |name| known.contains(name));
                 found.extend(duplicates(&[("rules.yaml", text, &rule_file)]));
-                found = in_order(found, "rules.yaml");
+                found = in_order(ignored("rules.yaml", text, &rule_file, found), "rules.yaml");
                 found.extend(loki("rules.yaml", text));
                 render_all(&found, text)
             }
