@@ -532,6 +532,8 @@ pub(crate) enum Eval {
     Steps {
         node: Node,
         step: Duration,
+        /// By how much the steps are before the multiples of it.
+        ahead: Duration,
         quiet: Duration,
         /// Leaves that have to be known whole, and by which `offset`, before it tells anything.
         whole: Windows,

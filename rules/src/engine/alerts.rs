@@ -1,5 +1,6 @@
 //! The alerts of a rule: from a condition that holds to transitions and samples.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::record::EvidenceRecord;
 use crate::template::{RuleData, Template, expand_annotation};
 use crate::time::{Timestamp, format_duration};
 use crate::transition::{Alert, AlertState, Sample, Transition};
-use crate::vector::LabelSet;
+use crate::vector::{Element, LabelSet, Vector};
 use crate::window::Terms;
 
 /// What a rule remembers.
@@ -54,14 +55,10 @@ pub(crate) struct Entry {
 
 impl RuleState {
     pub(crate) fn new(rule: &Rule, now: Timestamp) -> Self {
-        let step = match &rule.eval {
-            Eval::Steps { step, .. } => *step,
-            Eval::Edge(_) => Duration::ZERO,
-        };
         Self {
             alerts: BTreeMap::new(),
             series: BTreeSet::new(),
-            next_step: next_multiple(now, step),
+            next_step: rule.next_step(now),
             last_evaluation: None,
             last_error: None,
             seen_empty: false,
@@ -99,8 +96,25 @@ pub(super) fn next_multiple(now: Timestamp, step: Duration) -> Timestamp {
 }
 
 impl Rule {
+    /// The first step after `now` at which it is judged.
+    pub(super) fn next_step(&self, now: Timestamp) -> Timestamp {
+        match self.eval {
+            Eval::Steps { step, ahead, .. } => next_multiple(now + ahead, step) - ahead,
+            Eval::Edge(_) => next_multiple(now, Duration::ZERO),
+        }
+    }
+
+    /// The element's labels, where it is judged as a ruler does: those that [`Engine::identified`] has put beside them are none.
+    pub(super) fn element<'l>(&self, labels: &'l Labels) -> Cow<'l, Labels> {
+        let is_own = |name: &str| !name.starts_with(GIVEN);
+        if !self.is_tick() || labels.iter().all(|(name, _)| is_own(name)) {
+            return Cow::Borrowed(labels);
+        }
+        Cow::Owned(Labels::new(labels.iter().filter(|(name, _)| is_own(name))))
+    }
+
     /// Whether its own labels stand in the place of some of these: two elements can then be one alert.
-    fn hides(&self, labels: &Labels) -> bool {
+    pub(super) fn hides(&self, labels: &Labels) -> bool {
         labels.iter().any(|(name, _)| name == "alertname" || self.labels.0.iter().any(|(own, ..)| own == name))
     }
 
@@ -422,7 +436,8 @@ impl Engine {
         time: Timestamp,
     ) -> (Vec<EvidenceRecord>, Option<String>) {
         let planned = &self.plan.rules[rule];
-        let labels = &Labels::new(labels.iter().filter(|(name, _)| !planned.made_labels.contains(*name)));
+        let element = planned.element(labels);
+        let labels = &Labels::new(element.iter().filter(|(name, _)| !planned.made_labels.contains(*name)));
         let groups = planned.leaves.iter().flat_map(|(leaf, offset)| {
             let since = time - (self.plan.leaves[*leaf].range + *offset);
             let (feed, state) = (self.plan.feed_of(*leaf), &self.state.leaves[*leaf]);
@@ -477,10 +492,38 @@ impl Engine {
     /// The element's labels, over them the rule's, over them the alert's name.
     fn alert_labels(&self, rule: usize, labels: &Labels, value: f64) -> Labels {
         let planned = &self.plan.rules[rule];
+        let labels = &planned.element(labels);
         let own = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let given = self.expand(&planned.labels, labels, value, &[]);
         let name = [("alertname".to_owned(), planned.name.to_string())];
         Labels::new(own.chain(given).chain(name))
+    }
+
+    /// The elements by what a ruler knows their alerts by, which are the labels that the rule has given them: what its templates made of the
+    /// value stands beside the element's own. An alert that goes on though its element is another is that one's now. `Err` where two are alike.
+    pub(super) fn identified(&mut self, rule: usize, vector: &Vector) -> Result<Vector, String> {
+        let planned = &self.plan.rules[rule];
+        let has_templates = planned.labels.0.iter().any(|(_, text, _)| text.contains("{{"));
+        if !has_templates && !vector.iter().any(|element| planned.hides(&element.labels)) {
+            return Ok(vector.clone());
+        }
+        let mut known = BTreeMap::new();
+        let mut identified = Vector::new();
+        for Element { labels, value } in vector {
+            let given = self.expand(&planned.labels, labels, *value, &[]).filter(|_| has_templates);
+            let given: Vec<_> = given.map(|(name, text)| (format!("{GIVEN}{name}"), text)).collect();
+            let given = given.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+            let key = Labels::new(labels.iter().chain(given));
+            let alert = self.alert_labels(rule, labels, *value);
+            identified.push(Element { labels: key.clone(), value: *value });
+            if known.insert(alert.clone(), key).is_some() {
+                return Err(format!("the rule's labels make two alerts {alert}: as with a ruler none changes"));
+            }
+        }
+        let alerts = std::mem::take(&mut self.state.rules[rule].alerts).into_iter();
+        let moved = alerts.map(|(key, entry)| (known.get(&entry.alert.labels).cloned().unwrap_or(key), entry));
+        self.state.rules[rule].alerts = moved.collect();
+        Ok(identified)
     }
 
     /// The rule's, `words` of ours, and how many patterns are told together; one of the same name that the rule has stands.
@@ -494,7 +537,8 @@ impl Engine {
         let RuleKind::Alert { annotations, .. } = &self.plan.rules[rule].kind else { return Labels::default() };
         let more = (NEW_PATTERNS, self.more_patterns(rule, labels, alert.value));
         let words = words.into_iter().chain([more]).filter_map(|(name, text)| Some((name.to_owned(), text?)));
-        let own = self.expand(annotations, labels, alert.value, &alert.samples);
+        let element = self.plan.rules[rule].element(labels);
+        let own = self.expand(annotations, &element, alert.value, &alert.samples);
         Labels::new(words.chain(own))
     }
 
@@ -646,6 +690,9 @@ impl Engine {
 fn furthest_value(edge: &Edge, groups: &[Terms<'_>], time: Timestamp) -> Option<f64> {
     groups.iter().filter_map(|terms| terms.value(time)).reduce(|a, b| edge.furthest(a, b))
 }
+
+/// Begins the names under which a key has the labels that a rule has given: no label's name begins so.
+const GIVEN: char = '=';
 
 /// Name of the annotation that tells of a service whose clock is ahead.
 const CLOCK_SKEW: &str = "clock_skew";

@@ -168,6 +168,7 @@ impl Engine {
     /// records, has ended.
     pub(super) fn is_back(&self, rule: usize, labels: &Labels, time: Timestamp) -> bool {
         let (doubts, Some(gap)) = (&self.plan.rules[rule].doubts, self.last_gap()) else { return false };
+        let labels = &self.plan.rules[rule].element(labels);
         let is_of_presence = doubts.iter().all(|doubt| doubt.need == Need::Presence);
         is_of_presence
             && doubts.iter().any(|doubt| {

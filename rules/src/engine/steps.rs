@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::alerts::{Entry, Observation, next_multiple};
+use super::alerts::{Entry, Observation};
 use super::{Engine, GAP_MIN, Output};
 use crate::alert;
 use crate::labels::Labels;
@@ -56,16 +56,16 @@ impl Engine {
         let plan = self.plan.clone();
         for index in plan.steps.iter().copied() {
             let rule = &plan.rules[index];
-            let Eval::Steps { node, step, .. } = &rule.eval else { continue };
+            let Eval::Steps { node, .. } = &rule.eval else { continue };
             let passed = self.state.watermarks[rule.watermark].low() - rule.lateness;
             while self.state.rules[index].next_step <= passed {
                 if self.is_dormant(index) {
-                    self.state.rules[index].next_step = next_multiple(passed, *step);
+                    self.state.rules[index].next_step = rule.next_step(passed);
                     break;
                 }
                 let time = self.state.rules[index].next_step;
                 self.evaluate(index, node, time);
-                self.state.rules[index].next_step = next_multiple(time, *step);
+                self.state.rules[index].next_step = rule.next_step(time);
                 if passed.since(time) > GAP_MIN && self.leaps {
                     self.leap(index, time, passed);
                 }
@@ -77,7 +77,8 @@ impl Engine {
     /// away there are very many.
     fn leap(&mut self, rule: usize, time: Timestamp, passed: Timestamp) {
         let Eval::Steps { step, .. } = &self.plan.rules[rule].eval else { return };
-        let next = next_multiple(self.changes_after(rule, time).min(passed + NANOSECOND) - NANOSECOND, *step);
+        let until = self.changes_after(rule, time).min(passed + NANOSECOND);
+        let next = self.plan.rules[rule].next_step(until - NANOSECOND);
         if next > self.state.rules[rule].next_step {
             let last = next - *step;
             let seen_empty = self.has_no_records(rule, last);
@@ -192,6 +193,10 @@ impl Engine {
             Operand::Vector(vector) => vector,
         };
         match &self.plan.rules[rule].kind {
+            RuleKind::Alert { .. } if self.plan.rules[rule].is_tick() => match self.identified(rule, &vector) {
+                Ok(vector) => self.judge_vector(rule, &vector, time),
+                Err(error) => self.state.rules[rule].last_error = Some(error),
+            },
             RuleKind::Alert { .. } => self.judge_vector(rule, &vector, time),
             RuleKind::Record => self.record(rule, &vector, time),
         }

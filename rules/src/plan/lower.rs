@@ -198,7 +198,7 @@ impl<'k> Compiler<'k> {
         };
         let mut made_labels = BTreeSet::new();
         node.for_each_made_label(&mut |name| _ = made_labels.insert(name.to_owned()));
-        let eval = self.eval(rule, node, bound, interval);
+        let eval = self.eval(rule, node, bound, interval, group.query_offset.unwrap_or_default());
         let (doubts, endings) = match rule.kind {
             rule_file::RuleKind::Alert { .. } => {
                 let doubts = doubts(&eval, rule.detect.as_ref().is_some_and(|detect| detect.waits_warm));
@@ -286,17 +286,20 @@ impl<'k> Compiler<'k> {
         node: Node,
         bound: Option<(CompareOp, f64)>,
         interval: Duration,
+        query_offset: Duration,
     ) -> Eval {
         let absent = absent_leaves(&node);
         let rule_file::RuleKind::Alert { keep_firing_for, .. } = rule.kind else {
             let (step, quiet, whole) = (interval, Duration::ZERO, Windows::new());
-            return Eval::Steps { node, step, quiet, whole, absent, is_tick: false };
+            return Eval::Steps { node, step, ahead: Duration::ZERO, quiet, whole, absent, is_tick: false };
         };
         let is_of_before = rule.detect.as_ref().is_some_and(|detect| detect.waits_warm);
         if rule.options.eval == Some(EvalMode::Tick) {
             let whole = if is_of_before { all(&node) } else { Windows::new() };
-            let (step, quiet) = (interval, keep_firing_for);
-            return Eval::Steps { node, step, quiet, whole, absent, is_tick: true };
+            // A ruler looks at multiples of the interval, at what was there so long before.
+            let ahead = query_offset.as_nanos() % interval.as_nanos().max(1);
+            let ahead = Duration::from_nanos(u64::try_from(ahead).unwrap_or_default());
+            return Eval::Steps { node, step: interval, ahead, quiet: keep_firing_for, whole, absent, is_tick: true };
         }
         match edge::edge(&self.plan, bound, &node) {
             Some(edge) => {
@@ -313,7 +316,7 @@ impl<'k> Compiler<'k> {
             None => {
                 let whole = if is_of_before { all(&node) } else { must_be_whole(&self.plan, &node) };
                 let quiet = interval.max(keep_firing_for);
-                Eval::Steps { node, step: STEP, quiet, whole, absent, is_tick: false }
+                Eval::Steps { node, step: STEP, ahead: Duration::ZERO, quiet, whole, absent, is_tick: false }
             }
         }
     }
