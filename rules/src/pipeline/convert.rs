@@ -129,10 +129,12 @@ pub(crate) fn duration(text: &str) -> Result<i64, String> {
     let mut total: u64 = 0;
     let mut rest = unsigned;
     while !rest.is_empty() {
-        let len = rest.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let whole = digits(rest);
+        let len = rest[whole..].strip_prefix('.').map_or(whole, |fraction| whole + 1 + digits(fraction));
         let (number, behind) = rest.split_at(len);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if number.is_empty() || number == "." || fraction.contains('.') {
+        if number.is_empty() || number == "." {
             return Err(invalid());
         }
         let len = behind.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(behind.len());
@@ -241,6 +243,7 @@ mod tests {
             assert_eq!(duration(text), Ok(nanos), "{text}");
         }
         assert_eq!(duration("x").unwrap_err(), r#"time: invalid duration "x""#);
+        assert_eq!(duration("1.2.3s").unwrap_err(), r#"time: missing unit in duration "1.2.3s""#);
         assert_eq!(duration("5").unwrap_err(), r#"time: missing unit in duration "5""#);
         assert_eq!(duration("5d").unwrap_err(), r#"time: unknown unit "d" in duration "5d""#);
         assert!(duration("").is_err() && duration("300000h1").is_err() && duration("99999999h").is_err());
