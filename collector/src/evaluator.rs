@@ -261,20 +261,31 @@ impl Evaluator {
 
     fn take_rules(&mut self, rules: RuleSet, Compiled { plan, policy }: Compiled, frame: &Frame) {
         let now = frame.received;
-        let at_once = self.fill_limits.at_once(&*self.log, &plan, &self.plan, frame);
+        let at_once = self.at_once(&plan, frame);
         let beyond = plan.new_rules(&self.plan).into_iter().filter(|(_, looks_back)| *looks_back > at_once);
         let waiting = beyond.map(|(key, _)| key.to_owned()).collect();
-        self.put_in_force(frame.position, &rules, plan, waiting, now);
+        self.put_in_force((frame.position, Some(at_once)), &rules, plan, waiting, now);
         self.engine.forgo_fill_beyond(at_once);
         self.fill(frame.position, now);
         self.alerting.replace(policy, now);
         self.rules = rules;
     }
 
+    /// How far back rules may look that are filled when their frame is folded. Where it was folded before, those that waited then wait again.
+    fn at_once(&self, plan: &Plan, frame: &Frame) -> Duration {
+        let is_replay = frame.next < self.replay_until && !plan.looks_back(&self.plan).is_empty();
+        let told = if is_replay { Fill::at_once(&*self.log, frame, self.replay_until) } else { Ok(None) };
+        let told = told.unwrap_or_else(|error| {
+            tracing::error!(%error, "the log cannot be read ahead: it does not tell which rules waited");
+            None
+        });
+        told.unwrap_or_else(|| self.fill_limits.at_once(&*self.log, plan, &self.plan, frame))
+    }
+
     /// Puts rules in force that the frame at `brought` has brought, all but those that wait: what they are to replace stays.
     fn put_in_force(
         &mut self,
-        brought: Position,
+        (brought, at_once): (Position, Option<Duration>),
         rules: &RuleSet,
         full: Arc<Plan>,
         waiting: BTreeSet<String>,
@@ -286,7 +297,7 @@ impl Evaluator {
             let former_files = former.iter().flat_map(|filling| filling.waiting().former_files());
             let files = self.rules.files.iter().chain(former_files).cloned().collect();
             let before = RuleSet { files, ..self.rules.clone() };
-            let waiting = Waiting::new(brought, waiting, &full, self.engine.plan(), &before);
+            let waiting = Waiting::new(brought, waiting, &full, self.engine.plan(), &before).beyond(at_once);
             match waiting.in_force(rules, &full) {
                 Ok(plan) => (self.plan, self.filling) = (plan, Some(Filling::new(waiting, full))),
                 Err(error) => {
@@ -306,10 +317,11 @@ impl Evaluator {
         let (Some(fill), Some(filling)) = (&fill, self.filling.as_mut().filter(|filling| of_waiting(filling))) else {
             return self.engine.handle_timeout(now); // others were loaded meanwhile
         };
-        let filled = filling.filled(fill, &*self.log, &self.plan, frame.position, &self.fill_limits);
+        let of = (&self.rules, &*self.plan);
+        let filled = filling.filled(fill, &*self.log, of, frame.position, &self.fill_limits);
         let (full, waiting) = (Arc::clone(filling.full()), filling.waiting_beyond(fill.looks_back, &self.plan));
-        let rules = self.rules.clone();
-        self.put_in_force(fill.rules(), &rules, full, waiting, now);
+        let (rules, brought) = (self.rules.clone(), (fill.rules(), filling.waiting().at_once()));
+        self.put_in_force(brought, &rules, full, waiting, now);
         match filled {
             Ok(filled) => self.engine.adopt(filled),
             Err(error) => tracing::error!(%error, "the log cannot be read back; new rules are warming"),
@@ -441,7 +453,7 @@ impl Evaluator {
     fn poll_fill(&mut self, monotonic: Duration) -> Option<Output> {
         let place = (self.position, self.clock);
         let filling = self.filling.as_mut()?;
-        filling.begin(&*self.log, &self.plan, place, &self.fill_limits, monotonic).map(Output::Fill)
+        filling.begin(&*self.log, (&self.rules, &self.plan), place, &self.fill_limits, monotonic).map(Output::Fill)
     }
 
     /// When a clock frame is due unless another frame comes first, by the log's clock.

@@ -91,6 +91,9 @@ pub(super) struct Waiting {
     former_files: Vec<RuleFileText>,
     /// The keys of those, which are in force meanwhile.
     former_rules: BTreeSet<String>,
+    /// How far back those of the frame look that did not wait; not in snapshots of before.
+    #[serde(default)]
+    at_once: Option<Duration>,
 }
 
 impl Waiting {
@@ -115,7 +118,16 @@ impl Waiting {
                 former_files.push(file.clone());
             }
         }
-        Self { frame, rules, former_files, former_rules }
+        Self { frame, rules, former_files, former_rules, at_once: None }
+    }
+
+    /// The same, where it is known how far back those look that do not wait.
+    pub(super) fn beyond(self, at_once: Option<Duration>) -> Self {
+        Self { at_once, ..self }
+    }
+
+    pub(super) fn at_once(&self) -> Option<Duration> {
+        self.at_once
     }
 
     /// Files with rules that are in force, beside those of the rule set.
@@ -152,7 +164,16 @@ pub(super) struct Filling {
 struct Begun {
     fill: Fill,
     /// Shared with the job, which ends when nobody else has it.
-    progress: Arc<AtomicU64>,
+    progress: Arc<Progress>,
+}
+
+/// What a job tells of itself.
+#[derive(Debug, Default)]
+struct Progress {
+    /// How much of the past has been read, in parts of [`READ_ALL`].
+    read: AtomicU64,
+    /// Bytes of the log that are yet to be read.
+    left_bytes: AtomicU64,
 }
 
 impl Begun {
@@ -169,6 +190,8 @@ pub struct FillProgress {
     pub rules: usize,
     /// How much of what those that are filled now need has been read, from 0 to 1.
     pub ratio: f64,
+    /// Bytes of the log that are yet to be read for them, what has come since among them.
+    pub left_bytes: u64,
 }
 
 impl Filling {
@@ -189,7 +212,7 @@ impl Filling {
     pub(super) fn begin(
         &mut self,
         log: &dyn Log,
-        in_force: &Plan,
+        (rules, in_force): (&RuleSet, &Plan),
         (from, clock): (Position, Timestamp),
         limits: &FillLimits,
         monotonic: Duration,
@@ -206,8 +229,9 @@ impl Filling {
         }
         let looks_back = self.looks_back(in_force).into_values().collect();
         let looks_back = limits.together(log, &looks_back, clock, from);
-        let fill = Fill { rules: self.waiting.frame, from, clock, looks_back };
-        let job = FillJob::new(fill.clone(), Arc::clone(&self.full), in_force, log, limits.step_bytes_max);
+        let fill = Fill { rules: self.waiting.frame, from, clock, looks_back, at_once: self.waiting.at_once };
+        let plan = self.to_fill(rules, in_force, looks_back);
+        let job = FillJob::new(fill.clone(), plan, in_force, log, limits.step_bytes_max);
         let (rules, megabytes) = (self.waiting.rules.len(), job.bytes >> 20);
         tracing::info!(
             rules,
@@ -217,6 +241,14 @@ impl Filling {
         );
         self.begun = Some(Begun { fill, progress: Arc::clone(&job.progress) });
         Some(Box::new(job))
+    }
+
+    /// The rules alone that wait and look back no further than so.
+    fn to_fill(&self, rules: &RuleSet, in_force: &Plan, looks_back: Duration) -> Arc<Plan> {
+        let wanted = self.looks_back(in_force);
+        let compiled = rules.compile_some(&|key| wanted.get(key).is_some_and(|other| *other <= looks_back));
+        // Among all others they have been compiled.
+        compiled.map_or_else(|_| Arc::clone(&self.full), |compiled| compiled.plan)
     }
 
     /// How far back each of the rules that wait looks.
@@ -243,13 +275,16 @@ impl Filling {
         &mut self,
         fill: &Fill,
         log: &dyn Log,
-        in_force: &Plan,
+        (rules, in_force): (&RuleSet, &Plan),
         until: Position,
         limits: &FillLimits,
     ) -> io::Result<Engine> {
         let mut job = match self.done.take().filter(|job| job.fill == *fill) {
             Some(job) => *job,
-            None => FillJob::new(fill.clone(), Arc::clone(&self.full), in_force, log, limits.step_bytes_max),
+            None => {
+                let plan = self.to_fill(rules, in_force, fill.looks_back);
+                FillJob::new(fill.clone(), plan, in_force, log, limits.step_bytes_max)
+            }
         };
         while !job.step(log, until)? {}
         Ok(job.finish())
@@ -262,8 +297,11 @@ impl Filling {
     }
 
     pub(super) fn progress(&self) -> FillProgress {
-        let read = self.begun.as_ref().map_or(0, |begun| begun.progress.load(Ordering::Relaxed));
-        FillProgress { rules: self.waiting.rules.len(), ratio: read as f64 / READ_ALL as f64 }
+        let told = |of: fn(&Progress) -> &AtomicU64| {
+            self.begun.as_ref().map_or(0, |begun| of(&begun.progress).load(Ordering::Relaxed))
+        };
+        let ratio = told(|progress| &progress.read) as f64 / READ_ALL as f64;
+        FillProgress { rules: self.waiting.rules.len(), ratio, left_bytes: told(|progress| &progress.left_bytes) }
     }
 
     /// Adds those that wait to the rules in force, in the order of the files.
@@ -289,9 +327,34 @@ pub struct Fill {
     clock: Timestamp,
     /// The rules that look back no further than so were filled.
     pub(super) looks_back: Duration,
+    /// How far back those look that were filled when the rules frame was folded; not in frames of before.
+    #[serde(default)]
+    at_once: Option<Duration>,
 }
 
 impl Fill {
+    /// How far back rules of a rules frame looked that did not wait, where the log tells of others that did: what it still holds of the time
+    /// before does not tell any more, once the size cap has taken of it.
+    pub(super) fn at_once(log: &dyn Log, frame: &Frame, until: Position) -> io::Result<Option<Duration>> {
+        let mut from = frame.next;
+        while from < until {
+            let frames = log.read(from, READ_BYTES_MAX)?;
+            let Some(last) = frames.last() else { break };
+            from = last.next;
+            for later in &frames {
+                match later.kind {
+                    FrameKind::Rules if later.payload != frame.payload => return Ok(None),
+                    FrameKind::Filled => match Self::from_bytes(&later.payload) {
+                        Ok(fill) if fill.rules == frame.position => return Ok(fill.at_once),
+                        _ => {}
+                    },
+                    _ => {}
+                }
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) fn rules(&self) -> Position {
         self.rules
     }
@@ -310,7 +373,8 @@ impl Fill {
 #[derive(Debug)]
 pub struct FillJob {
     fill: Fill,
-    plan: Arc<Plan>,
+    /// The rules that are filled.
+    pub(super) plan: Arc<Plan>,
     engine: Engine,
     /// From when on batches are of interest.
     since: Timestamp,
@@ -325,8 +389,11 @@ pub struct FillJob {
     step_bytes_max: usize,
     /// Bytes of the past, about.
     bytes: u64,
-    /// In parts of [`READ_ALL`].
-    progress: Arc<AtomicU64>,
+    /// Bytes that came while it was read, and have been read since.
+    read_behind: u64,
+    /// At how many of them it is told next that there is no end to them.
+    tells_at: u64,
+    progress: Arc<Progress>,
 }
 
 impl FillJob {
@@ -334,6 +401,7 @@ impl FillJob {
         let engine = Engine::to_fill(Arc::clone(&plan), in_force, fill.looks_back, fill.clock);
         let since = engine.fills_since().unwrap_or(fill.clock);
         let start = log.seek(since);
+        let bytes = bytes(log, start, fill.from);
         Self {
             plan,
             engine,
@@ -344,7 +412,9 @@ impl FillJob {
             next: start,
             knows_past: false,
             step_bytes_max,
-            bytes: bytes(log, start, fill.from),
+            bytes,
+            read_behind: 0,
+            tells_at: bytes.max(TOLD_BEHIND_BYTES_MIN),
             progress: Arc::default(),
             fill,
         }
@@ -379,6 +449,7 @@ impl FillJob {
         if frame.position >= self.fill.from {
             self.end_past();
             self.engine.handle_past_time(frame.received);
+            self.read_behind += frame.payload.len() as u64;
         }
         self.next = frame.next;
         self.reaches.get_or_insert(frame.received.max(self.since));
@@ -394,12 +465,23 @@ impl FillJob {
         }
     }
 
-    fn tell_progress(&self, log: &dyn Log) {
+    fn tell_progress(&mut self, log: &dyn Log) {
         let read = bytes(log, self.start, self.next.min(self.fill.from)).min(self.bytes);
         let parts = if self.knows_past { READ_ALL } else { read * READ_ALL / self.bytes.max(1) };
-        let before = self.progress.swap(parts, Ordering::Relaxed);
+        let left_bytes = bytes(log, self.next, log.end());
+        self.progress.left_bytes.store(left_bytes, Ordering::Relaxed);
+        let before = self.progress.read.swap(parts, Ordering::Relaxed);
         if before / TOLD_PARTS != parts / TOLD_PARTS {
             tracing::info!(percent = parts * 100 / READ_ALL, "filling rules from the log");
+        }
+        if self.read_behind >= self.tells_at {
+            self.tells_at = 2 * self.read_behind;
+            let (megabytes, megabytes_left) = (self.read_behind >> 20, left_bytes >> 20);
+            tracing::warn!(
+                megabytes,
+                megabytes_left,
+                "filling rules from the log hardly catches up with what is appended meanwhile: until it does they are not in force"
+            );
         }
     }
 
@@ -414,7 +496,11 @@ impl FillJob {
 
 /// How long a filling that has died is left alone.
 const AGAIN_PAUSE: Duration = Duration::from_secs(60);
+/// Payload that is read at once where it is looked for what was filled.
+const READ_BYTES_MAX: usize = 4 << 20;
 /// Of so many parts of the past a job tells how many it has read.
 const READ_ALL: u64 = 1000;
 /// After how many of them it logs that.
 const TOLD_PARTS: u64 = 250;
+/// A job that has read less of what came meanwhile does not complain.
+const TOLD_BEHIND_BYTES_MIN: u64 = 64 << 20;

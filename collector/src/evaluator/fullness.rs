@@ -25,6 +25,7 @@ pub(super) struct Fullness {
     warming: Gauge,
     filling: Gauge,
     fill_ratio: Gauge<f64, AtomicU64>,
+    fill_left_bytes: Gauge,
     gap_seconds: Gauge<f64, AtomicU64>,
     gap_end: Gauge<f64, AtomicU64>,
     rules_failing: Gauge,
@@ -68,6 +69,11 @@ impl Fullness {
             "rules_filling",
             "Rules that are not in force yet: they look far back, and are filled from the log aside",
             &fullness.filling,
+        );
+        gauge(
+            "fill_left_bytes",
+            "Bytes of the log that are yet to be read for them, what has come since among them",
+            &fullness.fill_left_bytes,
         );
         gauge(
             "rules_failing",
@@ -118,6 +124,7 @@ impl Fullness {
         let fill = evaluator.fill_progress();
         self.filling.set(fill.map_or(0, |fill| fill.rules as i64));
         self.fill_ratio.set(fill.map_or(1.0, |fill| fill.ratio));
+        self.fill_left_bytes.set(fill.map_or(0, |fill| fill.left_bytes as i64));
         if let Some(gap) = evaluator.last_gap() {
             self.gap_seconds.set(gap.missing.as_secs_f64());
             self.gap_end.set(gap.until.seconds());

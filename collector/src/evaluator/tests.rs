@@ -392,6 +392,51 @@ fn rules_are_judged_while_others_are_filled_and_those_count_what_comes_meanwhile
 }
 
 #[test]
+fn a_replay_lets_rules_wait_that_waited_though_little_is_left_to_fill_them_from() {
+    let mut aside = Aside::new();
+    aside.append(FrameKind::Batch, boom());
+    let snapshot = aside.evaluator.snapshot();
+    aside.load(&[booms("Many", 0, "7d")]);
+    aside.append(FrameKind::Batch, boom());
+    aside.append(FrameKind::Batch, boom());
+    aside.fill();
+    let since = |aside: &Aside| aside.evaluator.alerting().firing().map(|alert| alert.active_at).collect::<Vec<_>>();
+    let before = since(&aside);
+    assert_eq!(before.len(), 1);
+    aside.log.drop_before(Position(1));
+    aside.restart(&snapshot);
+    assert_eq!(since(&aside), before);
+}
+
+#[test]
+fn only_the_rules_that_are_filled_are_matched_by() {
+    let mut aside = Aside::new();
+    aside.append(FrameKind::Batch, boom());
+    aside.load(&[booms("One", 0, "1m")]);
+    aside.fill();
+    aside.load(&[booms("One", 0, "1m"), booms("Many", 0, "7d"), booms("Most", 0, "8d")]);
+    let rules = |aside: &Aside| aside.jobs[0].plan.rules().map(|rule| rule.name.to_owned()).collect::<Vec<_>>();
+    assert_eq!(rules(&aside), ["Many", "Most"]);
+    aside.fill();
+    let names = aside.firing().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names, ["Many", "Most", "One"]);
+}
+
+#[test]
+fn how_much_is_left_to_read_is_told() {
+    let mut aside = Aside::new();
+    (0..3).for_each(|_| aside.append(FrameKind::Batch, boom()));
+    aside.load(&[booms("Many", 0, "7d")]);
+    (0..2).for_each(|_| aside.append(FrameKind::Batch, boom()));
+    let mut left = Vec::new();
+    while !aside.jobs[0].step(&aside.log, aside.log.end()).unwrap() {
+        left.push(aside.evaluator.fill_progress().unwrap().left_bytes);
+    }
+    assert!(left.is_sorted_by(|a, b| a > b) && left.len() > 3, "{left:?}");
+    assert_eq!(aside.evaluator.fill_progress().unwrap().left_bytes, 0);
+}
+
+#[test]
 fn a_crash_in_the_middle_of_filling_begins_it_anew() {
     let mut aside = Aside::new();
     aside.append(FrameKind::Batch, boom());
