@@ -335,7 +335,7 @@ fn unix_to_time(text: &str) -> Result<Value, String> {
     Ok(Value::time(Some(Timestamp(nanos))))
 }
 
-/// As Go reads JSON: half of a pair of `\uXXXX` is U+FFFD.
+/// As Go reads JSON: half of a surrogate pair is U+FFFD.
 fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
     if !text.contains("\\u") {
         return Cow::Borrowed(text);
