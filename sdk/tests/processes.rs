@@ -539,11 +539,7 @@ fn the_process_that_ends() {
         "captured before" | "another logger" => log::warn!("from log"),
         #[cfg(feature = "otel-logs")]
         "cut" => log_what_is_cut(guard),
-        "flush" => {
-            tracing::info!("first");
-            guard.flush(Duration::from_secs(60)).expect("a receiver that answers");
-            tracing::info!("second");
-        }
+        "flush" => flush_between(guard),
         #[cfg(feature = "files")]
         "file" => {
             log_to_a_file();
@@ -558,9 +554,7 @@ fn the_process_that_ends() {
         }
         "thread ends" => end_a_thread(),
         #[cfg(all(unix, feature = "files"))]
-        "hanging disk" | "hanging" => hanging::run(&case, guard),
-        #[cfg(all(target_os = "linux", feature = "files"))]
-        "catching up" => hanging::catch_up(guard),
+        "hanging disk" | "hanging" | "catching up" => hanging::run(&case, guard),
         #[cfg(all(target_os = "linux", feature = "files"))]
         "clock" => clock::log_over_changes(guard),
         "fork, full" => fork_when_full(guard),
@@ -661,6 +655,12 @@ fn log_for_people(guard: watchbell::Guard) {
     log::warn!(target: "legacy", "from log");
     tracing::info!(shown = %"\r\x1b[2Jx", "a\n2026-11-24 ERROR forged: \x1b[31mb\u{9b}c");
     guard.shutdown(Duration::ZERO);
+}
+
+fn flush_between(guard: watchbell::Guard) {
+    tracing::info!("first");
+    guard.flush(Duration::from_secs(60)).expect("a receiver that answers");
+    tracing::info!("second");
 }
 
 fn end_a_thread() {

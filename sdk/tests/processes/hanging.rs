@@ -65,7 +65,7 @@ pub(crate) fn with_a_gate(builder: watchbell::Builder) -> watchbell::Builder {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn catch_up(guard: Guard) {
+fn catch_up(guard: Guard) {
     let closed = GATE.lock();
     let text = "x".repeat(1000);
     (0..2 * CATCHING_UP_BYTES_MAX / text.len())
@@ -142,7 +142,12 @@ impl Drop for Lease {
 
 /// What the process of a case does.
 pub(crate) fn run(case: &str, guard: Guard) {
-    if case == "hanging" { log_and_exit(guard) } else { log_beside_a_disk(guard) }
+    match case {
+        "hanging" => log_and_exit(guard),
+        #[cfg(target_os = "linux")]
+        "catching up" => catch_up(guard),
+        _ => log_beside_a_disk(guard),
+    }
 }
 
 /// Logs, asks for all to be sent, and ends; whether all of that was in time is its exit code.
