@@ -3,25 +3,23 @@
 //! A [`Callsite`] lives as long as the process, as the `tracing` callsite it belongs to does. Each thread finds it in a small cache of
 //! its own, so that no lock is shared between threads that log.
 
-use std::cell::{Cell, RefCell};
+mod scope;
+
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock, RwLock};
+use std::sync::{LazyLock, OnceLock, RwLock};
 
-use opentelemetry::InstrumentationScope;
 use tracing_core::field::Field;
 use tracing_core::{Level, Metadata};
-use watchbell_proto::wire::{Fields, Value, put_bytes_field, put_message_field, put_varint_field};
+use watchbell_proto::wire::{put_bytes_field, put_message_field, put_varint_field};
 
-use crate::encode::put_scope;
 use crate::levels::{Levels, Ways};
 use crate::record::{AttributeHead, TIMES_BYTES};
 use crate::redact::Redaction;
 use crate::restraint::{Rate, Site};
 use crate::tell;
-
-/// Most instrumentation scopes that are told apart (4,096); records of any beyond go under the scope `watchbell.overflow`.
-pub(crate) const SCOPES_MAX: usize = 4096;
+pub(crate) use scope::{SCOPES_MAX, Scope, ScopeId};
 
 /// What of an event is the same at each call.
 pub(crate) struct Callsite {
@@ -34,15 +32,12 @@ pub(crate) struct Callsite {
     place_attributes: u32,
     fields: Box<[FieldUse]>,
     tells_exception: bool,
-    /// The ways of its events, above the number of the levels by which they were found.
-    ways: AtomicU64,
+    found: Found,
     /// The fields that are redacted, above the number of the redaction by which they were found.
     redacted: AtomicU64,
     /// Whether it sets its own rate, and that, once an event has told it.
     has_limit: bool,
     limit: OnceLock<Option<Rate>>,
-    /// What holds it back, with the number of the restraint that found it.
-    site: OnceLock<(u32, Option<&'static Site>)>,
 }
 
 /// What becomes of a field's value.
@@ -109,14 +104,7 @@ impl Callsite {
     /// Where its events go. Of the `log` crate's it depends on the record.
     #[inline]
     pub(crate) fn ways(&self, levels: &Levels) -> Ways {
-        let generation = levels.generation() & GENERATION_BITS;
-        let known = self.ways.load(Ordering::Relaxed);
-        if known & GENERATION_BITS == generation {
-            return Ways::from_bits((known >> 32) as u32);
-        }
-        let ways = levels.ways(self.metadata.target(), *self.metadata.level());
-        self.ways.store(u64::from(ways.bits()) << 32 | generation, Ordering::Relaxed);
-        ways
+        self.found.ways(levels, self.metadata.target(), *self.metadata.level())
     }
 
     /// Whether its events have such a field.
@@ -160,17 +148,10 @@ impl Callsite {
         });
     }
 
-    /// What holds it back, as `find` finds it for this restraint.
+    /// What was found of its events.
     #[inline]
-    pub(crate) fn site(&self, restraint: u32, find: impl FnOnce() -> Option<&'static Site>) -> Option<&'static Site> {
-        match self.site.get() {
-            Some((known, site)) if *known == restraint => *site,
-            _ => {
-                let site = find();
-                let _ = self.site.set((restraint, site)); // a second pipeline of the process has to look it up
-                site
-            }
-        }
+    pub(crate) fn found(&self) -> &Found {
+        &self.found
     }
 
     pub(crate) fn is_log(&self) -> bool {
@@ -205,11 +186,47 @@ impl Callsite {
             place_attributes,
             fields,
             tells_exception: metadata.fields().iter().any(|field| field.name().starts_with("exception.")),
-            ways: AtomicU64::new(0),
+            found: Found::default(),
             redacted: AtomicU64::new(0),
             has_limit: metadata.fields().iter().any(|field| field.name() == LIMIT),
             limit: OnceLock::new(),
-            site: OnceLock::new(),
+        }
+    }
+}
+
+/// What was found of the records of one target and level, and is not looked up again.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Where they go, above the number of the levels by which that was found.
+    ways: AtomicU64,
+    /// What holds them back, with the number of the restraint that found it.
+    site: OnceLock<(u32, Option<&'static Site>)>,
+}
+
+impl Found {
+    /// Where they go.
+    #[inline]
+    pub(crate) fn ways(&self, levels: &Levels, target: &str, level: Level) -> Ways {
+        let generation = levels.generation() & GENERATION_BITS;
+        let known = self.ways.load(Ordering::Relaxed);
+        if known & GENERATION_BITS == generation {
+            return Ways::from_bits((known >> 32) as u32);
+        }
+        let ways = levels.ways(target, level);
+        self.ways.store(u64::from(ways.bits()) << 32 | generation, Ordering::Relaxed);
+        ways
+    }
+
+    /// What holds them back, as `find` finds it for this restraint.
+    #[inline]
+    pub(crate) fn site(&self, restraint: u32, find: impl FnOnce() -> Option<&'static Site>) -> Option<&'static Site> {
+        match self.site.get() {
+            Some((known, site)) if *known == restraint => *site,
+            _ => {
+                let site = find();
+                let _ = self.site.set((restraint, site)); // a second pipeline of the process has to look it up
+                site
+            }
         }
     }
 }
@@ -312,106 +329,6 @@ fn field_use(name: &'static str, is_log: bool) -> FieldUse {
         "log.line" if is_log => FieldUse::Attribute(AttributeHead::new("code.line.number")),
         "log.module_path" if is_log => FieldUse::Ignored,
         _ => FieldUse::Attribute(AttributeHead::new(name.strip_prefix("r#").unwrap_or(name))),
-    }
-}
-
-/// An instrumentation scope by number, the same for the whole process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ScopeId(u16);
-
-/// A scope's bytes: the content of an `InstrumentationScope` message, and its schema's address.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Scope {
-    pub(crate) message: Vec<u8>,
-    pub(crate) schema_url: String,
-}
-
-impl Scope {
-    pub(crate) fn name(&self) -> &str {
-        let name = Fields::new(&self.message).find_map(|field| match field {
-            (1, Value::Bytes(name)) => str::from_utf8(name).ok(),
-            _ => None,
-        });
-        name.unwrap_or_default()
-    }
-}
-
-impl ScopeId {
-    /// The number that stands for a scope in a chunk.
-    pub(crate) fn to_u16(self) -> u16 {
-        self.0
-    }
-
-    pub(crate) fn from_u16(number: u16) -> Self {
-        Self(number)
-    }
-
-    /// The scope that is named as a target.
-    pub(crate) fn of_target(target: &str) -> Self {
-        let mut message = Vec::new();
-        put_bytes_field(&mut message, 1, target.as_bytes());
-        Self::of(Scope { message, schema_url: String::new() })
-    }
-
-    /// The same for a record of the `log` crate, whose target is not known before: the last one is kept at hand.
-    pub(crate) fn of_log_target(target: &str) -> Self {
-        thread_local!(static LAST: RefCell<Option<(String, ScopeId)>> = const { RefCell::new(None) });
-        let found = LAST.try_with(|last| {
-            let mut last = last.borrow_mut();
-            match &*last {
-                Some((known, id)) if known == target => *id,
-                _ => last.insert((target.to_owned(), Self::of_target(target))).1,
-            }
-        });
-        found.unwrap_or_else(|_| Self::of_target(target))
-    }
-
-    /// The scope of a tracer.
-    pub(crate) fn of_scope(scope: &InstrumentationScope) -> Self {
-        let mut message = Vec::new();
-        put_scope(&mut message, scope);
-        Self::of(Scope { message, schema_url: scope.schema_url().unwrap_or_default().to_owned() })
-    }
-
-    /// The scope's bytes.
-    pub(crate) fn scope(self) -> Arc<Scope> {
-        Arc::clone(&read(&SCOPES).scopes[self.0 as usize])
-    }
-
-    /// The scope of these bytes.
-    pub(crate) fn of(scope: Scope) -> Self {
-        if let Some(id) = read(&SCOPES).ids.get(&scope) {
-            return *id;
-        }
-        write(&SCOPES).insert(scope)
-    }
-}
-
-static SCOPES: LazyLock<RwLock<Scopes>> = LazyLock::new(|| RwLock::new(Scopes::with_overflow()));
-
-struct Scopes {
-    ids: HashMap<Arc<Scope>, ScopeId>,
-    scopes: Vec<Arc<Scope>>,
-}
-
-impl Scopes {
-    fn with_overflow() -> Self {
-        let mut message = Vec::new();
-        put_bytes_field(&mut message, 1, b"watchbell.overflow");
-        let mut scopes = Self { ids: HashMap::new(), scopes: Vec::new() };
-        scopes.insert(Scope { message, schema_url: String::new() });
-        scopes
-    }
-
-    fn insert(&mut self, scope: Scope) -> ScopeId {
-        if self.scopes.len() >= SCOPES_MAX {
-            return ScopeId(0);
-        }
-        let scope = Arc::new(scope);
-        *self.ids.entry(Arc::clone(&scope)).or_insert_with(|| {
-            self.scopes.push(scope);
-            ScopeId(self.scopes.len() as u16 - 1)
-        })
     }
 }
 

@@ -15,8 +15,6 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use opentelemetry::Context as OtelContext;
-#[cfg(feature = "otel-logs")]
-use opentelemetry::InstrumentationScope;
 use sharded_slab::Slab;
 use tokio::sync::Notify;
 
@@ -408,18 +406,10 @@ pub(crate) struct Local {
     slots: RefCell<Vec<Arc<Slot>>>,
     /// Whether a record is being handed over: a signal's handler that logs would wait for its own thread's locks.
     is_pushing: AtomicBool,
-    #[cfg(feature = "otel-logs")]
-    targets: RefCell<Vec<(Box<str>, ScopeId)>>,
-    #[cfg(feature = "otel-logs")]
-    scope: RefCell<Option<(InstrumentationScope, ScopeId)>>,
 }
 
-/// Most targets whose scopes a thread remembers for OpenTelemetry's logs API (16); the oldest is forgotten for another.
-#[cfg(feature = "otel-logs")]
-const TARGETS_MAX: usize = 16;
-
 /// Most bytes of scratch that a thread keeps between calls (8 KiB); a larger record's is freed.
-const SCRATCH_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const SCRATCH_BYTES_MAX: usize = 8 * 1024;
 
 thread_local! {
     static LOCAL: Local = Local::new();
@@ -446,10 +436,6 @@ impl Local {
             scratch: RefCell::default(),
             slots: RefCell::default(),
             is_pushing: AtomicBool::new(false),
-            #[cfg(feature = "otel-logs")]
-            targets: RefCell::default(),
-            #[cfg(feature = "otel-logs")]
-            scope: RefCell::default(),
         }
     }
 
@@ -492,31 +478,6 @@ impl Local {
             && let Ok(mut kept) = self.scratch.try_borrow_mut()
         {
             *kept = scratch;
-        }
-    }
-
-    /// A target's scope, from this thread's own short list if it is there.
-    #[cfg(feature = "otel-logs")]
-    pub(crate) fn scope_of_target(&self, target: &str) -> ScopeId {
-        let mut targets = self.targets.borrow_mut();
-        if let Some((_, scope)) = targets.iter().find(|(known, _)| **known == *target) {
-            return *scope;
-        }
-        let scope = ScopeId::of_target(target);
-        if targets.len() >= TARGETS_MAX {
-            targets.remove(0);
-        }
-        targets.push((target.into(), scope));
-        scope
-    }
-
-    /// The scope's number; of the last one it is remembered.
-    #[cfg(feature = "otel-logs")]
-    pub(crate) fn scope_of(&self, scope: &InstrumentationScope) -> ScopeId {
-        let mut last = self.scope.borrow_mut();
-        match &*last {
-            Some((known, id)) if known == scope => *id,
-            _ => last.insert((scope.clone(), ScopeId::of_scope(scope))).1,
         }
     }
 

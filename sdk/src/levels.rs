@@ -19,6 +19,7 @@ use tracing_core::{Level, LevelFilter, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::callsite::ScopeId;
 use crate::config::Access;
 use crate::exit;
 use crate::stock;
@@ -234,13 +235,14 @@ impl Levels {
         stock::is_told(level) && stock::is_stock(target) && !self.read().base.name(target)
     }
 
-    fn allows(&self, metadata: &Metadata<'_>) -> bool {
+    /// Whether it is made; `ways` looks up where it would go.
+    fn allows(&self, metadata: &Metadata<'_>, ways: impl FnOnce(&str, Level) -> Ways) -> bool {
         let (target, level) = (metadata.target(), *metadata.level());
         if self.shared.forks != exit::forks() {
             return level <= Level::INFO; // a forked child, in which the levels may be locked for ever
         }
         let is_outer_span = metadata.is_span() && level <= Level::INFO;
-        is_outer_span || !self.ways(target, level).is_none() || self.tell(target, level)
+        is_outer_span || !ways(target, level).is_none() || self.tell(target, level)
     }
 }
 
@@ -304,11 +306,13 @@ pub(crate) struct LevelsLayer(pub(crate) Levels);
 
 impl<S: Subscriber> Layer<S> for LevelsLayer {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.0.allows(metadata) { Interest::always() } else { Interest::never() }
+        let is_made = self.0.allows(metadata, |target, level| self.0.ways(target, level));
+        if is_made { Interest::always() } else { Interest::never() }
     }
 
+    /// Is asked for each record of the `log` crate, and takes no lock.
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        self.0.allows(metadata)
+        self.0.allows(metadata, |target, level| ScopeId::of_target(target).ways(&self.0, level))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

@@ -14,6 +14,7 @@ use watchbell_proto::wire::{put_bytes_field, put_fixed64_field, put_varint_field
 
 use crate::callsite::put_attribute;
 use crate::encode::ErrorChain;
+use crate::lane::SCRATCH_BYTES_MAX;
 use crate::limits::cut;
 use crate::record::put_text_field;
 
@@ -46,11 +47,15 @@ impl Log for Bridge {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut attributes = Vec::new(); // allocates nothing while it is empty
+        let mut attributes = SPARE.try_with(Cell::take).unwrap_or_default(); // a record within a record has an empty one
         let _ = record.key_values().visit(&mut KeyValues(&mut attributes)); // a fault of a value ends the list
         let outer = KEY_VALUES.try_with(|kept| kept.replace(attributes)).unwrap_or_default();
         self.0.log(record);
-        let _ = KEY_VALUES.try_with(|kept| kept.set(outer)); // an ending thread has no further use for them
+        let mut attributes = KEY_VALUES.try_with(|kept| kept.replace(outer)).unwrap_or_default();
+        if attributes.capacity() <= SCRATCH_BYTES_MAX {
+            attributes.clear();
+            let _ = SPARE.try_with(|spare| spare.set(attributes)); // an ending thread has no further use for it
+        }
     }
 
     fn flush(&self) {}
@@ -59,6 +64,9 @@ impl Log for Bridge {
 thread_local! {
     /// Attributes of the record that is being logged, as fields of a `LogRecord`. A record within a record (a `Display` that logs) has its own.
     static KEY_VALUES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+
+    /// Where the next record's are written, so that they need not be allocated for.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Calls `f` with the key-values of the record that is being logged, encoded as attributes of a `LogRecord`.

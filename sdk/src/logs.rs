@@ -184,8 +184,8 @@ impl Record {
     }
 
     fn put_attribute(&mut self, key: &str, value: &AnyValue) {
-        let redaction = self.redaction.clone().filter(|redaction| redaction.fate(key).is_some());
-        let Some(redaction) = redaction else { return self.put_known(key, value) };
+        let redaction = self.redaction.as_ref().filter(|redaction| redaction.fate(key).is_some());
+        let Some(redaction) = redaction.map(Arc::clone) else { return self.put_known(key, value) };
         let mut bytes = Vec::new();
         value::put(&mut bytes, value, usize::MAX);
         if let Some(shown) = redaction.shown(key, &view::Value::new(&bytes).to_string()) {
@@ -311,9 +311,7 @@ impl LogRecord for Record {
         if self.forks != exit::forks() {
             return; // a forked child, in which the scopes may be locked for ever
         }
-        let target = target.into();
-        let found = Local::with(|local| local.scope_of_target(&target));
-        self.scope = found.unwrap_or_else(|| ScopeId::of_target(&target));
+        self.scope = ScopeId::of_target(&target.into());
     }
 
     fn set_timestamp(&mut self, timestamp: SystemTime) {
@@ -387,8 +385,7 @@ impl opentelemetry_sdk::logs::LogProcessor for LogProcessor {
         if self.pipeline.is_forked() {
             return self.pipeline.drop_forked(Signal::Logs);
         }
-        let scope = Local::with(|local| local.scope_of(scope)).unwrap_or_else(|| ScopeId::of_scope(scope));
-        let mut record = Record::new(&self.pipeline, scope);
+        let mut record = Record::new(&self.pipeline, ScopeId::of_scope(scope));
         record.time = data.timestamp();
         record.observed_time = data.observed_timestamp();
         if let Some(number) = data.severity_number() {
@@ -401,7 +398,7 @@ impl opentelemetry_sdk::logs::LogProcessor for LogProcessor {
             record.set_event_name(name);
         }
         if let Some(target) = data.target() {
-            record.scope = Local::with(|local| local.scope_of_target(target)).unwrap_or(record.scope);
+            record.scope = ScopeId::of_target(target);
         }
         if let Some(body) = data.body() {
             record.put_body(body);

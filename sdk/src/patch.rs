@@ -126,7 +126,7 @@ impl Drop for Within {
 /// let builder = watchbell::builder().patch(|draft| draft.set("region", "eu-1"));
 /// ```
 pub struct Draft<'a> {
-    scope: Arc<Scope>,
+    scope: &'static Scope,
     bytes: Vec<u8>,
     redaction: Option<&'a Redaction>,
     is_discarded: bool,

@@ -177,8 +177,7 @@ impl Pipeline {
 
     /// The ways of a record whose target and level were not known before.
     pub(crate) fn ways(&self, scope: ScopeId, level: Level) -> Ways {
-        let scope = scope.scope();
-        self.levels.ways(scope.name(), level)
+        scope.ways(&self.levels, level)
     }
 
     /// A forked child's begins anew: what its parent has made is its parent's.

@@ -291,7 +291,7 @@ impl Visit for LogRecordWriter<'_> {
     #[inline]
     fn record_str(&mut self, field: &Field, value: &str) {
         match self.callsite.field(field) {
-            FieldUse::LogTarget => self.scope = ScopeId::of_log_target(value),
+            FieldUse::LogTarget => self.scope = ScopeId::of_target(value),
             FieldUse::Limit => self.callsite.set_limit(value),
             FieldUse::Severity => match severity::named(value) {
                 Some((number, name)) => self.set_severity(number, name),

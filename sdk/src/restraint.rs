@@ -119,7 +119,7 @@ impl Restraint {
         if !self.has_rules && !callsite.has_limit() || callsite.is_log() {
             return None; // of the `log` crate's the target is not known yet
         }
-        callsite.site(self.number, || {
+        callsite.found().site(self.number, || {
             let place = Place::Callsite(std::ptr::from_ref(callsite).addr());
             let level = callsite.level();
             self.site(place, callsite.metadata().target(), callsite.scope(), level, Some(callsite))
@@ -130,9 +130,10 @@ impl Restraint {
         if !self.has_rules {
             return None;
         }
-        let place = Place::Target(scope, severity(level).0);
-        let known = self.sites.read().unwrap_or_else(PoisonError::into_inner).get(&place).copied();
-        known.or_else(|| self.site(place, scope.scope().name(), scope, level, None))
+        let known = scope.scope();
+        known
+            .found(level)
+            .site(self.number, || self.site(Place::Target(scope, severity(level).0), known.name(), scope, level, None))
     }
 
     /// A site lives as long as the process, as a callsite does.

@@ -1,5 +1,6 @@
 //! What a process that was killed has left in its mapped file.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,7 +11,7 @@ use super::{
     CHECKSUM_BYTES, HEADER_BYTES, MAGIC, RESOURCE, TABLE_HEAD_BYTES, UNIT_BYTES, UNIT_NUMBERS_BYTES, checksum, layout,
     table_at,
 };
-use crate::callsite::{Scope, ScopeId};
+use crate::callsite::ScopeId;
 use crate::chunk::{Chunk, ENTRY_HEAD_BYTES, read_entry_head};
 use crate::config::Signal;
 
@@ -121,15 +122,15 @@ impl Left {
 }
 
 fn scope(content: &[u8]) -> ScopeId {
-    let mut scope = Scope { message: Vec::new(), schema_url: String::new() };
+    let (mut scope, mut schema_url) = (&[][..], Cow::default());
     for field in Fields::new(content) {
         match field {
-            (1, Value::Bytes(message)) => message.clone_into(&mut scope.message),
-            (3, Value::Bytes(url)) => scope.schema_url = String::from_utf8_lossy(url).into_owned(),
+            (1, Value::Bytes(message)) => scope = message,
+            (3, Value::Bytes(url)) => schema_url = String::from_utf8_lossy(url),
             _ => {}
         }
     }
-    ScopeId::of(scope)
+    ScopeId::of(scope, &schema_url)
 }
 
 fn number(bytes: &[u8], at: usize) -> u64 {
