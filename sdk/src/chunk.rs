@@ -13,17 +13,17 @@ use crate::config::Signal;
 use crate::lock;
 use crate::mapped::{Arena, CHECKSUM_BYTES, Mapped};
 
-/// Bytes of a chunk (16 KiB), about fifty records.
-const CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes of a chunk (64 KiB), about two hundred records, so that fewer than one call in a hundred changes it. Of a small buffer a quarter.
+const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Bytes of a record (4 KiB) from which it has a chunk of its own and of its size, so that no chunk is left half empty for it.
+/// Bytes of a record (16 KiB) from which it has a chunk of its own and of its size, so that no chunk is left half empty for it.
 const LARGE_RECORD_BYTES: usize = CHUNK_BYTES / 4;
 
 /// Bytes of a chunk (2 KiB) while the buffer fills with chunks: a thread may have but one line to say.
 const SMALL_CHUNK_BYTES: usize = 2 * 1024;
 
-/// Most empty chunks that are kept for use again (64, 1 MiB); more are freed.
-const FREE_CHUNKS_MAX: usize = 64;
+/// Most empty chunks that are kept for use again (16, 1 MiB); more are freed.
+const FREE_CHUNKS_MAX: usize = 16;
 
 /// Most bytes of a request's records (1 MiB, and a sixteenth of the buffer, as four of a signal may be under way); the next takes the rest.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
@@ -145,15 +145,6 @@ impl Chunk {
     }
 }
 
-/// How large a chunk for a record is.
-fn wanted_bytes(record_bytes: usize, is_pressed: bool) -> usize {
-    match record_bytes + ENTRY_HEAD_BYTES + CHECKSUM_BYTES {
-        bytes if Pool::is_for_one(record_bytes) => bytes,
-        bytes if is_pressed => bytes.max(SMALL_CHUNK_BYTES),
-        _ => CHUNK_BYTES,
-    }
-}
-
 /// Where chunks come from, under one cap over chunks and requests.
 pub(crate) struct Pool {
     free: Mutex<Vec<Vec<u8>>>,
@@ -222,7 +213,7 @@ impl Pool {
         records_max: u64,
         mapped_for: Option<(Signal, ScopeId)>,
     ) -> Option<Chunk> {
-        let wanted = wanted_bytes(record_bytes, self.is_pressed());
+        let wanted = self.wanted_bytes(record_bytes, self.is_pressed());
         let before = self.chunk_bytes.fetch_add(wanted, Ordering::Relaxed);
         if before + wanted + self.request_bytes() > self.buffer_bytes_max {
             self.chunk_bytes.fetch_sub(wanted, Ordering::Relaxed);
@@ -233,6 +224,15 @@ impl Pool {
         let bytes = mapped.map_or_else(|| Bytes::Heap(self.heap(wanted)), Bytes::Mapped);
         self.chunk_bytes.fetch_add(bytes.capacity() - wanted, Ordering::Relaxed);
         Some(Chunk { bytes, records: 0, records_max })
+    }
+
+    /// How large a chunk for a record is.
+    fn wanted_bytes(&self, record_bytes: usize, is_pressed: bool) -> usize {
+        match record_bytes + ENTRY_HEAD_BYTES + CHECKSUM_BYTES {
+            bytes if Self::is_for_one(record_bytes) => bytes,
+            bytes if is_pressed => bytes.max(SMALL_CHUNK_BYTES),
+            bytes => bytes.max(CHUNK_BYTES.min(self.buffer_bytes_max / 4)),
+        }
     }
 
     fn heap(&self, bytes: usize) -> Vec<u8> {
@@ -282,7 +282,7 @@ impl Pool {
     pub(crate) fn would_have_room(&self, record_bytes: usize, chunk_bytes: usize, request_bytes: usize) -> bool {
         let chunk_bytes = self.chunk_bytes.load(Ordering::Relaxed).saturating_sub(chunk_bytes);
         let request_bytes = self.request_bytes().saturating_sub(request_bytes);
-        let wanted = wanted_bytes(record_bytes, self.are_much(chunk_bytes));
+        let wanted = self.wanted_bytes(record_bytes, self.are_much(chunk_bytes));
         chunk_bytes + wanted + request_bytes <= self.buffer_bytes_max
     }
 

@@ -14,7 +14,7 @@
 //! # What it promises
 //!
 //! - A call costs about as much as formatting its message, allocates nothing once its thread is warm, and never waits for the network. It takes its
-//!   thread's own lock, and every fifty records or so, when a chunk is full, one that all threads share. Nor does it wait for the console, which has a thread
+//!   thread's own lock, and every two hundred records or so, when a chunk is full, one that all threads share. Nor does it wait for the console, which has a thread
 //!   of its own, unless stderr is a terminal: there each line is written at once, one thread at a time. [`Builder::console`] or `OTEL_LOGS_EXPORTER=otlp` switch it off.
 //! - A record carries `trace_id`, `span_id` and flags whenever it belongs to a span: in spawned tasks that are instrumented, under
 //!   `parent: &span`, and also where the trace is not sampled.

@@ -47,7 +47,7 @@
 //! - What is recovered is one file of the spool, as large as the buffer at most, and is written whether or not there is room below `bytes_max`: the next
 //!   request that is spooled finds the spool full. A service that is killed again and again before that, or whose spool refuses the newest, goes beyond by as many files.
 //! - A request ends where a chunk does, so that what was answered is not sent again after an orderly shutdown. Where the limit of records in a request
-//!   (`OTEL_BLRP_MAX_EXPORT_BATCH_SIZE`, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`) is below what a chunk holds (16 KiB, about fifty records), a chunk is divided, and may be sent again as a whole.
+//!   (`OTEL_BLRP_MAX_EXPORT_BATCH_SIZE`, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`) is below what a chunk holds (64 KiB, about two hundred records), a chunk is divided, and may be sent again as a whole.
 //!
 //! A power cut loses what the kernel had not written yet; what is not whole then is recognised by checksums and left out. A forked child takes no such chunks
 //! unless it calls `init` itself. Metrics are not in it: the next collection has them all.

@@ -33,7 +33,7 @@ pub enum WhenFull {
     /// It is dropped, and counted. `drop_newest`, the default: how an incident began is kept.
     #[default]
     DropNewest,
-    /// The oldest of its signal that wait are dropped, and counted: a request (1 MiB), or a chunk of a thread (16 KiB). `drop_oldest`. Requests that are
+    /// The oldest of its signal that wait are dropped, and counted: a request (1 MiB), or a chunk of a thread (64 KiB). `drop_oldest`. Requests that are
     /// under way are kept, and take a quarter of the buffer at most; where nothing else waits, or all that does would not make room (another signal has
     /// filled the buffer, or the record is larger), it is dropped itself.
     DropOldest,
