@@ -494,14 +494,16 @@ impl Local {
 
     #[inline]
     fn with_slot<R>(&self, lane: &Lane, f: impl FnOnce(&Slot) -> R) -> R {
-        if let Some(slot) = self.slots.borrow().iter().find(|slot| slot.lane == lane.id) {
-            return f(slot);
+        loop {
+            if let Some(slot) = self.slots.borrow().iter().find(|slot| slot.lane == lane.id) {
+                return f(slot);
+            }
+            self.add_slot(lane);
         }
-        f(&self.new_slot(lane))
     }
 
     #[cold]
-    fn new_slot(&self, lane: &Lane) -> Arc<Slot> {
+    fn add_slot(&self, lane: &Lane) {
         let mut slots = lock(&lane.slots);
         let slot = Arc::new(Slot::new(lane.id, slots.is_closed));
         if slots.slots.len() >= SLOTS_PRUNED_FROM.max(2 * slots.pruned) {
@@ -512,8 +514,7 @@ impl Local {
         slots.slots.push(Arc::clone(&slot));
         let mut own = self.slots.borrow_mut();
         own.retain(|slot| Arc::strong_count(slot) > 1); // the others' lanes are gone
-        own.push(Arc::clone(&slot));
-        slot
+        own.push(slot);
     }
 }
 

@@ -134,6 +134,7 @@ where
     get_otel_context(parent, &dispatch)
 }
 
+#[inline]
 fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
     let now = unix_nano(SystemTime::now());
     let urgency = if *event.metadata().level() == Level::ERROR { Urgency::Hurry } else { Urgency::Idle };
@@ -152,11 +153,17 @@ fn emit(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds) {
         });
     });
     if pushed.is_none() {
-        let mut record = Vec::new();
-        let callsite = Callsite::of(event.metadata(), &CallsiteCache::new());
-        let scope = write(&mut record, callsite, pipeline, event, span, now);
-        pipeline.emit(None, pipeline.ways(scope, callsite.level()), scope, &record, urgency);
+        emit_detached(pipeline, event, span, now, urgency);
     }
+}
+
+/// The same in a thread that is ending and has no locals any more.
+#[cold]
+fn emit_detached(pipeline: &Pipeline, event: &Event<'_>, span: &SpanIds, now: u64, urgency: Urgency) {
+    let mut record = Vec::new();
+    let callsite = Callsite::of(event.metadata(), &CallsiteCache::new());
+    let scope = write(&mut record, callsite, pipeline, event, span, now);
+    pipeline.emit(None, pipeline.ways(scope, callsite.level()), scope, &record, urgency);
 }
 
 /// Tells what is for stderr, if it is.
@@ -200,7 +207,7 @@ fn known_ways(pipeline: &Pipeline, callsite: &Callsite, ways: Ways, scope: Scope
     if callsite.is_log() { pipeline.ways(scope, callsite.level()) } else { ways }
 }
 
-#[inline]
+#[inline(always)] // it is called but once for each record
 fn write(
     record: &mut Vec<u8>,
     callsite: &'static Callsite,

@@ -177,14 +177,33 @@ impl<'a> LogRecordWriter<'a> {
             FieldUse::Attribute(_) => self.dropped_attributes += 1,
             FieldUse::Message if self.has_body => {}
             FieldUse::Message => {
+                self.has_body();
                 put_message_field(self.out, 5, |out| write(out, usize::MAX));
-                self.has_body = true;
-                self.room += VALUE_BYTES_MAX;
             }
             FieldUse::Limit => self.callsite.set_limit("what is no text"),
             FieldUse::Severity => self.severity(field.name(), write),
             FieldUse::LogTarget | FieldUse::Ignored => {}
         }
+    }
+
+    /// The head of a field that is an attribute as most are, whose value has a text of so many bytes: neither secret nor long, and there is room for it.
+    /// It counts as appended.
+    #[inline]
+    fn usual(&mut self, field: &Field, text_bytes: usize) -> Option<&'static AttributeHead> {
+        let is_secret = self.redacted >> (field.index() & 31) & 1 == 1;
+        match self.callsite.field(field) {
+            FieldUse::Attribute(head) if !is_secret && head.is_for_short(text_bytes) && self.has_room(head.len) => {
+                self.attributes += 1;
+                Some(head)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn has_body(&mut self) {
+        self.has_body = true;
+        self.room += VALUE_BYTES_MAX;
     }
 
     /// Appends what is shown of a field that is secret; its value is written only if that is made of it.
@@ -253,7 +272,10 @@ impl<'a> LogRecordWriter<'a> {
 impl Visit for LogRecordWriter<'_> {
     #[inline]
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.attribute(field, |out, _| put_varint_field(out, 3, value as u64));
+        match self.usual(field, 0) {
+            Some(head) => head.put_varint(self.out, 3, value as u64),
+            None => self.attribute(field, |out, _| put_varint_field(out, 3, value as u64)),
+        }
     }
 
     #[inline]
@@ -280,16 +302,27 @@ impl Visit for LogRecordWriter<'_> {
 
     #[inline]
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.attribute(field, |out, _| put_fixed64_field(out, 4, value.to_bits()));
+        match self.usual(field, 0) {
+            Some(head) => head.put_double(self.out, value),
+            None => self.attribute(field, |out, _| put_fixed64_field(out, 4, value.to_bits())),
+        }
     }
 
     #[inline]
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.attribute(field, |out, _| put_varint_field(out, 2, u64::from(value)));
+        match self.usual(field, 0) {
+            Some(head) => head.put_varint(self.out, 2, u64::from(value)),
+            None => self.attribute(field, |out, _| put_varint_field(out, 2, u64::from(value))),
+        }
     }
 
     #[inline]
     fn record_str(&mut self, field: &Field, value: &str) {
+        if value.len() <= self.limits.record_value_chars_max
+            && let Some(head) = self.usual(field, value.len())
+        {
+            return head.put_text(self.out, value);
+        }
         match self.callsite.field(field) {
             FieldUse::LogTarget => self.scope = ScopeId::of_target(value),
             FieldUse::Limit => self.callsite.set_limit(value),
@@ -319,6 +352,12 @@ impl Visit for LogRecordWriter<'_> {
 
     #[inline]
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if let FieldUse::Message = self.callsite.field(field)
+            && !self.has_body
+        {
+            self.has_body();
+            return put_body(self.out, format_args!("{value:?}"));
+        }
         self.attribute(field, |out, chars_max| put_text_field(out, format_args!("{value:?}"), chars_max));
     }
 }
@@ -346,23 +385,26 @@ pub(crate) fn put_times(fields: &mut [u8; TIMES_BYTES], time: u64, observed: u64
 
 /// An attribute up to its value, `6: {1: key, 2: {`, with zeros where the two lengths come.
 pub(crate) struct AttributeHead {
-    /// The head of a usual key, padded: a copy of a known number of bytes is a few instructions.
-    short: [u8; SHORT_HEAD_BYTES],
+    /// The head of a usual key, padded: a copy of a known number of bytes is a few instructions, and leaves room for a number.
+    short: [u8; SHORT_BYTES],
     len: usize,
     /// The head of a key too long for that.
     long: Box<[u8]>,
 }
 
+/// Bytes of a usual key's head, and of a number's field behind it.
 const SHORT_HEAD_BYTES: usize = 32;
+const NUMBER_BYTES: usize = 16;
+const SHORT_BYTES: usize = SHORT_HEAD_BYTES + NUMBER_BYTES;
 
 impl AttributeHead {
     pub(crate) fn new(key: &str) -> Self {
         let mut head = vec![6 << 3 | 2, 0];
         put_bytes_field(&mut head, 1, key.as_bytes());
         head.extend_from_slice(&[2 << 3 | 2, 0]);
-        let mut short = [0; SHORT_HEAD_BYTES];
+        let mut short = [0; SHORT_BYTES];
         let len = head.len();
-        match short.get_mut(..len) {
+        match short[..SHORT_HEAD_BYTES].get_mut(..len) {
             Some(start) => start.copy_from_slice(&head),
             None => return Self { short, len, long: head.into() },
         }
@@ -379,6 +421,58 @@ impl AttributeHead {
             out.extend_from_slice(&self.long);
         }
         OpenAttribute { attribute: OpenMessage::at(start + 1), value: OpenMessage::at(start + self.len - 1) }
+    }
+
+    /// Whether the attribute is short, each of its lengths a byte: its key is, and its value is a number, or a text of so many bytes.
+    #[inline]
+    fn is_for_short(&self, text_bytes: usize) -> bool {
+        self.long.is_empty() && text_bytes < 0x80 - SHORT_BYTES
+    }
+
+    #[inline]
+    fn put_varint(&self, out: &mut Vec<u8>, number: u8, mut value: u64) {
+        self.put_short(out, 0, |field| {
+            field[0] = number << 3;
+            let mut len = 1;
+            while value >= 0x80 {
+                field[len] = value as u8 | 0x80;
+                value >>= 7;
+                len += 1;
+            }
+            field[len] = value as u8;
+            len + 1
+        });
+    }
+
+    #[inline]
+    fn put_double(&self, out: &mut Vec<u8>, value: f64) {
+        self.put_short(out, 0, |field| {
+            field[0] = 4 << 3 | 1;
+            field[1..9].copy_from_slice(&value.to_bits().to_le_bytes());
+            9
+        });
+    }
+
+    #[inline]
+    fn put_text(&self, out: &mut Vec<u8>, text: &str) {
+        self.put_short(out, text.len(), |field| {
+            field[..2].copy_from_slice(&[1 << 3 | 2, text.len() as u8]);
+            2
+        });
+        out.extend_from_slice(text.as_bytes());
+    }
+
+    /// Appends a short attribute: `write` puts its value's field into the room for that, but for so many bytes of `rest`, which are still to be appended, and
+    /// tells how long it is.
+    #[inline]
+    fn put_short(&self, out: &mut Vec<u8>, rest: usize, write: impl FnOnce(&mut [u8; NUMBER_BYTES]) -> usize) {
+        let (start, head) = (out.len(), self.len.min(SHORT_HEAD_BYTES));
+        out.extend_from_slice(&self.short);
+        let Some(all) = out.last_chunk_mut::<SHORT_BYTES>() else { return };
+        let len = all[head..].first_chunk_mut().map_or(0, write);
+        all[1] = (head - 2 + len + rest) as u8;
+        all[head - 1] = (len + rest) as u8;
+        out.truncate(start + head + len);
     }
 }
 
@@ -479,7 +573,18 @@ pub(crate) fn put_text_field(out: &mut Vec<u8>, text: fmt::Arguments<'_>, chars_
     });
 }
 
+/// Appends the record's body.
+#[inline]
+fn put_body(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    let start = out.len();
+    out.extend_from_slice(&[5 << 3 | 2, 0, 1 << 3 | 2, 0]);
+    put_cut(out, text, VALUE_BYTES_MAX);
+    end_message_field(out, OpenMessage::at(start + 3));
+    end_message_field(out, OpenMessage::at(start + 1));
+}
+
 /// Appends what `text` formats to, of at most so many bytes.
+#[inline]
 pub(crate) fn put_cut(out: &mut Vec<u8>, text: fmt::Arguments<'_>, bytes_max: usize) {
     let mut cutting = Cutting { out, bytes_left: bytes_max, chars_left: usize::MAX };
     let _ = cutting.write_fmt(text); // as above
@@ -495,6 +600,19 @@ struct Cutting<'a> {
 impl Write for Cutting<'_> {
     #[inline]
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.chars_left != usize::MAX || text.len() > self.bytes_left {
+            return self.write_cut(text);
+        }
+        self.bytes_left -= text.len();
+        self.out.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Cutting<'_> {
+    /// The same of a text that has to be counted, or is too long.
+    #[inline(never)]
+    fn write_cut(&mut self, text: &str) -> fmt::Result {
         let kept = cut_to(text, self.bytes_left, self.chars_left);
         self.out.extend_from_slice(kept.as_bytes());
         self.bytes_left -= kept.len();
