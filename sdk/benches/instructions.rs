@@ -7,7 +7,9 @@
 mod support;
 
 use std::process::Command;
+use std::sync::OnceLock;
 
+use opentelemetry::logs::LoggerProvider;
 use support::stacks::{self, call};
 use tracing::Dispatch;
 
@@ -18,19 +20,46 @@ const CALLS: u64 = 1_000;
 /// Name, call, and instructions a call as last recorded; none for a stack that is not ours, and differs from run to run.
 type Row = (&'static str, fn() -> Dispatch, fn(u64), Option<u64>);
 
-const RECORDED: [Row; 4] = [
-    ("watchbell, in a span", ours, call, Some(1877)),
-    ("watchbell, without attributes", ours, |_| tracing::info!("order placed"), Some(1062)),
+const RECORDED: [Row; 7] = [
+    ("watchbell, in a span", ours, call, Some(1653)),
+    ("watchbell, without attributes", ours, |_| tracing::info!("order placed"), Some(950)),
     ("watchbell, disabled level", ours, |i| tracing::debug!(i, "order {}", i), Some(14)),
     (STOCK, || stacks::stock(stacks::Discard, 65_536).0, call, None),
+    ("watchbell by OpenTelemetry's logs API, in a span", with_logger, call_of_our_api, None),
+    ("watchbell by the log crate, of forty targets by turns, in a span", of_the_log_crate, call_of_the_log_crate, None),
+    ("tracing alone, fields visited and formatted", stacks::visited, call, None),
 ];
 const STOCK: &str = "stock appender and batch processor, in a span";
 
 /// Nothing is sent: what leaves is not what is counted.
 fn ours() -> Dispatch {
+    ours_and_its_guard().0
+}
+
+fn ours_and_its_guard() -> (Dispatch, &'static watchbell::Guard) {
     let (dispatch, guard) = stacks::ours("http://127.0.0.1:9", "http/protobuf");
-    std::mem::forget(guard);
+    (dispatch, Box::leak(Box::new(guard)))
+}
+
+static LOGGER: OnceLock<watchbell::logs::Logger> = OnceLock::new();
+
+fn with_logger() -> Dispatch {
+    let (dispatch, guard) = ours_and_its_guard();
+    LOGGER.get_or_init(|| guard.logger_provider().expect("logs are exported").logger("bench"));
     dispatch
+}
+
+fn call_of_our_api(i: u64) {
+    stacks::call_of_the_api(LOGGER.get().expect("set at the start"), None, i);
+}
+
+fn of_the_log_crate() -> Dispatch {
+    drop(watchbell::test::capture()); // leaves a logger, which makes events of the `log` crate's records
+    ours()
+}
+
+fn call_of_the_log_crate(i: u64) {
+    log::info!(target: stacks::TARGETS[i as usize % stacks::TARGETS.len()], "order {i} placed");
 }
 
 fn main() {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use opentelemetry::logs::LoggerProvider;
 use support::clock::thread_cpu_nanos;
 use support::far_end::FarEnd;
-use support::stacks::{self, call};
+use support::stacks::{self, TARGETS, call};
 use tracing::Dispatch;
 
 const CALLS_PER_BATCH: u32 = 2_000;
@@ -62,19 +62,44 @@ fn main() {
     stacks::in_a_span_of_emit(|| table.row("emit over gRPC, in a span", &emit, stacks::call_of_emit));
     table.row("watchbell with a JSON file besides, in a span", &with_file, call);
     table.row("watchbell with mapped chunks, in a span", &mapped, call);
-    table.row("watchbell by OpenTelemetry's logs API, in a span", &ours, |i| {
-        stacks::call_of_the_api(LOGGER.get().expect("set at the start"), i)
-    });
+    table.row("watchbell by OpenTelemetry's logs API, in a span", &ours, call_of_our_api);
+    table.row_of_two(
+        "watchbell by OpenTelemetry's logs API, in a span, by two threads at once",
+        &ours,
+        call_of_our_api,
+    );
+    let api_of_many = |i| call_of_our_api_for(TARGETS[i as usize % TARGETS.len()], i);
+    table.row("watchbell by OpenTelemetry's logs API, of forty targets by turns", &ours, api_of_many);
+    drop(watchbell::test::capture()); // leaves a logger, which makes events of the `log` crate's records
+    table.row(
+        "watchbell by the log crate, of forty targets by turns",
+        &ours,
+        |i| log::info!(target: TARGETS[i as usize % TARGETS.len()], order_id = i, amount = 9.75; "order {i} placed"),
+    );
     table.row("watchbell, without attributes", &ours, |_| tracing::info!("order placed"));
     table.row("watchbell, disabled level", &ours, |i| tracing::debug!(i, "order {}", i));
+    table.row("watchbell, `enabled!` of a disabled level", &ours, |_| {
+        std::hint::black_box(tracing::enabled!(tracing::Level::DEBUG));
+    });
     table.row("watchbell, withheld by a rate", &ours, |i| tracing::info!(watchbell.limit = "1/h", i, "order {}", i));
     table.row("tracing alone, fields visited and formatted", &visited, call);
     table.row("a look at the clock", &ours, |_| {
         std::hint::black_box(std::time::SystemTime::now());
     });
+    table.row("an empty call: what all rows have in common", &ours, |i| {
+        std::hint::black_box((i, 9.75, "payment"));
+    });
     let ledger = guard.shutdown(Duration::from_secs(10));
     support::print(&format!("{}\n{ledger}\n", table.text));
     assert_eq!(ledger.logs.lost(), 0);
+}
+
+fn call_of_our_api(i: u64) {
+    stacks::call_of_the_api(LOGGER.get().expect("set at the start"), None, i);
+}
+
+fn call_of_our_api_for(target: &'static str, i: u64) {
+    stacks::call_of_the_api(LOGGER.get().expect("set at the start"), Some(target), i);
 }
 
 struct Stack<'a> {

@@ -32,8 +32,11 @@ pub(crate) fn call_of_emit(order_id: u64) {
 }
 
 /// The same by OpenTelemetry's logs API, as an appender makes it.
-pub(crate) fn call_of_the_api(logger: &impl Logger, order_id: u64) {
+pub(crate) fn call_of_the_api(logger: &impl Logger, target: Option<&'static str>, order_id: u64) {
     let mut record = logger.create_log_record();
+    if let Some(target) = target {
+        record.set_target(target);
+    }
     record.set_severity_number(Severity::Info);
     record.set_severity_text("INFO");
     record.add_attribute("order_id", order_id as i64);
@@ -42,6 +45,18 @@ pub(crate) fn call_of_the_api(logger: &impl Logger, order_id: u64) {
     record.set_body(format!("order {order_id} placed").into());
     logger.emit(record);
 }
+
+/// As many as the targets of a large service.
+pub(crate) const TARGETS: [&str; 40] = {
+    const LETTERS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let mut targets = [LETTERS; 40];
+    let mut i = 0;
+    while i < targets.len() {
+        targets[i] = LETTERS.split_at(i).1.split_at(8).0;
+        i += 1;
+    }
+    targets
+};
 
 /// Ours over HTTP, or by gRPC.
 pub(crate) fn ours(endpoint: &str, protocol: &str) -> (Dispatch, watchbell::Guard) {
