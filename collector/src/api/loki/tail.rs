@@ -197,6 +197,7 @@ impl Tail {
         let mut scan = Scan::new(log, &labels, &stop, metrics, self.loki.config.query_bytes_max).until(until);
         scan.query(&mut query)?;
         let Answer::Streams(mut streams) = query.answer()? else { return Ok(Vec::new()) };
+        // Of one time, the one that came first comes first.
         streams.iter_mut().for_each(|stream| stream.entries.reverse());
         Ok(streams)
     }
@@ -264,7 +265,7 @@ impl Teller<'_> {
             .iter()
             .map(|(time, labels)| Dropped { timestamp: time.nanos().to_string(), labels: Names(labels) });
         let response = TailResponse {
-            streams: &streams,
+            streams: by_time(streams),
             dropped_entries: dropped.collect(),
             encoding_flags: self.categorize.then_some([CATEGORIZE_LABELS]),
         };
@@ -274,9 +275,19 @@ impl Teller<'_> {
     }
 }
 
+/// A stream for each entry, in the order of their times: clients show entries in the order in which they come.
+fn by_time(streams: Vec<Stream>) -> Vec<Stream> {
+    let alone = |Stream { labels, entries }| {
+        entries.into_iter().map(move |entry| Stream { labels: labels.clone(), entries: vec![entry] })
+    };
+    let mut entries: Vec<Stream> = streams.into_iter().flat_map(alone).collect();
+    entries.sort_by_key(|stream| stream.entries[0].time);
+    entries
+}
+
 #[derive(Serialize)]
 struct TailResponse<'a> {
-    streams: &'a [Stream],
+    streams: Vec<Stream>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     dropped_entries: Vec<Dropped<'a>>,
     #[serde(rename = "encodingFlags", skip_serializing_if = "Option::is_none")]
