@@ -20,7 +20,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request, StatusCode};
+use axum::http::{Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get};
 use serde::Deserialize;
@@ -139,8 +139,11 @@ impl Loki {
             .route("/loki/api/v1/patterns", form(get(extras::patterns).post(extras::patterns)))
             .route("/loki/api/v1/format_query", form(get(extras::format_query).post(extras::format_query)))
             .route("/loki/api/v1/status/buildinfo", get(extras::buildinfo))
+            .route("/loki/api/v1/drilldown-limits", get(extras::drilldown_limits))
             .route("/loki/api/v1/tail", get(tail::tail))
             .route("/ready", get(ready))
+            .route("/loki/{*path}", any(absent))
+            .route("/api/prom/{*path}", any(absent))
             .with_state(self)
     }
 }
@@ -160,6 +163,12 @@ async fn push(State(loki): State<Loki>, request: Request<Body>) -> Response {
 
 async fn ready() -> &'static str {
     "ready\n"
+}
+
+/// For who asks with `logcli delete`, say: it shows the text alone.
+async fn absent(uri: Uri) -> Failure {
+    let message = format!("`{}` is not among the paths of Loki's API that this collector has", uri.path());
+    Failure { status: StatusCode::NOT_FOUND, message }
 }
 
 /// A request that has no answer but this.

@@ -240,6 +240,13 @@ pub fn for_each_value(line: &str, visit: &mut dyn FnMut(&[Cow<'_, str>], Value<'
     for_each_field(line, &mut Vec::new(), visit)
 }
 
+/// The label that `| json` makes of the value at a path, where the record has no other of that name.
+pub fn label_of(path: &[Cow<'_, str>]) -> String {
+    let mut name = String::new();
+    path.iter().for_each(|key| push_key(&mut name, key));
+    name
+}
+
 fn for_each_field<'a>(
     object: &'a str,
     path: &mut Vec<Cow<'a, str>>,

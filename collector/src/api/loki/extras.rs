@@ -1,5 +1,7 @@
-//! What Grafana asks beside queries: `detected_fields` and their values, `patterns`, `format_query` and `status/buildinfo`.
+//! What Grafana asks beside queries: `detected_fields` and their values, `patterns`, `format_query`, `status/buildinfo` and
+//! `drilldown-limits`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -12,11 +14,12 @@ use serde::Serialize;
 use watchbell_rules::labels::Labels;
 use watchbell_rules::logql;
 use watchbell_rules::pipeline::convert::kind;
+use watchbell_rules::pipeline::json;
 use watchbell_rules::query::answer::{Answer, Entry};
 use watchbell_rules::query::{Limits, QueryError, When};
 use watchbell_rules::time::Timestamp;
 
-use super::answer::{Success, json, to_json};
+use super::answer::{self, Success, to_json};
 use super::parameters::Parameters;
 use super::queries;
 use super::work::Stop;
@@ -34,7 +37,7 @@ pub(super) async fn detected_values(
     request: Request<Body>,
 ) -> Result<Response, Failure> {
     detect(loki, request, move |mut fields, limit| {
-        let values = fields.0.remove(&name).unwrap_or_default().0.into_iter().take(limit).collect();
+        let values = fields.found.remove(&name).unwrap_or_default().values.into_iter().take(limit).collect();
         to_json(&DetectedValues { values, limit })
     })
     .await
@@ -54,12 +57,13 @@ async fn detect(
     let text = workshop.run(move |stop| {
         let mut fields = Fields::default();
         for (parser, stage) in [("", ""), ("json", "| json"), ("logfmt", "| logfmt")] {
-            let text = format!("{}\n{stage}", asked.get("query"));
+            // The query may end in a comment; without a stage it stays as it was written, since its mistakes are told from that.
+            let text = [asked.get("query"), stage].join(if stage.is_empty() { "" } else { "\n" });
             entries(&loki, &text, span, lines, stop)?.iter().for_each(|entry| fields.add(parser, entry));
         }
         Ok(write(fields, limit))
     });
-    Ok(json(text.await?))
+    Ok(answer::json(text.await?))
 }
 
 /// The newest lines of a log query, with their labels by where they are from.
@@ -83,9 +87,20 @@ fn entries(
     }
 }
 
-/// The values of each field, and the parsers that found them.
+/// What is found of fields, by their names.
 #[derive(Default)]
-struct Fields(BTreeMap<String, (BTreeSet<String>, BTreeSet<&'static str>)>);
+struct Fields {
+    found: BTreeMap<String, Field>,
+    /// Where in its line a value stands whose label `| json` makes.
+    json_paths: BTreeMap<String, Vec<String>>,
+}
+
+/// The values of a field, and the parsers that found them.
+#[derive(Default)]
+struct Field {
+    values: BTreeSet<String>,
+    parsers: BTreeSet<&'static str>,
+}
 
 impl Fields {
     fn add(&mut self, parser: &'static str, entry: &Entry) {
@@ -104,18 +119,33 @@ impl Fields {
         };
         for (name, value) in labels.iter().flat_map(|labels| labels.iter()).filter(|(name, _)| !name.starts_with("__"))
         {
-            let (values, parsers) = self.0.entry(name.to_owned()).or_default();
-            values.insert(value.to_owned());
-            parsers.extend(Some(parser).filter(|parser| !parser.is_empty()));
+            let field = self.found.entry(name.to_owned()).or_default();
+            field.values.insert(value.to_owned());
+            field.parsers.extend(Some(parser).filter(|parser| !parser.is_empty()));
+        }
+        if parser == "json" && is_parsed {
+            self.add_json_paths(&entry.line);
         }
     }
 
+    fn add_json_paths(&mut self, line: &str) {
+        let mut add = |path: &[Cow<'_, str>], _: json::Value<'_>| {
+            let path_owned = || path.iter().map(|key| key.clone().into_owned()).collect();
+            self.json_paths.entry(json::label_of(path)).or_insert_with(path_owned);
+        };
+        // Of a line that ends early it is told by then what there is.
+        let _ = json::for_each_value(line, &mut add);
+    }
+
     fn detected(self, limit: usize) -> DetectedFields {
-        let fields = self.0.into_iter().take(limit).map(|(label, (values, parsers))| DetectedField {
+        let paths = &self.json_paths;
+        let path = |label: &str| paths.get(label).or_else(|| paths.get(label.strip_suffix("_extracted")?));
+        let fields = self.found.into_iter().take(limit).map(|(label, Field { values, parsers })| DetectedField {
             kind: values.iter().map(|value| kind(value)).reduce(|a, b| if a == b { a } else { "string" }),
-            label,
             cardinality: values.len(),
+            json_path: path(&label).filter(|_| parsers.contains("json")).cloned(),
             parsers: Some(parsers).filter(|parsers| !parsers.is_empty()),
+            label,
         });
         DetectedFields { fields: fields.collect(), limit }
     }
@@ -134,6 +164,9 @@ struct DetectedField {
     kind: Option<&'static str>,
     cardinality: usize,
     parsers: Option<BTreeSet<&'static str>>,
+    /// By which Logs Drilldown names it to `| json`.
+    #[serde(rename = "jsonPath", skip_serializing_if = "Option::is_none")]
+    json_path: Option<Vec<String>>,
 }
 
 /// As in Loki's answer, which has no list where there is no value.
@@ -148,7 +181,7 @@ struct DetectedValues {
 pub(super) async fn patterns(request: Request<Body>) -> Result<Response, Failure> {
     let asked = Parameters::read(request).await?;
     logql::parse(asked.get("query")).map_err(|mistakes| QueryError::mistakes(&mistakes, asked.get("query")))?;
-    Ok(json(to_json(&Success::new([(); 0]))))
+    Ok(answer::json(to_json(&Success::new([(); 0]))))
 }
 
 /// `/loki/api/v1/format_query`: the expression with its parentheses and spaces set in one way.
@@ -156,7 +189,7 @@ pub(super) async fn format_query(request: Request<Body>) -> Result<Response, Fai
     let asked = Parameters::read(request).await?;
     let text = asked.get("query");
     Ok(match logql::parse(text) {
-        Ok(expr) => json(to_json(&Success::new(expr.to_string()))),
+        Ok(expr) => answer::json(to_json(&Success::new(expr.to_string()))),
         Err(mistakes) => {
             let error = QueryError::mistakes(&mistakes, text).message;
             let body = serde_json::json!({"status": "invalid-query", "error": error});
@@ -169,6 +202,22 @@ pub(super) async fn format_query(request: Request<Body>) -> Result<Response, Fai
 pub(super) async fn buildinfo() -> Response {
     let info = serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "revision": "", "branch": "", "buildUser": "", "buildDate": "", "goVersion": ""});
     Json(info).into_response()
+}
+
+/// `/loki/api/v1/drilldown-limits`: what Grafana's Logs Drilldown goes by. Without it that offers a page of patterns that is always empty.
+pub(super) async fn drilldown_limits(State(loki): State<Loki>) -> Response {
+    let limits = serde_json::json!({
+        "discover_service_name": loki.source.labels().discover_service_name,
+        "max_entries_limit_per_query": loki.config.entries_max,
+        "max_query_series": loki.config.series_max,
+        "volume_enabled": true,
+    });
+    let answer = serde_json::json!({
+        "limits": limits,
+        "pattern_ingester_enabled": false,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    Json(answer).into_response()
 }
 
 /// As in Loki.

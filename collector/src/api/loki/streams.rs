@@ -65,11 +65,28 @@ pub(super) async fn detected_labels(State(loki): State<Loki>, request: Request<B
         for (name, value) in found.keys().flat_map(Labels::iter) {
             values.entry(name).or_default().insert(value);
         }
+        values.retain(|name, values| ALWAYS_DETECTED.contains(name) || !are_ids(values));
         let labels = values.into_iter().map(|(label, values)| DetectedLabel { label, cardinality: values.len() });
         to_json(&DetectedLabels { detected_labels: labels.collect() })
     };
     loki.find(&asked, selectors, Counting::No, detected).await
 }
+
+/// Whether all values are numbers or UUIDs, by which nobody tells streams apart; as in Loki `0` and `1` alone may say yes and no.
+fn are_ids(values: &BTreeSet<&str>) -> bool {
+    let is_uuid = |value: &str| {
+        let digits = value.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+        value.len() == 36 && digits
+    };
+    let is_flag = values.iter().all(|value| matches!(*value, "0" | "1"));
+    !is_flag && values.iter().all(|&value| value.parse::<f64>().is_ok() || is_uuid(value))
+}
+
+/// Labels that Loki tells of whatever their values are.
+const ALWAYS_DETECTED: [&str; 4] = ["cluster", "namespace", "instance", "pod"];
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

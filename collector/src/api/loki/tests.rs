@@ -248,6 +248,16 @@ fn times(streams: &Value) -> Vec<String> {
 }
 
 #[test]
+fn logs_drilldown_is_told_limits_and_that_there_are_no_patterns() {
+    let server = Server::start(LokiConfig { entries_max: 70, ..LokiConfig::default() }, WalConfig::default());
+    let (status, body) = server.get("/loki/api/v1/drilldown-limits");
+    assert_eq!(status, 200, "{body}");
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told["limits"]["max_entries_limit_per_query"], 70);
+    assert_eq!(told["pattern_ingester_enabled"], false);
+}
+
+#[test]
 fn what_the_log_has_let_go_of_is_not_found() {
     let server = Server::small();
     let line = "x".repeat(4000);
