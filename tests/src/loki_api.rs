@@ -1,7 +1,9 @@
 //! Loki's API of a collector that runs: what is pushed in is answered, judged and followed.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 
 use ::http::Request;
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use watchbell_proto::snappy;
 
 use crate::support::watchbell::Watchbell;
 use crate::support::webhook::Webhook;
-use crate::support::{DEADLINE, free_port, http, otlp, until_equal};
+use crate::support::{DEADLINE, free_port, http, otlp, root, until_equal};
 
 const RULES: &str = "
 groups:
@@ -113,6 +115,80 @@ fn a_client_follows_the_log() {
     assert!(refused.status == 400 && refused.text().contains("yields numbers"), "{}", refused.text());
 }
 
+/// Clients show entries as they come, whatever streams they are of.
+#[test]
+fn who_follows_the_log_is_told_in_the_order_of_time() {
+    let watchbell = Watchbell::start("", "groups: []\n");
+    let now = otlp::now_nanos() as i64;
+    let push = |first: i64| {
+        let values = |times: [i64; 2]| json!(times.map(|time| [(now + time).to_string(), format!("line {time}")]));
+        let stream = |env: &str, times| json!({"stream": {"app": "shop", "env": env}, "values": values(times)});
+        let push = json!({"streams": [stream("a", [first + 3, first + 1]), stream("b", [first, first + 2])]});
+        let answer = http::post(&watchbell.api_url(PUSH), "application/json", push.to_string()).unwrap();
+        assert_eq!(answer.status, 204, "{}", answer.text());
+    };
+    let told = |message: Value| {
+        let streams = message["streams"].as_array().unwrap().clone();
+        let lines = streams.iter().flat_map(|stream| stream["values"].as_array().unwrap());
+        lines.map(|entry| entry[1].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    push(0);
+    let mut tail = Tail::start(watchbell.api, r#"{app="shop"}"#);
+    assert_eq!(told(tail.next()), ["line 0", "line 1", "line 2", "line 3"]);
+    push(4);
+    assert_eq!(told(tail.next()), ["line 4", "line 5", "line 6", "line 7"]);
+}
+
+/// What the page tells to type is typed, with the requests that `curl`, `logcli` and Grafana make of it.
+#[test]
+fn the_examples_of_the_page_work() {
+    let page = fs::read_to_string(root().join("docs/loki-api.md")).unwrap();
+    let watchbell = Watchbell::start("", "groups: []\n");
+    let blocks = |language: &str| {
+        let blocks = page.split(&format!("\n```{language}\n")).skip(1);
+        blocks.map(|block| block.split("\n```").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let url = |url: &str| {
+        let [_, http, api] = watchbell.ports();
+        url.replace(":4318", &format!(":{http}")).replace(":9430", &format!(":{api}"))
+    };
+    let mut typed: Vec<String> = Vec::new();
+    for command in blocks("sh").iter().flat_map(|block| arguments(block)) {
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        match command[..] {
+            ["curl", "-i", to, "-H", "Content-Type: application/json", "-d", body] => {
+                assert_eq!(http::post(&url(to), "application/json", body.to_owned()).unwrap().status, 204, "{body}");
+            }
+            ["logcli", "--addr", to, ref asked @ ..] => ask_as_logcli(&url(to), watchbell.api, asked),
+            _ => panic!("nobody knows what {command:?} asks"),
+        }
+        typed.push(command[0].to_owned());
+    }
+    assert_eq!(typed, ["curl", "logcli", "logcli", "logcli"]);
+
+    let provisioned: Value = serde_saphyr::from_str(&blocks("yaml")[0]).unwrap();
+    let source = &provisioned["datasources"][0];
+    assert_eq!((&source["type"], &source["url"]), (&json!("loki"), &json!("http://watchbell:9430")));
+    let health = "/loki/api/v1/query?direction=backward&query=vector%281%29%2Bvector%281%29&time=4000000000";
+    let request = Request::get(watchbell.api_url(health)).header("X-Loki-Response-Encoding-Flags", "categorize-labels");
+    let health = http::send(request.body(Full::default()).unwrap()).unwrap().json();
+    assert_eq!(health["data"]["result"], json!([{"metric": {}, "value": [4_000_000_000_u32, "2"]}]));
+}
+
+#[test]
+fn the_paths_of_the_page_are_there() {
+    let page = fs::read_to_string(root().join("docs/loki-api.md")).unwrap();
+    let watchbell = Watchbell::start("", "groups: []\n");
+    let (_, section) = page.split_once("\n## Asking\n").unwrap();
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let paths: Vec<&str> = cells.flat_map(|cell| cell.split('`').step_by(2)).filter(|path| !path.is_empty()).collect();
+    assert!(paths.len() > 12, "{paths:?}");
+    for path in paths {
+        let answer = http::get(&watchbell.api_url(&format!("/loki/api/v1/{path}"))).unwrap();
+        assert_ne!(answer.status, 404, "{path}: {}", answer.text());
+    }
+}
+
 #[test]
 fn the_log_is_there_again_after_a_kill() {
     let watchbell = Watchbell::start("", "groups: []\n");
@@ -143,19 +219,61 @@ fn push_protobuf(url: &str, time: i64, line: &str, user: &str) {
     assert_eq!(answer.status, 204, "{}", answer.text());
 }
 
+/// The commands of a script, each with its arguments, as a shell reads them.
+fn arguments(script: &str) -> Vec<Vec<String>> {
+    let tell = |name: &str| format!("{name}() {{ printf '%s\\0' {name} \"$@\"; printf '\\n\\0'; }}\n");
+    let output = Command::new("sh").arg("-c").arg(tell("curl") + &tell("logcli") + script).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    let mut words = told.split_terminator('\0').map(str::to_owned);
+    let mut commands = Vec::new();
+    while let Some(first) = words.next() {
+        commands.push(std::iter::once(first).chain(words.by_ref().take_while(|word| word != "\n")).collect());
+    }
+    commands
+}
+
+/// With the parameters that `logcli` sends; what was pushed is in the answer.
+#[track_caller]
+fn ask_as_logcli(addr: &str, port: u16, asked: &[&str]) {
+    let now = otlp::now_nanos();
+    let hour = 3_600_000_000_000;
+    let (expr, start) = (http::encode(asked.last().unwrap()), now - hour);
+    let answer = match asked {
+        ["query", "--tail", _] => Tail::asking(port, &format!("limit=30&query={expr}&start={start}")).next(),
+        ["query", _] => http::get_json(&format!(
+            "{addr}/loki/api/v1/query_range?direction=BACKWARD&end={now}&limit=30&query={expr}&start={start}"
+        )),
+        ["instant-query", _] => {
+            http::get_json(&format!("{addr}/loki/api/v1/query?direction=BACKWARD&limit=30&query={expr}&time={now}"))
+        }
+        _ => panic!("nobody knows what logcli makes of {asked:?}"),
+    };
+    let found = [
+        &answer["streams"][0]["stream"],
+        &answer["data"]["result"][0]["stream"],
+        &answer["data"]["result"][0]["metric"],
+    ];
+    assert!(found.iter().any(|labels| labels["app"] == "shop"), "{asked:?}: {answer}");
+}
+
 /// A websocket of its own: what comes is read frame by frame.
 struct Tail(BufReader<TcpStream>);
 
 impl Tail {
     #[track_caller]
     fn start(port: u16, query: &str) -> Self {
+        Self::asking(port, &format!("query={}", http::encode(query)))
+    }
+
+    #[track_caller]
+    fn asking(port: u16, parameters: &str) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut tail = Self(BufReader::new(stream));
         let head = format!(
-            "GET /loki/api/v1/tail?query={} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            http::encode(query)
+            "GET /loki/api/v1/tail?{parameters} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         tail.0.get_mut().write_all(head.as_bytes()).unwrap();
         let head: Vec<String> =
