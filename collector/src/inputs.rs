@@ -41,8 +41,8 @@ impl Inputs {
     }
 
     fn add_folder(&mut self, path: &Path) -> Result<(), String> {
-        let files = files_below(path)?.into_iter().filter(|path| path.is_file());
-        files.map(|path| self.add(&path)).collect()
+        let mut files = files_below(path)?.into_iter().filter(|path| path.is_file());
+        files.try_for_each(|path| self.add(&path))
     }
 
     pub(crate) fn into_vec(self) -> Vec<Input> {

@@ -145,7 +145,8 @@ fn the_examples_of_the_page_work() {
     let page = fs::read_to_string(root().join("docs/loki-api.md")).unwrap();
     let watchbell = Watchbell::start("", "groups: []\n");
     let blocks = |language: &str| {
-        let blocks = page.split(&format!("\n```{language}\n")).skip(1);
+        let opening = format!("\n```{language}\n");
+        let blocks = page.split(&opening).skip(1);
         blocks.map(|block| block.split("\n```").next().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let url = |url: &str| {

@@ -74,7 +74,9 @@ impl LabelFilter {
     pub fn matches<E: LogEntry>(&self, record: &Record<'_, E>, extracted: &mut Extracted) -> bool {
         let holds = match self {
             // All of them, because each may set an error that stays where an `or` around them holds.
-            Self::And(parts) => return parts.iter().fold(true, |holds, part| part.matches(record, extracted) && holds),
+            Self::And(parts) => {
+                return parts.iter().filter(|part| part.matches(record, extracted)).count() == parts.len();
+            }
             Self::Or(parts) => return parts.iter().any(|part| part.matches(record, extracted)),
             Self::Text(name, filter) if name == ERROR_LABEL => {
                 return filter.matches(extracted.error().unwrap_or_default());
