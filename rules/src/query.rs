@@ -231,7 +231,7 @@ pub struct Origin {
 enum Kind {
     Log(Box<Streams>),
     Metric {
-        ranges: Ranges,
+        ranges: Box<Ranges>,
         node: Node,
         /// Whether a `sort` decides the order of an instant query's answer.
         is_sorted: bool,
@@ -249,7 +249,7 @@ impl Query {
                 Kind::Log(Box::new(Streams::new(log, start..end, &limits).map_err(unsupported)?))
             }
             ast::Expr::Metric(metric) => {
-                let mut ranges = Ranges::new(when, &limits);
+                let mut ranges = Box::new(Ranges::new(when, &limits));
                 let node = ranges.node(metric).map_err(unsupported)?;
                 Kind::Metric { ranges, node, is_sorted: node::sorts(metric) }
             }

@@ -17,10 +17,11 @@ use super::receiver::Receiver;
 const LONG: Duration = Duration::from_secs(20);
 
 type Composed = Box<dyn Layer<Registry> + Send + Sync>;
+type Compose = fn(WatchbellLayer<Registry>) -> Composed;
 
 #[test]
 fn however_it_is_composed() {
-    let ways: [(&str, fn(WatchbellLayer<Registry>) -> Composed); 5] = [
+    let ways: [(&str, Compose); 5] = [
         ("bare", |layer| Box::new(layer)),
         ("filtered", |layer| layer.with_filter(LevelFilter::INFO).boxed()),
         ("optional", |layer| Some(layer).boxed()),
