@@ -190,9 +190,6 @@ pub mod codes {
         ($($name:ident = $code:literal, $doc:literal;)*) => {
             $(#[doc = $doc] pub const $name: Code = Code($code);)*
 
-            /// The numbers of those that warn; the others tell mistakes.
-            pub const WARNINGS: std::ops::Range<u16> = 201..220;
-
             /// Every code with what it says.
             pub const ALL: &[(Code, &str)] = &[$(($name, $doc)),*];
         };
@@ -261,6 +258,11 @@ pub mod codes {
         FOUND_ANYWHERE = 214, "a label filter that holds for more values than its expression says";
         IGNORES_NOTHING = 215, "a comment that is to let a warning pass and does not";
         LOKI = 220, "what Loki refuses";
+    }
+
+    /// Whether it warns; the others tell mistakes.
+    pub fn is_warning(code: Code) -> bool {
+        matches!(code, BOOL | MATCHING) || (201..220).contains(&code.0)
     }
 }
 

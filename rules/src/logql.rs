@@ -72,8 +72,10 @@ mod tests {
             let written = parse(&text).unwrap().to_string();
             assert_eq!(parse(&written).unwrap().to_string(), written);
         }
-        let too_many = format!("1{}", " + 1".repeat(OPERATORS_MAX + 1));
-        assert_eq!(parse(&too_many).unwrap_err()[0].code, crate::diagnostic::codes::TOO_DEEP);
+        let chain = " + 1".repeat(OPERATORS_MAX);
+        for too_many in [format!("1{chain} + 1"), format!("(1{chain}) + 1"), format!("sum(vector(1){chain}){chain}")] {
+            assert_eq!(parse(&too_many).unwrap_err()[0].code, crate::diagnostic::codes::TOO_DEEP);
+        }
         let too_long = format!("{{a=\"{}\"}}", "b".repeat(EXPRESSION_BYTES_MAX));
         assert_eq!(parse(&too_long).unwrap_err()[0].code, crate::diagnostic::codes::TOO_LONG);
     }

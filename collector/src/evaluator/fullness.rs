@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use watchbell_rules::logql::regexp;
 
 use super::Evaluator;
 
@@ -14,6 +15,7 @@ use super::Evaluator;
 pub(super) struct Fullness {
     groups: Gauge,
     groups_refused: Counter,
+    regex_texts_too_long: Counter,
     window_cells: Gauge,
     windows_estimated: Gauge,
     evidence_bytes: Gauge,
@@ -98,6 +100,8 @@ impl Fullness {
         registry.register("rule_evaluations", help, fullness.evaluations.clone());
         let help = "Times a group found no place under groups_per_rule_max, since the rules were loaded";
         registry.register("groups_refused", help, fullness.groups_refused.clone());
+        let help = "Texts in which a regular expression, of a rule or a query, looked for nothing: it would have taken too many steps";
+        registry.register("regex_texts_too_long", help, fullness.regex_texts_too_long.clone());
         let help = "Alerts that joined a group without labels, there being too many groups";
         registry.register("alert_groups_overflowed", help, fullness.alert_groups_overflowed.clone());
         fullness
@@ -137,6 +141,7 @@ impl Fullness {
         self.patterns_withheld.inner().store(engine.patterns_withheld, Ordering::Relaxed);
         self.evaluations.inner().store(engine.evaluations, Ordering::Relaxed);
         self.groups_refused.inner().store(engine.groups_refused, Ordering::Relaxed);
+        self.regex_texts_too_long.inner().store(regexp::texts_too_long(), Ordering::Relaxed);
         self.alert_groups_overflowed.inner().store(alerting.overflowed(), Ordering::Relaxed);
     }
 }

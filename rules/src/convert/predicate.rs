@@ -127,7 +127,7 @@ fn words(text: &str) -> String {
     };
     let words = letters.split(Letter::is_blank).map(|word| &word[bare(word)]).filter(|word| !word.is_empty());
     let words: Vec<&[Letter]> = words.collect();
-    let [first, ..] = words[..] else { return regex::escape(text) }; // signs alone
+    let [first, ..] = words[..] else { return letters.iter().map(|letter| letter.regex(r"\S")).collect() }; // signs alone
     let edge = |letter: Option<&Letter>| match letter {
         Some(Letter::Exact(c)) if c.is_ascii_alphanumeric() || *c == '_' => r"\b", // elsewhere `\b` means something else
         _ => "",

@@ -262,12 +262,7 @@ fn held_by_one_record(expr: &MetricExpr) -> Option<Duration> {
     let (compared, op, value) = with_number(binary, op)?;
     let is_any = matches!((op, value), (CompareOp::Greater, 0.0) | (CompareOp::NotEqual, 0.0));
     let is_one = op == CompareOp::GreaterEqual && value == 1.0 && bounds(compared).is_whole;
-    match op {
-        _ if is_any || is_one => raised_by_one_record(compared),
-        CompareOp::Greater | CompareOp::GreaterEqual => furthest(compared, RangeOp::MaxOverTime, VectorOp::Max),
-        CompareOp::Less | CompareOp::LessEqual => furthest(compared, RangeOp::MinOverTime, VectorOp::Min),
-        CompareOp::Equal | CompareOp::NotEqual => None,
-    }
+    if is_any || is_one { raised_by_one_record(compared) } else { None }
 }
 
 /// For how long a single record makes a value of nothing, one that is more than 0.
@@ -281,16 +276,6 @@ fn raised_by_one_record(expr: &MetricExpr) -> Option<Duration> {
             raised_by_one_record(&vector.expr)
         }
         MetricKind::LabelReplace { expr, .. } => raised_by_one_record(expr),
-        _ => None,
-    }
-}
-
-/// For how long a single record is the largest of all, or the smallest.
-fn furthest(expr: &MetricExpr, function: RangeOp, operator: VectorOp) -> Option<Duration> {
-    match &expr.kind {
-        MetricKind::Range(range) if range.op == function => Some(range.range.range),
-        MetricKind::Vector(vector) if vector.op == operator => furthest(&vector.expr, function, operator),
-        MetricKind::LabelReplace { expr, .. } => furthest(expr, function, operator),
         _ => None,
     }
 }

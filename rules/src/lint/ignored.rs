@@ -101,7 +101,7 @@ fn useless(place: Range<usize>, name: &str) -> Diagnostic {
     let known = codes::ALL.iter().find(|(code, _)| code.to_string() == name);
     let (message, help) = match known {
         None => (format!("there is no code `{name}`"), "docs/checks.md lists them"),
-        Some((code, _)) if !codes::WARNINGS.contains(&code.0) => {
+        Some((code, _)) if !codes::is_warning(*code) => {
             (format!("`{name}` tells a mistake, which cannot be ignored"), "mend it")
         }
         Some(_) => {

@@ -42,7 +42,7 @@ pub(crate) fn parse(text: &str) -> Result<Expr, Diagnostic> {
         let message = format!("the expression has {} bytes, more than {EXPRESSION_BYTES_MAX}", text.len());
         return Err(Diagnostic::error(codes::TOO_LONG, 0..text.len(), message));
     }
-    let mut parser = Parser { text, tokens: lexer::tokens(text)?, at: 0, depth: 0, links: 0 };
+    let mut parser = Parser { text, tokens: lexer::tokens(text)?, at: 0, depth: 0, height: 0 };
     let expr = parser.expr(0).map_err(|diagnostic| *diagnostic)?;
     match parser.peek() {
         TokenKind::End => Ok(expr),
@@ -58,8 +58,8 @@ struct Parser<'a> {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
-    /// Operators of the chains that lead to the place at hand.
-    links: usize,
+    /// Operators that stand below one another in the expression that was read last.
+    height: usize,
 }
 
 /// What stands in the parentheses of a range aggregation, as far as it was read.
@@ -282,20 +282,20 @@ const OF_PROMQL: &[(&str, &str)] = &[
 // Expressions.
 impl Parser<'_> {
     fn expr(&mut self, tightness_min: u8) -> Parsed<Expr> {
-        let links = self.links;
         let mut lhs = self.operand()?;
+        let mut height = self.height;
         while let Some(op) = self.binary_op().filter(|op| tightness(*op) >= tightness_min) {
-            self.link()?;
+            self.check_height(height)?;
             lhs = Expr::Metric(self.binary(lhs, op)?);
+            height = height.max(self.height) + 1;
         }
-        self.links = links;
+        self.height = height;
         Ok(lhs)
     }
 
-    /// Another operator in the chain, each of which has those before it for its left operand.
-    fn link(&mut self) -> Parsed<()> {
-        self.links += 1;
-        if self.links <= OPERATORS_MAX {
+    /// Whether another operator may stand above an expression of so many.
+    fn check_height(&self, height: usize) -> Parsed<()> {
+        if height < OPERATORS_MAX {
             return Ok(());
         }
         let message = format!("the expression has a chain of more than {OPERATORS_MAX} operators");
@@ -378,6 +378,7 @@ impl Parser<'_> {
 
     fn operand(&mut self) -> Parsed<Expr> {
         let start = self.span();
+        self.height = 0;
         if let Some(number) = self.signed_number() {
             return Ok(Expr::Metric(MetricExpr { kind: MetricKind::Number(number), span: self.since(start) }));
         }

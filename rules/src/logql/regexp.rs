@@ -8,6 +8,7 @@ mod refused;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use regex::{CaptureNames, Captures, Regex, RegexBuilder};
 use regex_syntax::ast::{self, Ast, ClassSet, ClassSetItem};
@@ -82,6 +83,13 @@ impl Error {
     }
 }
 
+static TEXTS_TOO_LONG: AtomicU64 = AtomicU64::new(0);
+
+/// In how many texts nothing was looked for, since they were too long for an expression ([`REGEX_STEPS_MAX`]); of the whole process.
+pub fn texts_too_long() -> u64 {
+    TEXTS_TOO_LONG.load(Ordering::Relaxed)
+}
+
 /// A compiled expression. Of a text that is too long for it ([`REGEX_STEPS_MAX`]) it matches nothing.
 #[derive(Clone, Debug)]
 pub struct Regexp {
@@ -92,12 +100,20 @@ pub struct Regexp {
 impl Regexp {
     /// Whether it is found in the text.
     pub fn is_match(&self, text: &str) -> bool {
-        text.len() <= self.text_bytes_max && self.regex.is_match(text)
+        self.takes(text) && self.regex.is_match(text)
+    }
+
+    fn takes(&self, text: &str) -> bool {
+        let is_short = text.len() <= self.text_bytes_max;
+        if !is_short {
+            TEXTS_TOO_LONG.fetch_add(1, Ordering::Relaxed);
+        }
+        is_short
     }
 
     /// What its groups find in the text.
     pub fn captures<'t>(&self, text: &'t str) -> Option<Captures<'t>> {
-        if text.len() <= self.text_bytes_max { self.regex.captures(text) } else { None }
+        if self.takes(text) { self.regex.captures(text) } else { None }
     }
 
     /// The names of its groups, the nameless one around all among them.
@@ -159,8 +175,12 @@ fn positions(ast: &Ast) -> usize {
             let times = if let ast::RepetitionKind::Range(range) = &repetition.op.kind { most(range) } else { 1 };
             inside.sum::<usize>().saturating_mul(times.max(1) as usize)
         }
-        Ast::Alternation(_) if !repeats(ast) => inside.max().unwrap_or(0),
-        Ast::Alternation(_) | Ast::Concat(_) | Ast::Group(_) => inside.fold(0, usize::saturating_add),
+        Ast::Alternation(alternation) => {
+            let (repeating, plain): (Vec<_>, Vec<_>) = alternation.asts.iter().partition(|part| repeats(part));
+            let longest = plain.into_iter().map(positions).max().unwrap_or(0);
+            repeating.into_iter().map(positions).fold(longest, usize::saturating_add)
+        }
+        Ast::Concat(_) | Ast::Group(_) => inside.fold(0, usize::saturating_add),
         _ => 1,
     }
 }
@@ -600,12 +620,15 @@ mod tests {
             (format!("{}y", "x{0,1000}".repeat(3)), false),
             ("x".repeat(1_000), true),
             (format!("{}|x.", "ab.c|".repeat(400)), true),
+            (format!("{}x+y?", "evil-host.example|".repeat(3_000)), true),
             (format!("{}x", "(x+y?)*".repeat(20)), true),
         ] {
             assert_eq!(compile(&expression).unwrap().is_match(&text), is_found, "{expression:.30}");
         }
         let wide = compile("^(x{0,1000}){1}x{0,24}$").unwrap();
+        let before = texts_too_long();
         assert!(wide.is_match(&text[..1024]) && !wide.is_match(&text));
+        assert!(texts_too_long() > before);
     }
 
     #[test]

@@ -202,7 +202,6 @@ fn unit_bytes(unit: &str) -> Option<f64> {
     Some(f64::powi(base, power as i32 + 1))
 }
 
-/// The text as `strconv.Quote` writes it, as far as it is plain.
 /// As `time` quotes a text, byte by byte where it is not ASCII.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');

@@ -33,7 +33,7 @@ fn the_longest_chain_leaves_some_of_the_stack() {
     let count = r#"sum by (n) (count_over_time({service_name="a"} [1m]))"#;
     for op in ["+", "or", "> bool", "unless on (n)"] {
         let chain = format!("{count}{}", format!(" {op} {count}").repeat(OPERATORS_MAX - 1));
-        let expr = format!("{}{chain}{} > 1", "(".repeat(100), ")".repeat(100));
+        let expr = format!("{}{chain}{}", format!("{count} {op} (").repeat(60), ")".repeat(60));
         let walk = move || {
             let rules = format!(
                 "groups: [{{name: g, rules: [{{alert: A, expr: '{expr}', for: 1m}}, {{record: a, expr: '{expr}'}}]}}]"

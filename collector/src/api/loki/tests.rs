@@ -333,8 +333,8 @@ fn a_query_that_takes_too_long_makes_room_for_others() {
     };
     let server = Server::start(config, WalConfig::default());
     let mut random = fastrand::Rng::with_seed(7);
-    let mut line = || (0..400).map(|_| if random.bool() { 'x' } else { 'y' }).collect::<String>();
-    let lines: Vec<_> = (1..=5_000).map(|n| serde_json::json!([format!("{n}"), line()])).collect();
+    let mut line = || (0..1_000).map(|_| if random.bool() { 'x' } else { 'y' }).collect::<String>();
+    let lines: Vec<_> = (1..=10_000).map(|n| serde_json::json!([format!("{n}"), line()])).collect();
     server.push(&serde_json::json!({"streams": [{"stream": {"app": "1"}, "values": lines}]}).to_string());
     // Each record takes long, since an automaton would have more states than there is room for, and all are in one batch.
     let hostile = encoded(r#"query=sum(count_over_time({app="1"} |~ "x[xy]{300}[^xy]" [1h]))"#);
@@ -342,8 +342,12 @@ fn a_query_that_takes_too_long_makes_room_for_others() {
         let (status, body) = server.get(&format!("/loki/api/v1/query?{hostile}"));
         assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{body}");
     }
-    let (status, body) = server.get(&format!("/loki/api/v1/query?{}", encoded(r#"query=vector(1)"#)));
-    assert_eq!(status, StatusCode::OK, "{body}");
+    let started = std::time::Instant::now();
+    let is_answered =
+        || server.get(&format!("/loki/api/v1/query?{}", encoded(r#"query=vector(1)"#))).0 == StatusCode::OK;
+    while !is_answered() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the first ones still go on");
+    }
 }
 
 #[test]
