@@ -13,7 +13,7 @@ use crate::config::Signal;
 use crate::lock;
 use crate::mapped::{Arena, CHECKSUM_BYTES, Mapped};
 
-/// Bytes of a chunk (64 KiB), about two hundred records, so that fewer than one call in a hundred changes it. Of a small buffer a quarter.
+/// Bytes of a chunk (64 KiB), about two hundred records, so that fewer than one call in a hundred changes it. Of a small buffer a sixteenth.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Bytes of a record (16 KiB) from which it has a chunk of its own and of its size, so that no chunk is left half empty for it.
@@ -231,7 +231,7 @@ impl Pool {
         match record_bytes + ENTRY_HEAD_BYTES + CHECKSUM_BYTES {
             bytes if Self::is_for_one(record_bytes) => bytes,
             bytes if is_pressed => bytes.max(SMALL_CHUNK_BYTES),
-            bytes => bytes.max(CHUNK_BYTES.min(self.buffer_bytes_max / 4)),
+            bytes => bytes.max(CHUNK_BYTES.min(self.buffer_bytes_max / 16)),
         }
     }
 
