@@ -47,8 +47,9 @@ use crate::stock;
 /// # Ok::<(), watchbell::InitError>(())
 /// ```
 ///
-/// A subscriber has one layer that makes spans. Of two like this one the first does, the second exports records alone, with the ids of those spans, and says so.
-/// Beside an `OpenTelemetryLayer` of one's own, which panics where a span is made already, `OTEL_TRACES_EXPORTER=none` leaves spans to that.
+/// A subscriber has one layer that makes spans. Of two like this one, `registry().with(one).with(two)`, the first does, whether it exports them or not: let that be
+/// the one that does. The second exports records alone, with the ids of those spans, and says so. Two within one layer (`one.and_then(two)`, a `Vec` of them)
+/// do not know of each other, and an `OpenTelemetryLayer` of one's own does not know of this one: `tracing-opentelemetry` panics at the first span that two make.
 pub struct WatchbellLayer<S> {
     spans: Option<OpenTelemetryLayer<S, SdkTracer>>,
     pipeline: Option<Arc<Pipeline>>,
@@ -237,7 +238,7 @@ where
         if self.spans.is_some() && (subscriber as &dyn Subscriber).is::<MakesSpans>() {
             self.spans = None;
             crate::tell::warn(format_args!(
-                "another layer of this subscriber makes and exports its spans already: this one exports records alone"
+                "the first layer makes the spans of this subscriber; this one exports records alone"
             ));
         }
     }
