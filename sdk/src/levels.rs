@@ -310,9 +310,9 @@ impl<S: Subscriber> Layer<S> for LevelsLayer {
         if is_made { Interest::always() } else { Interest::never() }
     }
 
-    /// Is asked for each record of the `log` crate, and takes no lock.
+    /// Is asked for each record of the `log` crate, and takes no lock where the target has had one before.
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        self.0.allows(metadata, |target, level| ScopeId::of_target(target).ways(&self.0, level))
+        self.0.allows(metadata, |target, level| ScopeId::ways_of_target(target, &self.0, level))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

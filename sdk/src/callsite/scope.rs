@@ -72,6 +72,11 @@ static COUNT: AtomicU16 = AtomicU16::new(1);
 /// Locked by who adds one.
 static ADDING: Mutex<()> = Mutex::new(());
 
+/// Whether a scope is that of a target.
+fn is_of(target: &str) -> impl Fn(&Scope) -> bool {
+    move |scope| scope.is_target && scope.name() == target
+}
+
 /// The scope of this name that `is_it`, or the place where it is to be.
 fn find(name: &str, is_it: impl Fn(&Scope) -> bool) -> Result<ScopeId, &'static AtomicU16> {
     let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
@@ -121,15 +126,19 @@ impl ScopeId {
 
     /// The scope that is named as a target.
     pub(crate) fn of_target(target: &str) -> Self {
-        find_or_add(
-            target,
-            |scope| scope.is_target && scope.name() == target,
-            || {
-                let mut message = Vec::new();
-                put_bytes_field(&mut message, 1, target.as_bytes());
-                Scope::new(message, String::new())
-            },
-        )
+        find_or_add(target, is_of(target), || {
+            let mut message = Vec::new();
+            put_bytes_field(&mut message, 1, target.as_bytes());
+            Scope::new(message, String::new())
+        })
+    }
+
+    /// Where a target's records of this level go; it need not have a scope, and is not given one.
+    pub(crate) fn ways_of_target(target: &str, levels: &Levels, level: Level) -> Ways {
+        match find(target, is_of(target)) {
+            Ok(known) => known.ways(levels, level),
+            Err(_) => levels.ways(target, level),
+        }
     }
 
     /// The scope of a tracer or logger.
@@ -166,5 +175,27 @@ impl ScopeId {
             put_bytes_field(&mut message, 1, b"watchbell.overflow");
             Box::new(Scope::new(message, String::new()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_is_asked_for_alone_is_not_kept() {
+        let levels = Levels::new("info,asked::db=debug".parse().unwrap(), vec![None], false);
+        for (target, level, ways) in [
+            ("asked::db", Level::DEBUG, Ways::COLLECTOR),
+            ("asked::db", Level::TRACE, Ways::NONE),
+            ("asked::web", Level::DEBUG, Ways::NONE),
+        ] {
+            assert_eq!(ScopeId::ways_of_target(target, &levels, level), ways, "{level} of {target}");
+            assert!(find(target, is_of(target)).is_err(), "{target}");
+            let ways_of_scope = || ScopeId::ways_of_target(&format!("{target}::kept"), &levels, level);
+            let before = ways_of_scope();
+            ScopeId::of_target(&format!("{target}::kept"));
+            assert_eq!((before, ways_of_scope()), (ways, ways), "{level} of {target}");
+        }
     }
 }
