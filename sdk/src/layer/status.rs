@@ -32,7 +32,9 @@ impl Description<'_> {
     fn set(&mut self, field: &Field, text: fmt::Arguments<'_>) {
         let is_secret = || self.redaction.is_some_and(|redaction| redaction.fate(field.name()).is_some());
         if self.text.is_empty() && !is_secret() {
-            self.text = shown(text, VALUE_BYTES_MAX);
+            let text = shown(text, VALUE_BYTES_MAX);
+            // The span may be another provider's, which redacts nothing.
+            self.text = self.redaction.and_then(|redaction| redaction.scrubbed(&text)).unwrap_or(text);
         }
     }
 }

@@ -2,11 +2,16 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanProcessor};
 use proptest::prelude::*;
+use watchbell::opentelemetry::Context;
 use watchbell::opentelemetry::logs::LoggerProvider;
+use watchbell::opentelemetry::trace::{Status, TraceContextExt, Tracer, TracerProvider};
 use watchbell::redact::Redaction;
 
 use super::model::{self, Input, Limits};
@@ -349,6 +354,40 @@ fn an_error_is_the_failure_of_its_span() {
             assert_eq!(status(untouched), Some((0, String::new())), "{untouched}");
         }
         assert!(!is_on || !status("secret").unwrap().1.contains("4111"));
+    }
+}
+
+/// Whose exporter takes nothing out.
+#[test]
+fn a_span_of_another_provider_is_not_shown_the_secret_in_an_error() {
+    let (receiver, theirs) = (Receiver::http(), Ended::default());
+    let (dispatch, guard) = pipeline_of(builder(&receiver).redact(Redaction::usual()));
+    let provider = SdkTracerProvider::builder().with_span_processor(theirs.clone()).build();
+    let span = provider.tracer("theirs").start("charge");
+    let in_span = Context::current_with_span(span).attach();
+    tracing::dispatcher::with_default(&dispatch, || tracing::error!(error = "paid by 4111111111111111", "no"));
+    drop(in_span);
+    guard.shutdown(Duration::from_secs(20));
+    assert_eq!(*theirs.0.lock().unwrap(), [Status::error("paid by [redacted]")]);
+}
+
+/// The status of each span that has ended.
+#[derive(Clone, Debug, Default)]
+struct Ended(Arc<Mutex<Vec<Status>>>);
+
+impl SpanProcessor for Ended {
+    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        self.0.lock().unwrap().push(span.status);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
     }
 }
 
