@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Scheme;
 use http::{HeaderMap, Uri};
 use opentelemetry::KeyValue;
 #[cfg(feature = "metrics")]
@@ -228,6 +229,10 @@ struct ExportSettings {
     uri: Uri,
     /// Whether an endpoint for gRPC that names no scheme is meant without TLS.
     is_insecure: bool,
+    /// Whether the endpoint was set, and so who the headers are for.
+    has_endpoint: bool,
+    /// Whether the signal goes to a collector of its own, for which the headers of all others are not meant.
+    is_apart: bool,
     headers: HeaderMap,
     roots: Option<Roots>,
     identity: Option<Identity>,
@@ -286,9 +291,8 @@ impl Config {
         self.exports[signal as usize].as_ref()
     }
 
-    /// What is set for the collector, for whatever else is at its host.
+    /// What is set for the collector, for whatever else is at its host: its own API has another port than OTLP.
     pub(crate) fn access_to(&self, uri: &Uri) -> Access {
-        let place = |uri: &Uri| (uri.scheme().cloned(), uri.host().map(str::to_ascii_lowercase));
         let same = self.exports.iter().flatten().find(|export| place(&export.uri) == place(uri));
         same.map(|export| Access { headers: export.headers.clone(), tls: export.tls.clone() }).unwrap_or_default()
     }
@@ -312,6 +316,11 @@ impl Config {
         };
         std::iter::once(Ok(collector)).chain(self.sinks.iter().map(Sink::directives)).collect()
     }
+}
+
+/// Whose an endpoint is: whoever has a host has its ports.
+fn place(uri: &Uri) -> (Option<Scheme>, Option<String>) {
+    (uri.scheme().cloned(), uri.host().map(str::to_ascii_lowercase))
 }
 
 /// Where and how a signal leaves.

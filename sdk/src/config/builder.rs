@@ -13,7 +13,8 @@ use tracing_core::LevelFilter;
 
 use super::env::Env;
 use super::{
-    Compression, Config, Export, ExportSettings, LevelsUrl, PerSignal, Propagator, Protocol, Settings, Signal, values,
+    Compression, Config, Export, ExportSettings, LevelsUrl, PerSignal, Propagator, Protocol, Settings, Signal, place,
+    values,
 };
 use crate::lane::WhenFull;
 use crate::levels::{Directives, SINKS_MAX};
@@ -128,6 +129,9 @@ impl Builder {
 
     /// Adds a header to each request, as `OTEL_EXPORTER_OTLP_HEADERS`: `header("authorization", "Bearer ...")`.
     ///
+    /// A token for one host is nobody else's: a signal whose own variable sends it elsewhere than `OTEL_EXPORTER_OTLP_ENDPOINT`, or which has an endpoint and headers of its
+    /// own there, has only those. In turn [`endpoint`](Self::endpoint) leaves behind the headers of an endpoint at another host that it takes the place of.
+    ///
     /// ```
     /// let builder = watchbell::builder().header("authorization", "Bearer ...");
     /// ```
@@ -202,7 +206,8 @@ impl Builder {
     /// it, and so is Watchbell's collector, at `/api/v1/levels/checkout` of its API, with what its config says under `levels:`. They take the place of the levels that were set at the start, until it answers without any, or `204 No Content`. An `ETag` is heeded (`304 Not Modified`). Any
     /// other status, a mistake in the text, or no answer within 10 s is told once on stderr, and leaves the levels as they are.
     ///
-    /// At the host of a signal's endpoint, and by the same scheme, it is asked with what is set for that: its headers, its authorities and the client's certificate.
+    /// At the host of a signal's endpoint, at any port of that host and by the same scheme, it is asked with what is set for that: its headers, its authorities and the
+    /// client's certificate.
     /// Any other server is asked without headers, and trusted by the system's authorities: a token for the collector is nobody else's.
     ///
     /// ```
@@ -585,8 +590,10 @@ impl Builder {
     fn export(&self, signal: Signal, settings: ExportSettings) -> Result<Export, String> {
         let protocol = self.protocol.unwrap_or(settings.protocol);
         let batch = &settings.batch;
+        let uri = self.uri(signal, protocol, &settings)?;
         Ok(Export {
-            uri: self.uri(signal, protocol, &settings)?,
+            headers: self.headers(&uri, &settings)?,
+            uri,
             protocol,
             compression: self.compression.or(settings.compression).unwrap_or(Compression::None),
             timeout: self.timeout.or(settings.timeout).unwrap_or(EXPORT_TIMEOUT),
@@ -599,7 +606,6 @@ impl Builder {
             .unwrap_or(signal.schedule_delay()),
             queue_records_max: batch.queue_records_max.map_or(u64::MAX, u64::from),
             batch_records_max: batch.batch_records_max.map_or(u64::MAX, u64::from),
-            headers: self.headers(settings.headers)?,
             tls: Tls {
                 roots: self.certificate.as_deref().map(tls::roots).transpose()?.or(settings.roots),
                 identity: match &self.client_certificate {
@@ -625,8 +631,12 @@ impl Builder {
         values::uri(endpoint, protocol, settings.is_insecure, signal.path(protocol))
     }
 
-    fn headers(&self, mut headers: HeaderMap) -> Result<HeaderMap, String> {
-        for (name, value) in &self.headers {
+    /// A token for one collector is nobody else's: what is set outside stays with the endpoint that is set there, what is set in code with that of all signals.
+    fn headers(&self, uri: &Uri, settings: &ExportSettings) -> Result<HeaderMap, String> {
+        let is_redirected = settings.has_endpoint && place(uri) != place(&settings.uri);
+        let mut headers = if is_redirected { HeaderMap::new() } else { settings.headers.clone() };
+        let is_for_it = self.endpoint.is_some() || !settings.is_apart;
+        for (name, value) in self.headers.iter().filter(|_| is_for_it) {
             let (name, value) = values::header(name, value)?;
             headers.insert(name, value);
         }

@@ -7,14 +7,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::trace::Sampler;
 
 #[cfg(feature = "metrics")]
 use super::MetricsConfig;
 use super::{
-    BatchSettings, ExportSettings, LevelsUrl, OwnSettings, PerSignal, Propagator, Protocol, Settings, Signal, values,
+    BatchSettings, ExportSettings, LevelsUrl, OwnSettings, PerSignal, Propagator, Protocol, Settings, Signal, place,
+    values,
 };
 use crate::lane::WhenFull;
 use crate::levels::{Directives, parts};
@@ -251,9 +252,14 @@ impl Env {
         let is_insecure = own_name(signal, "INSECURE");
         let is_insecure = self.boolean(&is_insecure).or_else(|| self.boolean("OTEL_EXPORTER_OTLP_INSECURE"));
         let is_insecure = is_insecure.unwrap_or(false);
+        let (own, shared) = self.uris(signal, protocol, is_insecure);
+        let is_elsewhere = |own| shared.as_ref().is_some_and(|shared| place(own) != place(shared));
+        let has_own_headers = self.get(&own_name(signal, "HEADERS")).is_some();
         ExportSettings {
             protocol,
-            uri: self.uri(signal, protocol, is_insecure),
+            has_endpoint: own.is_some() || shared.is_some(),
+            is_apart: own.as_ref().is_some_and(|own| has_own_headers || is_elsewhere(own)),
+            uri: own.or(shared).unwrap_or_else(|| signal.default_uri(protocol)),
             is_insecure,
             headers: self.headers(signal),
             roots: self.signal_parse(signal, "CERTIFICATE", tls::roots),
@@ -306,16 +312,16 @@ impl Env {
         }
     }
 
-    fn uri(&mut self, signal: Signal, protocol: Protocol, is_insecure: bool) -> http::Uri {
+    /// The signal's own endpoint, and that for all signals.
+    fn uris(&mut self, signal: Signal, protocol: Protocol, is_insecure: bool) -> (Option<Uri>, Option<Uri>) {
         let own_path = match protocol {
             Protocol::Grpc => signal.path(protocol),
             _ => "", // the specification: used as it is
         };
         let shared_path = signal.path(protocol);
         let uri = |value: &str, path| values::uri(value, protocol, is_insecure, path);
-        let found = self.parse(&own_name(signal, "ENDPOINT"), |value| uri(value, own_path));
-        let found = found.or_else(|| self.parse("OTEL_EXPORTER_OTLP_ENDPOINT", |value| uri(value, shared_path)));
-        found.unwrap_or_else(|| signal.default_uri(protocol))
+        let own = self.parse(&own_name(signal, "ENDPOINT"), |value| uri(value, own_path));
+        (own, self.parse("OTEL_EXPORTER_OTLP_ENDPOINT", |value| uri(value, shared_path)))
     }
 
     /// The signal's own variable, else the one for all signals.

@@ -300,6 +300,8 @@ impl File {
         let uri = self.scalar(map, "endpoint", |endpoint| values::uri(endpoint, protocol, is_insecure, path));
         Some(ExportSettings {
             protocol,
+            has_endpoint: uri.is_some(),
+            is_apart: false,
             uri: uri.unwrap_or_else(|| signal.default_uri(protocol)),
             is_insecure,
             headers: self.unshown(|file| file.headers(map)),

@@ -92,6 +92,43 @@ fn a_signals_headers_that_are_not_understood_are_not_anothers() {
     assert_eq!((logs.headers.len(), traces.headers.len(), warnings.len()), (0, 1, 1), "{warnings:?}");
 }
 
+/// Of the variables and of code, each header goes to the host that it was set for.
+#[test]
+fn a_header_is_for_the_host_that_it_was_set_for() {
+    const ALL: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all.example:4318");
+    const ALL_KEY: (&str, &str) = ("OTEL_EXPORTER_OTLP_HEADERS", "all=1");
+    const LOGS: (&str, &str) = ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://logs.example/v1/logs");
+    const LOGS_KEY: (&str, &str) = ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "logs=1");
+    const SAME: (&str, &str) = ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://all.example:4319/v1/logs");
+    let (there, elsewhere) = (Some("http://ALL.example:4317"), Some("http://code.example"));
+    for (endpoint, variables, of_logs, of_traces) in [
+        (None, &[][..], "code", "code"),
+        (None, &[ALL, ALL_KEY], "all code", "all code"),
+        (None, &[ALL, LOGS, LOGS_KEY], "logs", "code"),
+        (None, &[ALL, LOGS], "", "code"),
+        (None, &[ALL, SAME], "code", "code"),
+        (None, &[LOGS], "code", "code"),
+        (None, &[LOGS, LOGS_KEY], "logs", "code"),
+        (None, &[LOGS_KEY], "code logs", "code"),
+        (elsewhere, &[ALL_KEY], "all code", "all code"),
+        (elsewhere, &[ALL, ALL_KEY], "code", "code"),
+        (elsewhere, &[LOGS, LOGS_KEY, ALL_KEY], "code", "all code"),
+        (there, &[ALL, ALL_KEY, LOGS, LOGS_KEY], "code", "all code"),
+    ] {
+        let builder = watchbell_builder(variables).header("code", "1");
+        let builder = endpoint.into_iter().fold(builder, Builder::endpoint);
+        let (config, _) = builder.build(true).unwrap();
+        let keys = |signal| {
+            let headers = &config.export(signal).unwrap().headers;
+            let mut keys: Vec<_> = headers.keys().map(|key| key.as_str()).collect();
+            keys.sort_unstable();
+            keys.join(" ")
+        };
+        let found = (keys(Signal::Logs), keys(Signal::Traces));
+        assert_eq!(found, (of_logs.to_owned(), of_traces.to_owned()), "{endpoint:?} {variables:?}");
+    }
+}
+
 /// What is set for the collector is shown to it, and to nobody else.
 #[test]
 fn a_server_of_levels_has_what_the_collector_has_if_it_is_that() {
