@@ -51,13 +51,18 @@ pub fn extract(headers: &HeaderMap) -> Context {
 /// let _entered = span.entered();
 /// ```
 pub fn set_parent(span: &tracing::Span, headers: &HeaderMap) {
-    let _ = take_parent(span, headers); // without a span nobody asks for its parent
+    let _ = span.set_parent(extract(headers)); // without a span nobody asks for its parent
 }
 
-/// The same; where the span is none of OpenTelemetry's, since it is disabled or the SDK is, the context in which the caller's trace goes on all the same.
+/// The same, and starts the span; where that is none of OpenTelemetry's, since it is disabled, or left out by a filter of our layer's, or the SDK is disabled, the
+/// context in which the caller's trace goes on all the same.
+#[cfg(feature = "tower")]
 pub(crate) fn take_parent(span: &tracing::Span, headers: &HeaderMap) -> Option<Context> {
+    use opentelemetry::trace::TraceContextExt;
+
     let parent = extract(headers);
-    span.set_parent(parent.clone()).err().map(|_| parent)
+    let _ = span.set_parent(parent.clone()); // of a span that is left out it succeeds, too
+    (!span.context().span().span_context().is_valid()).then_some(parent)
 }
 
 /// Writes the current span's trace context into the headers of a request.

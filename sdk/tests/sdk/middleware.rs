@@ -15,10 +15,13 @@ use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tower::{Layer, Service, ServiceExt};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::FilterFn;
+use tracing_subscriber::layer::SubscriberExt;
 use watchbell::middleware::{ClientLayer, ServerLayer};
 
-use super::pipeline;
 use super::receiver::{Receiver, attributes};
+use super::{builder, pipeline};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -343,4 +346,27 @@ fn a_request_that_nobody_waits_for_is_told() {
     let line = receiver.log("GET /slow cancelled");
     assert_eq!(line.attribute("error.type"), Some(string("cancelled")));
     assert_eq!(line.record.span_id, spans(&receiver, "GET /slow", 2).span_id);
+}
+
+#[test]
+fn the_callers_trace_goes_on_where_a_filter_leaves_the_servers_span_out() {
+    watchbell_propagation();
+    let receiver = Receiver::http();
+    let (layer, guard) = builder(&receiver).layer().unwrap();
+    let layer = layer.with_filter(FilterFn::new(|metadata| !metadata.is_span()));
+    let of_another = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+    let subscriber = tracing_subscriber::registry().with(layer).with(of_another);
+    let handler = tower::service_fn(|_: http::Request<Empty<Bytes>>| async {
+        tracing::info!("in the handler");
+        Ok::<_, std::convert::Infallible>(http::Response::new(Empty::<Bytes>::new()))
+    });
+    let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = http::Request::get("/cart").header("traceparent", caller).body(Empty::new()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(ServerLayer::new().layer(handler).oneshot(request)).unwrap();
+    });
+    assert_eq!(guard.shutdown(LONG).traces.emitted, 0);
+    let record = receiver.log("in the handler").record;
+    assert_eq!(record.trace_id, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes());
 }
