@@ -16,7 +16,7 @@ mod transport;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -123,13 +123,16 @@ impl ExportThread {
         self.flush(FLUSH_TIMEOUT)
     }
 
-    /// Sends all that was emitted before, and waits until it has settled.
+    /// Sends all that was emitted before, and waits until it has settled. After the shutdown, and in a forked child, nobody does.
     pub(crate) fn flush(&self, timeout: Duration) -> OTelSdkResult {
         let (reply, settled) = mpsc::channel();
-        match self.ask(Command::Flush(reply)) && settled.recv_timeout(timeout).is_ok() {
-            true => Ok(()),
-            false => Err(OTelSdkError::Timeout(timeout)),
+        if !self.ask(Command::Flush(reply)) {
+            return Err(OTelSdkError::AlreadyShutdown);
         }
+        settled.recv_timeout(timeout).map_err(|error| match error {
+            RecvTimeoutError::Timeout => OTelSdkError::Timeout(timeout),
+            RecvTimeoutError::Disconnected => OTelSdkError::AlreadyShutdown, // it ended meanwhile
+        })
     }
 }
 

@@ -413,8 +413,9 @@ impl opentelemetry_sdk::logs::LogProcessor for LogProcessor {
         record.emit(&self.pipeline);
     }
 
+    /// Whether a record of this target goes anywhere; one without has its logger's name, which is not told here.
     fn event_enabled(&self, severity: Severity, target: &str, _: Option<&str>) -> bool {
-        is_enabled(&self.pipeline, severity, target)
+        target.is_empty() || is_enabled(&self.pipeline, severity, target)
     }
 
     /// Waits five seconds at most; the guard's flush has a deadline of one's own.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord, SdkLoggerProvider};
 use tracing_subscriber::layer::SubscriberExt;
 use watchbell::opentelemetry::InstrumentationScope;
@@ -201,6 +201,8 @@ fn a_record_that_goes_nowhere_need_not_be_made() {
         assert_eq!(answers, [is_wanted; 2], "{severity:?} of {target}");
     }
     assert!(own.event_enabled(Severity::Debug, "", None) && !own.event_enabled(Severity::Trace, "", None));
+    guard.levels().set("off,stock=trace").unwrap();
+    assert!(stock.event_enabled(Severity::Trace, "", None), "only the logger's name says");
     guard.levels().set("trace").unwrap();
     assert!(own.event_enabled(Severity::Trace, "noisy", None));
 }
@@ -218,4 +220,14 @@ fn all_doors_share_one_account() {
     assert_eq!((ledger.logs.emitted, ledger.logs.delivered), (3, 3), "{ledger}");
     emit(&logger, "too late", |_| {});
     assert_eq!(receiver.logs().len(), 3);
+}
+
+#[test]
+fn a_processor_says_that_it_flushes_no_more() {
+    let receiver = Receiver::http();
+    let (_dispatch, guard) = pipeline(&receiver);
+    let processor = guard.log_processor().unwrap();
+    processor.force_flush().expect("a receiver that answers");
+    guard.shutdown(LONG);
+    assert!(matches!(processor.force_flush(), Err(OTelSdkError::AlreadyShutdown)));
 }
