@@ -148,6 +148,8 @@ impl Chunk {
 /// Where chunks come from, under one cap over chunks and requests.
 pub(crate) struct Pool {
     free: Mutex<Vec<Vec<u8>>>,
+    /// Bytes of a chunk that is kept for use again.
+    usual_bytes: usize,
     /// Where chunks are that outlive the process, if there are such.
     pub(crate) arena: Option<Arc<Arena>>,
     chunk_bytes: AtomicUsize,
@@ -165,6 +167,7 @@ impl Pool {
     pub(crate) fn new(buffer_bytes_max: usize) -> Self {
         Self {
             free: Mutex::default(),
+            usual_bytes: CHUNK_BYTES.min(buffer_bytes_max / 16),
             arena: None,
             chunk_bytes: AtomicUsize::new(0),
             request_bytes: AtomicUsize::new(0),
@@ -231,12 +234,12 @@ impl Pool {
         match record_bytes + ENTRY_HEAD_BYTES + CHECKSUM_BYTES {
             bytes if Self::is_for_one(record_bytes) => bytes,
             bytes if is_pressed => bytes.max(SMALL_CHUNK_BYTES),
-            bytes => bytes.max(CHUNK_BYTES.min(self.buffer_bytes_max / 16)),
+            bytes => bytes.max(self.usual_bytes),
         }
     }
 
     fn heap(&self, bytes: usize) -> Vec<u8> {
-        let free = (bytes == CHUNK_BYTES).then(|| lock(&self.free).pop()).flatten();
+        let free = (bytes == self.usual_bytes).then(|| lock(&self.free).pop()).flatten();
         free.unwrap_or_else(|| Vec::with_capacity(bytes))
     }
 
@@ -262,7 +265,7 @@ impl Pool {
     fn keep(&self, mut bytes: Vec<u8>) {
         bytes.clear();
         let mut free = lock(&self.free);
-        if bytes.capacity() == CHUNK_BYTES && free.len() < FREE_CHUNKS_MAX {
+        if bytes.capacity() == self.usual_bytes && free.len() < FREE_CHUNKS_MAX {
             free.push(bytes);
         }
     }
@@ -317,5 +320,28 @@ impl Pool {
 
     fn request_bytes(&self) -> usize {
         self.request_bytes.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_chunk_is_used_again_whatever_its_size() {
+        for buffer_bytes_max in [32 * 1024, 16 * 1024 * 1024] {
+            let pool = Pool::new(buffer_bytes_max);
+            let address = |chunk: &Chunk| match &chunk.bytes {
+                Bytes::Heap(bytes) => bytes.as_ptr(),
+                Bytes::Mapped(_) => unreachable!("there is no arena"),
+            };
+            let acquire = || pool.acquire(100, u64::MAX, None).unwrap();
+            let first = acquire();
+            let before = address(&first);
+            assert!(pool.release(first).is_none());
+            let other = vec![0; buffer_bytes_max / 4]; // the allocator may not give the same again
+            assert_eq!(address(&acquire()), before, "{buffer_bytes_max}");
+            drop(other);
+        }
     }
 }
