@@ -54,7 +54,8 @@ pub struct Account {
     pub dropped_at_deadline: u64,
     /// Records that a forked child made, in the ledger of that child: nothing is sent there, and none of its parent's records is counted.
     pub dropped_forked: u64,
-    /// Records that a signal's handler made while its thread was handing another over, for which it would have waited for ever.
+    /// Records that a signal's handler made while its thread was handing another over, for which it would have waited for ever. The metrics have them with the `error.type`
+    /// `reentrant`; neither stderr before the shutdown nor the collector's loss records tell of them.
     pub dropped_reentrant: u64,
     /// Records dropped because the [spool](crate::spool)'s `bytes_max` was reached and they were the oldest.
     pub dropped_spool_full: u64,

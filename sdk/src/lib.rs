@@ -143,7 +143,8 @@
 //! many since), `lost.signal` (`logs`, `traces`, `metrics`) and `lost.reason` (`buffer_full`, `spool_full`, `spool_damaged`, `refused`,
 //! `export_timeout`). Watchbell's collector counts them by service in `watchbell_evaluator_sdk_lost_records_total`, and a rule alerts on them
 //! (`examples/rules/losses.yaml`). What a [`sink`] has lost is told so, too, with `lost.sink.records` and `lost.sink.name`. What is lost at the shutdown's
-//! deadline, or made after the shutdown, only stderr and the [`Ledger`] tell: there is nobody left to send it.
+//! deadline, or made after the shutdown, only stderr and the [`Ledger`] tell: there is nobody left to send it. Nor is a record of these that a signal's handler loses
+//! ([`dropped_reentrant`](Account::dropped_reentrant)), which the metrics, the [`Ledger`] and stderr at the shutdown have.
 //!
 //! # Three doors
 //!

@@ -439,10 +439,13 @@ pub struct SinkAccount {
     pub written: u64,
     /// Records that could not be written: a full disk, a socket that nobody reads, a panic of a callback.
     pub failed: u64,
-    /// Records that were dropped because [as much](Sink::bytes_max) waited as may, or that came after the shutdown, or in a forked child.
+    /// Records that were dropped because [as much](Sink::bytes_max) waited as may, or that came after the shutdown, in a forked child, or
+    /// of a signal's handler.
     pub dropped: u64,
     /// Those of them that came after the shutdown.
     pub dropped_after_shutdown: u64,
+    /// Those of them that a signal's handler made while its thread was handing another over.
+    pub dropped_reentrant: u64,
     /// Records that the sink's [filter](Sink::filter) left out.
     pub withheld: u64,
 }
@@ -577,7 +580,8 @@ impl Sinks {
             written: counters.written.load(Ordering::Relaxed),
             failed: counters.failed.load(Ordering::Relaxed),
             dropped: queued.as_ref().map_or(0, Account::dropped),
-            dropped_after_shutdown: queued.map_or(0, |account| account.dropped_after_shutdown),
+            dropped_after_shutdown: queued.as_ref().map_or(0, |account| account.dropped_after_shutdown),
+            dropped_reentrant: queued.map_or(0, |account| account.dropped_reentrant),
             withheld: counters.withheld.load(Ordering::Relaxed),
         }
     }

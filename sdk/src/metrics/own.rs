@@ -154,8 +154,9 @@ fn sink_processed(out: &dyn AsyncInstrument<u64>, sink: &SinkAccount) {
     let counts = [
         (sink.written, None),
         (sink.failed, Some("write_failed")),
-        (sink.dropped - sink.dropped_after_shutdown, Some("queue_full")),
+        (sink.dropped - sink.dropped_after_shutdown - sink.dropped_reentrant, Some("queue_full")),
         (sink.dropped_after_shutdown, Some("already_shutdown")),
+        (sink.dropped_reentrant, Some("reentrant")),
     ];
     observe_sink(out, sink, &counts);
 }
