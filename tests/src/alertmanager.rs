@@ -7,7 +7,8 @@ use crate::support::watchbell::Watchbell;
 use crate::support::webhook::Webhook;
 use crate::support::{otlp, until};
 
-/// Fires until the service says that it has healed: nothing resolves before it was looked at.
+/// Fires until the service says that it has healed: nothing resolves before it was looked at. For half a minute it waits, since a service may have
+/// said so before the collector was there.
 const RULES: &str = "
 groups:
   - name: checkout
@@ -16,7 +17,7 @@ groups:
       - alert: ErrorBurst
         expr: |
           sum by (service_name) (count_over_time({service_name=~`.+`} | severity_number >= 17 [1h])) > 2
-            unless sum by (service_name) (count_over_time({service_name=~`.+`} |= `healed` [1h])) > 0
+            unless sum by (service_name) (count_over_time({service_name=~`.+`} |= `healed` [30s])) > 0
         labels: {severity: page}
         annotations: {summary: '{{ $labels.service_name }}: {{ $value }} errors'}
 ";
