@@ -511,7 +511,7 @@ fn write_key<E: LogEntry>(feed: &Feed, record: &Record<'_, E>, extracted: &Extra
                 }
             });
             labels.sort();
-            labels.iter().flat_map(|(name, value)| [name, value]).for_each(|part| push_part(key, part));
+            labels.iter().for_each(|(name, value)| push_label(key, name, value));
         }
     }
 }
@@ -528,10 +528,15 @@ fn write_error_key<E: LogEntry>(
     let labels = if feed.apart.empty { Labels::with_empty(labels) } else { Labels::new(labels) };
     if feed.apart.errors {
         key.push(ERROR_KEY);
-        labels.iter().flat_map(|(name, value)| [name, value]).for_each(|part| push_part(key, part));
+        labels.iter().for_each(|(name, value)| push_label(key, name, value));
     } else {
         names.iter().for_each(|name| push_part(key, labels.get(name).unwrap_or_default()));
     }
+}
+
+fn push_label(key: &mut Vec<u8>, name: &str, value: &str) {
+    push_part(key, name);
+    push_part(key, value);
 }
 
 fn push_part(key: &mut Vec<u8>, part: &str) {
