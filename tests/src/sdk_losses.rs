@@ -72,9 +72,9 @@ fn a_collector_that_is_killed_while_a_service_logs_holds_all_of_it() {
     for has_spool in [false, true] {
         let folder = tempfile::tempdir().expect("a folder");
         let watchbell = Watchbell::start("", "groups: []");
-        let with_spool = |builder: Builder| match has_spool {
-            true => builder.spool(Spool::in_dir(folder.path())),
-            false => builder,
+        let with_spool = |builder: Builder| {
+            let builder = builder.buffer_bytes_max(256 << 20); // a collector may take long to start on a busy machine
+            if has_spool { builder.spool(Spool::in_dir(folder.path())) } else { builder }
         };
         let quick = [("OTEL_BLRP_SCHEDULE_DELAY", "10")];
         let (dispatch, guard) = service(watchbell.http, &quick, with_spool);
